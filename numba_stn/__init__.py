@@ -1,0 +1,52 @@
+"""Spatial transformer networks for NumPy.
+
+Warp functions with analytic gradients, and small networks trained without a framework, on Numba
+kernels for the CPU and for CUDA. The public names load what they need when they are first used,
+so that ``import numba_stn`` itself costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "functional": (
+        "affine_grid",
+        "affine_grid_vjp",
+        "grid_sample",
+        "grid_sample_vjp",
+        "warp_affine",
+        "warp_affine_vjp",
+    ),
+}
+_MODULES = ("data", "functional", "nn", "transforms")
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["__version__", *_MODULES, *_WHERE]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from . import data as data
+    from . import functional as functional
+    from . import nn as nn
+    from . import transforms as transforms
+    from .functional import affine_grid as affine_grid
+    from .functional import affine_grid_vjp as affine_grid_vjp
+    from .functional import grid_sample as grid_sample
+    from .functional import grid_sample_vjp as grid_sample_vjp
+    from .functional import warp_affine as warp_affine
+    from .functional import warp_affine_vjp as warp_affine_vjp
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

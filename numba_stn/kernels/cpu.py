@@ -1,0 +1,376 @@
+"""CPU kernels: `prange` loops over rows, forward and backward side by side.
+
+Coordinates are formed in float64 whatever the images are; values are summed in the images' own
+precision, and theta's gradient in float64. Nothing depends on the number of threads: a sample
+and a row's share of theta's gradient are each computed by one thread, rows are added up in
+order, and every pixel of an image's gradient is summed in the order of the samples.
+
+``coords`` is the grid, (N, H_out, W_out, 2), or for ``source == AFFINE`` theta as (N, 1, 2, 3),
+so that one loop reads either. ``off`` is ``1 - align_corners`` as a float64. ``sides`` are
+(H, W, H_out, W_out).
+"""
+
+import functools
+
+import numpy as np
+from numba import prange
+
+from . import launch
+from .pixel import (
+    AFFINE,
+    OUTSIDE,
+    affine_start,
+    affine_step,
+    base_coordinate,
+    bilinear,
+    bilinear_slopes,
+    bilinear_weights,
+    locate,
+    scalar,
+    unnormalize,
+    unnormalize_slope,
+)
+
+# --- Coordinate sources ---------------------------------------------------------------------------
+
+
+@scalar
+def row_map(source, coords, n, i, sides, off):
+    """Start and step of x, then of y, along output row i; zeros where a grid holds them."""
+    zero = np.float64(0)
+    if source != AFFINE:
+        return zero, zero, zero, zero
+    h, w, rows, columns = sides
+    x0, x1, x2 = coords[n, 0, 0, 0], coords[n, 0, 0, 1], coords[n, 0, 0, 2]
+    y0, y1, y2 = coords[n, 0, 1, 0], coords[n, 0, 1, 1], coords[n, 0, 1, 2]
+    return (
+        affine_start(x0, x1, x2, i, w, columns, rows, off),
+        affine_step(x0, w, columns, off),
+        affine_start(y0, y1, y2, i, h, columns, rows, off),
+        affine_step(y0, h, columns, off),
+    )
+
+
+@scalar
+def point(source, coords, row, n, i, j, sides, off):
+    """Input pixel coordinate (x, y) that output pixel (i, j) of image n reads."""
+    if source == AFFINE:
+        return row[0] + row[1] * j, row[2] + row[3] * j
+    x, y = np.float64(coords[n, i, j, 0]), np.float64(coords[n, i, j, 1])
+    return unnormalize(x, sides[1], off), unnormalize(y, sides[0], off)
+
+
+@scalar
+def read(images, n, c, y, x, fill):
+    """One tap: the pixel, or ``fill`` where the image has none.
+
+    A branch, not a product: 0 * inf in a missing tap would turn a gradient into NaN.
+    """
+    if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
+        return images[n, c, y, x]
+    return fill
+
+
+# --- affine_grid ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_affine_grid(parallel):
+    """Kernel: theta -> grid."""
+    sources = launch.source_hash()
+
+    def affine_grid(theta, off, grid):
+        batch, rows, columns, _ = grid.shape
+        for row in prange(batch * rows):
+            n, i = row // rows, row % rows
+            y = base_coordinate(i, rows, off)
+            for j in range(columns):
+                x = base_coordinate(j, columns, off)
+                for k in range(2):
+                    grid[n, i, j, k] = theta[n, k, 0] * x + theta[n, k, 1] * y + theta[n, k, 2]
+        return sources
+
+    return launch.jit(affine_grid, parallel)
+
+
+@functools.cache
+def make_row_moments(parallel):
+    """Kernel: dgrid -> each row's sums of dgrid * x and of dgrid, (N, H_out, 2, 2)."""
+    sources = launch.source_hash()
+
+    def row_moments(dgrid, off, moments):
+        batch, rows, columns, _ = dgrid.shape
+        for row in prange(batch * rows):
+            n, i = row // rows, row % rows
+            for k in range(2):
+                first, total = 0.0, 0.0
+                for j in range(columns):
+                    d = np.float64(dgrid[n, i, j, k])
+                    first += d * base_coordinate(j, columns, off)
+                    total += d
+                moments[n, i, k, 0] = first
+                moments[n, i, k, 1] = total
+        return sources
+
+    return launch.jit(row_moments, parallel)
+
+
+@functools.cache
+def make_theta_moments(parallel):
+    """Kernel: the rows' sums, added up in order -> dtheta."""
+    sources = launch.source_hash()
+
+    def theta_moments(moments, off, dtheta):
+        batch, rows = moments.shape[:2]
+        for n in prange(batch):
+            for k in range(2):
+                x, y, one = 0.0, 0.0, 0.0
+                for i in range(rows):
+                    x += moments[n, i, k, 0]
+                    y += moments[n, i, k, 1] * base_coordinate(i, rows, off)
+                    one += moments[n, i, k, 1]
+                dtheta[n, k, 0] = x
+                dtheta[n, k, 1] = y
+                dtheta[n, k, 2] = one
+        return sources
+
+    return launch.jit(theta_moments, parallel)
+
+
+# --- sample: images and coordinates -> samples ----------------------------------------------------
+
+
+@functools.cache
+def make_sample(source, padding, parallel):
+    """Kernel: images, coords -> samples."""
+    sources = launch.source_hash()
+
+    def sample(images, coords, off, fill, samples):
+        real = samples.dtype.type
+        batch, channels, rows, columns = samples.shape
+        h, w = images.shape[2:]
+        sides = (h, w, rows, columns)
+        for line in prange(batch * rows):
+            n, i = line // rows, line % rows
+            m = n if images.shape[0] > 1 else 0
+            row = row_map(source, coords, n, i, sides, off)
+            for j in range(columns):
+                x, y = point(source, coords, row, n, i, j, sides, off)
+                ix, tx, _ = locate(x, w, padding, off)
+                iy, ty, _ = locate(y, h, padding, off)
+                outside = ix == OUTSIDE or iy == OUTSIDE
+                weights = bilinear_weights(real(tx), real(ty))
+                for c in range(channels):
+                    if outside:
+                        samples[n, c, i, j] = fill
+                        continue
+                    samples[n, c, i, j] = bilinear(
+                        read(images, m, c, iy, ix, fill),
+                        read(images, m, c, iy, ix + 1, fill),
+                        read(images, m, c, iy + 1, ix, fill),
+                        read(images, m, c, iy + 1, ix + 1, fill),
+                        weights,
+                    )
+        return sources
+
+    return launch.jit(sample, parallel)
+
+
+@functools.cache
+def make_sample_vjp_images(source, padding, parallel):
+    """Kernel: dsamples, coords -> dimages.
+
+    Each task owns a band of one image's rows and takes from the samples, in their order, what
+    falls into it. However many bands there are, a pixel's sum has the same terms in the same
+    order.
+    """
+    sources = launch.source_hash()
+
+    def sample_vjp_images(dsamples, coords, off, bands, dimages):
+        real = dimages.dtype.type
+        batch, channels, rows, columns = dsamples.shape
+        count, _, h, w = dimages.shape
+        sides = (h, w, rows, columns)
+        for task in prange(count * bands):
+            m, band = task // bands, task % bands
+            top, bottom = band * h // bands, (band + 1) * h // bands
+            dimages[m, :, top:bottom] = real(0)
+            first, last = (m, m + 1) if count > 1 else (0, batch)
+            for n in range(first, last):
+                for i in range(rows):
+                    row = row_map(source, coords, n, i, sides, off)
+                    for j in range(columns):
+                        x, y = point(source, coords, row, n, i, j, sides, off)
+                        iy, ty, _ = locate(y, h, padding, off)
+                        if iy + 1 < top or iy >= bottom:
+                            continue
+                        ix, tx, _ = locate(x, w, padding, off)
+                        nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+                        for c in range(channels):
+                            d = dsamples[n, c, i, j]
+                            if top <= iy:
+                                if 0 <= ix:
+                                    dimages[m, c, iy, ix] += d * nw
+                                if -1 <= ix < w - 1:
+                                    dimages[m, c, iy, ix + 1] += d * ne
+                            if iy + 1 < bottom:
+                                if 0 <= ix:
+                                    dimages[m, c, iy + 1, ix] += d * sw
+                                if -1 <= ix < w - 1:
+                                    dimages[m, c, iy + 1, ix + 1] += d * se
+        return sources
+
+    return launch.jit(sample_vjp_images, parallel)
+
+
+@functools.cache
+def make_sample_vjp_coords(source, padding, parallel):
+    """Kernel: dsamples, images, coords -> dgrid, or the row moments of theta's gradient."""
+    sources = launch.source_hash()
+
+    def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
+        real = images.dtype.type
+        _, channels, rows, columns = dsamples.shape
+        batch = coords.shape[0]
+        h, w = images.shape[2:]
+        sides = (h, w, rows, columns)
+        scale_x, scale_y = unnormalize_slope(w, off), unnormalize_slope(h, off)
+        for line in prange(batch * rows):
+            n, i = line // rows, line % rows
+            m = n if images.shape[0] > 1 else 0
+            row = row_map(source, coords, n, i, sides, off)
+            xx, x1, yx, y1 = 0.0, 0.0, 0.0, 0.0
+            for j in range(columns):
+                x, y = point(source, coords, row, n, i, j, sides, off)
+                ix, tx, slope_x = locate(x, w, padding, off)
+                iy, ty, slope_y = locate(y, h, padding, off)
+                dx, dy = real(0), real(0)
+                outside = ix == OUTSIDE or iy == OUTSIDE
+                for c in range(0 if outside else channels):
+                    by_x, by_y = bilinear_slopes(
+                        read(images, m, c, iy, ix, fill),
+                        read(images, m, c, iy, ix + 1, fill),
+                        read(images, m, c, iy + 1, ix, fill),
+                        read(images, m, c, iy + 1, ix + 1, fill),
+                        real(tx),
+                        real(ty),
+                    )
+                    d = dsamples[n, c, i, j]
+                    dx += d * by_x
+                    dy += d * by_y
+                # A slope of 0 must win over an infinite difference, as a missing tap does.
+                gx = dx * slope_x * scale_x if slope_x != 0.0 else 0.0
+                gy = dy * slope_y * scale_y if slope_y != 0.0 else 0.0
+                if source == AFFINE:
+                    base = base_coordinate(j, columns, off)
+                    xx += gx * base
+                    x1 += gx
+                    yx += gy * base
+                    y1 += gy
+                else:
+                    dcoords[n, i, j, 0] = gx
+                    dcoords[n, i, j, 1] = gy
+            if source == AFFINE:
+                dcoords[n, i, 0, 0], dcoords[n, i, 0, 1] = xx, x1
+                dcoords[n, i, 1, 0], dcoords[n, i, 1, 1] = yx, y1
+        return sources
+
+    return launch.jit(sample_vjp_coords, parallel)
+
+
+# --- What the functional layer calls; cuda.py has the same names ----------------------------------
+
+
+def affine_grid(theta, off, grid):
+    """Fill ``grid``, (N, H_out, W_out, 2), from ``theta``, (N, 2, 3)."""
+    launch.run(make_affine_grid, (), grid.size, theta, np.float64(off), grid)
+
+
+def affine_grid_vjp(dgrid, off, dtheta):
+    """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
+    off = np.float64(off)
+    moments = np.empty((*dgrid.shape[:2], 2, 2))
+    launch.run(make_row_moments, (), dgrid.size, dgrid, off, moments)
+    launch.run(make_theta_moments, (), moments.size, moments, off, dtheta)
+
+
+def sample(source, padding, images, coords, off, fill, samples):
+    """Fill ``samples``, (N, C, H_out, W_out)."""
+    coords = _four_sided(source, coords)
+    fill = images.dtype.type(fill)
+    launch.run(
+        make_sample, (source, padding), samples.size * 4,
+        images, coords, np.float64(off), fill, samples,
+    )  # fmt: skip
+
+
+def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
+    """Fill ``dimages``, of the images' shape."""
+    count, _, height, _ = dimages.shape
+    bands = max(1, min(-(-launch.threads() // max(count, 1)), height))
+    coords = _four_sided(source, coords)
+    launch.run(
+        make_sample_vjp_images, (source, padding), dsamples.size * 4,
+        dsamples, coords, np.float64(off), bands, dimages,
+    )  # fmt: skip
+
+
+def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords):
+    """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
+    off = np.float64(off)
+    fill = images.dtype.type(fill)
+    affine = source == AFFINE
+    out = np.empty((dsamples.shape[0], dsamples.shape[2], 2, 2)) if affine else dcoords
+    launch.run(
+        make_sample_vjp_coords, (source, padding), dsamples.size * 4,
+        dsamples, images, _four_sided(source, coords), off, fill, out,
+    )  # fmt: skip
+    if affine:
+        launch.run(make_theta_moments, (), out.size, out, off, dcoords)
+
+
+def _four_sided(source, coords):
+    """Theta with the sides of a grid: (N, 2, 3) -> (N, 1, 2, 3)."""
+    return coords[:, None] if source == AFFINE else coords
+
+
+def taken(name, array):
+    """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order."""
+    array = np.asarray(array)
+    if array.dtype.byteorder not in "=|":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+def empty(shape, dtype, like):
+    """An array to be filled."""
+    return np.empty(shape, dtype)
+
+
+def output(shape, images, coords, out):
+    """The array that the samples are written to: ``out`` itself, or a new one.
+
+    A strided ``out`` gets its samples from :func:`returned`.
+    """
+    if out is None:
+        return np.empty(shape, images.dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array, as the inputs are, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != images.dtype:
+        raise ValueError(
+            f"out: expected shape {shape} and dtype {images.dtype}, "
+            f"got {out.shape} and {out.dtype}"
+        )
+    if not out.flags.writeable:
+        raise ValueError("out: expected an array that can be written to, got a read-only one")
+    if np.may_share_memory(out, images) or np.may_share_memory(out, coords):
+        raise ValueError("out: expected memory of its own, got memory shared with an input")
+    return out if out.flags.c_contiguous else np.empty(shape, images.dtype)
+
+
+def returned(result, out=None):
+    """What the caller gets: ``result``, or ``out`` holding it."""
+    if out is None or out is result:
+        return result
+    out[...] = result
+    return out

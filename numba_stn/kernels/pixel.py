@@ -1,0 +1,175 @@
+"""The scalar math of every sampler: numbers in, numbers out, one formula a function.
+
+Both targets call these functions: CPU loops (:mod:`.cpu`) and CUDA kernels (:mod:`.cuda`)
+differ only in where an index comes from and how a result is written. So nothing here takes an
+array, and nothing here has fast-math flags: the same operations in the same order give the same
+bits wherever they are compiled.
+
+Two conventions keep the formulas short.
+
+``off`` is ``1 - align_corners`` in the working precision. With it one formula serves both
+conventions: the interval [-1, 1] spans ``S - 1 + off`` pixels of a side of S pixels, and the
+centre of pixel j lies at ``(2 j - (S - 1)) / (S - 1 + off)``.
+
+The type of the coordinate decides the precision of everything computed from it. A bare literal
+would turn float32 into float64, so constants are written ``real(1)``.
+"""
+
+import math
+
+from numba import njit
+
+# Where the coordinates come from: an array in memory, or theta, computed on the fly.
+GRID, AFFINE = 0, 1
+
+# What a coordinate outside the image means.
+ZEROS, BORDER, REFLECTION = 0, 1, 2
+
+# An index whose two taps, OUTSIDE and OUTSIDE + 1, both miss the image.
+OUTSIDE = -2
+
+# A coordinate that would be reflected more often than this is called too large to reflect.
+MOST_REFLECTIONS = 2**22
+
+scalar = njit(error_model="numpy")
+
+
+# --- Normalised and pixel coordinates -----------------------------------------------------------
+
+
+@scalar
+def span(size, off):
+    """Pixels that [-1, 1] covers on a side of ``size`` pixels: S - 1, or S without corners."""
+    return type(off)(size - 1) + off
+
+
+@scalar
+def base_coordinate(j, size, off):
+    """Normalised centre of output pixel j: (2 j - (S - 1)) / (S - 1 + off), 0 on a side of 1."""
+    real = type(off)
+    length = span(size, off)
+    if length == real(0):
+        return real(0)
+    return real(2 * j - (size - 1)) / length
+
+
+@scalar
+def unnormalize(c, size, off):
+    """Pixel coordinate of a normalised one: ((c + 1) (S - 1 + off) - off) / 2."""
+    real = type(c)
+    return ((c + real(1)) * span(size, off) - off) * real(0.5)
+
+
+@scalar
+def unnormalize_slope(size, off):
+    """Slope of :func:`unnormalize`: (S - 1 + off) / 2."""
+    return span(size, off) * type(off)(0.5)
+
+
+@scalar
+def affine_step(t, size, size_out, off):
+    """Input pixels moved per output pixel by the factor ``t`` of theta."""
+    real = type(off)
+    length = span(size_out, off)
+    if length == real(0):
+        return real(0)
+    return t * span(size, off) / length
+
+
+@scalar
+def affine_start(t0, t1, t2, i, size, width, height, off):
+    """Input pixel coordinate at column 0 of output row i, for one row (t0, t1, t2) of theta.
+
+    Theta maps normalised to normalised coordinates; both conversions are folded in, and
+    products come before sums, so that an identity theta gives the exact integer.
+    """
+    real = type(off)
+    columns = affine_step(t0, size, width, off) * real(width - 1)
+    rows = affine_step(t1, size, height, off) * real(2 * i - (height - 1))
+    return (rows - columns + span(size, off) * t2 + real(size - 1)) * real(0.5)
+
+
+# --- Padding: coordinate -> coordinate inside, and its slope -------------------------------------
+
+
+@scalar
+def clip(c, size):
+    """Nearest coordinate in [0, S - 1]; slope 0 on and beyond both ends. NaN: the low edge."""
+    real = type(c)
+    high = real(size - 1)
+    if not c > real(0):
+        return real(0), real(0)
+    if c >= high:
+        return high, real(0)
+    return c, real(1)
+
+
+@scalar
+def reflect(c, size, off):
+    """Mirror ``c`` at the ends of the image until it lies inside, then clip it.
+
+    The mirrors stand at 0 and S - 1 (corners aligned) or at -1/2 and S - 1/2. NaN, infinity
+    and coordinates too large to reflect exactly give the low edge.
+    """
+    real = type(c)
+    low = -off * real(0.5)
+    length = span(size, off)
+    u = abs(c - low)
+    if not u < length * real(MOST_REFLECTIONS):
+        return real(0), real(0)
+    e = u % length
+    # u - e is a whole number of lengths; rounding saves the parity where the division is inexact.
+    turns = math.floor((u - e) / length + real(0.5))
+    sign = real(1) if c >= low else real(-1)
+    if turns % 2 == 0:
+        inside, slope = clip(low + e, size)
+        return inside, slope * sign
+    inside, slope = clip(low + length - e, size)
+    return inside, -slope * sign
+
+
+@scalar
+def locate(c, size, padding, off):
+    """Lower tap, fraction towards the upper one, and slope of the padded coordinate.
+
+    The coordinate is brought into range as a float and made an integer only afterwards, so
+    that NaN, infinity and 1e30 are as safe as any other.
+    """
+    real = type(c)
+    slope = real(1)
+    if padding == ZEROS:
+        if not (c >= real(-1) and c < real(size)):
+            return OUTSIDE, real(0), real(0)
+    elif padding == BORDER:
+        c, slope = clip(c, size)
+    else:
+        c, slope = reflect(c, size, off)
+    index = int(math.floor(c))
+    return index, c - real(index), slope
+
+
+# --- Bilinear interpolation ----------------------------------------------------------------------
+
+
+@scalar
+def bilinear_weights(tx, ty):
+    """Weights of the taps nw, ne, sw, se at the fractions (tx, ty)."""
+    one = type(tx)(1)
+    sx = one - tx
+    sy = one - ty
+    return sx * sy, tx * sy, sx * ty, tx * ty
+
+
+@scalar
+def bilinear(nw, ne, sw, se, weights):
+    """Weighted sum of the four taps."""
+    return nw * weights[0] + ne * weights[1] + sw * weights[2] + se * weights[3]
+
+
+@scalar
+def bilinear_slopes(nw, ne, sw, se, tx, ty):
+    """Slopes of the interpolated value in x and in y; the forward difference at integers."""
+    one = type(tx)(1)
+    dx = (ne - nw) * (one - ty) + (se - sw) * ty
+    dy = (sw - nw) * (one - tx) + (se - ne) * tx
+    return dx, dy
