@@ -1,0 +1,1 @@
+"""Images to train on, and the distortions of the paper's experiments."""

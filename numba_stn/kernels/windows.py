@@ -1,0 +1,164 @@
+"""Sliding windows on the CPU: unfold and its adjoint fold, the largest of a window and its adjoint.
+
+Every output element, and every image's gradient, is computed by one thread in a fixed order.
+Shapes: images (N, C, H, W); windows of (k, k) pixels every ``stride`` pixels of the images padded
+by ``padding`` zeros on each side give H_out = (H + 2 padding - k) // stride + 1, W_out alike.
+"""
+
+import functools
+
+import numpy as np
+from numba import prange
+
+from . import launch
+from .pixel import scalar
+
+
+def output_side(side, kernel, stride, padding):
+    """Windows that fit on a side."""
+    return (side + 2 * padding - kernel) // stride + 1
+
+
+@scalar
+def valid(side, windows, offset, stride, padding):
+    """First and last + 1 window whose element at ``offset`` lies on the side, not in its padding."""
+    before = max(0, -((offset - padding) // stride))
+    after = max(0, (side - 1 - offset + padding) // stride + 1)
+    return min(before, windows), min(after, windows)
+
+
+# --- unfold: images -> columns --------------------------------------------------------------------
+
+
+@functools.cache
+def make_unfold(parallel):
+    """Kernel: images -> columns (C k k, N, H_out, W_out); each row is one element of the windows."""
+    sources = launch.source_hash()
+
+    def unfold(images, kernel, stride, padding, columns):
+        h, w = images.shape[2:]
+        elements, batch, rows, cols = columns.shape
+        for e in prange(elements):
+            c, dy, dx = e // (kernel * kernel), e // kernel % kernel, e % kernel
+            top, bottom = valid(h, rows, dy, stride, padding)
+            left, right = valid(w, cols, dx, stride, padding)
+            for n in range(batch):
+                if padding > 0:
+                    columns[e, n] = 0
+                for i in range(top, bottom):
+                    y = i * stride + dy - padding
+                    for j in range(left, right):
+                        columns[e, n, i, j] = images[n, c, y, j * stride + dx - padding]
+        return sources
+
+    return launch.jit(unfold, parallel)
+
+
+@functools.cache
+def make_fold(parallel):
+    """Kernel: dcolumns -> dimages, every element added to the pixel it was copied from."""
+    sources = launch.source_hash()
+
+    def fold(dcolumns, kernel, stride, padding, dimages):
+        batch, channels, h, w = dimages.shape
+        _, _, rows, cols = dcolumns.shape
+        for task in prange(batch * channels):
+            n, c = task // channels, task % channels
+            dimages[n, c] = 0
+            for dy in range(kernel):
+                top, bottom = valid(h, rows, dy, stride, padding)
+                for dx in range(kernel):
+                    left, right = valid(w, cols, dx, stride, padding)
+                    e = (c * kernel + dy) * kernel + dx
+                    for i in range(top, bottom):
+                        y = i * stride + dy - padding
+                        for j in range(left, right):
+                            dimages[n, c, y, j * stride + dx - padding] += dcolumns[e, n, i, j]
+        return sources
+
+    return launch.jit(fold, parallel)
+
+
+# --- max_pool: images -> largest of each window ---------------------------------------------------
+
+
+@functools.cache
+def make_max_pool(parallel):
+    """Kernel: images -> largest value of each window, and which element it was (the first)."""
+    sources = launch.source_hash()
+
+    def max_pool(images, kernel, stride, largest, which):
+        batch, channels, rows, cols = largest.shape
+        for task in prange(batch * channels):
+            n, c = task // channels, task % channels
+            for i in range(rows):
+                for j in range(cols):
+                    y, x = i * stride, j * stride
+                    best, index = images[n, c, y, x], 0
+                    for e in range(1, kernel * kernel):
+                        value = images[n, c, y + e // kernel, x + e % kernel]
+                        if value > best or value != value:  # NaN is passed on, as PyTorch does
+                            best, index = value, e
+                    largest[n, c, i, j] = best
+                    which[n, c, i, j] = index
+        return sources
+
+    return launch.jit(max_pool, parallel)
+
+
+@functools.cache
+def make_max_pool_vjp(parallel):
+    """Kernel: dlargest -> dimages, each gradient given to the element that was largest."""
+    sources = launch.source_hash()
+
+    def max_pool_vjp(dlargest, which, kernel, stride, dimages):
+        batch, channels, rows, cols = dlargest.shape
+        for task in prange(batch * channels):
+            n, c = task // channels, task % channels
+            dimages[n, c] = 0
+            for i in range(rows):
+                for j in range(cols):
+                    e = np.int64(which[n, c, i, j])
+                    y, x = i * stride + e // kernel, j * stride + e % kernel
+                    dimages[n, c, y, x] += dlargest[n, c, i, j]
+        return sources
+
+    return launch.jit(max_pool_vjp, parallel)
+
+
+# --- What the layers call -------------------------------------------------------------------------
+
+
+def unfold(images, kernel, stride, padding, columns=None):
+    """Images (N, C, H, W) -> columns (C k k, N, H_out, W_out)."""
+    batch, channels, h, w = images.shape
+    sides = [output_side(side, kernel, stride, padding) for side in (h, w)]
+    if columns is None:
+        columns = np.empty((channels * kernel * kernel, batch, *sides), images.dtype)
+    images = np.ascontiguousarray(images)
+    launch.run(make_unfold, (), columns.size, images, kernel, stride, padding, columns)
+    return columns
+
+
+def fold(dcolumns, shape, kernel, stride, padding):
+    """Adjoint of :func:`unfold`: columns -> images of ``shape``."""
+    dimages = np.empty(shape, dcolumns.dtype)
+    launch.run(make_fold, (), dcolumns.size, dcolumns, kernel, stride, padding, dimages)
+    return dimages
+
+
+def max_pool(images, kernel, stride):
+    """Largest value of each window (N, C, H_out, W_out), and its element's number in the window."""
+    shape = (*images.shape[:2], *(output_side(side, kernel, stride, 0) for side in images.shape[2:]))
+    largest, which = np.empty(shape, images.dtype), np.empty(shape, np.uint16)
+    images = np.ascontiguousarray(images)
+    launch.run(make_max_pool, (), images.size, images, kernel, stride, largest, which)
+    return largest, which
+
+
+def max_pool_vjp(dlargest, which, shape, kernel, stride):
+    """Adjoint of :func:`max_pool` at the images whose elements ``which`` names."""
+    dimages = np.empty(shape, dlargest.dtype)
+    dlargest = np.ascontiguousarray(dlargest)
+    launch.run(make_max_pool_vjp, (), dimages.size, dlargest, which, kernel, stride, dimages)
+    return dimages

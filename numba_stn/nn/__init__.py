@@ -1,0 +1,41 @@
+"""Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer."""
+
+from .layers import (
+    Layer,
+    avg_pool,
+    batch_norm,
+    conv2d,
+    flatten,
+    linear,
+    max_pool,
+    parallel,
+    relu,
+    serial,
+)
+from .losses import mean_squared_error, softmax_cross_entropy
+from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay
+from .transformer import SpatialTransformer, spatial_transformer
+
+__all__ = [
+    "Layer",
+    "Optimiser",
+    "SpatialTransformer",
+    "adam",
+    "avg_pool",
+    "batch_norm",
+    "conv2d",
+    "constant",
+    "cosine",
+    "flatten",
+    "linear",
+    "max_pool",
+    "mean_squared_error",
+    "one_cycle",
+    "parallel",
+    "relu",
+    "serial",
+    "sgd",
+    "softmax_cross_entropy",
+    "spatial_transformer",
+    "step_decay",
+]

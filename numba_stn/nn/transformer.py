@@ -1,0 +1,118 @@
+"""The spatial transformer (Jaderberg et al. 2015) as a layer like any other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import functional
+from ..transforms import Transform, by_name
+from .layers import Layer, Shape
+from .tree import Tree
+
+
+@dataclass(frozen=True)
+class SpatialTransformer(Layer):
+    """Warp each image by a map that a small network reads off the image itself.
+
+    ``localisation`` sees the images and gives features (N, F); a linear layer of zero weights,
+    whose bias is the transform's identity, turns them into the transform's parameters, so that
+    training starts from the undistorted image. Its parameters are
+    ``{"localisation": {"features": ..., "head": ...}}``: an optimiser's
+    ``factors={"localisation": 0.1}`` slows down just these.
+    """
+
+    localisation: Layer
+    transform: Transform
+    size: tuple[int, int] | None = None
+    padding_mode: str = "zeros"
+    align_corners: bool = False
+
+    def init(self, rng, shape):
+        """The localisation's own parameters, and the head's identity."""
+        features = self.localisation.output_shape(shape)
+        if len(features) != 1:
+            raise ValueError(
+                f"localisation: expected a network that gives features (F,), got {features}; "
+                f"end it with flatten() or linear()"
+            )
+        head = {
+            "weight": np.zeros((self.transform.size, *features), np.float32),
+            "bias": np.array(self.transform.identity, np.float32),
+        }
+        return {"localisation": {"features": self.localisation.init(rng, shape), "head": head}}
+
+    def init_state(self, shape):
+        """The localisation's."""
+        return self.localisation.init_state(shape)
+
+    def output_shape(self, shape):
+        """(C, *size)."""
+        return (shape[0], *(self.size or shape[1:]))
+
+    def theta(
+        self, params: Tree, images: Any, state: Tree = (), train: bool = False
+    ) -> tuple[Any, Any, Tree]:
+        """Theta (N, 2, 3) for each image, its pullback, and the localisation's new state."""
+        own = params["localisation"]
+        features, back, state = self.localisation.apply(own["features"], images, state, train)
+        weight = own["head"]["weight"]
+        raw = features @ weight.T + own["head"]["bias"]
+
+        def pullback(dtheta):
+            draw = self.transform.vjp(dtheta, raw)
+            dfeatures, dimages = back(draw @ weight)
+            head = {"weight": draw.T @ features, "bias": draw.sum(0)}
+            return {"localisation": {"features": dfeatures, "head": head}}, dimages
+
+        return self.transform.theta(raw), pullback, state
+
+    def apply(self, params, x, state=(), train=False):
+        """The warped images; the pullback's dx adds both ways: sampler and localisation."""
+        options = {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
+        theta, back, state = self.theta(params, x, state, train)
+        samples = functional.warp_affine(x, theta, self.size, **options)
+
+        def pullback(dsamples):
+            dimages, dtheta = functional.warp_affine_vjp(dsamples, x, theta, **options)
+            dparams, dseen = back(dtheta)
+            return dparams, dimages + dseen
+
+        return samples, pullback, state
+
+
+def spatial_transformer(
+    localisation: Layer,
+    transform: str | Transform = "affine",
+    size: tuple[int, int] | None = None,
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+) -> SpatialTransformer:
+    """Spatial transformer, to stand anywhere in a network, more than once.
+
+    Parameters
+    ----------
+    localisation : Layer
+        From images (N, C, H, W) to features (N, F). The layer that turns features into the
+        transform's parameters is added here, and starts at the identity.
+    transform : str or Transform
+        See :mod:`numba_stn.transforms`.
+    size : (H_out, W_out), optional
+        Sides of the samples; the images' own, if not given.
+    padding_mode, align_corners
+        As in :func:`numba_stn.warp_affine`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.nn import flatten, linear, relu, serial, spatial_transformer
+    >>> layer = spatial_transformer(serial(flatten(), linear(8), relu()), "attention", size=(4, 4))
+    >>> images = np.ones((2, 1, 8, 8), np.float32)
+    >>> params = layer.init(np.random.default_rng(0), images.shape[1:])
+    >>> samples, pullback, _ = layer.apply(params, images)
+    >>> samples.shape
+    (2, 1, 4, 4)
+    """
+    return SpatialTransformer(
+        localisation, by_name(transform), size and tuple(size), padding_mode, align_corners
+    )
