@@ -453,9 +453,9 @@ def _size(size, batch):
 
 
 def _options(mode, padding_mode, align_corners, fill):
-    if mode not in _MODES:
+    if mode not in _MODES:  # a tuple, so that unhashable values are compared too
         raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
-    if padding_mode not in _PADDINGS:
+    if padding_mode not in tuple(_PADDINGS):
         raise ValueError(
             f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}"
         )

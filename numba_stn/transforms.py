@@ -225,6 +225,8 @@ def compose(*transforms: Transform, name: str | None = None) -> Transform:
     array([[[2. , 0. , 0.5],
             [0. , 3. , 0. ]]])
     """
+    if not transforms:
+        raise ValueError("compose: expected at least one transform")
     ends = np.cumsum([transform.size for transform in transforms])[:-1]
 
     def factors(params):

@@ -1,1 +1,10 @@
 """Images to train on, and the distortions of the paper's experiments."""
+
+from .dataset import DataError, Dataset, Split
+from .digits import digits
+from .distort import TASKS, Task
+from .mnist import mnist
+
+DATASETS = {"digits": digits, "mnist": mnist}
+
+__all__ = ["DATASETS", "TASKS", "DataError", "Dataset", "Split", "Task", "digits", "mnist"]

@@ -77,7 +77,7 @@ def read(images, n, c, y, x, fill):
 @functools.cache
 def make_affine_grid(parallel):
     """Kernel: theta -> grid."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def affine_grid(theta, off, grid):
         batch, rows, columns, _ = grid.shape
@@ -88,7 +88,7 @@ def make_affine_grid(parallel):
                 x = base_coordinate(j, columns, off)
                 for k in range(2):
                     grid[n, i, j, k] = theta[n, k, 0] * x + theta[n, k, 1] * y + theta[n, k, 2]
-        return sources
+        return stamp
 
     return launch.jit(affine_grid, parallel)
 
@@ -96,7 +96,7 @@ def make_affine_grid(parallel):
 @functools.cache
 def make_row_moments(parallel):
     """Kernel: dgrid -> each row's sums of dgrid * x and of dgrid, (N, H_out, 2, 2)."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def row_moments(dgrid, off, moments):
         batch, rows, columns, _ = dgrid.shape
@@ -110,7 +110,7 @@ def make_row_moments(parallel):
                     total += d
                 moments[n, i, k, 0] = first
                 moments[n, i, k, 1] = total
-        return sources
+        return stamp
 
     return launch.jit(row_moments, parallel)
 
@@ -118,7 +118,7 @@ def make_row_moments(parallel):
 @functools.cache
 def make_theta_moments(parallel):
     """Kernel: the rows' sums, added up in order -> dtheta."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def theta_moments(moments, off, dtheta):
         batch, rows = moments.shape[:2]
@@ -132,7 +132,7 @@ def make_theta_moments(parallel):
                 dtheta[n, k, 0] = x
                 dtheta[n, k, 1] = y
                 dtheta[n, k, 2] = one
-        return sources
+        return stamp
 
     return launch.jit(theta_moments, parallel)
 
@@ -143,7 +143,7 @@ def make_theta_moments(parallel):
 @functools.cache
 def make_sample(source, padding, parallel):
     """Kernel: images, coords -> samples."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def sample(images, coords, off, fill, samples):
         real = samples.dtype.type
@@ -171,7 +171,7 @@ def make_sample(source, padding, parallel):
                         read(images, m, c, iy + 1, ix + 1, fill),
                         weights,
                     )
-        return sources
+        return stamp
 
     return launch.jit(sample, parallel)
 
@@ -184,7 +184,7 @@ def make_sample_vjp_images(source, padding, parallel):
     falls into it. However many bands there are, a pixel's sum has the same terms in the same
     order.
     """
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def sample_vjp_images(dsamples, coords, off, bands, dimages):
         real = dimages.dtype.type
@@ -218,7 +218,7 @@ def make_sample_vjp_images(source, padding, parallel):
                                     dimages[m, c, iy + 1, ix] += d * sw
                                 if -1 <= ix < w - 1:
                                     dimages[m, c, iy + 1, ix + 1] += d * se
-        return sources
+        return stamp
 
     return launch.jit(sample_vjp_images, parallel)
 
@@ -226,7 +226,7 @@ def make_sample_vjp_images(source, padding, parallel):
 @functools.cache
 def make_sample_vjp_coords(source, padding, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or the row moments of theta's gradient."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
         real = images.dtype.type
@@ -273,7 +273,7 @@ def make_sample_vjp_coords(source, padding, parallel):
             if source == AFFINE:
                 dcoords[n, i, 0, 0], dcoords[n, i, 0, 1] = xx, x1
                 dcoords[n, i, 1, 0], dcoords[n, i, 1, 1] = yx, y1
-        return sources
+        return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
 

@@ -5,19 +5,21 @@ threads would cost more than the work, and a parallel one. Both run the same cod
 rows, so they give the same bits.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
 
-# Multiply-adds below which one thread is faster than waking the others.
-PARALLEL_WORK = 30_000
+# Array elements touched, about a nanosecond each, below which one thread is faster than waking
+# the others: a launch costs 45 microseconds, and milliseconds while other work keeps the cores.
+PARALLEL_WORK = 200_000
 
 _HOME = pathlib.Path(__file__).parent
 _owner: list[int] = []  # the process whose threads the pool holds, once there is a pool
@@ -25,12 +27,19 @@ _one_at_a_time = threading.Lock()
 
 
 @functools.cache
-def source_hash() -> int:
-    """Hash of this package's sources.
+def stamp(parallel: bool) -> int:
+    """Number that names this package's sources and a kernel's variant.
 
-    Numba's cache does not see an edit in a helper that lives in another file, but it does see
-    the values that a kernel closes over. So every kernel closes over this one, by returning it.
+    Numba's cache sees neither an edit in a helper that lives in another file nor the options a
+    kernel is compiled with, but it does see the values that a kernel closes over. So every kernel
+    closes over its stamp, by returning it.
     """
+    return 2 * source_hash() + parallel
+
+
+@functools.cache
+def source_hash() -> int:
+    """Hash of this package's sources."""
     digest = hashlib.sha256()
     for path in sorted(_HOME.glob("*.py")):
         digest.update(path.read_bytes())
@@ -43,15 +52,17 @@ def jit(function: Callable, parallel: bool = False) -> Callable:
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # no writable place for the cache
-        _warn_no_cache(str(error))
+        if "cannot cache" not in str(error):
+            raise
+        _warn_no_cache()
         return numba.njit(**options)(function)
 
 
 @functools.cache
-def _warn_no_cache(reason: str) -> None:
+def _warn_no_cache() -> None:
     warnings.warn(
-        f"numba_stn compiles its kernels anew in every process, because Numba found no writable "
-        f"cache folder ({reason}); set NUMBA_CACHE_DIR to a folder that can be written",
+        "numba_stn compiles its kernels anew in every process, because Numba found no writable "
+        "cache folder; set NUMBA_CACHE_DIR to a folder that can be written",
         RuntimeWarning,
         stacklevel=4,
     )
@@ -66,20 +77,39 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     if work < PARALLEL_WORK or (_owner and _owner[0] != os.getpid()):
         make(*flags, False)(*args)
         return
-    if not _owner:
-        _owner.append(os.getpid())
     kernel = make(*flags, True)
-    if _layer_is_thread_safe():
+    if _owner and _layer_is_thread_safe():
         kernel(*args)
-    else:
-        with _one_at_a_time:
-            kernel(*args)
+        return
+    with _one_at_a_time, _first_launch():
+        kernel(*args)
+
+
+@contextlib.contextmanager
+def _first_launch() -> Iterator[None]:
+    """Note whose threads the pool holds, and let them sleep between launches.
+
+    GNU OpenMP's threads otherwise spin while they wait, and so do OpenBLAS's: where NumPy's
+    matrix products alternate with our kernels, as in training, they take the cores from each
+    other (a step was 6 times slower). OpenMP reads the policy once, when Numba loads it, which
+    is during the first launch; a policy of the user's own stands.
+    """
+    mine = not _owner and "OMP_WAIT_POLICY" not in os.environ
+    if mine:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        yield
+    finally:
+        if mine:
+            del os.environ["OMP_WAIT_POLICY"]
+        if not _owner:
+            _owner.append(os.getpid())
 
 
 def _layer_is_thread_safe() -> bool:
     """Whether two Python threads may launch at once: not under workqueue, nor before it is known.
 
-    Numba names the layer only after the first parallel launch.
+    Numba names the layer some time after it has started it.
     """
     try:
         return numba.threading_layer() != "workqueue"

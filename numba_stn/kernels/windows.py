@@ -33,7 +33,7 @@ def valid(side, windows, offset, stride, padding):
 @functools.cache
 def make_unfold(parallel):
     """Kernel: images -> columns (C k k, N, H_out, W_out); each row is one element of the windows."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def unfold(images, kernel, stride, padding, columns):
         h, w = images.shape[2:]
@@ -49,7 +49,7 @@ def make_unfold(parallel):
                     y = i * stride + dy - padding
                     for j in range(left, right):
                         columns[e, n, i, j] = images[n, c, y, j * stride + dx - padding]
-        return sources
+        return stamp
 
     return launch.jit(unfold, parallel)
 
@@ -57,7 +57,7 @@ def make_unfold(parallel):
 @functools.cache
 def make_fold(parallel):
     """Kernel: dcolumns -> dimages, every element added to the pixel it was copied from."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def fold(dcolumns, kernel, stride, padding, dimages):
         batch, channels, h, w = dimages.shape
@@ -74,7 +74,7 @@ def make_fold(parallel):
                         y = i * stride + dy - padding
                         for j in range(left, right):
                             dimages[n, c, y, j * stride + dx - padding] += dcolumns[e, n, i, j]
-        return sources
+        return stamp
 
     return launch.jit(fold, parallel)
 
@@ -85,7 +85,7 @@ def make_fold(parallel):
 @functools.cache
 def make_max_pool(parallel):
     """Kernel: images -> largest value of each window, and which element it was (the first)."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def max_pool(images, kernel, stride, largest, which):
         batch, channels, rows, cols = largest.shape
@@ -101,7 +101,7 @@ def make_max_pool(parallel):
                             best, index = value, e
                     largest[n, c, i, j] = best
                     which[n, c, i, j] = index
-        return sources
+        return stamp
 
     return launch.jit(max_pool, parallel)
 
@@ -109,7 +109,7 @@ def make_max_pool(parallel):
 @functools.cache
 def make_max_pool_vjp(parallel):
     """Kernel: dlargest -> dimages, each gradient given to the element that was largest."""
-    sources = launch.source_hash()
+    stamp = launch.stamp(parallel)
 
     def max_pool_vjp(dlargest, which, kernel, stride, dimages):
         batch, channels, rows, cols = dlargest.shape
@@ -121,7 +121,7 @@ def make_max_pool_vjp(parallel):
                     e = np.int64(which[n, c, i, j])
                     y, x = i * stride + e // kernel, j * stride + e % kernel
                     dimages[n, c, y, x] += dlargest[n, c, i, j]
-        return sources
+        return stamp
 
     return launch.jit(max_pool_vjp, parallel)
 

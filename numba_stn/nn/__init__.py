@@ -1,5 +1,6 @@
 """Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer."""
 
+from . import tree
 from .layers import (
     Layer,
     avg_pool,
@@ -38,4 +39,5 @@ __all__ = [
     "softmax_cross_entropy",
     "spatial_transformer",
     "step_decay",
+    "tree",
 ]

@@ -1,0 +1,186 @@
+"""The command ``numba-stn``. What a subcommand needs is imported when it runs."""
+
+import argparse
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from . import __version__
+
+EXAMPLES = """examples:
+  numba-stn train                                       learn to read rotated digits, offline
+  numba-stn train --model cnn                           the same without the transformer
+  numba-stn train --dataset mnist --task RTS --epochs 5
+"""
+
+# Spelled out here, so that --help need not import what they name.
+DATASETS = ("digits", "mnist")
+TASKS = ("none", "R", "RTS", "TC")
+MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
+TRANSFORMS = (
+    "translation", "scale", "rotation", "shear", "attention", "restricted_affine", "affine",
+)  # fmt: skip
+
+
+class UsageError(Exception):
+    """The user can mend this; the message says how."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code.
+
+    0: done; 2: the input was at fault, one line on stderr says how; 130: stopped by Ctrl-C.
+    """
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except UsageError as error:
+        print(f"numba-stn: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("numba-stn: stopped", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        "numba-stn",
+        description="Spatial transformer networks without a framework.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"numba-stn {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    return top
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network on distorted digits",
+        description="Train a network on distorted digits. Writes metrics.json, the weights and "
+        "pictures. With no argument: scikit-learn's digits, rotated; offline, under a minute.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = train.add_argument
+    add("--dataset", choices=DATASETS, default="digits", help="default: digits")
+    add("--task", choices=TASKS, default="R", help="distortion: rotated (R), rotated, translated "
+        "and scaled (RTS), translated among clutter (TC); default: R")  # fmt: skip
+    add("--model", choices=MODELS, default="st-cnn", help="default: st-cnn")
+    add("--transform", choices=TRANSFORMS, help="what the transformer may do; default: affine")
+    add("--epochs", type=_positive, metavar="N", help="default: 60 for digits, 10 for mnist")
+    add("--seed", type=_seed, default=0, metavar="S", help="default: 0")
+    add("--batch", type=_positive, metavar="N", help="default: 50 for digits, 128 for mnist")
+    add("--rate", type=_rate, metavar="R", help="highest learning rate")
+    add("--out", metavar="DIR", help="where to write; default: runs/<time>")
+    add("--data-dir", metavar="DIR", help="folder that holds MNIST's four files under mnist/; "
+        "default: the environment's NUMBA_STN_DATA, else they are downloaded once")  # fmt: skip
+    train.set_defaults(run=run_train)
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """``numba-stn train``."""
+    started = time.strftime("%Y%m%d-%H%M%S")
+    config = _config(args)
+    try:
+        from . import data, experiment, pictures  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f'training needs more packages ({error}); pip install "numba-stn[train]"'
+        ) from error
+    folder = _writable(pathlib.Path(args.out or f"runs/{started}"))
+    try:
+        setup = experiment.prepare(config, args.data_dir)
+    except data.DataError as error:
+        raise UsageError(str(error)) from error
+    learner, metrics = _with_bar(experiment.run, setup)
+    try:
+        written = experiment.save(folder, setup, learner, metrics)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
+    print(f"test error {metrics['test_error']:.2f} % of {metrics['test_images']} images, "
+          f"after {metrics['seconds']:.0f} s; in {folder}: {', '.join(written)}")  # fmt: skip
+    if metrics["interrupted"]:
+        print(f"stopped by Ctrl-C after {len(metrics['history'])} of {config.epochs} epochs; "
+              f"what was learned is kept", file=sys.stderr)  # fmt: skip
+        return 130
+    return 0
+
+
+def _config(args):
+    """The experiment that the options describe; each data set has its own defaults."""
+    from .experiment import Config
+
+    if args.transform and not args.model.startswith("st-"):
+        raise UsageError(f"--transform {args.transform}: the model {args.model} has no transformer")
+    chosen = {
+        "epochs": args.epochs or {"digits": 60, "mnist": 10}[args.dataset],
+        "batch": args.batch or {"digits": 50, "mnist": 128}[args.dataset],
+        "transform": args.transform or "affine",
+    }
+    if args.rate:
+        chosen["rate"] = args.rate
+    return Config(dataset=args.dataset, task=args.task, model=args.model, seed=args.seed, **chosen)
+
+
+def _writable(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, made if need be, before anything is computed in vain."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _with_bar(run, setup):
+    """``run(setup, on_step)`` under a progress bar with loss, error and the time left."""
+    from tqdm import tqdm
+
+    epochs = setup.config.epochs
+    total = epochs * setup.steps
+    # A bar that nobody watches live is a line now and then, not thousands in a log.
+    pace = 0.1 if sys.stderr.isatty() else 10
+    with tqdm(total=total, unit="step", mininterval=pace, maxinterval=max(pace, 10)) as bar:
+
+        def on_step(epoch, loss, error):
+            bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
+            bar.set_postfix_str(f"loss {loss:.3f}, error {error:.2f} %", refresh=False)
+            bar.update()
+
+        return run(setup, on_step)
+
+
+# --- Option types ---------------------------------------------------------------------------------
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return rate

@@ -1,0 +1,48 @@
+"""The 1,797 handwritten digits that scikit-learn bundles (UCI, Alpaydin and Kaynak 1998)."""
+
+import numpy as np
+
+from ..functional import warp_affine
+from .dataset import DataError, Dataset, Split
+
+# Which examples are which: drawn once, the same for every seed of training.
+SPLIT_SEED = 1797
+VALIDATION, TEST = 197, 400
+
+
+def digits(folder: str | None = None) -> Dataset:
+    """scikit-learn's digits, 8 x 8, enlarged twice so that windows and pools have pixels.
+
+    Parameters
+    ----------
+    folder : ignored
+        The images come with scikit-learn.
+
+    Returns
+    -------
+    Dataset
+        1,200 training, 197 validation and 400 test images of 16 x 16.
+
+    Raises
+    ------
+    DataError
+        If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            f"the digits come with scikit-learn, which did not load ({error}); "
+            f'pip install "numba-stn[train]"'
+        ) from error
+    raw, labels = load_digits(return_X_y=True)
+    small = (raw / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    identity = np.eye(2, 3, dtype=np.float32)[None].repeat(len(small), 0)
+    images = warp_affine(small, identity, (16, 16), padding_mode="border")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
+    shuffled = Split(images, labels.astype(np.int64)).take(order)
+    return Dataset(
+        shuffled.take(slice(TEST + VALIDATION, None)),
+        shuffled.take(slice(TEST, TEST + VALIDATION)),
+        shuffled.take(slice(0, TEST)),
+    )

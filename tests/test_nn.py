@@ -1,0 +1,297 @@
+"""Layers, losses, optimisers: gradients, shapes, known values, bad input."""
+
+import numpy as np
+import pytest
+from gradcheck import check_vjp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from numba_stn import nn
+from numba_stn.kernels import windows
+from numba_stn.nn import optim, zoo
+from numba_stn.nn.tree import flatten, leaves, tree_map, unflatten
+from numba_stn.transforms import TRANSFORMS
+
+LAYERS = {
+    "linear": (nn.linear(4), (7,)),
+    "conv2d": (nn.conv2d(4, 3), (2, 7, 6)),
+    "conv2d strided": (nn.conv2d(3, 3, stride=2, padding=2), (2, 8, 5)),
+    "conv2d 1x1": (nn.conv2d(3, 1), (2, 3, 3)),
+    "max_pool": (nn.max_pool(2), (2, 7, 6)),
+    "max_pool 3": (nn.max_pool(3), (1, 9, 11)),
+    "avg_pool": (nn.avg_pool(2), (2, 7, 6)),
+    "relu": (nn.relu(), (5, 3)),
+    "flatten": (nn.flatten(), (2, 3, 4)),
+    "batch_norm": (nn.batch_norm(), (3, 4, 5)),
+    "batch_norm dense": (nn.batch_norm(), (6,)),
+    "serial": (nn.serial(nn.conv2d(3, 2), nn.relu(), nn.flatten(), nn.linear(2)), (1, 4, 4)),
+    "parallel": (
+        nn.parallel(nn.conv2d(3, 3, padding=1), nn.serial(nn.batch_norm(), nn.relu())),
+        (2, 4, 4),
+    ),
+    "transformer": (
+        nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(6)), "affine", size=(5, 4)),
+        (2, 6, 7),
+    ),
+    "transformers in depth": (
+        nn.serial(
+            nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), "attention"),
+            nn.conv2d(2, 3),
+            nn.spatial_transformer(
+                nn.serial(nn.flatten(), nn.linear(3)), "rotation", padding_mode="border"
+            ),
+        ),
+        (1, 7, 7),
+    ),
+    "transformers side by side": (
+        nn.parallel(
+            *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2
+        ),
+        (1, 7, 7),
+    ),
+}
+
+
+def built(name, seed=0):
+    """A layer with float64 parameters off their starting point, its input and its state."""
+    layer, shape = LAYERS[name]
+    rng = np.random.default_rng(seed)
+    params = tree_map(
+        lambda p: p + 0.2 * rng.standard_normal(p.shape), layer.init(rng, shape)
+    )
+    return layer, params, rng.standard_normal((4, *shape)), layer.init_state(shape), rng
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("train", [False, True])
+def test_gradients(name, train):
+    layer, params, x, state, rng = built(name)
+    _, pullback, _ = layer.apply(params, x, state, train)
+    check_vjp(
+        lambda inputs: layer.apply(*inputs, state, train)[0],
+        pullback, (params, x), rng, step=1e-7, rtol=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes_and_dtypes(name):
+    layer, shape = LAYERS[name]
+    params = layer.init(np.random.default_rng(0), shape)
+    x = np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32)
+    y, pullback, state = layer.apply(params, x, layer.init_state(shape), train=True)
+    assert y.shape == (3, *layer.output_shape(shape))
+    dparams, dx = pullback(np.ones_like(y))
+    assert (y.dtype, dx.dtype, dx.shape) == (np.float32, np.float32, x.shape)
+    for (path, p), (_, d) in zip(leaves(params), leaves(dparams), strict=True):
+        assert (p.dtype, p.shape) == (np.float32, d.shape), path
+        assert d.dtype == np.float32, path
+    for path, s in leaves(state):
+        assert np.asarray(s).dtype == np.float32 or s == (), path
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_same_seed_gives_the_same_weights(name):
+    layer, shape = LAYERS[name]
+    one, two = (flatten(layer.init(np.random.default_rng(3), shape)) for _ in range(2))
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], two[key])
+    assert hash(layer) == hash(layer)
+    assert type(layer).__name__ in repr(layer)
+
+
+def test_convolution_is_the_sum_it_says():
+    rng = np.random.default_rng(0)
+    layer = nn.conv2d(3, 3, stride=2, padding=1)
+    x, params = rng.standard_normal((2, 2, 6, 5)), layer.init(rng, (2, 6, 5))
+    y, _, _ = layer.apply(params, x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    expected = np.zeros_like(y)
+    for n, f, i, j in np.ndindex(*y.shape):
+        window = padded[n, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+        expected[n, f, i, j] = (window * params["weight"][f]).sum() + params["bias"][f]
+    np.testing.assert_allclose(y, expected, atol=1e-12)
+
+
+def test_convolution_in_chunks(monkeypatch):
+    from numba_stn.nn import layers
+
+    layer, params, x, _, _ = built("conv2d")
+    whole, pullback, _ = layer.apply(params, x)
+    expected = pullback(np.ones_like(whole))
+    monkeypatch.setattr(layers, "CHUNK", 1)
+    parts, pullback, _ = layer.apply(params, x)
+    np.testing.assert_allclose(parts, whole, atol=1e-12)
+    got = pullback(np.ones_like(parts))
+    np.testing.assert_allclose(got[1], expected[1], atol=1e-12)
+    np.testing.assert_allclose(got[0]["weight"], expected[0]["weight"], atol=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 3), st.integers(0, 4))
+def test_fold_is_the_transpose_of_unfold(seed, kernel, stride, padding):
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(1, 4), rng.integers(1, 4), *rng.integers(kernel, kernel + 6, 2)
+    images = rng.standard_normal(shape)
+    columns = windows.unfold(images, kernel, stride, padding)
+    padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
+    expected = view[:, :, ::stride, ::stride].transpose(1, 4, 5, 0, 2, 3)
+    np.testing.assert_array_equal(columns, expected.reshape(columns.shape))
+    d = rng.standard_normal(columns.shape)
+    folded = windows.fold(d, shape, kernel, stride, padding)
+    assert abs((columns * d).sum() - (images * folded).sum()) < 1e-9
+
+
+def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
+    from numba_stn.kernels import launch
+
+    x = np.random.default_rng(0).standard_normal((3, 2, 8, 9)).astype(np.float32)
+    results = []
+    for work in (0, 10**12):
+        monkeypatch.setattr(launch, "PARALLEL_WORK", work)
+        columns = windows.unfold(x, 3, 2, 1)
+        pooled, which = windows.max_pool(x, 2, 2)
+        folded = windows.fold(columns, x.shape, 3, 2, 1)
+        results.append((columns, folded, pooled, windows.max_pool_vjp(pooled, which, x.shape, 2, 2)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_norm_learns_its_statistics():
+    layer = nn.batch_norm(momentum=0.5)
+    x = np.random.default_rng(0).normal(3, 2, (500, 2, 4, 4)).astype(np.float32)
+    params, state = layer.init(np.random.default_rng(0), (2, 4, 4)), layer.init_state((2, 4, 4))
+    for _ in range(20):
+        y, _, state = layer.apply(params, x, state, train=True)
+    np.testing.assert_allclose(state["mean"], x.mean((0, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(state["var"], x.var((0, 2, 3), ddof=1) , rtol=1e-3)
+    calm, _, after = layer.apply(params, x, state)
+    np.testing.assert_allclose(calm, y, atol=1e-2)
+    assert after is state
+    with pytest.raises(ValueError, match="batch_norm.*state"):
+        layer.apply(params, x)
+
+
+def test_a_transformer_starts_at_the_identity():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 1, 9, 9)).astype(np.float32)
+    for name in TRANSFORMS:
+        layer = nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), name)
+        y, _, _ = layer.apply(layer.init(rng, x.shape[1:]), x)
+        np.testing.assert_array_equal(y, x)
+
+
+# --- Losses ---------------------------------------------------------------------------------------
+
+
+def test_gradients_of_losses():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 3])
+    loss, dlogits = nn.softmax_cross_entropy(logits, labels)
+    check_vjp(
+        lambda x: nn.softmax_cross_entropy(x, labels)[0], lambda d: d * dlogits, logits, rng
+    )
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.isclose(loss, -np.log(probability[range(5), labels]).mean())
+    targets = rng.standard_normal((5, 4))
+    _, doutputs = nn.mean_squared_error(logits, targets)
+    check_vjp(
+        lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng
+    )
+
+
+def test_cross_entropy_of_huge_logits_is_finite():
+    loss, dlogits = nn.softmax_cross_entropy(np.array([[1e4, -1e4]], np.float32), np.array([1]))
+    assert loss == 2e4
+    np.testing.assert_array_equal(dlogits, [[1, -1]])
+
+
+# --- Optimisers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimiser", [nn.sgd(0.05), nn.adam(0.05)], ids=["sgd", "adam"])
+def test_a_quadratic_is_minimised(optimiser):
+    target = {"a": np.array([1.0, -2.0]), "b": (np.array([[3.0]]),)}
+    params = tree_map(np.zeros_like, target)
+    state = optimiser.init(params)
+    for _ in range(600):
+        grads = tree_map(lambda p, t: p - t, params, target)
+        params, state = optimiser.update(params, grads, state)
+    for (_, p), (_, t) in zip(leaves(params), leaves(target), strict=True):
+        np.testing.assert_allclose(p, t, atol=1e-3)
+
+
+def test_a_subtree_has_its_own_rate():
+    params = {"localisation": {"w": np.ones(1)}, "rest": np.ones(1)}
+    optimiser = nn.sgd(0.1, momentum=0, factors={"localisation": 0.25})
+    moved, _ = optimiser.update(params, params, optimiser.init(params))
+    assert (moved["localisation"]["w"], moved["rest"]) == (1 - 0.025, 1 - 0.1)
+    with pytest.raises(ValueError, match="factors.*localization"):
+        nn.sgd(0.1, factors={"localization": 1.0}).init(params)
+
+
+def test_schedules():
+    assert nn.constant(0.3)(99) == 0.3
+    decay = nn.step_decay(1.0, every=10)
+    assert [round(decay(step), 6) for step in (0, 9, 10, 25)] == [1, 1, 0.1, 0.01]
+    wave = nn.cosine(2.0, 100)
+    assert (wave(0), round(wave(50), 9), wave(100), wave(101)) == (2.0, 1.0, 0.0, 0.0)
+    cycle = [nn.one_cycle(1.0, 100)(step) for step in range(101)]
+    assert np.argmax(cycle) == 25
+    assert max(cycle) == 1.0
+    assert np.isclose(cycle[0], 0.04)
+    assert cycle[100] == 0.0
+    assert nn.sgd(wave).schedule is wave
+
+
+# --- Trees, zoo, bad input ------------------------------------------------------------------------
+
+
+def test_a_tree_survives_its_flat_form():
+    net = LAYERS["transformers in depth"][0]
+    params = net.init(np.random.default_rng(0), (1, 7, 7))
+    flat = flatten(params)
+    assert "0.localisation.head.bias" in flat
+    back = unflatten(flat, tree_map(np.zeros_like, params))
+    for (path, a), (_, b) in zip(leaves(params), leaves(back), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=str(path))
+    with pytest.raises(ValueError, match=r"1\.weight.*missing"):
+        unflatten({k: v for k, v in flat.items() if k != "1.weight"}, params)
+    with pytest.raises(ValueError, match=r"1\.bias has shape \(9,\)"):
+        unflatten(flat | {"1.bias": np.zeros(9)}, params)
+
+
+@pytest.mark.parametrize("model", zoo.MODELS)
+@pytest.mark.parametrize("side", [16, 28, 42, 60])
+def test_models_of_the_paper(model, side):
+    net = zoo.build(model, (1, side, side), size=(min(side, 28),) * 2)
+    params = net.init(np.random.default_rng(0), (1, side, side))
+    assert nn.tree.size(params) < 400_000
+    x = np.zeros((2, 1, side, side), np.float32)
+    assert net.apply(params, x, net.init_state(x.shape[1:]))[0].shape == (2, 10)
+
+
+def test_bad_input_is_named():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="linear.*flatten"):
+        nn.linear(3).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="conv2d.*5 x 5.*4, 4"):
+        nn.conv2d(3, 5).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="max_pool.*C, H, W"):
+        nn.max_pool().output_shape((4,))
+    with pytest.raises(ValueError, match="parallel.*channels only"):
+        nn.parallel(nn.relu(), nn.max_pool()).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="localisation.*flatten"):
+        nn.spatial_transformer(nn.conv2d(3, 3)).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="transform.*'wild'"):
+        nn.spatial_transformer(nn.flatten(), "wild")
+    with pytest.raises(ValueError, match="model.*'vgg'"):
+        zoo.build("vgg", (1, 28, 28))
+    with pytest.raises(ValueError, match=r"labels.*\(3, 2\).*\(2,\)"):
+        nn.softmax_cross_entropy(np.zeros((3, 2)), np.zeros(2, int))
+    with pytest.raises(ValueError, match=r"labels.*\[0, 2\).*0 to 2"):
+        nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([0, 2]))
+    with pytest.raises(ValueError, match="targets"):
+        nn.mean_squared_error(np.zeros(3), np.zeros(2))
+    assert optim.one_cycle(1.0, 1)(0) > 0

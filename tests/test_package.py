@@ -1,0 +1,152 @@
+"""The package as it is imported, cached and typed."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import numba_stn
+
+ROOT = pathlib.Path(numba_stn.__file__).parents[1]
+
+
+def python(code, cwd=None, **env):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=os.environ | env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_loads_neither_numba_nor_scipy_nor_numpy():
+    code = "import sys, numba_stn; print({'numba', 'scipy', 'numpy'} & set(sys.modules))"
+    assert python(code) == "set()"
+
+
+def test_help_loads_no_numba():
+    code = (
+        "import sys, contextlib, io\nfrom numba_stn import cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    cli.main(['train', '--help'])\n"
+        "print({'numba', 'scipy', 'numpy', 'matplotlib', 'tqdm'} & set(sys.modules))"
+    )
+    assert python(code) == "set()"
+
+
+def test_every_public_name_is_there():
+    for name in numba_stn.__all__:
+        assert getattr(numba_stn, name) is not None
+    assert set(numba_stn.functional.__all__) <= set(dir(numba_stn))
+    with pytest.raises(AttributeError, match="no attribute 'warp_drive'"):
+        numba_stn.warp_drive  # noqa: B018
+
+
+def test_cuda_is_not_imported_for_arrays_on_the_cpu():
+    code = (
+        "import sys, numpy, numba_stn\n"
+        "numba_stn.affine_grid(numpy.zeros((1, 2, 3)), (2, 2))\n"
+        "print('numba.cuda' in sys.modules)"
+    )
+    assert python(code) == "False"
+
+
+KERNEL = (
+    "import numpy, numba_stn; "
+    "print(numba_stn.affine_grid(numpy.array([[[1.0, 0, 0], [0, 1, 0]]]), (1, 2))[0, 0, 0, 0])"
+)
+
+
+def test_an_edited_helper_is_never_served_stale(tmp_path):
+    """Numba's own cache misses an edit in another file; the sources' hash does not."""
+    copy = tmp_path / "numba_stn"
+    shutil.copytree(ROOT / "numba_stn", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert python(KERNEL, tmp_path, **env) == "-0.5"
+    files = set((tmp_path / "cache").rglob("*.nbc"))
+    assert files
+    assert python(KERNEL, tmp_path, **env) == "-0.5"
+    assert set((tmp_path / "cache").rglob("*.nbc")) == files
+    pixel = copy / "kernels" / "pixel.py"
+    old = "return real(2 * j - (size - 1)) / length"
+    assert old in pixel.read_text()
+    pixel.write_text(pixel.read_text().replace(old, "return real(7)"))
+    assert python(KERNEL, tmp_path, **env) == "7.0"
+
+
+def test_serial_and_parallel_variants_are_cached_apart(tmp_path):
+    code = """
+import numba, numpy, numba_stn
+from numba_stn.kernels import launch
+launch.PARALLEL_WORK = {}
+numba_stn.affine_grid(numpy.zeros((1, 2, 3)), (2, 2))
+try:
+    print(numba.threading_layer() and "parallel")
+except ValueError:
+    print("serial")
+"""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):  # compiled, then from the cache
+        assert python(code.format(10**9), **cache) == "serial"
+        assert python(code.format(0), **cache) == "parallel"
+
+
+def test_a_read_only_install_works_and_warns_once(tmp_path):
+    code = (
+        "import warnings\nwarnings.simplefilter('always')\n"
+        "import numba.core.caching as c\n"
+        "c.CacheImpl._locator_classes = []\n"
+        "import numpy, numba_stn\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    numba_stn.affine_grid(numpy.zeros((1, 2, 3)), (2, 2))\n"
+        "    numba_stn.affine_grid_vjp(numpy.zeros((1, 2, 2, 2)))\n"
+        "print([str(w.message)[:16] for w in seen])"
+    )
+    assert python(code) == "['numba_stn compil']"
+
+
+def test_a_forked_child_computes_serially():
+    code = """
+import multiprocessing, numpy, numba_stn
+images = numpy.random.default_rng(0).random((4, 3, 200, 200))
+theta = numpy.tile(numpy.array([[[0.9, 0.1, 0.0], [-0.1, 0.9, 0.1]]]), (4, 1, 1))
+def work(_=None):
+    return numba_stn.warp_affine(images, theta)
+expected = work()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    results = pool.map_async(work, range(4)).get(60)
+print(all((result == expected).all() for result in results))
+"""
+    assert python(code) == "True"
+
+
+def test_two_threads_at_once():
+    code = """
+import concurrent.futures, numpy, numba_stn
+images = numpy.random.default_rng(0).random((4, 3, 200, 200))
+theta = numpy.tile(numpy.array([[[0.9, 0.1, 0.0], [-0.1, 0.9, 0.1]]]), (4, 1, 1))
+expected = numba_stn.warp_affine(images, theta)
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    results = list(pool.map(lambda _: numba_stn.warp_affine(images, theta), range(40)))
+print(all((result == expected).all() for result in results))
+"""
+    for layer in ("workqueue", "omp"):  # tbb, where it is installed, is as safe as omp
+        assert python(code, NUMBA_THREADING_LAYER=layer) == "True"
+
+
+def test_imports_point_down():
+    """kernels below functional, functional below transforms and data, nn beside, the rest above."""
+    levels = {"kernels": 0, "functional": 1, "transforms": 2, "data": 3, "nn": 3}
+    package = ROOT / "numba_stn"
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).parts[0].removesuffix(".py")
+        if here == "__init__":
+            continue
+        depth = len(path.relative_to(package).parts)
+        for dots, name in re.findall(r"^\s*from (\.+)(\w*)", path.read_text(), re.MULTILINE):
+            if len(dots) == depth and name:  # to the top of the package
+                assert levels.get(name, 4) <= levels.get(here, 5), (path, name)

@@ -1,0 +1,232 @@
+"""The main job: `numba-stn train`, through its own command line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from numba_stn import cli, data, experiment
+from numba_stn.nn import train, tree
+
+HOME = os.environ.get("NUMBA_STN_DATA")
+needs_mnist = pytest.mark.skipif(not HOME, reason="NUMBA_STN_DATA does not name MNIST's folder")
+COMMAND = [sys.executable, "-m", "numba_stn"]
+
+
+def run(*args, **env):
+    return subprocess.run(
+        [*COMMAND, *map(str, args)], env=os.environ | env, capture_output=True, text=True
+    )
+
+
+def read(folder):
+    return json.loads((pathlib.Path(folder) / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with a fully connected transformer, the quickest."""
+    folder = tmp_path_factory.mktemp("runs") / "st-fcn"
+    assert cli.main(["train", "--model", "st-fcn", "--epochs", "40", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_short_run_learns(trained):
+    metrics = read(trained)
+    assert metrics["test_error"] < 6
+    assert len(metrics["history"]) == 40
+    assert metrics["history"][-1]["train_loss"] < 0.3 * metrics["history"][0]["train_loss"]
+    assert (metrics["seed"], metrics["interrupted"]) == (0, False)
+    assert {"python", "numba", "numpy", "numba-stn"} <= metrics["versions"].keys()
+    assert metrics["seconds"] > 0
+
+
+def test_the_transformer_beats_the_same_network_without_it(trained, tmp_path):
+    assert cli.main(["train", "--model", "fcn", "--epochs", "40", "--out", str(tmp_path)]) == 0
+    assert read(trained)["test_error"] < read(tmp_path)["test_error"]
+
+
+def test_a_run_leaves_pictures_weights_and_nothing_else(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"metrics.json", "weights.safetensors", "curves.png", "classes.png"}
+    for name in ("curves.png", "classes.png"):
+        from matplotlib.image import imread
+
+        picture = imread(trained / name)
+        assert min(picture.shape[:2]) > 300
+        assert picture[..., :3].std() > 0.05
+
+
+def test_the_weights_give_the_error_they_came_with(trained):
+    from safetensors.numpy import load_file
+
+    metrics = read(trained)
+    setup = experiment.prepare(experiment.Config(model="st-fcn", epochs=40))
+    shape = setup.test.images.shape[1:]
+    params = setup.net.init(np.random.default_rng(9), shape)
+    like = {"params": params, "state": setup.net.init_state(shape)}
+    flat = load_file(trained / "weights.safetensors")
+    loaded = tree.unflatten({name: flat[name] for name in tree.flatten(like) if name in flat}, like) \
+        if set(flat) == set(tree.flatten(like)) else pytest.fail(str(set(flat) ^ set(tree.flatten(like))))
+    learner = train.Learner(loaded["params"], loaded["state"], None)
+    error = train.error_percent(setup.net, learner, *setup.test)
+    assert error == metrics["test_error"]
+
+
+def test_the_same_seed_gives_the_same_metrics_on_any_number_of_threads(tmp_path):
+    found = []
+    for threads, seed in (("1", 3), ("2", 3), ("2", 4)):
+        folder = tmp_path / f"{threads}-{seed}"
+        done = run("train", "--model", "st-cnn", "--epochs", 2, "--seed", seed, "--out", folder,
+                   NUMBA_NUM_THREADS=threads)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "epoch 2/2" in done.stderr
+        assert "loss" in done.stderr
+        metrics = read(folder)
+        found.append((metrics["test_error"], metrics["history"]))
+    assert found[0] == found[1] != found[2]
+
+
+def test_ctrl_c_keeps_what_was_learned(tmp_path):
+    script = f"""
+import os, signal, sys
+from numba_stn import cli, experiment
+original, count = experiment.train.step, 0
+def step(*args):
+    global count
+    count += 1
+    if count == 60:
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(*args)
+experiment.train.step = step
+sys.exit(cli.main(["train", "--model", "fcn", "--out", {str(tmp_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert "what was learned is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    metrics = read(tmp_path)
+    assert metrics["interrupted"]
+    assert len(metrics["history"]) == 2  # 24 steps an epoch
+    assert metrics["test_error"] < 60
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+@needs_mnist
+@pytest.mark.parametrize(("task", "side"), [("R", 28), ("RTS", 42), ("TC", 60)])
+def test_mnist_tasks_train(task, side):
+    """A few steps on the real files; the whole runs are the documented commands'."""
+    config = experiment.Config(dataset="mnist", task=task, epochs=1, batch=128)
+    setup = experiment.prepare(config, HOME)
+    assert setup.test.images.shape == (10_000, 1, side, side)
+    small = setup._replace(
+        train=setup.train.take(slice(2560)), test=setup.test.take(slice(500)),
+        validation=setup.validation.take(slice(500)),
+    )  # fmt: skip
+    means = []
+    _, metrics = experiment.run(small, lambda epoch, loss, error: means.append(loss))
+    assert len(means) == 20
+    assert means[-1] < means[2]
+    assert metrics["test_error"] < 90
+
+
+def test_batches_are_fresh_and_whole():
+    split = data.Split(np.arange(10.0).reshape(10, 1, 1, 1), np.arange(10))
+    rng = np.random.default_rng(0)
+    batches = list(train.shuffled(rng, split, 4, lambda rng, images: images))
+    assert [len(labels) for _, labels in batches] == [4, 4]
+    seen = np.concatenate([labels for _, labels in batches])
+    assert len(set(seen)) == 8
+    for images, labels in batches:
+        np.testing.assert_array_equal(images.ravel(), labels)
+
+
+# --- Bad input: one line, exit 2, nothing half-written --------------------------------------------
+
+BAD = {
+    "option": (["train", "--speed", "9"], "--speed"),
+    "dataset": (["train", "--dataset", "cifar"], "'cifar'"),
+    "task": (["train", "--task", "Q"], "'Q'"),
+    "epochs": (["train", "--epochs", "0"], "positive whole number, got '0'"),
+    "seed": (["train", "--seed", "-1"], "--seed"),
+    "rate": (["train", "--rate", "fast"], "positive number, got 'fast'"),
+    "transform": (["train", "--model", "cnn", "--transform", "affine"], "cnn has no transformer"),
+    "command": (["fly"], "'fly'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_option_is_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[name]
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+def test_damaged_mnist_is_named(damage, tmp_path):
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for name in data.mnist.__globals__["FILES"]:
+        source = pathlib.Path(HOME or "", "mnist", name)
+        content = source.read_bytes() if source.is_file() else b"not the real file" * 99
+        (folder / name).write_bytes(content)
+    victim = folder / "train-images-idx3-ubyte.gz"
+    if damage == "missing":
+        victim.unlink()
+    elif damage == "truncated":
+        victim.write_bytes(victim.read_bytes()[:-100])
+    else:
+        victim.write_bytes(victim.read_bytes()[:-1] + b"!")
+    done = run("train", "--dataset", "mnist", "--data-dir", tmp_path / "data",
+               "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "train-images-idx3-ubyte.gz" in line
+    assert "missing" in line or "truncated or altered" in line
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run("train", "--out", tmp_path / "file" / "run")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path / "file" / "run") in line
+    assert line.startswith("numba-stn: cannot write")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def write(beside):
+        beside.write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        experiment.write_atomically(path, write)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+    assert path.read_text() == "old"
+
+
+def test_help_names_every_choice():
+    done = run("train", "--help")
+    assert done.returncode == 0
+    from numba_stn import transforms
+    from numba_stn.nn import zoo
+
+    assert tuple(data.DATASETS) == cli.DATASETS
+    assert tuple(data.TASKS) == cli.TASKS
+    assert zoo.MODELS == cli.MODELS
+    assert tuple(transforms.TRANSFORMS) == cli.TRANSFORMS
+    for name in (*cli.DATASETS, *cli.TASKS, *cli.MODELS, *cli.TRANSFORMS):
+        assert name in done.stdout
