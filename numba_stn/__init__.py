@@ -23,7 +23,7 @@ _HOME = {
 _MODULES = ("data", "functional", "nn", "transforms")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["__version__", *_MODULES, *_WHERE]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULES, *_WHERE]
 
 if TYPE_CHECKING:
     from . import data as data

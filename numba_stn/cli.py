@@ -6,6 +6,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from . import __version__
 
@@ -121,7 +122,7 @@ def _config(args):
 
     if args.transform and not args.model.startswith("st-"):
         raise UsageError(f"--transform {args.transform}: the model {args.model} has no transformer")
-    chosen = {
+    chosen: dict[str, Any] = {
         "epochs": args.epochs or {"digits": 60, "mnist": 10}[args.dataset],
         "batch": args.batch or {"digits": 50, "mnist": 128}[args.dataset],
         "transform": args.transform or "affine",

@@ -120,8 +120,8 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
     interrupted = False
     try:
         for epoch in range(config.epochs):
-            for learner, means in _epoch(setup, learner, epoch, on_step):  # noqa: B007
-                pass
+            for latest, means in _epoch(setup, learner, epoch, on_step):
+                learner = latest  # here, so that Ctrl-C leaves the last finished step's
             error = train.error_percent(setup.net, learner, *setup.validation)
             history.append({"epoch": epoch + 1, **means, "validation_error": error})
     except KeyboardInterrupt:

@@ -399,8 +399,7 @@ def _arrays(**named):
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
         where = ", ".join(
-            f"{name} is on the {'GPU' if g else 'CPU'}"
-            for name, g in zip(named, gpu, strict=True)
+            f"{name} is on the {'GPU' if g else 'CPU'}" for name, g in zip(named, gpu, strict=True)
         )
         raise TypeError(f"expected all arrays on one device, but {where}")
     kernels = backend(gpu[0])
@@ -456,18 +455,15 @@ def _options(mode, padding_mode, align_corners, fill):
     if mode not in _MODES:  # a tuple, so that unhashable values are compared too
         raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
     if padding_mode not in tuple(_PADDINGS):
-        raise ValueError(
-            f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}"
-        )
+        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
     if not isinstance(fill, (int, float, np.number)):
         raise TypeError(f"fill: expected a number, got {fill!r}")
     return _Options(_PADDINGS[padding_mode], _off(align_corners), float(fill))
 
 
 def _off(align_corners):
-    if align_corners is not True and align_corners is not False:
-        if not isinstance(align_corners, np.bool_):
-            raise TypeError(f"align_corners: expected True or False, got {align_corners!r}")
+    if not isinstance(align_corners, (bool, np.bool_)):
+        raise TypeError(f"align_corners: expected True or False, got {align_corners!r}")
     return 0.0 if align_corners else 1.0
 
 

@@ -119,7 +119,5 @@ def warp_affine(images, theta, size=None, align_corners=False, **options):
 
 def warp_affine_vjp(dsamples, images, theta, align_corners=False, **options):
     grid = affine_grid(theta, dsamples.shape[2:], align_corners)
-    dimages, dgrid = grid_sample_vjp(
-        dsamples, images, grid, align_corners=align_corners, **options
-    )
+    dimages, dgrid = grid_sample_vjp(dsamples, images, grid, align_corners=align_corners, **options)
     return dimages, affine_grid_vjp(dgrid, align_corners)

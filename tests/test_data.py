@@ -104,7 +104,9 @@ def moments(images):
     line = np.arange(images.shape[-1])
     mass = images.sum((1, 2, 3))
     x, y = ((images.sum(axis) * line).sum((1, 2)) / mass for axis in (2, 3))
-    spread = images * ((line - x[:, None, None, None]) ** 2 + (line[:, None] - y[:, None, None, None]) ** 2)
+    spread = images * (
+        (line - x[:, None, None, None]) ** 2 + (line[:, None] - y[:, None, None, None]) ** 2
+    )
     return mass, x, y, spread.sum((1, 2, 3)) / mass
 
 

@@ -68,7 +68,8 @@ def test_grid_sample_and_its_vjp(dtype, padding_mode, align_corners, fill):
     chosen = options(padding_mode, align_corners) | {"fill": fill}
     _agree(
         dtype,
-        (stn.grid_sample(images, grid, **chosen), *stn.grid_sample_vjp(dsamples, images, grid, **chosen)),
+        (stn.grid_sample(images, grid, **chosen),
+         *stn.grid_sample_vjp(dsamples, images, grid, **chosen)),
         (reference.grid_sample(images, grid, **chosen),
          *reference.grid_sample_vjp(dsamples, images, grid, **chosen)),
     )  # fmt: skip
@@ -162,7 +163,9 @@ def any_problem(draw):
     batch, channels = draw(count), draw(count)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     dtypes = st.sampled_from([np.float32, np.float64])
-    images = rng.standard_normal((draw(st.sampled_from([1, batch])), channels, draw(side), draw(side)))
+    images = rng.standard_normal(
+        (draw(st.sampled_from([1, batch])), channels, draw(side), draw(side))
+    )
     theta = np.eye(2, 3) + rng.standard_normal((batch, 2, 3))
     chosen = options(draw(st.sampled_from(PADDINGS)), draw(st.booleans()))
     images, theta = images.astype(draw(dtypes)), theta.astype(draw(dtypes))

@@ -56,9 +56,7 @@ def built(name, seed=0):
     """A layer with float64 parameters off their starting point, its input and its state."""
     layer, shape = LAYERS[name]
     rng = np.random.default_rng(seed)
-    params = tree_map(
-        lambda p: p + 0.2 * rng.standard_normal(p.shape), layer.init(rng, shape)
-    )
+    params = tree_map(lambda p: p + 0.2 * rng.standard_normal(p.shape), layer.init(rng, shape))
     return layer, params, rng.standard_normal((4, *shape)), layer.init_state(shape), rng
 
 
@@ -153,7 +151,9 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
         columns = windows.unfold(x, 3, 2, 1)
         pooled, which = windows.max_pool(x, 2, 2)
         folded = windows.fold(columns, x.shape, 3, 2, 1)
-        results.append((columns, folded, pooled, windows.max_pool_vjp(pooled, which, x.shape, 2, 2)))
+        results.append(
+            (columns, folded, pooled, windows.max_pool_vjp(pooled, which, x.shape, 2, 2))
+        )
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -165,7 +165,7 @@ def test_batch_norm_learns_its_statistics():
     for _ in range(20):
         y, _, state = layer.apply(params, x, state, train=True)
     np.testing.assert_allclose(state["mean"], x.mean((0, 2, 3)), rtol=1e-4)
-    np.testing.assert_allclose(state["var"], x.var((0, 2, 3), ddof=1) , rtol=1e-3)
+    np.testing.assert_allclose(state["var"], x.var((0, 2, 3), ddof=1), rtol=1e-3)
     calm, _, after = layer.apply(params, x, state)
     np.testing.assert_allclose(calm, y, atol=1e-2)
     assert after is state
@@ -189,16 +189,12 @@ def test_gradients_of_losses():
     rng = np.random.default_rng(0)
     logits, labels = rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 3])
     loss, dlogits = nn.softmax_cross_entropy(logits, labels)
-    check_vjp(
-        lambda x: nn.softmax_cross_entropy(x, labels)[0], lambda d: d * dlogits, logits, rng
-    )
+    check_vjp(lambda x: nn.softmax_cross_entropy(x, labels)[0], lambda d: d * dlogits, logits, rng)
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.isclose(loss, -np.log(probability[range(5), labels]).mean())
     targets = rng.standard_normal((5, 4))
     _, doutputs = nn.mean_squared_error(logits, targets)
-    check_vjp(
-        lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng
-    )
+    check_vjp(lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng)
 
 
 def test_cross_entropy_of_huge_logits_is_finite():

@@ -358,8 +358,7 @@ def output(shape, images, coords, out):
         raise TypeError(f"out: expected a NumPy array, as the inputs are, got {type(out).__name__}")
     if out.shape != shape or out.dtype != images.dtype:
         raise ValueError(
-            f"out: expected shape {shape} and dtype {images.dtype}, "
-            f"got {out.shape} and {out.dtype}"
+            f"out: expected shape {shape} and dtype {images.dtype}, got {out.shape} and {out.dtype}"
         )
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to, got a read-only one")

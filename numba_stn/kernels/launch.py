@@ -12,8 +12,9 @@ import os
 import pathlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numba
 
@@ -21,9 +22,21 @@ import numba
 # the others: a launch costs 45 microseconds, and milliseconds while other work keeps the cores.
 PARALLEL_WORK = 200_000
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 _HOME = pathlib.Path(__file__).parent
 _owner: list[int] = []  # the process whose threads the pool holds, once there is a pool
 _one_at_a_time = threading.Lock()
+
+
+class _Thread(threading.local):
+    """What is known of each Python thread."""
+
+    is_worker = False
+
+
+_this = _Thread()
 
 
 @functools.cache
@@ -48,7 +61,7 @@ def source_hash() -> int:
 
 def jit(function: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel, cached on disk where there is a place for it."""
-    options: dict[str, Any] = {"error_model": "numpy", "parallel": parallel}
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError as error:  # no writable place for the cache
@@ -72,9 +85,10 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     """Run the kernel ``make(*flags, parallel)`` on ``args``, in parallel if ``work`` is worth it.
 
     A child forked from a process that has used Numba's threads holds a pool whose threads do
-    not exist, and would hang or die in it, so there the serial kernel runs.
+    not exist, and would hang or die in it, so there the serial kernel runs. So it does inside
+    :func:`each`, whose threads are the parallel ones.
     """
-    if work < PARALLEL_WORK or (_owner and _owner[0] != os.getpid()):
+    if work < PARALLEL_WORK or _this.is_worker or (_owner and _owner[0] != os.getpid()):
         make(*flags, False)(*args)
         return
     kernel = make(*flags, True)
@@ -115,6 +129,49 @@ def _layer_is_thread_safe() -> bool:
         return numba.threading_layer() != "workqueue"
     except ValueError:
         return False
+
+
+# --- Work that is more than one kernel ------------------------------------------------------------
+
+
+def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``[function(item) for item in items]``, on as many threads as a parallel kernel has.
+
+    For work that mixes serial kernels with matrix products.
+    """
+    if len(items) < 2 or threads() < 2 or _this.is_worker or _blas() is None:
+        return [function(item) for item in items]
+    with one_blas_thread():
+        return list(_workers(os.getpid(), threads()).map(function, items))
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    """BLAS on one thread meanwhile, where threadpoolctl is installed to see to it.
+
+    Two pools that wait for each other's cores are slower than one, the more so on a busy machine.
+    """
+    blas = _blas()
+    return contextlib.nullcontext() if blas is None else blas.limit(limits=1)
+
+
+def _become_worker() -> None:
+    _this.is_worker = True
+
+
+@functools.cache
+def _workers(pid: int, count: int) -> ThreadPoolExecutor:
+    """Workers of this process: a forked child has none of its parent's."""
+    return ThreadPoolExecutor(count, "numba_stn", initializer=_become_worker)
+
+
+@functools.cache
+def _blas() -> Any:
+    """Where BLAS's threads are set; None without threadpoolctl (the extra ``train`` brings it)."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api="blas")
 
 
 def threads() -> int:

@@ -21,7 +21,7 @@ def output_side(side, kernel, stride, padding):
 
 @scalar
 def valid(side, windows, offset, stride, padding):
-    """First and last + 1 window whose element at ``offset`` lies on the side, not in its padding."""
+    """First and last + 1 window whose element at ``offset`` lies on the side, not in padding."""
     before = max(0, -((offset - padding) // stride))
     after = max(0, (side - 1 - offset + padding) // stride + 1)
     return min(before, windows), min(after, windows)
@@ -32,7 +32,7 @@ def valid(side, windows, offset, stride, padding):
 
 @functools.cache
 def make_unfold(parallel):
-    """Kernel: images -> columns (C k k, N, H_out, W_out); each row is one element of the windows."""
+    """Kernel: images -> columns (C k k, N, H_out, W_out), a row for each element of a window."""
     stamp = launch.stamp(parallel)
 
     def unfold(images, kernel, stride, padding, columns):
@@ -148,8 +148,11 @@ def fold(dcolumns, shape, kernel, stride, padding):
 
 
 def max_pool(images, kernel, stride):
-    """Largest value of each window (N, C, H_out, W_out), and its element's number in the window."""
-    shape = (*images.shape[:2], *(output_side(side, kernel, stride, 0) for side in images.shape[2:]))
+    """Largest value of each window, (N, C, H_out, W_out), and its element's number in it."""
+    shape = (
+        *images.shape[:2],
+        *(output_side(side, kernel, stride, 0) for side in images.shape[2:]),
+    )
     largest, which = np.empty(shape, images.dtype), np.empty(shape, np.uint16)
     images = np.ascontiguousarray(images)
     launch.run(make_max_pool, (), images.size, images, kernel, stride, largest, which)

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import windows
+from ..kernels import launch, windows
 from .tree import Tree
 
 Shape = tuple[int, ...]
 Pullback = Callable[[Any], tuple[Tree, Any]]
 
 # Elements of unfolded windows that a convolution works on at a time: about what stays in cache.
-CHUNK = 500_000
+CHUNK = 250_000
 
 
 class Layer:
@@ -86,7 +86,8 @@ class Conv2d(Layer):
     """Cross-correlation with (features, C, kernel, kernel) weights, and a bias per feature.
 
     Windows are unfolded into columns and multiplied by BLAS, a few images at a time, so that the
-    columns stay in cache; the pullback unfolds them again.
+    columns stay in cache and the chunks can go to several threads; the pullback unfolds them
+    again. The chunks, and so the bits, do not depend on the number of threads.
     """
 
     features: int
@@ -112,25 +113,27 @@ class Conv2d(Layer):
         bias = params["bias"][:, None, None]
         y = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         chunks = _chunks(len(x), weight.shape[1] * prod(y.shape[2:]))
-        for part in chunks:
+
+        def forward(part):
             columns = windows.unfold(x[part], *window)
             product = weight @ columns.reshape(len(columns), -1)
             y[part] = product.reshape(-1, *columns.shape[1:]).swapaxes(0, 1)
             y[part] += bias
 
-        def pullback(dy):
-            dweight, dx = np.zeros_like(weight), np.empty_like(x)
-            for part in chunks:
-                columns = windows.unfold(x[part], *window)
-                flat = np.ascontiguousarray(dy[part].swapaxes(0, 1)).reshape(self.features, -1)
-                dweight += flat @ columns.reshape(len(columns), -1).T
-                dcolumns = (weight.T @ flat).reshape(columns.shape)
-                dx[part] = windows.fold(dcolumns, dx[part].shape, *window)
-            return {
-                "weight": dweight.reshape(params["weight"].shape),
-                "bias": dy.sum((0, 2, 3)),
-            }, dx
+        def backward(part, dy, dx):
+            columns = windows.unfold(x[part], *window)
+            flat = dy[part].swapaxes(0, 1).reshape(self.features, -1)
+            dcolumns = (weight.T @ flat).reshape(columns.shape)
+            dx[part] = windows.fold(dcolumns, dx[part].shape, *window)
+            return flat @ columns.reshape(len(columns), -1).T
 
+        def pullback(dy):
+            dx = np.empty_like(x)
+            shares = launch.each(lambda part: backward(part, dy, dx), chunks)
+            dweight = sum(shares, np.zeros_like(weight)).reshape(params["weight"].shape)
+            return {"weight": dweight, "bias": dy.sum((0, 2, 3))}, dx
+
+        launch.each(forward, chunks)
         return y, pullback
 
 
@@ -329,7 +332,9 @@ class Parallel(Layer):
         """The channels added up, the sides the layers' own."""
         shapes = [layer.output_shape(shape) for layer in self.layers]
         if len({other[1:] for other in shapes}) != 1:
-            raise ValueError(f"parallel: expected outputs that differ in channels only, got {shapes}")
+            raise ValueError(
+                f"parallel: expected outputs that differ in channels only, got {shapes}"
+            )
         return (sum(other[0] for other in shapes), *shapes[0][1:])
 
     def apply(self, params, x, state=(), train=False):

@@ -81,7 +81,9 @@ class Optimiser:
         """State before the first step."""
         keys = {key for path, _ in leaves(params) for key in path}
         if unknown := self.factors.keys() - keys:
-            raise ValueError(f"factors: no parameters below {sorted(unknown)}; keys: {sorted(keys)}")
+            raise ValueError(
+                f"factors: no parameters below {sorted(unknown)}; keys: {sorted(keys)}"
+            )
         return {"step": 0, "slots": [self.rule.init(p) for _, p in leaves(params)]}
 
     def update(self, params: Tree, grads: Tree, state: dict) -> tuple[Tree, dict]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels.launch import one_blas_thread
 from .layers import Layer, Shape
 from .losses import softmax_cross_entropy
 from .optim import Optimiser
@@ -28,10 +29,11 @@ def start(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.Generat
 def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
          ) -> tuple[Learner, float, int]:  # fmt: skip
     """One batch: the new learner, the loss, and how many images were misread."""
-    logits, pullback, state = net.apply(learner.params, images, learner.state, train=True)
-    loss, dlogits = softmax_cross_entropy(logits, labels)
-    dparams, _ = pullback(dlogits)
-    params, memory = optimiser.update(learner.params, dparams, learner.memory)
+    with one_blas_thread():  # the layers' own threads share out the work
+        logits, pullback, state = net.apply(learner.params, images, learner.state, train=True)
+        loss, dlogits = softmax_cross_entropy(logits, labels)
+        dparams, _ = pullback(dlogits)
+        params, memory = optimiser.update(learner.params, dparams, learner.memory)
     return Learner(params, state, memory), loss, int((logits.argmax(1) != labels).sum())
 
 

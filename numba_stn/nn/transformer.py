@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import functional
 from ..transforms import Transform, by_name
-from .layers import Layer, Shape
+from .layers import Layer
 from .tree import Tree
 
 
@@ -69,7 +69,10 @@ class SpatialTransformer(Layer):
 
     def apply(self, params, x, state=(), train=False):
         """The warped images; the pullback's dx adds both ways: sampler and localisation."""
-        options = {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
+        options: dict[str, Any] = {
+            "padding_mode": self.padding_mode,
+            "align_corners": self.align_corners,
+        }
         theta, back, state = self.theta(params, x, state, train)
         samples = functional.warp_affine(x, theta, self.size, **options)
 
@@ -113,6 +116,7 @@ def spatial_transformer(
     >>> samples.shape
     (2, 1, 4, 4)
     """
-    return SpatialTransformer(
-        localisation, by_name(transform), size and tuple(size), padding_mode, align_corners
-    )
+    if size is not None:
+        height, width = size
+        size = (int(height), int(width))
+    return SpatialTransformer(localisation, by_name(transform), size, padding_mode, align_corners)

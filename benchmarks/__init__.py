@@ -1,0 +1,1 @@
+"""Speed: asv's suites, and comparisons with the peers."""

@@ -1,0 +1,188 @@
+"""Sums on a GPU that give the same bits every time, although threads finish in any order.
+
+Theta's gradient has few numbers and many terms: they are added up in a fixed tree, by thread, by
+block, then over the blocks. The images' gradient is a scatter, which no tree fits, so it is
+summed as integers, whose sum has no order (see the end of :mod:`.pixel`): terms are scaled by a
+power of two, derived on the device from the largest ``|dsamples|`` and from the number of samples
+that read one image, so that no sum can overflow.
+"""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch
+from .launch import source_hash
+from .pixel import (
+    FRACTION32,
+    FRACTION64,
+    bits_are_finite,
+    dequantize,
+    fixed_point_scale,
+    quantize,
+    scalar,
+)
+
+# Most blocks that add up theta's gradient for one image.
+MOST_PARTS = 256
+
+# --- Theta's gradient: a fixed tree ---------------------------------------------------------------
+
+
+@scalar
+def moments(gx, gy, x, y):
+    """Gradient of theta's two rows by one pixel: (gx, gy) times (x, y, 1)."""
+    return gx * x, gx * y, gx, gy * x, gy * y, gy
+
+
+@scalar
+def plus(a, b):
+    """Sum of two sets of moments."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
+
+
+@device_function
+def add_threads(shared):
+    """Add ``shared[:, t]`` over the block's threads, pair by pair, into ``shared[:, 0]``."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    half = shared.shape[1] >> 1
+    cuda.syncthreads()
+    while half > 0:
+        if t < half:
+            for k in range(shared.shape[0]):
+                shared[k, t] += shared[k, t + half]
+        cuda.syncthreads()
+        half >>= 1
+
+
+@device_function
+def add_block(shared, sums, n, part, partials):
+    """Write the sum of the threads' moments to ``partials[n, :, part]``."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    shared[0, t], shared[1, t], shared[2, t] = sums[0], sums[1], sums[2]
+    shared[3, t], shared[4, t], shared[5, t] = sums[3], sums[4], sums[5]
+    add_threads(shared)
+    if t < 6:
+        partials[n, t, part] = shared[t, 0]
+
+
+@functools.cache
+def make_theta_sum(real):
+    """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number."""
+    sources, threads = source_hash(), THREADS
+
+    def theta_sum(partials, dtheta):
+        _ = sources
+        shared = cuda.shared.array((1, threads), real)
+        t = cuda.threadIdx.x
+        n, k = cuda.blockIdx.x // 6, cuda.blockIdx.x % 6
+        total = real(0)
+        for part in range(t, partials.shape[2], threads):
+            total += partials[n, k, part]
+        shared[0, t] = total
+        add_threads(shared)
+        if t == 0:
+            dtheta[n, k // 3, k % 3] = shared[0, 0]
+
+    return jit(theta_sum)
+
+
+def sum_theta(kernel, rows, dtheta, *args):
+    """Fill ``dtheta`` by a kernel that adds up parts of the rows, and by a sum over the parts."""
+    batch = len(dtheta)
+    parts = min(-(-rows // BLOCK[1]), MOST_PARTS)
+    partials = empty((batch, 6, parts), dtheta.dtype, dtheta)
+    launch(kernel, (batch * parts,), BLOCK, *args, partials)
+    launch(make_theta_sum(dtheta.dtype.type), (batch * 6,), THREADS, partials, dtheta)
+
+
+# --- The images' gradient: integers ---------------------------------------------------------------
+
+
+@functools.cache
+def make_clear():
+    """Kernel: zeros, for the integers that are to be added to."""
+    sources = source_hash()
+
+    def clear(totals, peak):
+        _ = sources
+        first = cuda.grid(1)
+        if first == 0:
+            peak[0] = 0
+        for k in range(first, totals.size, cuda.gridsize(1)):
+            totals[k] = 0
+
+    return jit(clear)
+
+
+@functools.cache
+def make_find_peak(fraction):
+    """Kernel: the bits of floats -> ``peak``, the bits of the largest magnitude.
+
+    The bits of magnitudes are in the order of the magnitudes, infinity and NaN above all others.
+    """
+    sources = source_hash()
+    magnitude = 2**63 - 1 if fraction == FRACTION64 else 2**31 - 1
+
+    def find_peak(bits, peak):
+        _ = sources
+        shared = cuda.shared.array(1, np.int64)
+        if cuda.threadIdx.x == 0:
+            shared[0] = 0
+        cuda.syncthreads()
+        largest = np.int64(0)
+        for k in range(cuda.grid(1), bits.size, cuda.gridsize(1)):
+            largest = max(largest, np.int64(bits[k]) & magnitude)
+        cuda.atomic.max(shared, 0, largest)
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            cuda.atomic.max(peak, 0, shared[0])
+
+    return jit(find_peak)
+
+
+@device_function
+def add_tap(totals, n, c, y, x, value, scale):
+    """Add one term to a pixel's sum, where the image has that pixel."""
+    if 0 <= y < totals.shape[2] and 0 <= x < totals.shape[3]:
+        cuda.atomic.add(totals, (n, c, y, x), quantize(value, scale))
+
+
+@functools.cache
+def make_to_floats(fraction):
+    """Kernel: sums as integers -> floats; NaN if a term was infinite or NaN."""
+    sources = source_hash()
+
+    def to_floats(totals, peak, terms, dimages):
+        _ = sources
+        real = dimages.dtype.type
+        finite = bits_are_finite(peak[0], fraction)
+        scale = fixed_point_scale(peak[0], fraction, terms, real(1))
+        for k in range(cuda.grid(1), totals.size, cuda.gridsize(1)):
+            dimages[k] = dequantize(totals[k], scale) if finite else real(np.nan)
+
+    return jit(to_floats)
+
+
+def fraction_of(dtype):
+    """Length of the fraction in a float's bits."""
+    return FRACTION64 if dtype == np.float64 else FRACTION32
+
+
+def sum_images(kernel, blocks, most, dsamples, coords, off, dimages):
+    """Fill ``dimages`` by a kernel that adds to each pixel at most ``most`` terms, as integers."""
+    fraction, terms = fraction_of(dsamples.dtype), max(most - 1, 0).bit_length()
+    peak = empty((1,), np.int64, dimages)
+    totals = empty(dimages.shape, np.int64, dimages)
+    each(make_clear(), _in_line(totals), peak)
+    bits = np.int64 if fraction == FRACTION64 else np.int32
+    each(make_find_peak(fraction), _in_line(dsamples, bits), peak)
+    launch(kernel, blocks, BLOCK, dsamples, coords, off, peak, terms, totals)
+    each(make_to_floats(fraction), _in_line(totals), peak, terms, _in_line(dimages))
+
+
+def _in_line(array, dtype=None):
+    """The elements one after another, their bits read as another type if one is given."""
+    view = array.view if dtype is None or not array.size else array.view.view(dtype)
+    return replace(array, view=view.reshape(array.size))

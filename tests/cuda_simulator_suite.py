@@ -1,0 +1,412 @@
+"""The public functions on device arrays, simulated ones in test_cuda_simulator.py.
+
+The simulator starts a Python thread for every CUDA thread, so shapes are small and odd: blocks of
+4 x 2 threads are partly empty, and there are several of them. On a machine with a GPU
+``NUMBA_ENABLE_CUDASIM=0 pytest tests/cuda_simulator_suite.py`` runs the same tests there.
+"""
+
+import contextlib
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import reference
+from numba import config, cuda
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+import numba_stn as stn
+from numba_stn.kernels import device, sums
+
+# The simulator waits for its threads in a loop, and each turn costs one of these.
+sys.setswitchinterval(1e-5)
+device.MOST_LINE_BLOCKS = 2
+
+PADDINGS = ("zeros", "border", "reflection")
+TOLERANCES = {np.float32: 2e-5, np.float64: 1e-12}
+
+simulated = pytest.mark.skipif(not config.ENABLE_CUDASIM, reason="pretends what a GPU cannot")
+paddings = pytest.mark.parametrize("padding", PADDINGS)
+corners = pytest.mark.parametrize("align_corners", [False, True])
+precisions = pytest.mark.parametrize("real", TOLERANCES)
+
+
+class Case:
+    """Random arrays for every function: ``count`` images of 3 channels, read by 2 maps."""
+
+    def __init__(self, image=np.float64, coord=np.float64, count=2, sides=(4, 5), size=(3, 7)):
+        rng = np.random.default_rng(0)
+        self.size = size
+        self.tolerance = max(TOLERANCES[image], TOLERANCES[coord])
+        self.images = rng.standard_normal((count, 3, *sides)).astype(image)
+        self.dsamples = rng.standard_normal((2, 3, *size)).astype(image)
+        self.grid = rng.uniform(-1.6, 1.6, (2, *size, 2)).astype(coord)
+        self.theta = rng.uniform(-1, 1, (2, 2, 3)).astype(coord)
+
+    def check(self, name, *arguments, exact=None, **options):
+        """Hold the GPU's results against the oracle's."""
+        arrays = [getattr(self, a) if isinstance(a, str) else a for a in arguments]
+        got = getattr(stn, name)(*map(on_device, arrays), **options)
+        options["padding_mode"] = options.pop("padding_mode", "zeros")
+        if name.startswith("affine"):
+            del options["padding_mode"]
+        want = getattr(reference, name)(*arrays, **options)
+        got, want = (r if isinstance(r, tuple) else (r,) for r in (got, want))
+        for one, other in zip(got, want, strict=True):
+            close(one, other, self.tolerance)
+
+
+def on_device(argument):
+    return cuda.to_device(argument) if isinstance(argument, np.ndarray) else argument
+
+
+def host(array):
+    assert hasattr(array, "__cuda_ndarray__")
+    return array.copy_to_host()
+
+
+def close(got, want, tolerance=1e-12):
+    largest = np.abs(want).max(initial=1.0)
+    np.testing.assert_allclose(host(got), want, rtol=tolerance, atol=tolerance * largest)
+
+
+# --- Values: the oracle's -------------------------------------------------------------------------
+
+
+@corners
+@precisions
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 18)])
+def test_affine_grid(size, real, align_corners):
+    case = Case(coord=real, size=size)
+    case.check("affine_grid", "theta", size, align_corners=align_corners)
+    case.check("affine_grid_vjp", "grid", align_corners=align_corners)
+
+
+@paddings
+@corners
+@precisions
+def test_grid_sample(padding, align_corners, real):
+    options = {"padding_mode": padding, "align_corners": align_corners, "fill": 0.5}
+    case = Case(real, real)
+    case.check("grid_sample", "images", "grid", **options)
+    case.check("grid_sample_vjp", "dsamples", "images", "grid", **options)
+
+
+@paddings
+@corners
+@precisions
+def test_warp_affine(padding, align_corners, real):
+    options = {"padding_mode": padding, "align_corners": align_corners, "fill": 0.5}
+    case = Case(real, real)
+    case.check("warp_affine", "images", "theta", case.size, **options)
+    case.check("warp_affine_vjp", "dsamples", "images", "theta", **options)
+
+
+@paddings
+@pytest.mark.parametrize("pair", [(np.float32, np.float64), (np.float64, np.float32)])
+def test_images_and_coordinates_of_different_precision(padding, pair):
+    case = Case(*pair)
+    case.check("grid_sample", "images", "grid", padding_mode=padding)
+    case.check("grid_sample_vjp", "dsamples", "images", "grid", padding_mode=padding)
+    case.check("warp_affine", "images", "theta", case.size, padding_mode=padding)
+    case.check("warp_affine_vjp", "dsamples", "images", "theta", padding_mode=padding)
+
+
+@paddings
+def test_one_image_for_many_maps(padding):
+    case = Case(count=1)
+    case.check("grid_sample", "images", "grid", padding_mode=padding)
+    case.check("grid_sample_vjp", "dsamples", "images", "grid", padding_mode=padding)
+    case.check("warp_affine", "images", "theta", case.size, padding_mode=padding)
+    case.check("warp_affine_vjp", "dsamples", "images", "theta", padding_mode=padding)
+
+
+@paddings
+@pytest.mark.parametrize("sides", [(1, 1), (1, 4), (3, 1)])
+def test_images_of_one_pixel_a_side(padding, sides):
+    case = Case(sides=sides, size=(2, 5))
+    case.check("grid_sample_vjp", "dsamples", "images", "grid", padding_mode=padding)
+    case.check("warp_affine_vjp", "dsamples", "images", "theta", padding_mode=padding)
+
+
+def test_more_work_than_blocks(monkeypatch):
+    monkeypatch.setattr(device, "MOST_BLOCKS", 1)
+    monkeypatch.setattr(sums, "MOST_PARTS", 2)
+    case = Case(size=(7, 18))
+    case.check("affine_grid", "theta", case.size)
+    case.check("affine_grid_vjp", "grid")
+    case.check("grid_sample", "images", "grid")
+    case.check("grid_sample_vjp", "dsamples", "images", "grid")
+    case.check("warp_affine_vjp", "dsamples", "images", "theta")
+
+
+@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e12])
+@precisions
+@paddings
+def test_wild_coordinates(padding, real, wild):
+    case = Case(coord=real, size=(2, 5))
+    case.grid[0, 0, 1:3, 0] = wild
+    case.grid[1, 1, 2:4, 1] = wild
+    case.check("grid_sample", "images", "grid", padding_mode=padding, fill=0.5)
+    case.check("grid_sample_vjp", "dsamples", "images", "grid", padding_mode=padding)
+    case.theta[0, 1, 2] = wild
+    theta = on_device(case.theta)
+    samples = host(stn.warp_affine(on_device(case.images), theta, padding_mode=padding))
+    assert np.isfinite(samples).all()
+
+
+@precisions
+def test_identity_gives_the_images_bit_for_bit(real):
+    case = Case(real)
+    theta = on_device(np.tile(np.eye(2, 3, dtype=real), (2, 1, 1)))
+    np.testing.assert_array_equal(host(stn.warp_affine(on_device(case.images), theta)), case.images)
+
+
+# --- The same as on the CPU -----------------------------------------------------------------------
+
+
+@paddings
+@pytest.mark.parametrize("special", [0.0, np.inf, np.nan])
+@pytest.mark.filterwarnings("ignore:.*invalid value:RuntimeWarning")  # inf - inf, in Python
+def test_the_cpu_gives_the_same(padding, special):
+    case = Case()
+    case.images[0, 1, 2, 3] = special
+    for name in ("grid", "theta"):
+        function = {"grid": stn.grid_sample, "theta": stn.warp_affine}[name]
+        vjp = {"grid": stn.grid_sample_vjp, "theta": stn.warp_affine_vjp}[name]
+        pair = [case.images, getattr(case, name)]
+        triple = [case.dsamples, *pair]
+        size = [case.size] if name == "theta" else []
+        got = function(*map(on_device, pair), *size, padding_mode=padding)
+        want = function(*pair, *size, padding_mode=padding)
+        np.testing.assert_allclose(host(got), want, rtol=1e-12, atol=1e-12)
+        got = vjp(*map(on_device, triple), padding_mode=padding)
+        want = vjp(*triple, padding_mode=padding)
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(host(one), other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["grid", "theta"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_same_bits_every_time(name, count):
+    case = Case(np.float32, np.float32, count)
+    vjp = {"grid": stn.grid_sample_vjp, "theta": stn.warp_affine_vjp}[name]
+    triple = [on_device(a) for a in (case.dsamples, case.images, getattr(case, name))]
+    first, second = vjp(*triple), vjp(*triple)
+    for one, other in zip(first, second, strict=True):
+        assert host(one).tobytes() == host(other).tobytes()
+
+
+# --- Nothing to do, and gradients that are no numbers ---------------------------------------------
+
+
+def test_no_images():
+    case = Case()
+    images, grid, theta = case.images[:0], case.grid[:0], case.theta[:0]
+    case.check("affine_grid", theta, case.size)
+    case.check("affine_grid_vjp", grid)
+    assert stn.grid_sample(on_device(images), on_device(grid)).shape == (0, 3, 3, 7)
+    assert stn.warp_affine(on_device(images), on_device(theta)).shape == (0, 3, 4, 5)
+    triple = [on_device(a) for a in (case.dsamples[:0], images, theta)]
+    assert [d.shape for d in stn.warp_affine_vjp(*triple)] == [(0, 3, 4, 5), (0, 2, 3)]
+
+
+def test_one_image_and_no_maps():
+    case = Case(count=1)
+    triple = [on_device(a) for a in (case.dsamples[:0], case.images, case.grid[:0])]
+    dimages, dgrid = stn.grid_sample_vjp(*triple)
+    np.testing.assert_array_equal(host(dimages), np.zeros((1, 3, 4, 5)))
+    assert dgrid.shape == (0, 3, 7, 2)
+
+
+def test_no_channels():
+    case = Case()
+    for name in ("grid", "theta"):
+        vjp = {"grid": stn.grid_sample_vjp, "theta": stn.warp_affine_vjp}[name]
+        coords = on_device(getattr(case, name))
+        triple = [on_device(case.dsamples[:, :0]), on_device(case.images[:, :0]), coords]
+        dimages, dcoords = vjp(*triple)
+        assert dimages.shape == (2, 0, 4, 5)
+        np.testing.assert_array_equal(host(dcoords), np.zeros(coords.shape))
+
+
+def test_a_gradient_not_asked_for_is_none():
+    case = Case()
+    triple = [on_device(a) for a in (case.dsamples, case.images, case.theta)]
+    assert stn.warp_affine_vjp(*triple, wrt=("images",))[1] is None
+    assert stn.warp_affine_vjp(*triple, wrt=("theta",))[0] is None
+    assert stn.warp_affine_vjp(*triple, wrt=()) == (None, None)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@precisions
+def test_an_infinite_gradient_gives_nan_everywhere(real, bad):
+    case = Case(real)
+    case.dsamples[1, 2, 0, 0] = bad
+    triple = [on_device(a) for a in (case.dsamples, case.images, case.grid)]
+    assert np.isnan(host(stn.grid_sample_vjp(*triple, wrt=("images",))[0])).all()
+
+
+@precisions
+def test_gradients_of_every_size_keep_their_digits(real):
+    kind = np.finfo(real)
+    for size in (0.0, kind.tiny * 2**60, 1e20, kind.max / 1024):
+        case = Case(real)
+        case.dsamples = np.clip(case.dsamples, -2, 2) * real(size)
+        triple = [on_device(a) for a in (case.dsamples, case.images, case.grid)]
+        got = host(stn.grid_sample_vjp(*triple, wrt=("images",))[0])
+        want = reference.grid_sample_vjp(case.dsamples, case.images, case.grid)[0]
+        np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCES[real] * float(size))
+
+
+# --- Arrays: out, and errors ----------------------------------------------------------------------
+
+
+def test_out_is_filled_and_returned():
+    case = Case()
+    images, grid = on_device(case.images), on_device(case.grid)
+    out = cuda.device_array((2, 3, 3, 7), np.float64)
+    assert stn.grid_sample(images, grid, out=out) is out
+    close(out, reference.grid_sample(case.images, case.grid))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: np.empty((2, 3, 4, 5)), TypeError, "an array on the GPU"),
+        (lambda: cuda.device_array((2, 3, 5, 4)), ValueError, "shape .* got"),
+        (lambda: cuda.device_array((2, 3, 4, 5), np.float32), ValueError, "dtype float64"),
+        (lambda: cuda.device_array((2, 3, 4, 10))[..., ::2], ValueError, "a contiguous array"),
+    ],
+)
+def test_wrong_out(make, error, message):
+    case = Case()
+    with pytest.raises(error, match=f"out: expected.*{message}"):
+        stn.warp_affine(on_device(case.images), on_device(case.theta), out=make())
+
+
+def test_out_may_not_share_memory_with_an_input():
+    case = Case()
+    images, theta = on_device(case.images), on_device(case.theta)
+    with pytest.raises(ValueError, match="shared with an input"):
+        stn.warp_affine(images, theta, out=images)
+    whole = on_device(np.zeros((3, 3, 4, 5)))
+    with pytest.raises(ValueError, match="shared with an input"):
+        stn.warp_affine(whole[:2], theta, out=whole[1:])
+
+
+@simulated
+def test_an_out_that_cannot_be_written_to():
+    case = Case()
+    out = cuda.device_array((2, 3, 4, 5), np.float64)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        stn.warp_affine(on_device(case.images), on_device(case.theta), out=out)
+
+
+def test_arrays_on_both_sides():
+    case = Case()
+    with pytest.raises(TypeError, match="images is on the GPU, theta is on the CPU"):
+        stn.warp_affine(on_device(case.images), case.theta)
+    with pytest.raises(TypeError, match="out: expected a NumPy array"):
+        stn.warp_affine(case.images, case.theta, out=on_device(case.images))
+
+
+def test_arrays_with_gaps_are_refused():
+    case = Case()
+    with pytest.raises(ValueError, match=r"theta: expected a contiguous array .* strides"):
+        stn.warp_affine(on_device(case.images), on_device(case.theta)[:, :, ::2])
+
+
+def test_wrong_shapes_and_types_are_named():
+    case = Case()
+    images, theta = on_device(case.images), on_device(case.theta)
+    with pytest.raises(ValueError, match=r"theta: expected shape \(any, 2, 3\), got \(2, 3\)"):
+        stn.warp_affine(images, theta[0])
+    with pytest.raises(TypeError, match="images: expected float32 or float64, got int64"):
+        stn.warp_affine(on_device(case.images.astype(np.int64)), theta)
+
+
+# --- Arrays of other libraries --------------------------------------------------------------------
+
+
+class Place(contextlib.nullcontext):
+    """A device, as PyTorch (``index``) and CuPy (``id``) name it."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.index = self.id = number
+
+
+class Foreign:
+    """An array of PyTorch or CuPy, as far as we use it."""
+
+    def __init__(self, data, number=0):
+        self.data, self.device = data, Place(number)
+        self.__cuda_array_interface__ = data.__array_interface__
+
+
+@pytest.fixture(params=["torch", "cupy"])
+def foreign(request, monkeypatch):
+    """The type of a library's arrays, where that library pretends to be loaded."""
+    kind = type("Array", (Foreign,), {"__module__": request.param})
+    streams = SimpleNamespace(
+        current_stream=lambda place: SimpleNamespace(cuda_stream=0),
+        get_current_stream=lambda: SimpleNamespace(ptr=0),
+    )
+    library = SimpleNamespace(
+        empty=lambda shape, dtype, device=None: kind(np.full(shape, 7, dtype)),
+        cuda=streams, float32=np.float32, float64=np.float64, int64=np.int64,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, request.param, library)
+    monkeypatch.setattr(
+        cuda, "as_cuda_array", lambda array, sync: FakeCUDAArray(array.data), raising=False
+    )
+    monkeypatch.setattr(cuda, "gpus", [contextlib.nullcontext()] * 2)
+    return kind
+
+
+@simulated
+def test_results_are_of_the_callers_library(foreign):
+    case = Case()
+    images, theta = foreign(case.images), foreign(case.theta)
+    samples = stn.warp_affine(images, theta, case.size)
+    gradients = stn.warp_affine_vjp(foreign(case.dsamples), images, theta)
+    grid = stn.affine_grid(theta, case.size)
+    want = reference.warp_affine_vjp(case.dsamples, case.images, case.theta)
+    assert {type(result) for result in (samples, *gradients, grid)} == {foreign}
+    for got, exact in zip(gradients, want, strict=True):
+        np.testing.assert_allclose(got.data, exact, rtol=1e-12, atol=1e-12)
+
+
+@simulated
+def test_out_of_the_callers_library(foreign):
+    case = Case()
+    images, theta = foreign(case.images), foreign(case.theta)
+    out = foreign(np.zeros((2, 3, 4, 5)))
+    assert stn.warp_affine(images, theta, out=out) is out
+    np.testing.assert_allclose(out.data, reference.warp_affine(case.images, case.theta))
+    with pytest.raises(ValueError, match="shared with an input"):
+        stn.warp_affine(images, theta, out=foreign(case.images))
+
+
+@simulated
+def test_arrays_on_two_devices(foreign):
+    case = Case()
+    with pytest.raises(ValueError, match="images is on GPU 0, theta is on GPU 1"):
+        stn.warp_affine(foreign(case.images), foreign(case.theta, 1))
+
+
+@simulated
+def test_kernels_run_on_the_librarys_stream(foreign, monkeypatch):
+    case, used, waits = Case(), [], []
+    streams = sys.modules[foreign.__module__].cuda
+    monkeypatch.setattr(streams, "current_stream", lambda place: SimpleNamespace(cuda_stream=9))
+    monkeypatch.setattr(streams, "get_current_stream", lambda: SimpleNamespace(ptr=9))
+    monkeypatch.setattr(device, "_stream", lambda *place: used.append(place) or 0)
+    monkeypatch.setattr(cuda, "synchronize", lambda: waits.append(1))
+    stn.affine_grid(foreign(case.theta), case.size)
+    assert used == [(0, 9)]
+    assert not waits
+    stn.warp_affine(foreign(case.images), on_device(case.theta))
+    assert waits

@@ -1,0 +1,116 @@
+"""Every CUDA kernel compiles to PTX, which needs no GPU; and what its instructions show.
+
+The simulator has no types. PTX has: it shows float64 in a float32 kernel, and float atomics, whose
+sums would change from run to run.
+"""
+
+import os
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
+if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+from numba import cuda, float32, float64, int32, int64
+
+from numba_stn.kernels import cuda as kernels
+from numba_stn.kernels import sums
+from numba_stn.kernels.launch import source_hash
+from numba_stn.kernels.pixel import AFFINE, BORDER, FRACTION32, FRACTION64, GRID, REFLECTION, ZEROS
+
+PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
+SOURCES = {"grid": GRID, "affine": AFFINE}
+FRACTIONS = {float32: FRACTION32, float64: FRACTION64}
+
+
+@pytest.fixture(autouse=True)
+def _ampere(monkeypatch):
+    """Device functions are compiled for the current device; here it is an A100."""
+    device = SimpleNamespace(compute_capability=(8, 0))
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+
+
+def line(dtype):
+    return dtype[::1]
+
+
+def cube(dtype):
+    return dtype[:, :, ::1]
+
+
+def block(dtype):
+    return dtype[:, :, :, ::1]
+
+
+def real(dtype):
+    return getattr(np, str(dtype))
+
+
+def sample(source, padding, image, coord):
+    types = (block(image), block(coord), coord, image, block(image))
+    return kernels.make_sample(source, padding), types
+
+
+def sample_vjp_images(source, padding, image, coord):
+    kernel = kernels.make_sample_vjp_images(source, padding, FRACTIONS[image])
+    return kernel, (block(image), block(coord), coord, line(int64), int64, block(int64))
+
+
+def sample_vjp_coords(source, padding, image, coord):
+    types = (block(image), block(image), block(coord), coord, image)
+    if source == AFFINE:
+        return kernels.make_theta_gradient(padding, real(coord)), (*types, cube(coord))
+    return kernels.make_grid_gradient(padding), (*types, block(coord))
+
+
+PLAIN = {
+    "affine_grid": lambda f: (kernels.make_affine_grid(), (cube(f), f, block(f))),
+    "affine_grid_vjp": lambda f: (
+        kernels.make_affine_grid_vjp(real(f)), (block(f), f, cube(f)),
+    ),
+    "theta_sum": lambda f: (sums.make_theta_sum(real(f)), (cube(f), cube(f))),
+    "clear": lambda f: (sums.make_clear(), (line(int64), line(int64))),
+    "find_peak": lambda f: (
+        sums.make_find_peak(FRACTIONS[f]), (line({float32: int32, float64: int64}[f]), line(int64)),
+    ),
+    "to_floats": lambda f: (
+        sums.make_to_floats(FRACTIONS[f]), (line(int64), line(int64), int64, line(f)),
+    ),
+}  # fmt: skip
+
+
+def ptx(kernel, types, capability=(8, 0)):
+    """PTX of a kernel, and what holds for every one: it compiled, and adds no float atomically."""
+    assert source_hash() in [cell.cell_contents for cell in kernel.py_func.__closure__]
+    text, _ = cuda.compile_ptx(kernel.py_func, types, cc=capability)
+    assert f".target sm_{capability[0]}{capability[1]}" in text
+    assert ".visible .entry" in text
+    assert not re.search(r"\b(atom|red)\.\S*\.f(16|32|64)", text)
+    return text
+
+
+@pytest.mark.parametrize("image", FRACTIONS, ids=str)
+@pytest.mark.parametrize("coord", FRACTIONS, ids=str)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("make", [sample, sample_vjp_images, sample_vjp_coords])
+def test_samplers(make, source, padding, coord, image):
+    text = ptx(*make(SOURCES[source], PADDINGS[padding], image, coord))
+    assert (".f64" in text) == (float64 in (image, coord))
+    assert ("atom.global.add.u64" in text) == (make is sample_vjp_images)
+
+
+@pytest.mark.parametrize("dtype", FRACTIONS, ids=str)
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_kernels(name, dtype):
+    text = ptx(*PLAIN[name](dtype))
+    assert (".f64" in text) == (dtype == float64 and name not in ("clear", "find_peak"))
+
+
+@pytest.mark.parametrize("make", [sample, sample_vjp_images, sample_vjp_coords])
+def test_hopper(make):
+    ptx(*make(AFFINE, REFLECTION, float32, float32), capability=(9, 0))
