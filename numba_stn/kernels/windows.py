@@ -95,10 +95,12 @@ def make_max_pool(parallel):
                 for j in range(cols):
                     y, x = i * stride, j * stride
                     best, index = images[n, c, y, x], 0
-                    for e in range(1, kernel * kernel):
-                        value = images[n, c, y + e // kernel, x + e % kernel]
-                        if value > best or value != value:  # NaN is passed on, as PyTorch does
-                            best, index = value, e
+                    for dy in range(kernel):
+                        for dx in range(kernel):
+                            value = images[n, c, y + dy, x + dx]
+                            larger = value > best or value != value  # NaN is passed on
+                            best = value if larger else best
+                            index = dy * kernel + dx if larger else index
                     largest[n, c, i, j] = best
                     which[n, c, i, j] = index
         return stamp

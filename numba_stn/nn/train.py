@@ -58,10 +58,11 @@ def shuffled(
 
 def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
     """The most likely class of each image."""
-    found = [
-        net.apply(learner.params, images[first : first + batch], learner.state)[0].argmax(1)
-        for first in range(0, len(images), batch)
-    ]
+    with one_blas_thread():
+        found = [
+            net.apply(learner.params, images[first : first + batch], learner.state)[0].argmax(1)
+            for first in range(0, len(images), batch)
+        ]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
