@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -40,7 +41,7 @@ class Config:
     seed: int = 0
     batch: int = 50
     rate: float = 1e-2
-    localisation_rate: float = 0.3
+    localisation_rate: float = 0.1
 
 
 class Setup(NamedTuple):
@@ -136,6 +137,7 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
         "parameters": size(learner.params),
         "seconds": round(time.perf_counter() - began, 2),
         "versions": versions(),
+        "commit": commit(),
         "history": history,
     }
     return learner, metrics
@@ -162,6 +164,19 @@ def versions() -> dict[str, str]:
     """Versions of Python and of what the numbers depend on."""
     names = ("numba-stn", "numba", "numpy", "scipy")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def commit() -> str | None:
+    """The checkout's commit, marked if files have changed since; None outside a checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe"]
+    try:
+        done = subprocess.run(
+            [*command, "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 # --- What is left behind --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ needs_mnist = pytest.mark.skipif(not HOME, reason="NUMBA_STN_DATA does not name 
 def test_digits():
     digits = data.digits()
     counts = [len(split.labels) for split in digits]
-    assert counts == [1200, 197, 400]
+    assert counts == [800, 197, 800]
     for images, labels in digits:
         assert (images.dtype, labels.dtype) == (np.float32, np.int64)
         assert images.shape[1:] == (1, 16, 16)

@@ -46,9 +46,14 @@ def test_a_short_run_learns(trained):
     assert metrics["seconds"] > 0
 
 
-def test_the_transformer_beats_the_same_network_without_it(trained, tmp_path):
-    assert cli.main(["train", "--model", "fcn", "--epochs", "40", "--out", str(tmp_path)]) == 0
-    assert read(trained)["test_error"] < read(tmp_path)["test_error"]
+def test_the_transformer_beats_the_same_network_without_it():
+    """On rotated digits, in the mean over two seeds: about 2.0 against 2.5 %."""
+
+    def mean_error(model):
+        configs = [experiment.Config(model=model, seed=seed) for seed in range(2)]
+        return np.mean([experiment.run(experiment.prepare(c))[1]["test_error"] for c in configs])
+
+    assert mean_error("st-cnn") < mean_error("cnn")
 
 
 def test_a_run_leaves_pictures_weights_and_nothing_else(trained):
@@ -111,7 +116,7 @@ sys.exit(cli.main(["train", "--model", "fcn", "--out", {str(tmp_path)!r}]))
     assert "Traceback" not in done.stderr
     metrics = read(tmp_path)
     assert metrics["interrupted"]
-    assert len(metrics["history"]) == 2  # 24 steps an epoch
+    assert len(metrics["history"]) == 3  # 16 steps an epoch
     assert metrics["test_error"] < 60
     assert (tmp_path / "weights.safetensors").exists()
 
