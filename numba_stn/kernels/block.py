@@ -1,184 +1,401 @@
 """The fast path of bilinear sampling: a block of pixels at a time, in LLVM vectors.
 
-Numba's loops over gathered pixels compile to one scalar after another. Here a block of LANES
-pixels of one output row is written out as LLVM vectors through :func:`numba.extending.intrinsic`:
-coordinates in float64, then for each pixel two loads of two neighbours each, shuffled into the
-four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON of it.
+Numba compiles a loop over gathered pixels to one scalar after another. Here a block of LANES
+pixels of one output row is written out as LLVM vectors, through
+:func:`numba.extending.intrinsic`: coordinates in float64, then for each pixel two loads of two
+neighbours each, shuffled into the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or
+NEON of it.
 
-A block is done here only if the four taps of all its pixels lie inside the image; paddings and
-rims stay with the scalar code of :mod:`.cpu`. The operations and their order are those of
-:mod:`.pixel`, so a block gives the scalar code's bits.
+The operations and their order are those of :mod:`.pixel`, so a block gives the bits of the scalar
+code in :mod:`.cpu`, which remains for what a block does not do: reflection beyond the edges,
+images of one column, and planes of 2^31 pixels.
 """
 
-from llvmlite import ir
+from llvmlite.ir import IntType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES = 16
+from .pixel import AFFINE, BORDER, OUTSIDE, REFLECTION, ZEROS
+from .vectors import F64, I1, I32, I64, LANES, Emitter, Plane, lanes
 
-# A block addresses its pixels with 32 bits.
-MOST_PIXELS = 2**31 - 1
-
-_i1, _i32, _i64, _f64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
+# --- Where a block reads --------------------------------------------------------------------------
 
 
-class Emitter:
-    """A builder of LLVM code, with the few vector operations that a block needs."""
+def _affine_points(emit, row, j):
+    """Coordinates of the columns from j on, and the columns."""
+    b = emit.builder
+    numbers = lanes(F64, [float(k) for k in range(LANES)])
+    columns = b.fadd(emit.splat(b.sitofp(j, F64)), numbers)
+    start_x, step_x, start_y, step_y = (emit.splat(value) for value in row)
+    x = b.fadd(start_x, b.fmul(step_x, columns))
+    return x, b.fadd(start_y, b.fmul(step_y, columns)), columns
 
-    def __init__(self, builder, real):
-        self.builder, self.real = builder, real
 
-    def vector(self, kind):
-        """LANES of a type."""
-        return ir.VectorType(kind, LANES)
+def _grid_points(emit, real, address, sides, off):
+    """Coordinates that the grid holds from an address on, in pixels: :func:`.pixel.unnormalize`."""
+    b = emit.builder
+    kind, size = lanes(real), LANES * (8 if real == F64 else 4)
+    halves = []
+    for k in (0, 1):
+        place = b.inttoptr(b.add(address, I64(k * size)), kind.as_pointer())
+        halves.append(b.load(place))
+        halves[-1].align = size // LANES
+    points = []
+    for c, side in zip(emit.apart(*halves), (sides[1], sides[0]), strict=True):
+        wide = c if real == F64 else b.fpext(c, lanes(F64))
+        span = b.fadd(b.sitofp(b.sub(side, I64(1)), F64), off)
+        scaled = b.fmul(b.fadd(wide, lanes(F64, 1.0)), emit.splat(span))
+        points.append(b.fmul(b.fsub(scaled, emit.splat(off)), lanes(F64, 0.5)))
+    return points
 
-    def splat(self, value):
-        """A scalar in every lane."""
-        kind = self.vector(value.type)
-        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, _i32(0))
-        zeros = ir.Constant(self.vector(_i32), [0] * LANES)
-        return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
-    def constant(self, kind, value):
-        """A number in every lane."""
-        return ir.Constant(self.vector(kind), [value] * LANES)
+class Axis:
+    """One axis of a block: lower tap, fraction, and the lanes in which the coordinate counts."""
 
-    def floor(self, x):
-        """Largest whole number not above x."""
-        name = f"llvm.floor.v{LANES}f64"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(x.type, [x.type]), name
-        )
-        return self.builder.call(function, [x])
-
-    def all_lanes(self, mask):
-        """Whether a condition holds in every lane."""
-        whole = ir.IntType(LANES)
-        return self.builder.icmp_unsigned(
-            "==", self.builder.bitcast(mask, whole), ir.Constant(whole, -1)
-        )
-
-    def join(self, parts):
-        """Vectors end to end."""
-        while len(parts) > 1:
-            width = 2 * parts[0].type.count
-            order = ir.Constant(ir.VectorType(_i32, width), list(range(width)))
-            parts = [
-                self.builder.shuffle_vector(a, b, order)
-                for a, b in zip(parts[::2], parts[1::2], strict=True)
-            ]
-        return parts[0]
-
-    def pairs(self, addresses):
-        """The values at each address and behind it: two vectors."""
-        pair = ir.VectorType(self.real, 2)
-        loads = []
-        for address in addresses:
-            load = self.builder.load(self.builder.inttoptr(address, pair.as_pointer()))
-            load.align = 4
-            loads.append(load)
-        halves = self.join(loads[: LANES // 2]), self.join(loads[LANES // 2 :])
-        return [
-            self.builder.shuffle_vector(
-                *halves, ir.Constant(self.vector(_i32), list(range(first, 2 * LANES, 2)))
+    def __init__(self, emit, c, side, padding):
+        b = emit.builder
+        self.side = side
+        last = emit.splat(b.sitofp(b.sub(side, I64(1)), F64))
+        zero = lanes(F64, 0.0)
+        above, below = b.fcmp_ordered(">", c, zero), b.fcmp_ordered("<", c, last)
+        self.sloped = emit.both(above, below)
+        if padding == BORDER:
+            c = b.select(above, c, zero)
+            c = b.select(b.fcmp_ordered(">=", c, last), last, c)
+        low = emit.call("floor", c)
+        fraction = b.fsub(c, low)
+        if padding not in (BORDER, REFLECTION):
+            size = emit.splat(b.sitofp(side, F64))
+            self.sloped = emit.both(
+                b.fcmp_ordered(">=", c, lanes(F64, -1.0)), b.fcmp_ordered("<", c, size)
             )
-            for first in (0, 1)
-        ]
+            low = b.select(self.sloped, low, lanes(F64, float(OUTSIDE)))
+            fraction = b.select(self.sloped, fraction, zero)
+        self.index = b.fptosi(low, lanes(I32))
+        self.fraction = fraction if emit.real == F64 else b.fptrunc(fraction, lanes(emit.real))
+        # Both taps inside: 0 <= index < side - 1, in one unsigned comparison.
+        highest = emit.splat(b.trunc(b.sub(side, I64(1)), I32))
+        self.inside = b.icmp_unsigned("<", self.index, highest)
 
 
-def _inside(emit, x, y, height, width):
-    """Whether all taps of all lanes are in the image: 0 <= x < W - 1 and 0 <= y < H - 1."""
-    builder, zero = emit.builder, emit.constant(_f64, 0.0)
-    mask = None
-    for c, side in ((x, width), (y, height)):
-        last = emit.splat(builder.sitofp(builder.sub(side, _i64(1)), _f64))
-        for op, bound in ((">=", zero), ("<", last)):
-            found = builder.fcmp_ordered(op, c, bound)
-            mask = found if mask is None else builder.and_(mask, found)
-    return emit.all_lanes(mask)
+class Block:
+    """LANES pixels from column j of an output row on: coordinates, fractions and weights."""
+
+    def __init__(self, context, builder, types_, source, padding, arrays, row, off, where):
+        images, coords, samples = types_
+        self.emit = emit = Emitter(builder, context.get_value_type(images.dtype))
+        size = context.get_value_type(coords.dtype)
+        m, n, i, j = where
+        self.images = Plane(context, builder, images, arrays[0], emit.bytes)
+        self.samples = Plane(context, builder, samples, arrays[2], emit.bytes)
+        self.where, self.columns, self.zeros = where, None, padding == ZEROS
+        height, width = self.images.shape[2:]
+        if source == AFFINE:
+            x, y, self.columns = _affine_points(emit, row, j)
+        else:
+            grid = Plane(context, builder, coords, arrays[1], 8 if size == F64 else 4)
+            x, y = _grid_points(emit, size, grid.at(n, i, j, I64(0)), (height, width), off)
+        self.x, self.y = Axis(emit, x, width, padding), Axis(emit, y, height, padding)
+        self.inside = emit.every([self.x.inside, self.y.inside])
+        if padding == REFLECTION:
+            self.done = emit.every([self.x.sloped, self.y.sloped])
+        else:
+            self.done = I1(1)
+
+    def weights(self):
+        """The weights of :func:`.pixel.bilinear_weights`."""
+        b, one = self.emit.builder, lanes(self.emit.real, 1.0)
+        tx, ty = self.x.fraction, self.y.fraction
+        sx, sy = b.fsub(one, tx), b.fsub(one, ty)
+        return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
+
+    def offsets(self, rows, columns):
+        """Byte offsets of pixels in their plane, a number for each lane."""
+        b = self.emit.builder
+        width = self.emit.splat(b.trunc(self.x.side, I32))
+        place = b.add(b.mul(rows, width), columns)
+        wide = b.mul(b.zext(place, lanes(I64)), lanes(I64, self.emit.bytes))
+        return self.emit.scalars(wide)
+
+    def channel(self, plane, c, first):
+        """Address of channel c of an array whose block, or image, starts at ``first``."""
+        b = self.emit.builder
+        step = b.mul(plane.shape[2], plane.shape[3])
+        return b.add(first, b.mul(b.mul(c, step), I64(self.emit.bytes)))
+
+    def lanes_at(self, c):
+        """Address of the block's own samples in channel c, as a vector's."""
+        _, n, i, j = self.where
+        address = self.channel(self.samples, c, self.samples.at(n, I64(0), i, j))
+        return self.emit.builder.inttoptr(address, lanes(self.emit.real).as_pointer())
 
 
-def _taps(emit, x, y, width):
-    """Offset of each lane's lower tap in its plane, and the fractions."""
-    builder = emit.builder
-    low_x, low_y = emit.floor(x), emit.floor(y)
-    whole = emit.vector(_i32)
-    row = builder.mul(builder.fptosi(low_y, whole), emit.splat(builder.trunc(width, _i32)))
-    offset = builder.add(row, builder.fptosi(low_x, whole))
-    fractions = [builder.fsub(c, low) for c, low in ((x, low_x), (y, low_y))]
-    if emit.real != _f64:
-        fractions = [builder.fptrunc(f, emit.vector(emit.real)) for f in fractions]
-    return offset, fractions
+# --- The taps, where all are inside and where some are not ----------------------------------------
 
 
-def _weights(emit, tx, ty):
-    """The weights of :func:`.pixel.bilinear_weights`."""
-    builder, one = emit.builder, emit.constant(emit.real, 1.0)
-    sx, sy = builder.fsub(one, tx), builder.fsub(one, ty)
-    return [builder.fmul(a, b) for a, b in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
+def _plain_taps(block):
+    """For a channel's address, the four vectors of taps, all of which are inside."""
+    emit, b = block.emit, block.emit.builder
+    offsets = block.offsets(block.y.index, block.x.index)
+    below = b.mul(block.x.side, I64(emit.bytes))
+
+    def taps(start):
+        top = [b.add(start, offset) for offset in offsets]
+        return [*emit.pairs(top), *emit.pairs([b.add(address, below) for address in top])]
+
+    return taps
 
 
-def _addresses(emit, offset):
-    """Byte offset of each lane, as integers of their own."""
-    builder = emit.builder
-    size = 8 if emit.real == _f64 else 4
-    wide = builder.mul(builder.zext(offset, emit.vector(_i64)), emit.constant(_i64, size))
-    place = cgutils.alloca_once(builder, emit.vector(_i64))
-    builder.store(wide, place)
-    lanes = builder.bitcast(place, _i64.as_pointer())
-    out = []
-    for lane in range(LANES):
-        load = builder.load(builder.gep(lanes, [_i32(lane)]))
-        load.volatile = True
-        out.append(load)
-    return out
+def _careful_taps(block, fill):
+    """For a channel's address, the four vectors of taps, ``fill`` where there is none.
 
-
-def _blend(emit, x, y, images, plane, shape, samples, plane_out):
-    """Sample every channel at the coordinates of a block that lies inside."""
-    builder = emit.builder
-    size = 8 if emit.real == _f64 else 4
-    channels, _, width = shape
-    offset, (tx, ty) = _taps(emit, x, y, width)
-    weights = _weights(emit, tx, ty)
-    lanes = _addresses(emit, offset)
-    below = builder.mul(width, _i64(size))
-    with cgutils.for_range(builder, channels) as loop:
-        start = builder.add(images, builder.mul(loop.index, builder.mul(plane, _i64(size))))
-        top = [builder.add(start, lane) for lane in lanes]
-        taps = [*emit.pairs(top), *emit.pairs([builder.add(a, below) for a in top])]
-        terms = [builder.fmul(tap, weight) for tap, weight in zip(taps, weights, strict=True)]
-        value = terms[0]
-        for term in terms[1:]:
-            value = builder.fadd(value, term)
-        out = builder.add(samples, builder.mul(loop.index, builder.mul(plane_out, _i64(size))))
-        builder.store(value, builder.inttoptr(out, value.type.as_pointer())).align = size
-
-
-@intrinsic
-def sample_affine_block(typingctx, row, j, images, plane, shape, samples, plane_out, fill):
-    """Sample LANES pixels from column j on of an affine row, if all their taps are inside.
-
-    ``row`` is (start, step of x, start, step of y); ``images`` and ``samples`` are the addresses
-    of image n's first pixel and of the block's first sample in channel 0; ``plane`` and
-    ``plane_out`` are the pixels of a channel; ``shape`` is (C, H, W). Returns whether it was done.
+    Each lane loads two neighbours that exist, and takes from them what it should have read.
     """
-    signature = types.boolean(row, j, images, plane, shape, samples, plane_out, fill)
+    emit, b = block.emit, block.emit.builder
+    width, height = (b.trunc(axis.side, I32) for axis in (block.x, block.y))
+    one, fill = lanes(I32, 1), emit.splat(fill)
+    columns = emit.clamp(block.x.index, I32(0), b.sub(width, I32(2)))
+    shift = b.sub(block.x.index, columns)
+    exact, left, right = (b.icmp_signed("==", shift, lanes(I32, k)) for k in (0, 1, -1))
+    rows = []
+    for index in (block.y.index, b.add(block.y.index, one)):
+        row = emit.clamp(index, I32(0), b.sub(height, I32(1)))
+        rows.append((block.offsets(row, columns), b.icmp_signed("==", row, index)))
+
+    def taps(start):
+        found = []
+        for offsets, exists in rows:
+            low, high = emit.pairs([b.add(start, offset) for offset in offsets])
+            west = b.select(exact, low, b.select(left, high, fill))
+            east = b.select(exact, high, b.select(right, low, fill))
+            found += [b.select(exists, west, fill), b.select(exists, east, fill)]
+        return found
+
+    return taps
+
+
+def _with_taps(block, fill, body):
+    """Emit ``body(taps, touching)`` twice: for blocks that lie inside, and for the others.
+
+    ``touching`` are the lanes that read a pixel at all; None stands for every lane.
+    """
+    with block.emit.builder.if_else(block.inside, likely=True) as (inside, rim):
+        with inside:
+            body(_plain_taps(block), None)
+        with rim:
+            touching = block.emit.both(block.x.sloped, block.y.sloped) if block.zeros else None
+            body(_careful_taps(block, fill), touching)
+
+
+# --- What the loops of cpu.py call ----------------------------------------------------------------
+
+
+def _literal(*kinds):
+    return all(isinstance(kind, types.IntegerLiteral) for kind in kinds)
+
+
+@intrinsic(prefer_literal=True)
+def sample_block(
+    typingctx, source, padding, images, coords, row, off, fill, samples, where
+):
+    """Sample LANES pixels of a row, from ``where`` = (m, n, i, j) on; whether it was done.
+
+    ``m`` is the image that row i of samples n reads, and ``row`` its map.
+    """
+    if not _literal(source, padding):
+        return None
+    signature = types.boolean(source, padding, images, coords, row, off, fill, samples, where)
 
     def codegen(context, builder, signature, args):
-        row, j, images, plane, shape, samples, plane_out, _ = args
-        emit = Emitter(builder, context.get_value_type(signature.args[-1]))
-        start_x, step_x, start_y, step_y = cgutils.unpack_tuple(builder, row)
-        shape = cgutils.unpack_tuple(builder, shape)
-        lanes = ir.Constant(emit.vector(_f64), [float(lane) for lane in range(LANES)])
-        columns = builder.fadd(emit.splat(builder.sitofp(j, _f64)), lanes)
-        x, y = (
-            builder.fadd(emit.splat(start), builder.fmul(emit.splat(step), columns))
-            for start, step in ((start_x, step_x), (start_y, step_y))
-        )
-        inside = _inside(emit, x, y, shape[1], shape[2])
-        with builder.if_then(inside, likely=True):
-            _blend(emit, x, y, images, plane, shape, samples, plane_out)
-        return inside
+        _, _, image, coord, row_, off_, fill_, sample, where_ = args
+        block = Block(
+            context, builder, (images, coords, samples), source.literal_value,
+            padding.literal_value, (image, coord, sample),
+            cgutils.unpack_tuple(builder, row_), off_, cgutils.unpack_tuple(builder, where_),
+        )  # fmt: skip
+        with builder.if_then(block.done, likely=True):
+            _sample(block, fill_)
+        return block.done
 
     return signature, codegen
+
+
+def _sample(block, fill):
+    """Blend the taps of every channel: :func:`.pixel.bilinear`."""
+    b, weights = block.emit.builder, block.weights()
+    zero = I64(0)
+    first = block.images.at(block.where[0], zero, zero, zero)
+
+    def body(taps, touching):
+        with cgutils.for_range(b, block.images.shape[1]) as loop:
+            found = taps(block.channel(block.images, loop.index, first))
+            terms = [b.fmul(tap, weight) for tap, weight in zip(found, weights, strict=True)]
+            value = terms[0]
+            for term in terms[1:]:
+                value = b.fadd(value, term)
+            if touching is not None:
+                value = b.select(touching, value, block.emit.splat(fill))
+            b.store(value, block.lanes_at(loop.index)).align = block.emit.bytes
+
+    _with_taps(block, fill, body)
+
+
+@intrinsic(prefer_literal=True)
+def sample_vjp_coords_block(
+    typingctx, source, padding, dsamples, images, coords, row, off, fill, dcoords, where
+):
+    """Gradient with respect to the coordinates of LANES samples; whether it was done.
+
+    From ``where`` = (m, n, i, j, skip) on. A grid's goes to ``dcoords``, the gradient's grid; an
+    affine row's is added to ``dcoords`` (4, LANES), the lanes' sums of dx times the column, dx,
+    dy times the column, dy, but for the first ``skip`` lanes, which another block has done.
+    """
+    if not _literal(source, padding):
+        return None
+    signature = types.boolean(
+        source, padding, dsamples, images, coords, row, off, fill, dcoords, where
+    )
+
+    def codegen(context, builder, signature, args):
+        _, _, dsample, image, coord, row_, off_, fill_, dcoord, where_ = args
+        *place, skip = cgutils.unpack_tuple(builder, where_)
+        block = Block(
+            context, builder, (images, coords, dsamples), source.literal_value,
+            padding.literal_value, (image, coord, dsample),
+            cgutils.unpack_tuple(builder, row_), off_, place,
+        )  # fmt: skip
+        kind = context.get_value_type(dcoords.dtype)
+        out = Plane(context, builder, dcoords, dcoord, 8 if kind == F64 else 4)
+        with builder.if_then(block.done, likely=True):
+            gradients = _coordinate_gradients(block, fill_, off_)
+            if source.literal_value == AFFINE:
+                _add_moments(block, gradients, skip, out)
+            else:
+                _store_pairs(block, gradients, kind, out.at(*block.where[1:], I64(0)))
+        return block.done
+
+    return signature, codegen
+
+
+def _coordinate_gradients(block, fill, off):
+    """Gradients with respect to the normalised x and y: see :func:`.pixel.bilinear_slopes`."""
+    emit, b, real = block.emit, block.emit.builder, block.emit.real
+    sums = [cgutils.alloca_once_value(b, lanes(real, 0.0)) for _ in range(2)]
+    tx, ty, one = block.x.fraction, block.y.fraction, lanes(real, 1.0)
+    sx, sy = b.fsub(one, tx), b.fsub(one, ty)
+    first = block.images.at(block.where[0], I64(0), I64(0), I64(0))
+
+    def body(taps, touching):
+        with cgutils.for_range(b, block.images.shape[1]) as loop:
+            nw, ne, sw, se = taps(block.channel(block.images, loop.index, first))
+            d = b.load(block.lanes_at(loop.index))
+            d.align = emit.bytes
+            by_x = b.fadd(b.fmul(b.fsub(ne, nw), sy), b.fmul(b.fsub(se, sw), ty))
+            by_y = b.fadd(b.fmul(b.fsub(sw, nw), sx), b.fmul(b.fsub(se, ne), tx))
+            for total, slope in zip(sums, (by_x, by_y), strict=True):
+                b.store(b.fadd(b.load(total), b.fmul(d, slope)), total)
+
+    _with_taps(block, fill, body)
+    found = []
+    for total, axis in zip(sums, (block.x, block.y), strict=True):
+        value = b.load(total)
+        wide = value if real == F64 else b.fpext(value, lanes(F64))
+        span = b.fadd(b.sitofp(b.sub(axis.side, I64(1)), F64), off)
+        scaled = b.fmul(wide, emit.splat(b.fmul(span, F64(0.5))))
+        counts = emit.both(block.x.sloped, block.y.sloped) if block.zeros else axis.sloped
+        found.append(b.select(counts, scaled, lanes(F64, 0.0)))
+    return found
+
+
+def _add_moments(block, gradients, skip, out):
+    """Add each lane's moments to its sums."""
+    emit, b = block.emit, block.emit.builder
+    numbers = lanes(I32, list(range(LANES)))
+    fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(skip, I32)))
+    k = 0
+    for gradient in gradients:
+        own = b.select(fresh, gradient, lanes(F64, 0.0))
+        for moment in (b.fmul(own, block.columns), own):
+            place = b.inttoptr(out.at(I64(k), I64(0)), lanes(F64).as_pointer())
+            total = b.load(place)
+            total.align = 8
+            b.store(b.fadd(total, moment), place).align = 8
+            k += 1
+
+
+def _store_pairs(block, gradients, kind, address):
+    """Write the gradients as (x, y) pairs."""
+    emit, b = block.emit, block.emit.builder
+    if kind != F64:
+        gradients = [b.fptrunc(gradient, lanes(kind)) for gradient in gradients]
+    size = 8 if kind == F64 else 4
+    for k in (0, 1):
+        order = [half + pixel for pixel in range(k * LANES // 2, (k + 1) * LANES // 2)
+                 for half in (0, LANES)]  # fmt: skip
+        pairs = b.shuffle_vector(*gradients, lanes(I32, order))
+        place = b.inttoptr(b.add(address, I64(k * LANES * size)), pairs.type.as_pointer())
+        b.store(pairs, place).align = size
+
+
+@intrinsic(prefer_literal=True)
+def sample_vjp_images_block(typingctx, source, padding, dsamples, coords, row, off, dimages, where):
+    """Add LANES samples' gradients to the pixels they were read from; whether it was done.
+
+    From ``where`` = (m, n, i, j, skip, top, bottom) on: rows top to bottom - 1 of image m take
+    what falls into them, but nothing from the first ``skip`` lanes.
+    """
+    if not _literal(source, padding):
+        return None
+    signature = types.boolean(source, padding, dsamples, coords, row, off, dimages, where)
+
+    def codegen(context, builder, signature, args):
+        _, _, dsample, coord, row_, off_, dimage, where_ = args
+        *place, skip, top, bottom = cgutils.unpack_tuple(builder, where_)
+        block = Block(
+            context, builder, (dimages, coords, dsamples), source.literal_value,
+            padding.literal_value, (dimage, coord, dsample),
+            cgutils.unpack_tuple(builder, row_), off_, place,
+        )  # fmt: skip
+        with builder.if_then(block.done, likely=True):
+            _scatter(block, *(builder.trunc(number, I32) for number in (skip, top, bottom)))
+        return block.done
+
+    return signature, codegen
+
+
+def _scatter(block, skip, top, bottom):
+    """Add the weighted gradients of every channel, pixel by pixel, in the lanes' order."""
+    emit, b = block.emit, block.emit.builder
+    one = lanes(I32, 1)
+    highest = emit.splat(b.sub(b.trunc(block.x.side, I32), I32(1)))
+    rows, columns = [], []
+    for index in (block.y.index, b.add(block.y.index, one)):
+        row = emit.clamp(index, top, b.sub(bottom, I32(1)))
+        rows.append((row, b.icmp_signed("==", row, index)))
+    for index in (block.x.index, b.add(block.x.index, one)):
+        column = emit.call("smin", highest, emit.call("smax", lanes(I32, 0), index))
+        columns.append((column, b.icmp_signed("==", column, index)))
+    numbers = lanes(I32, list(range(LANES)))
+    fresh = b.icmp_signed(">=", numbers, emit.splat(skip))
+    if block.zeros:
+        fresh = emit.both(fresh, block.x.sloped, block.y.sloped)
+    touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
+    bits = IntType(LANES)
+    some = b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))
+    with b.if_then(some):
+        taps = [(row, column, emit.both(a, c, fresh)) for row, a in rows for column, c in columns]
+        offsets = [block.offsets(row, column) for row, column, _ in taps]
+        masks = [mask for _, _, mask in taps]
+        first = block.images.at(block.where[0], I64(0), I64(0), I64(0))
+        with cgutils.for_range(b, block.images.shape[1]) as loop:
+            start = block.channel(block.images, loop.index, first)
+            d = b.load(block.lanes_at(loop.index))
+            d.align = emit.bytes
+            shares = [
+                emit.scalars(b.select(mask, b.fmul(d, weight), lanes(emit.real, 0.0)))
+                for mask, weight in zip(masks, block.weights(), strict=True)
+            ]
+            for lane in range(LANES):
+                for offset, share in zip(offsets, shares, strict=True):
+                    place = b.inttoptr(b.add(start, offset[lane]), emit.real.as_pointer())
+                    b.store(b.fadd(b.load(place), share[lane]), place)

@@ -16,6 +16,7 @@ import numpy as np
 from numba import prange
 
 from . import launch
+from .block import LANES, sample_block, sample_vjp_coords_block, sample_vjp_images_block
 from .pixel import (
     AFFINE,
     OUTSIDE,
@@ -27,6 +28,7 @@ from .pixel import (
     bilinear_weights,
     locate,
     scalar,
+    span,
     unnormalize,
     unnormalize_slope,
 )
@@ -69,6 +71,41 @@ def read(images, n, c, y, x, fill):
     if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
         return images[n, c, y, x]
     return fill
+
+
+# --- Blocks ---------------------------------------------------------------------------------------
+
+
+@scalar
+def can_block(height, width, columns):
+    """Whether rows of so many columns are done in blocks: see :mod:`.block`."""
+    return columns >= LANES and width > 1 and height * width < 2**31
+
+
+@scalar
+def block_count(columns):
+    """Blocks of a row."""
+    return (columns + LANES - 1) // LANES
+
+
+@scalar
+def block_span(k, columns):
+    """First column and last + 1 of block k; the last block is moved back to end with the row."""
+    first = max(0, min(k * LANES, columns - LANES))
+    return first, min(first + LANES, columns)
+
+
+@scalar
+def row_moment(sums, k, columns, off):
+    """Sums over the lanes of d times the normalised column, and of d, for coordinate k."""
+    by_column, total = 0.0, 0.0
+    for lane in range(LANES):
+        by_column += sums[2 * k, lane]
+        total += sums[2 * k + 1, lane]
+    length = span(columns, off)
+    if length == 0.0:
+        return 0.0, total
+    return (2 * by_column - (columns - 1) * total) / length, total
 
 
 # --- affine_grid ----------------------------------------------------------------------------------
@@ -150,27 +187,34 @@ def make_sample(source, padding, parallel):
         batch, channels, rows, columns = samples.shape
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
+        fast = can_block(h, w, columns)
         for line in prange(batch * rows):
             n, i = line // rows, line % rows
             m = n if images.shape[0] > 1 else 0
             row = row_map(source, coords, n, i, sides, off)
-            for j in range(columns):
-                x, y = point(source, coords, row, n, i, j, sides, off)
-                ix, tx, _ = locate(x, w, padding, off)
-                iy, ty, _ = locate(y, h, padding, off)
-                outside = ix == OUTSIDE or iy == OUTSIDE
-                weights = bilinear_weights(real(tx), real(ty))
-                for c in range(channels):
-                    if outside:
-                        samples[n, c, i, j] = fill
-                        continue
-                    samples[n, c, i, j] = bilinear(
-                        read(images, m, c, iy, ix, fill),
-                        read(images, m, c, iy, ix + 1, fill),
-                        read(images, m, c, iy + 1, ix, fill),
-                        read(images, m, c, iy + 1, ix + 1, fill),
-                        weights,
-                    )
+            for k in range(block_count(columns)):
+                first, last = block_span(k, columns)
+                if fast and sample_block(
+                    source, padding, images, coords, row, off, fill, samples, (m, n, i, first)
+                ):
+                    continue
+                for j in range(first, last):
+                    x, y = point(source, coords, row, n, i, j, sides, off)
+                    ix, tx, _ = locate(x, w, padding, off)
+                    iy, ty, _ = locate(y, h, padding, off)
+                    outside = ix == OUTSIDE or iy == OUTSIDE
+                    weights = bilinear_weights(real(tx), real(ty))
+                    for c in range(channels):
+                        if outside:
+                            samples[n, c, i, j] = fill
+                            continue
+                        samples[n, c, i, j] = bilinear(
+                            read(images, m, c, iy, ix, fill),
+                            read(images, m, c, iy, ix + 1, fill),
+                            read(images, m, c, iy + 1, ix, fill),
+                            read(images, m, c, iy + 1, ix + 1, fill),
+                            weights,
+                        )
         return stamp
 
     return launch.jit(sample, parallel)
@@ -191,6 +235,7 @@ def make_sample_vjp_images(source, padding, parallel):
         batch, channels, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
         sides = (h, w, rows, columns)
+        fast = can_block(h, w, columns)
         for task in prange(count * bands):
             m, band = task // bands, task % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
@@ -199,25 +244,33 @@ def make_sample_vjp_images(source, padding, parallel):
             for n in range(first, last):
                 for i in range(rows):
                     row = row_map(source, coords, n, i, sides, off)
-                    for j in range(columns):
-                        x, y = point(source, coords, row, n, i, j, sides, off)
-                        iy, ty, _ = locate(y, h, padding, off)
-                        if iy + 1 < top or iy >= bottom:
+                    for k in range(block_count(columns)):
+                        start, stop = block_span(k, columns)
+                        skip = k * LANES - start
+                        if fast and sample_vjp_images_block(
+                            source, padding, dsamples, coords, row, off, dimages,
+                            (m, n, i, start, skip, top, bottom),
+                        ):  # fmt: skip
                             continue
-                        ix, tx, _ = locate(x, w, padding, off)
-                        nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-                        for c in range(channels):
-                            d = dsamples[n, c, i, j]
-                            if top <= iy:
-                                if 0 <= ix:
-                                    dimages[m, c, iy, ix] += d * nw
-                                if -1 <= ix < w - 1:
-                                    dimages[m, c, iy, ix + 1] += d * ne
-                            if iy + 1 < bottom:
-                                if 0 <= ix:
-                                    dimages[m, c, iy + 1, ix] += d * sw
-                                if -1 <= ix < w - 1:
-                                    dimages[m, c, iy + 1, ix + 1] += d * se
+                        for j in range(start + skip, stop):
+                            x, y = point(source, coords, row, n, i, j, sides, off)
+                            iy, ty, _ = locate(y, h, padding, off)
+                            if iy + 1 < top or iy >= bottom:
+                                continue
+                            ix, tx, _ = locate(x, w, padding, off)
+                            nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+                            for c in range(channels):
+                                d = dsamples[n, c, i, j]
+                                if top <= iy:
+                                    if 0 <= ix:
+                                        dimages[m, c, iy, ix] += d * nw
+                                    if -1 <= ix < w - 1:
+                                        dimages[m, c, iy, ix + 1] += d * ne
+                                if iy + 1 < bottom:
+                                    if 0 <= ix:
+                                        dimages[m, c, iy + 1, ix] += d * sw
+                                    if -1 <= ix < w - 1:
+                                        dimages[m, c, iy + 1, ix + 1] += d * se
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
@@ -235,44 +288,52 @@ def make_sample_vjp_coords(source, padding, parallel):
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
         scale_x, scale_y = unnormalize_slope(w, off), unnormalize_slope(h, off)
+        fast = can_block(h, w, columns)
         for line in prange(batch * rows):
             n, i = line // rows, line % rows
             m = n if images.shape[0] > 1 else 0
             row = row_map(source, coords, n, i, sides, off)
-            xx, x1, yx, y1 = 0.0, 0.0, 0.0, 0.0
-            for j in range(columns):
-                x, y = point(source, coords, row, n, i, j, sides, off)
-                ix, tx, slope_x = locate(x, w, padding, off)
-                iy, ty, slope_y = locate(y, h, padding, off)
-                dx, dy = real(0), real(0)
-                outside = ix == OUTSIDE or iy == OUTSIDE
-                for c in range(0 if outside else channels):
-                    by_x, by_y = bilinear_slopes(
-                        read(images, m, c, iy, ix, fill),
-                        read(images, m, c, iy, ix + 1, fill),
-                        read(images, m, c, iy + 1, ix, fill),
-                        read(images, m, c, iy + 1, ix + 1, fill),
-                        real(tx),
-                        real(ty),
-                    )
-                    d = dsamples[n, c, i, j]
-                    dx += d * by_x
-                    dy += d * by_y
-                # A slope of 0 must win over an infinite difference, as a missing tap does.
-                gx = dx * slope_x * scale_x if slope_x != 0.0 else 0.0
-                gy = dy * slope_y * scale_y if slope_y != 0.0 else 0.0
-                if source == AFFINE:
-                    base = base_coordinate(j, columns, off)
-                    xx += gx * base
-                    x1 += gx
-                    yx += gy * base
-                    y1 += gy
-                else:
-                    dcoords[n, i, j, 0] = gx
-                    dcoords[n, i, j, 1] = gy
+            sums = np.zeros((4, LANES))
+            for k in range(block_count(columns)):
+                first, last = block_span(k, columns)
+                if fast and sample_vjp_coords_block(
+                    source, padding, dsamples, images, coords, row, off, fill,
+                    sums if source == AFFINE else dcoords, (m, n, i, first, k * LANES - first),
+                ):  # fmt: skip
+                    continue
+                for j in range(k * LANES, last):
+                    x, y = point(source, coords, row, n, i, j, sides, off)
+                    ix, tx, slope_x = locate(x, w, padding, off)
+                    iy, ty, slope_y = locate(y, h, padding, off)
+                    dx, dy = real(0), real(0)
+                    outside = ix == OUTSIDE or iy == OUTSIDE
+                    for c in range(0 if outside else channels):
+                        by_x, by_y = bilinear_slopes(
+                            read(images, m, c, iy, ix, fill),
+                            read(images, m, c, iy, ix + 1, fill),
+                            read(images, m, c, iy + 1, ix, fill),
+                            read(images, m, c, iy + 1, ix + 1, fill),
+                            real(tx),
+                            real(ty),
+                        )
+                        d = dsamples[n, c, i, j]
+                        dx += d * by_x
+                        dy += d * by_y
+                    # A slope of 0 must win over an infinite difference, as a missing tap does.
+                    gx = dx * slope_x * scale_x if slope_x != 0.0 else 0.0
+                    gy = dy * slope_y * scale_y if slope_y != 0.0 else 0.0
+                    if source == AFFINE:
+                        lane = j - first
+                        sums[0, lane] += gx * j
+                        sums[1, lane] += gx
+                        sums[2, lane] += gy * j
+                        sums[3, lane] += gy
+                    else:
+                        dcoords[n, i, j, 0] = gx
+                        dcoords[n, i, j, 1] = gy
             if source == AFFINE:
-                dcoords[n, i, 0, 0], dcoords[n, i, 0, 1] = xx, x1
-                dcoords[n, i, 1, 0], dcoords[n, i, 1, 1] = yx, y1
+                for k in range(2):
+                    dcoords[n, i, k, 0], dcoords[n, i, k, 1] = row_moment(sums, k, columns, off)
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)

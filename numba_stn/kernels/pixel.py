@@ -112,6 +112,8 @@ def reflect(c, size, off):
     and coordinates too large to reflect exactly give the low edge.
     """
     real = type(c)
+    if c >= real(0) and c <= real(size - 1):  # as it is, and not with a rounding more
+        return clip(c, size)
     low = -off * real(0.5)
     length = span(size, off)
     u = abs(c - low)

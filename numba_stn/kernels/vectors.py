@@ -1,0 +1,114 @@
+"""LLVM vectors, written through llvmlite: what :mod:`.block` is made of."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+
+I1, I32, I64, F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
+
+
+def lanes(kind, values=None):
+    """The vector type of a kind, or a constant of it: one value for all lanes, or one each."""
+    vector = ir.VectorType(kind, LANES)
+    if values is None:
+        return vector
+    return ir.Constant(vector, values if isinstance(values, list) else [values] * LANES)
+
+
+class Emitter:
+    """A builder of LLVM code, with the vector operations that a block needs."""
+
+    def __init__(self, builder, real):
+        self.builder, self.real = builder, real
+        self.bytes = 8 if real == F64 else 4
+
+    def splat(self, value):
+        """A scalar in every lane."""
+        undefined = ir.Constant(lanes(value.type), ir.Undefined)
+        first = self.builder.insert_element(undefined, value, I32(0))
+        return self.builder.shuffle_vector(first, undefined, lanes(I32, 0))
+
+    def call(self, name, *args):
+        """One of LLVM's own functions, on vectors of its last argument's type."""
+        kind = args[-1].type
+        letter = "f" if isinstance(kind.element, (ir.DoubleType, ir.FloatType)) else "i"
+        bits = {"float": 32, "double": 64, "i32": 32, "i64": 64}[str(kind.element)]
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(kind, [a.type for a in args]),
+            f"llvm.{name}.v{LANES}{letter}{bits}",
+        )
+        return self.builder.call(function, args)
+
+    def clamp(self, i, low, high):
+        """Whole numbers brought into [low, high]; scalar bounds."""
+        return self.call("smin", self.splat(high), self.call("smax", self.splat(low), i))
+
+    def every(self, masks):
+        """Whether all the conditions hold in every lane."""
+        whole = self.both(*masks)
+        bits = ir.IntType(LANES)
+        return self.builder.icmp_unsigned("==", self.builder.bitcast(whole, bits), bits(-1))
+
+    def both(self, *masks):
+        """Lanes where all the conditions hold."""
+        whole = masks[0]
+        for mask in masks[1:]:
+            whole = self.builder.and_(whole, mask)
+        return whole
+
+    def join(self, parts):
+        """Vectors end to end."""
+        while len(parts) > 1:
+            width = 2 * parts[0].type.count
+            order = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+            parts = [
+                self.builder.shuffle_vector(a, b, order)
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        return parts[0]
+
+    def apart(self, low, high):
+        """Two vectors of pairs as the pairs' first and second values."""
+        return [
+            self.builder.shuffle_vector(low, high, lanes(I32, list(range(k, 2 * LANES, 2))))
+            for k in (0, 1)
+        ]
+
+    def pairs(self, addresses):
+        """The values at each address and behind it: two vectors."""
+        pair = ir.VectorType(self.real, 2)
+        loads = []
+        for address in addresses:
+            load = self.builder.load(self.builder.inttoptr(address, pair.as_pointer()))
+            load.align = self.bytes
+            loads.append(load)
+        return self.apart(self.join(loads[: LANES // 2]), self.join(loads[LANES // 2 :]))
+
+    def scalars(self, vector):
+        """The lanes as numbers of their own, through memory, which is quicker than extraction."""
+        place = cgutils.alloca_once(self.builder, vector.type)
+        self.builder.store(vector, place)
+        first = self.builder.bitcast(place, vector.type.element.as_pointer())
+        loads = [self.builder.load(self.builder.gep(first, [I32(k)])) for k in range(LANES)]
+        for load in loads:
+            load.volatile = True
+        return loads
+
+
+class Plane:
+    """Pixels of an array (N, C, H, W) or (N, H, W, 2), as addresses."""
+
+    def __init__(self, context, builder, kind, value, size):
+        array = context.make_array(kind)(context, builder, value)
+        self.builder, self.bytes = builder, size
+        self.start = builder.ptrtoint(array.data, I64)
+        self.shape = cgutils.unpack_tuple(builder, array.shape)
+
+    def at(self, *index):
+        """Address of an element."""
+        place = index[0]
+        for side, i in zip(self.shape[1:], index[1:], strict=True):
+            place = self.builder.add(self.builder.mul(place, side), i)
+        return self.builder.add(self.start, self.builder.mul(place, I64(self.bytes)))
