@@ -8,15 +8,12 @@ chooses by default.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
 import statistics
 import time
 from importlib import metadata
-
-import numpy as np
 
 from . import steps, warps
 

@@ -54,9 +54,7 @@ def step(build, batch):
     learner = train.start(net, optimiser, (1, 28, 28), rng)
     runners = {"ours": partial(train.step, net, optimiser, learner, images, labels)}
     if torch := installed("torch"):
-        weights = tree.tree_map(
-            lambda p: torch.tensor(p, requires_grad=True), learner.params
-        )
+        weights = tree.tree_map(lambda p: torch.tensor(p, requires_grad=True), learner.params)
         theirs = torch.optim.Adam([leaf for _, leaf in tree.leaves(weights)], 1e-3)
         ti, tl = torch.from_numpy(images), torch.from_numpy(labels)
 

@@ -1,11 +1,13 @@
 """The command ``numba-stn``. What a subcommand needs is imported when it runs."""
 
 import argparse
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import __version__
@@ -90,36 +92,47 @@ def _add_train(commands) -> None:
 def run_train(args: argparse.Namespace) -> int:
     """``numba-stn train``."""
     started = time.strftime("%Y%m%d-%H%M%S")
-    config = _config(args)
     try:
+        import safetensors.numpy  # noqa: F401
+        import tqdm  # noqa: F401
+
         from . import data, experiment, pictures  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f'training needs more packages ({error}); pip install "numba-stn[train]"'
         ) from error
-    folder = _writable(pathlib.Path(args.out or f"runs/{started}"))
-    try:
-        setup = experiment.prepare(config, args.data_dir)
-    except data.DataError as error:
-        raise UsageError(str(error)) from error
-    learner, metrics = _with_bar(experiment.run, setup)
-    try:
-        written = experiment.save(folder, setup, learner, metrics)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
-    print(f"test error {metrics['test_error']:.2f} % of {metrics['test_images']} images, "
-          f"after {metrics['seconds']:.0f} s; in {folder}: {', '.join(written)}")  # fmt: skip
-    if metrics["interrupted"]:
-        print(f"stopped by Ctrl-C after {len(metrics['history'])} of {config.epochs} epochs; "
-              f"what was learned is kept", file=sys.stderr)  # fmt: skip
-        return 130
-    return 0
+    config = _config(args)
+    with _folder(pathlib.Path(args.out or f"runs/{started}")) as folder:
+        try:
+            setup = experiment.prepare(config, args.data_dir)
+            learner, metrics = _with_bar(experiment.run, setup)
+        except (data.DataError, experiment.DivergedError, ValueError) as error:
+            raise UsageError(str(error)) from error
+        with _patiently():
+            written = experiment.save(folder, setup, learner, metrics)
+    return _report(folder, written, metrics)
+
+
+def _report(folder, written, metrics):
+    """Say what came out; the exit code."""
+    error = metrics["test_error"]
+    found = "not measured" if error is None else f"{error:.2f} % of {metrics['test_images']} images"
+    print(
+        f"test error {found}, after {metrics['seconds']:.0f} s; in {folder}: {', '.join(written)}"
+    )
+    if not metrics["interrupted"]:
+        return 0
+    print(f"stopped by Ctrl-C after {len(metrics['history'])} of {metrics['epochs']} epochs; "
+          f"what was learned is kept", file=sys.stderr)  # fmt: skip
+    return 130
 
 
 def _config(args):
     """The experiment that the options describe; each data set has its own defaults."""
     from .experiment import Config
 
+    if args.data_dir and args.dataset == "digits":
+        raise UsageError("--data-dir: the digits come with scikit-learn; it is for --dataset mnist")
     if args.transform and not args.model.startswith("st-"):
         raise UsageError(f"--transform {args.transform}: the model {args.model} has no transformer")
     chosen: dict[str, Any] = {
@@ -132,16 +145,32 @@ def _config(args):
     return Config(dataset=args.dataset, task=args.task, model=args.model, seed=args.seed, **chosen)
 
 
-def _writable(folder: pathlib.Path) -> pathlib.Path:
-    """The folder, made if need be, before anything is computed in vain."""
+@contextlib.contextmanager
+def _folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder, writable before anything is computed in vain, and gone again if left empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}"
         probe.touch()
         probe.unlink()
+        yield folder
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
-    return folder
+    finally:
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _patiently() -> Iterator[None]:
+    """Ctrl-C waits until the files are written."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _with_bar(run, setup):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import data
+from . import __version__, data
 from .nn import adam, one_cycle, train, zoo
 from .nn.layers import Layer
 from .nn.optim import Optimiser
@@ -44,6 +44,10 @@ class Config:
     localisation_rate: float = 0.1
 
 
+class DivergedError(Exception):
+    """Training went astray; the message says how."""
+
+
 class Setup(NamedTuple):
     """Everything an experiment needs before its first step."""
 
@@ -71,8 +75,17 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
     ValueError
         If the configuration names something that does not exist.
     """
+    for name, choices in (("dataset", data.DATASETS), ("task", data.TASKS)):
+        if getattr(config, name) not in choices:
+            got = getattr(config, name)
+            raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
     splits = data.DATASETS[config.dataset](folder)
     task = data.TASKS[config.task]
+    if config.batch > len(splits.train.labels):
+        raise ValueError(
+            f"batch: expected at most the {len(splits.train.labels)} training images of "
+            f"{config.dataset}, got {config.batch}"
+        )
     own = splits.train.images.shape[-1]
     side = task.side(own)
     net = zoo.build(config.model, (1, side, side), config.transform, (own, own))
@@ -106,16 +119,22 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
 
     ``on_step(epoch, loss, error)`` is called after each step with the epoch's running means.
     Ctrl-C ends the training after the last finished step and keeps what was learned; the history
-    then ends with the last whole epoch.
+    then ends with the last whole epoch. A second Ctrl-C ends the measuring too.
 
     Returns
     -------
     learner : Learner
     metrics : dict
-        ``test_error`` in percent, ``history`` (one entry an epoch), ``seconds``, and the rest of
-        what a reader needs to know about the run.
+        ``test_error`` in percent (None if it was not measured to the end), ``history`` (one entry
+        an epoch), ``seconds``, and the rest of what a reader needs to know about the run.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is no longer finite.
     """
     config, history, began = setup.config, [], time.perf_counter()
+    origin = {"versions": versions(), "commit": commit()}
     shape = setup.test.images.shape[1:]
     learner = train.start(setup.net, setup.optimiser, shape, np.random.default_rng(config.seed))
     interrupted = False
@@ -129,15 +148,18 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
             history.append(entry)
     except KeyboardInterrupt:
         interrupted = True
+    try:
+        error = train.error_percent(setup.net, learner, *setup.test)
+    except KeyboardInterrupt:
+        interrupted, error = True, None
     metrics = {
-        "test_error": train.error_percent(setup.net, learner, *setup.test),
+        "test_error": error,
         **asdict(config),
         "interrupted": interrupted,
         "test_images": len(setup.test.labels),
         "parameters": size(learner.params),
         "seconds": round(time.perf_counter() - began, 2),
-        "versions": versions(),
-        "commit": commit(),
+        **origin,
         "history": history,
     }
     return learner, metrics
@@ -151,6 +173,10 @@ def _epoch(setup, learner, epoch, on_step):
     total, wrong = 0.0, 0
     done = train.steps(setup.net, setup.optimiser, learner, batches)
     for count, (learner, loss, misread) in enumerate(done, 1):
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} in epoch {epoch + 1}; a smaller --rate may help"
+            )
         total, wrong = total + loss, wrong + misread
         means = {
             "train_loss": total / count,
@@ -162,52 +188,65 @@ def _epoch(setup, learner, epoch, on_step):
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what the numbers depend on."""
-    names = ("numba-stn", "numba", "numpy", "scipy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    names = ("numba", "numpy", "scipy")
+    own = {"python": platform.python_version(), "numba-stn": __version__}
+    return own | {name: metadata.version(name) for name in names}
 
 
 def commit() -> str | None:
-    """The checkout's commit, marked if files have changed since; None outside a checkout."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe"]
+    """The checkout's commit, marked if files have changed since; None for an installed package."""
+    here = pathlib.Path(__file__)
+
+    def git(*words):
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        done = subprocess.run(
-            [*command, "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        git("ls-files", "--error-unmatch", here.name)  # not some other project's checkout
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 # --- What is left behind --------------------------------------------------------------------------
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[Any], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it there, whole or not at all."""
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write a file beside ``path``, then put it there, whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(beside)
+        beside.write_bytes(content)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
 
+# What a run writes; a file of an earlier run in the same folder is replaced or removed.
+FILES = ("weights.safetensors", "curves.png", "classes.png", "metrics.json")
+
+
 def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
-    """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names."""
+    """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
+
+    Everything is made before the first file is written.
+    """
     from safetensors.numpy import save as packed
 
     from . import pictures
 
-    weights = flatten({"params": learner.params, "state": learner.state})
-    weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    write_atomically(folder / "weights.safetensors", lambda path: path.write_bytes(packed(weights)))
-    written = ["weights.safetensors"]
+    tree = flatten({"params": learner.params, "state": learner.state})
+    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    content = {
+        "weights.safetensors": packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
+        "classes.png": pictures.png(pictures.before_and_after(setup.net, learner, setup.test)),
+        "metrics.json": text.encode(),
+    }
     if metrics["history"]:
-        figure = pictures.learning_curves(metrics["history"])
-        write_atomically(folder / "curves.png", lambda path: figure.savefig(path, format="png"))
-        written.append("curves.png")
-    warped = pictures.before_and_after(setup.net, learner, setup.test)
-    write_atomically(folder / "classes.png", lambda path: warped.savefig(path, format="png"))
-    text = json.dumps(metrics, indent=2) + "\n"
-    write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
-    return [*written, "classes.png", "metrics.json"]
+        content["curves.png"] = pictures.png(pictures.learning_curves(metrics["history"]))
+    (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to the files about to go
+    for name in FILES:
+        if name in content:
+            write_atomically(folder / name, content[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return [name for name in FILES if name in content]

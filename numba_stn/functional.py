@@ -9,6 +9,7 @@ Arrays on the CPU are NumPy's; arrays with ``__cuda_array_interface__`` run on t
 """
 
 from collections.abc import Collection
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ Array = Any  # numpy.ndarray, or an array on a CUDA device
 
 _PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 _MODES = ("bilinear",)
+_SIZE = "size: expected two positive integers (H_out, W_out)"
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -256,7 +258,7 @@ def warp_affine(
     """Warp images by affine maps: :func:`affine_grid` and :func:`grid_sample` in one pass.
 
     The grid is never in memory. The coordinates are formed in float64 on the CPU, so an identity
-    theta returns its images bit for bit.
+    theta returns its (finite) images bit for bit.
 
     Parameters
     ----------
@@ -361,7 +363,7 @@ class _Options(NamedTuple):
 
     padding: int
     off: float
-    fill: float
+    fill: Real
 
 
 def _sample(kernels, source, images, coords, size, options, out):
@@ -369,12 +371,13 @@ def _sample(kernels, source, images, coords, size, options, out):
     samples = kernels.output(shape, images, coords, out)
     if samples.size:
         padding, off, fill = options
-        kernels.sample(source, padding, images, coords, off, fill, samples)
+        kernels.sample(source, padding, images, coords, off, _fill(fill, images.dtype), samples)
     return kernels.returned(samples, out)
 
 
 def _sample_vjp(kernels, source, dsamples, images, coords, options, wanted):
     padding, off, fill = options
+    fill = _fill(fill, images.dtype)
     if dsamples.dtype != images.dtype:
         raise TypeError(
             f"dsamples: expected the images' dtype, {images.dtype}, got {dsamples.dtype}"
@@ -439,15 +442,16 @@ def _nonzero(name, sides):
 
 def _size(size, batch):
     """(H_out, W_out) from itself or from PyTorch's (N, C, H_out, W_out)."""
-    expected = "size: expected two positive integers (H_out, W_out)"
     try:
         sides = tuple(side.__index__() for side in size)
     except (TypeError, AttributeError):
-        raise TypeError(f"{expected}, got {size!r}") from None
-    if len(sides) == 4 and sides[0] == batch:
+        raise TypeError(f"{_SIZE}, got {size!r}") from None
+    if len(sides) == 4:
+        if sides[0] != batch:
+            raise ValueError(f"{_SIZE} or (N, C, H_out, W_out) with N = {batch}, got {size!r}")
         sides = sides[2:]
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"{expected}, got {size!r}")
+    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
+        raise ValueError(f"{_SIZE}, got {size!r}")
     return sides
 
 
@@ -456,9 +460,21 @@ def _options(mode, padding_mode, align_corners, fill):
         raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
     if padding_mode not in tuple(_PADDINGS):
         raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
-    if not isinstance(fill, (int, float, np.number)):
+    if not isinstance(fill, Real):
         raise TypeError(f"fill: expected a number, got {fill!r}")
-    return _Options(_PADDINGS[padding_mode], _off(align_corners), float(fill))
+    return _Options(_PADDINGS[padding_mode], _off(align_corners), fill)
+
+
+def _fill(fill, dtype):
+    """``fill`` as a number that the images' dtype holds."""
+    try:
+        number = float(fill)
+    except OverflowError:
+        number = np.inf
+    most = float(np.finfo(dtype).max)
+    if abs(number) > most and abs(fill) != np.inf:
+        raise ValueError(f"fill: expected a number that {dtype} holds, got {fill!r}")
+    return number
 
 
 def _off(align_corners):
@@ -468,6 +484,10 @@ def _off(align_corners):
 
 
 def _wanted(wrt, names):
-    if isinstance(wrt, str) or not set(wrt) <= set(names):
+    try:
+        asked = None if isinstance(wrt, str) else tuple(wrt)
+    except TypeError:
+        asked = None
+    if asked is None or any(name not in names for name in asked):
         raise ValueError(f"wrt: expected a collection of {list(names)}, got {wrt!r}")
-    return tuple(name in wrt for name in names)
+    return tuple(name in asked for name in names)

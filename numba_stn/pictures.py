@@ -1,5 +1,7 @@
 """The pictures a run leaves behind. Matplotlib is imported here and nowhere else."""
 
+import io
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -7,6 +9,13 @@ from .data import Split
 from .nn.layers import Layer, Serial
 from .nn.train import Learner
 from .nn.transformer import SpatialTransformer
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def learning_curves(history: list[dict]) -> Figure:

@@ -84,7 +84,9 @@ class Transform:
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params = self._checked(params)
+        params, dtheta = self._checked(params), np.asarray(dtheta)
+        if dtheta.dtype.kind != "f":
+            raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
         if np.shape(dtheta) != (len(params), 2, 3):
             raise ValueError(
                 f"dtheta: expected shape ({len(params)}, 2, 3), got {np.shape(dtheta)}"
@@ -97,9 +99,27 @@ class Transform:
             raise ValueError(
                 f"params: {self.name} expects shape (N, {self.size}), got {params.shape}"
             )
-        if params.dtype.kind != "f":
+        if params.dtype.name not in ("float32", "float64"):
             raise TypeError(f"params: expected float32 or float64, got {params.dtype}")
         return params
+
+
+# --- By name --------------------------------------------------------------------------------------
+
+
+def by_name(transform: str | Transform) -> Transform:
+    """The transform of this name, or the transform itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists the names.
+    """
+    if isinstance(transform, Transform):
+        return transform
+    if transform not in tuple(TRANSFORMS):  # a tuple, so that unhashable values are compared too
+        raise ValueError(f"transform: expected one of {list(TRANSFORMS)}, got {transform!r}")
+    return TRANSFORMS[transform]
 
 
 # --- Translation: (tx, ty) ------------------------------------------------------------------------
@@ -201,14 +221,14 @@ def _product_vjp(dtheta, first, second):
     return dfirst, first[:, :, :2].swapaxes(1, 2) @ dtheta
 
 
-def compose(*transforms: Transform, name: str | None = None) -> Transform:
+def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     """The product of transforms: an output point goes through the last one first.
 
     The parameters are those of the transforms, one after another.
 
     Parameters
     ----------
-    *transforms : Transform
+    *transforms : Transform or str
         At least one.
     name : str, optional
 
@@ -227,11 +247,12 @@ def compose(*transforms: Transform, name: str | None = None) -> Transform:
     """
     if not transforms:
         raise ValueError("compose: expected at least one transform")
-    ends = np.cumsum([transform.size for transform in transforms])[:-1]
+    parts = [by_name(transform) for transform in transforms]
+    ends = np.cumsum([transform.size for transform in parts])[:-1]
 
     def factors(params):
-        parts = np.split(params, ends, axis=1)
-        return [t.theta(part) for t, part in zip(transforms, parts, strict=True)], parts
+        own = np.split(params, ends, axis=1)
+        return [t.theta(part) for t, part in zip(parts, own, strict=True)], own
 
     def forward(params):
         thetas, _ = factors(params)
@@ -241,19 +262,19 @@ def compose(*transforms: Transform, name: str | None = None) -> Transform:
         return product
 
     def backward(dtheta, params):
-        thetas, parts = factors(params)
+        thetas, own = factors(params)
         products = [thetas[0]]
         for theta in thetas[1:-1]:
             products.append(_product(products[-1], theta))
         dparams = []
-        for k in range(len(transforms) - 1, 0, -1):
+        for k in range(len(parts) - 1, 0, -1):
             dtheta, dlast = _product_vjp(dtheta, products[k - 1], thetas[k])
-            dparams.append(transforms[k].vjp(dlast, parts[k]))
-        dparams.append(transforms[0].vjp(dtheta, parts[0]))
+            dparams.append(parts[k].vjp(dlast, own[k]))
+        dparams.append(parts[0].vjp(dtheta, own[0]))
         return np.concatenate(dparams[::-1], axis=1)
 
-    identity = tuple(value for transform in transforms for value in transform.identity)
-    return Transform(name or " * ".join(t.name for t in transforms), identity, forward, backward)
+    identity = tuple(value for transform in parts for value in transform.identity)
+    return Transform(name or " * ".join(t.name for t in parts), identity, forward, backward)
 
 
 translation = Transform("translation", (0.0, 0.0), _translation, _translation_vjp)
@@ -268,21 +289,6 @@ TRANSFORMS = {
     transform.name: transform
     for transform in (translation, scale, rotation, shear, attention, restricted_affine, affine)
 }
-
-
-def by_name(transform: str | Transform) -> Transform:
-    """The transform of this name, or the transform itself.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message lists the names.
-    """
-    if isinstance(transform, Transform):
-        return transform
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform: expected one of {list(TRANSFORMS)}, got {transform!r}")
-    return TRANSFORMS[transform]
 
 
 def _identity(params):

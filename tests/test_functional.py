@@ -110,6 +110,7 @@ def test_one_image_serves_many_maps(padding_mode, align_corners):
             warp(one, coords, **kwargs, **chosen), warp(many, coords, **kwargs, **chosen)
         )
         dimages, dcoords = vjp(dsamples, one, coords, **chosen)
+        assert np.abs(dimages).max() > 0.1 < np.abs(dcoords).max()
         dmany, dexpected = vjp(dsamples, many, coords, **chosen)
         np.testing.assert_allclose(dimages, dmany.sum(0, keepdims=True), atol=1e-12)
         np.testing.assert_array_equal(dcoords, dexpected)
@@ -191,6 +192,8 @@ def test_fused_and_unfused_agree(problem):
     before = images.copy(), theta.copy()
     grid = stn.affine_grid(theta.astype(np.float64), size, align_corners=chosen["align_corners"])
     samples = stn.warp_affine(images, theta, size, **chosen)
+    inside = reference.warp_affine(np.ones_like(images), theta, size, **chosen) > 1e-3
+    assert (samples[inside] != 0).all()
     atol = 1e-4 if 4 in (images.itemsize, theta.itemsize) else 1e-9
     np.testing.assert_allclose(samples, stn.grid_sample(images, grid, **chosen), atol=atol)
     dsamples = np.cos(np.arange(samples.size)).reshape(samples.shape).astype(samples.dtype)
@@ -213,6 +216,8 @@ def test_the_image_gradient_is_the_transpose_of_the_warp(problem):
     dsamples = np.cos(np.arange(samples.size)).reshape(samples.shape).astype(images.dtype)
     dimages, _ = stn.warp_affine_vjp(dsamples, images, theta, **chosen, wrt=("images",))
     ahead, back = np.sum(samples * dsamples), np.sum(dimages.astype(float) * images)
+    inside = reference.warp_affine(np.ones_like(images), theta, size, **chosen) > 1e-3
+    assert ahead != 0 or not inside.any()
     scale = 1 + np.sum(np.abs(samples * dsamples))
     assert abs(ahead - back) <= 1e-5 * scale
 
@@ -283,6 +288,7 @@ fused = stn.warp_affine(images, theta, (210, 190), padding_mode="reflection")
 results = [grid, samples, fused, *stn.grid_sample_vjp(samples, images, grid),
            *stn.warp_affine_vjp(fused, images, theta, padding_mode="border"),
            *stn.warp_affine_vjp(fused, images[:1], theta)]
+assert all(np.abs(r).max() > 0.1 for r in results)
 print(hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest())
 """
 
@@ -316,6 +322,7 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
         )
     for serial, parallel in zip(*results, strict=True):
         np.testing.assert_array_equal(serial, parallel)
+        assert np.abs(serial).max() > 0.1
 
 
 # --- What is asked for, and where it goes ---------------------------------------------------------
@@ -324,6 +331,7 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
 def test_out_is_filled_and_returned():
     images, theta, grid, _ = problem(np.random.default_rng(9))
     expected = stn.warp_affine(images, theta, (6, 4))
+    assert np.abs(expected).max() > 0.1
     strided = np.empty((3, 2, 6, 8))[..., ::2]
     for out in (np.full((3, 2, 6, 4), np.nan), strided):
         assert stn.warp_affine(images, theta, (6, 4), out=out) is out
@@ -339,6 +347,7 @@ def test_a_gradient_not_asked_for_is_none():
         (stn.warp_affine_vjp, theta, "theta"),
     ):
         dimages, dcoords = vjp(dsamples, images, coords)
+        assert np.abs(dimages).max() > 0.1 < np.abs(dcoords).max()
         only, none = vjp(dsamples, images, coords, wrt=("images",))
         np.testing.assert_array_equal(only, dimages)
         assert none is None
@@ -360,6 +369,16 @@ IMAGES, THETA, GRID = np.zeros((2, 1, 4, 4)), np.zeros((2, 2, 3)), np.zeros((2, 
 SAMPLES = np.zeros((2, 1, 3, 3))
 
 BAD = {
+    "images: masked": (lambda: stn.warp_affine(np.ma.ones((2, 1, 4, 4)), THETA), TypeError,
+                       "images.*mask"),
+    "images: ragged": (lambda: stn.warp_affine([[1, 2], [3]], THETA), TypeError, "images.*list"),
+    "size: other batch": (lambda: stn.affine_grid(THETA, (3, 1, 2, 2)), ValueError, "size.*N = 2"),
+    "size: huge": (lambda: stn.affine_grid(THETA, (10**30, 2)), ValueError, "size"),
+    "fill: complex": (lambda: stn.warp_affine(IMAGES, THETA, fill=1j), TypeError, "fill.*1j"),
+    "fill: huge": (lambda: stn.warp_affine(IMAGES.astype("f"), THETA, fill=1e300), ValueError,
+                   "fill.*float32.*1e"),
+    "wrt: number": (lambda: stn.grid_sample_vjp(SAMPLES, IMAGES, GRID, wrt=5), ValueError,
+                    "wrt.*5"),
     "images: rank": (lambda: stn.warp_affine(IMAGES[0], THETA), ValueError, "images.*got .1, 4, 4"),
     "images: dtype": (lambda: stn.warp_affine(IMAGES.astype("U1"), THETA), TypeError, "images.*U1"),
     "images: int": (lambda: stn.warp_affine(IMAGES.astype(int), THETA), TypeError, "images.*int64"),

@@ -1,5 +1,9 @@
 """Layers, losses, optimisers: gradients, shapes, known values, bad input."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gradcheck import check_vjp
@@ -288,6 +292,93 @@ def test_bad_input_is_named():
         nn.softmax_cross_entropy(np.zeros((3, 2)), np.zeros(2, int))
     with pytest.raises(ValueError, match=r"labels.*\[0, 2\).*0 to 2"):
         nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([0, 2]))
+    with pytest.raises(TypeError, match="labels.*bool"):
+        nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([True, False]))
+    with pytest.raises(ValueError, match="labels.*empty"):
+        nn.softmax_cross_entropy(np.zeros((0, 2)), np.zeros(0, int))
+    with pytest.raises(TypeError, match=r"relu\(\)"):
+        nn.serial(nn.flatten(), nn.relu)
+    with pytest.raises(ValueError, match="conv2d: kernel.*'3'"):
+        nn.conv2d(2, "3")
+    with pytest.raises(ValueError, match="padding_mode.*wild"):
+        nn.spatial_transformer(nn.flatten(), padding_mode="wild")
+    with pytest.raises(ValueError, match="size"):
+        nn.spatial_transformer(nn.flatten(), size=(0, 3))
     with pytest.raises(ValueError, match="targets"):
         nn.mean_squared_error(np.zeros(3), np.zeros(2))
     assert optim.one_cycle(1.0, 1)(0) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("relu", "flatten")])
+def test_a_wrong_input_is_named(name):
+    layer, params, x, state, _ = built(name)
+    with pytest.raises(ValueError, match=r"expected"):
+        layer.apply(params, x[:, 0], state)
+    if name != "transformer" and not name.startswith("transformers"):
+        with pytest.raises(TypeError, match="floating"):
+            layer.apply(params, x.astype(int), state)
+
+
+def test_weights_keep_their_precision():
+    net = nn.serial(nn.batch_norm(), nn.flatten(), nn.linear(3))
+    params, state = net.init(np.random.default_rng(0), (1, 2, 2)), net.init_state((1, 2, 2))
+    x = np.random.default_rng(0).random((5, 1, 2, 2))  # float64, as NumPy draws by default
+    for optimiser in (nn.sgd(np.float64(0.1)), nn.adam(lambda step: np.float64(0.1))):
+        y, pullback, after = net.apply(params, x, state, train=True)
+        moved, _ = optimiser.update(params, pullback(y)[0], optimiser.init(params))
+        assert {leaf.dtype.name for _, leaf in leaves(moved)} == {"float32"}
+        assert {leaf.dtype.name for leaf in after[0].values()} == {"float32"}
+
+
+def test_gradients_find_their_parameters_by_name():
+    params = {"a": np.zeros(1), "b": np.zeros(1)}
+    optimiser = nn.sgd(1.0, momentum=0)
+    moved, _ = optimiser.update(params, {"b": np.ones(1), "a": np.zeros(1)}, optimiser.init(params))
+    assert (moved["a"][0], moved["b"][0]) == (0, -1)
+
+
+CONVOLUTION = """
+import hashlib, numpy as np
+from numba_stn.nn import conv2d
+rng = np.random.default_rng(0)
+layer, x = conv2d(64, 7), rng.standard_normal((64, 32, 10, 10)).astype(np.float32)
+params = layer.init(rng, x.shape[1:])
+y, pullback, _ = layer.apply(params, x)
+dparams, dx = pullback(y)
+print(hashlib.sha256(b"".join(a.tobytes() for a in (y, dparams["weight"], dx))).hexdigest())
+"""
+
+
+def test_a_convolution_has_the_same_bits_with_any_number_of_threads():
+    found = []
+    for threads in ("1", "2", "3"):
+        env = os.environ | {"NUMBA_NUM_THREADS": threads}
+        command = [sys.executable, "-c", CONVOLUTION]
+        found.append(subprocess.run(command, env=env, capture_output=True, text=True, check=True))
+    assert found[0].stdout == found[1].stdout == found[2].stdout
+
+
+def test_a_large_window_names_its_pixel():
+    layer, x = nn.max_pool(300), np.zeros((1, 1, 300, 300), np.float32)
+    x[0, 0, 299, 298] = 1
+    _, pullback, _ = layer.apply((), x)
+    _, dx = pullback(np.ones((1, 1, 1, 1), np.float32))
+    assert dx[0, 0, 299, 298] == 1
+
+
+def test_limits_on_blas_may_overlap():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    from numba_stn.kernels.launch import one_blas_thread
+
+    def counts():
+        found = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in found if pool["user_api"] == "blas"]
+
+    before = counts()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(counts()) == {1}
+    second.__exit__(None, None, None)
+    assert counts() == before

@@ -121,6 +121,45 @@ sys.exit(cli.main(["train", "--model", "fcn", "--out", {str(tmp_path)!r}]))
     assert (tmp_path / "weights.safetensors").exists()
 
 
+def test_ctrl_c_while_measuring_keeps_what_was_learned(tmp_path):
+    (tmp_path / "curves.png").write_text("an older run's")
+    script = f"""
+import os, signal, sys
+from numba_stn import cli, experiment
+original, count = experiment.train.error_percent, 0
+def measure(*args):
+    global count
+    count += 1
+    if count == 2:  # the first was the epoch's
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(*args)
+experiment.train.error_percent = measure
+sys.exit(cli.main(["train", "--model", "fcn", "--epochs", "1", "--out", {str(tmp_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    metrics = read(tmp_path)
+    assert metrics["test_error"] is None
+    assert metrics["interrupted"]
+    assert (tmp_path / "weights.safetensors").stat().st_size > 10_000
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("missing", ["tqdm", "safetensors", "matplotlib"])
+def test_a_missing_package_is_named_before_the_work(missing, tmp_path):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"from numba_stn import cli\n"
+        f"sys.exit(cli.main(['train', '--out', {str(tmp_path / 'r')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert missing in line
+    assert "numba-stn[train]" in line
+    assert not (tmp_path / "r").exists()
+
+
 @needs_mnist
 @pytest.mark.parametrize(("task", "side"), [("R", 28), ("RTS", 42), ("TC", 60)])
 def test_mnist_tasks_train(task, side):
@@ -161,6 +200,9 @@ BAD = {
     "rate": (["train", "--rate", "fast"], "positive number, got 'fast'"),
     "transform": (["train", "--model", "cnn", "--transform", "affine"], "cnn has no transformer"),
     "command": (["fly"], "'fly'"),
+    "batch": (["train", "--batch", "801"], "at most the 800 training images of digits, got 801"),
+    "folder": (["train", "--data-dir", "."], "--data-dir"),
+    "divergence": (["train", "--model", "fcn", "--rate", "1e30"], "a smaller --rate may help"),
 }
 
 
@@ -170,7 +212,7 @@ def test_a_bad_option_is_named(name, tmp_path, monkeypatch):
     arguments, message = BAD[name]
     done = run(*arguments)
     assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+    assert message in done.stderr.replace("\r", "\n").splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -196,7 +238,7 @@ def test_damaged_mnist_is_named(damage, tmp_path):
     (line,) = done.stderr.splitlines()
     assert "train-images-idx3-ubyte.gz" in line
     assert "missing" in line or "truncated or altered" in line
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unwritable_folder_is_named(tmp_path):
@@ -208,16 +250,18 @@ def test_an_unwritable_folder_is_named(tmp_path):
     assert line.startswith("numba-stn: cannot write")
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
     path.write_text("old")
 
-    def write(beside):
-        beside.write_text("half of the n")
+    def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[:3])
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        experiment.write_atomically(path, write)
+        experiment.write_atomically(path, b"half of the new one")
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "old"
 

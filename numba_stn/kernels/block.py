@@ -85,7 +85,7 @@ class Block:
         images, coords, samples = types_
         self.emit = emit = Emitter(builder, context.get_value_type(images.dtype))
         size = context.get_value_type(coords.dtype)
-        m, n, i, j = where
+        _, n, i, j = where
         self.images = Plane(context, builder, images, arrays[0], emit.bytes)
         self.samples = Plane(context, builder, samples, arrays[2], emit.bytes)
         self.where, self.columns, self.zeros = where, None, padding == ZEROS
@@ -195,9 +195,7 @@ def _literal(*kinds):
 
 
 @intrinsic(prefer_literal=True)
-def sample_block(
-    typingctx, source, padding, images, coords, row, off, fill, samples, where
-):
+def sample_block(typingctx, source, padding, images, coords, row, off, fill, samples, where):
     """Sample LANES pixels of a row, from ``where`` = (m, n, i, j) on; whether it was done.
 
     ``m`` is the image that row i of samples n reads, and ``row`` its map.
@@ -325,7 +323,7 @@ def _add_moments(block, gradients, skip, out):
 
 def _store_pairs(block, gradients, kind, address):
     """Write the gradients as (x, y) pairs."""
-    emit, b = block.emit, block.emit.builder
+    b = block.emit.builder
     if kind != F64:
         gradients = [b.fptrunc(gradient, lanes(kind)) for gradient in gradients]
     size = 8 if kind == F64 else 4

@@ -368,10 +368,12 @@ def sample(source, padding, images, coords, off, fill, samples):
 def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
     count, _, height, _ = dimages.shape
-    bands = max(1, min(-(-launch.threads() // max(count, 1)), height))
+    work = dsamples.size * 4
+    shared = launch.threads() if launch.parallel(work) else 1
+    bands = max(1, min(-(-shared // max(count, 1)), height))
     coords = _four_sided(source, coords)
     launch.run(
-        make_sample_vjp_images, (source, padding), dsamples.size * 4,
+        make_sample_vjp_images, (source, padding), work,
         dsamples, coords, np.float64(off), bands, dimages,
     )  # fmt: skip
 
@@ -397,7 +399,14 @@ def _four_sided(source, coords):
 
 def taken(name, array):
     """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order."""
-    array = np.asarray(array)
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, which would be lost")
+    try:
+        array = np.asarray(array)
+    except Exception as error:  # whatever the array's own library has to say
+        raise TypeError(
+            f"{name}: expected an array, got {type(array).__name__}: {error}"
+        ) from error
     if array.dtype.byteorder not in "=|":
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array) if array.ndim else array

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numba
+import numba.np.ufunc.parallel
 
 # Array elements touched, about a nanosecond each, below which one thread is faster than waking
 # the others: a launch costs 45 microseconds, and milliseconds while other work keeps the cores.
@@ -26,8 +27,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _HOME = pathlib.Path(__file__).parent
-_owner: list[int] = []  # the process whose threads the pool holds, once there is a pool
-_one_at_a_time = threading.Lock()
 
 
 class _Thread(threading.local):
@@ -36,7 +35,29 @@ class _Thread(threading.local):
     is_worker = False
 
 
+class _Process:
+    """What is known of this process."""
+
+    def __init__(self, serial: bool = False):
+        self.serial = serial  # forked from a process with Numba's threads, which did not come along
+        self.launched = False
+        self.one_at_a_time = threading.Lock()
+        self.limits = 0  # how many callers want BLAS on one thread
+        self.limiter: Any = None
+
+
 _this = _Thread()
+_process = _Process()
+_limits = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _process
+    _process = _Process(serial=getattr(numba.np.ufunc.parallel, "_is_initialized", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @functools.cache
@@ -84,31 +105,36 @@ def _warn_no_cache() -> None:
 def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args: Any) -> None:
     """Run the kernel ``make(*flags, parallel)`` on ``args``, in parallel if ``work`` is worth it.
 
-    A child forked from a process that has used Numba's threads holds a pool whose threads do
-    not exist, and would hang or die in it, so there the serial kernel runs. So it does inside
+    A child forked from a process that has started Numba's threads has the pool but not the
+    threads, and would hang or die in it, so there the serial kernel runs. So it does inside
     :func:`each`, whose threads are the parallel ones.
     """
-    if work < PARALLEL_WORK or _this.is_worker or (_owner and _owner[0] != os.getpid()):
+    if not parallel(work):
         make(*flags, False)(*args)
         return
     kernel = make(*flags, True)
-    if _owner and _layer_is_thread_safe():
+    if _process.launched and _layer_is_thread_safe():
         kernel(*args)
         return
-    with _one_at_a_time, _first_launch():
+    with _process.one_at_a_time, _first_launch():
         kernel(*args)
+
+
+def parallel(work: int) -> bool:
+    """Whether so much work is shared out here and now."""
+    return work >= PARALLEL_WORK and not (_this.is_worker or _process.serial)
 
 
 @contextlib.contextmanager
 def _first_launch() -> Iterator[None]:
-    """Note whose threads the pool holds, and let them sleep between launches.
+    """Let the pool's threads sleep between launches.
 
     GNU OpenMP's threads otherwise spin while they wait, and so do OpenBLAS's: where NumPy's
     matrix products alternate with our kernels, as in training, they take the cores from each
     other (a step was 6 times slower). OpenMP reads the policy once, when Numba loads it, which
     is during the first launch; a policy of the user's own stands.
     """
-    mine = not _owner and "OMP_WAIT_POLICY" not in os.environ
+    mine = not _process.launched and "OMP_WAIT_POLICY" not in os.environ
     if mine:
         os.environ["OMP_WAIT_POLICY"] = "passive"
     try:
@@ -116,8 +142,7 @@ def _first_launch() -> Iterator[None]:
     finally:
         if mine:
             del os.environ["OMP_WAIT_POLICY"]
-        if not _owner:
-            _owner.append(os.getpid())
+        _process.launched = True
 
 
 def _layer_is_thread_safe() -> bool:
@@ -137,21 +162,37 @@ def _layer_is_thread_safe() -> bool:
 def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """``[function(item) for item in items]``, on as many threads as a parallel kernel has.
 
-    For work that mixes serial kernels with matrix products.
+    For work that mixes serial kernels with matrix products. BLAS runs on one thread meanwhile,
+    however many threads share the work, so that the bits do not depend on their number.
     """
-    if len(items) < 2 or threads() < 2 or _this.is_worker or _blas() is None:
-        return [function(item) for item in items]
     with one_blas_thread():
+        if len(items) < 2 or threads() < 2 or _this.is_worker or _blas() is None:
+            return [function(item) for item in items]
         return list(_workers(os.getpid(), threads()).map(function, items))
 
 
-def one_blas_thread() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
     """BLAS on one thread meanwhile, where threadpoolctl is installed to see to it.
 
     Two pools that wait for each other's cores are slower than one, the more so on a busy machine.
+    The limit is the whole process's: the first caller in sets it, the last one out lifts it.
     """
-    blas = _blas()
-    return contextlib.nullcontext() if blas is None else blas.limit(limits=1)
+    blas, process = _blas(), _process
+    if blas is None:
+        yield
+        return
+    with _limits:
+        process.limits += 1
+        if process.limits == 1:
+            process.limiter = blas.limit(limits=1)
+    try:
+        yield
+    finally:
+        with _limits:
+            process.limits -= 1
+            if process.limits == 0:
+                process.limiter.restore_original_limits()
 
 
 def _become_worker() -> None:
@@ -175,5 +216,5 @@ def _blas() -> Any:
 
 
 def threads() -> int:
-    """Threads that a parallel kernel will use."""
-    return numba.get_num_threads()
+    """Threads that a parallel kernel will use. Numba is not asked before it has started them."""
+    return numba.get_num_threads() if _process.launched else numba.config.NUMBA_NUM_THREADS

@@ -155,7 +155,10 @@ def max_pool(images, kernel, stride):
         *images.shape[:2],
         *(output_side(side, kernel, stride, 0) for side in images.shape[2:]),
     )
-    largest, which = np.empty(shape, images.dtype), np.empty(shape, np.uint16)
+    largest, which = (
+        np.empty(shape, images.dtype),
+        np.empty(shape, np.uint16 if kernel < 256 else np.int64),
+    )
     images = np.ascontiguousarray(images)
     launch.run(make_max_pool, (), images.size, images, kernel, stride, largest, which)
     return largest, which

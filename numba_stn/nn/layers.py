@@ -61,6 +61,10 @@ class Linear(Layer):
 
     features: int
 
+    def __post_init__(self):
+        """Check the number."""
+        _whole("linear", features=self.features)
+
     def init(self, rng, shape):
         """He-normal weights (features, in), zero bias."""
         if len(shape) != 1:
@@ -74,6 +78,7 @@ class Linear(Layer):
     def forward(self, params, x):
         """See the class."""
         weight = params["weight"]
+        _check("linear", x, (weight.shape[1],))
 
         def pullback(dy):
             return {"weight": dy.T @ x, "bias": dy.sum(0)}, dy @ weight
@@ -95,6 +100,11 @@ class Conv2d(Layer):
     stride: int = 1
     padding: int = 0
 
+    def __post_init__(self):
+        """Check the numbers."""
+        _whole("conv2d", features=self.features, kernel=self.kernel, stride=self.stride)
+        _whole("conv2d", 0, padding=self.padding)
+
     def init(self, rng, shape):
         """He-normal weights, zero bias."""
         self.output_shape(shape)
@@ -108,6 +118,7 @@ class Conv2d(Layer):
 
     def forward(self, params, x):
         """See the class."""
+        _check("conv2d", x, (params["weight"].shape[1], None, None))
         window = (self.kernel, self.stride, self.padding)
         weight = params["weight"].reshape(self.features, -1)
         bias = params["bias"][:, None, None]
@@ -146,12 +157,18 @@ class MaxPool(Layer):
 
     kernel: int = 2
 
+    def __post_init__(self):
+        """Check the number."""
+        _whole("max_pool", kernel=self.kernel)
+
     def output_shape(self, shape):
         """(C, H // kernel, W // kernel)."""
         return (shape[0], *_sides("max_pool", shape, self.kernel, self.kernel, 0))
 
     def forward(self, params, x):
         """See the class."""
+        _check("max_pool", x, (None, None, None))
+        self.output_shape(x.shape[1:])
         y, which = windows.max_pool(x, self.kernel, self.kernel)
 
         def pullback(dy):
@@ -166,12 +183,17 @@ class AvgPool(Layer):
 
     kernel: int = 2
 
+    def __post_init__(self):
+        """Check the number."""
+        _whole("avg_pool", kernel=self.kernel)
+
     def output_shape(self, shape):
         """(C, H // kernel, W // kernel)."""
         return (shape[0], *_sides("avg_pool", shape, self.kernel, self.kernel, 0))
 
     def forward(self, params, x):
         """See the class."""
+        _check("avg_pool", x, (None, None, None))
         k = self.kernel
         _, h, w = self.output_shape(x.shape[1:])
         inner = x[:, :, : h * k, : w * k]
@@ -205,7 +227,7 @@ class Flatten(Layer):
 
     def forward(self, params, x):
         """See the class."""
-        return x.reshape(len(x), -1), lambda dy: ((), dy.reshape(x.shape))
+        return x.reshape(len(x), prod(x.shape[1:])), lambda dy: ((), dy.reshape(x.shape))
 
 
 # --- Batch normalisation --------------------------------------------------------------------------
@@ -234,6 +256,9 @@ class BatchNorm(Layer):
         """See the class."""
         if not isinstance(state, dict):
             raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
+        _check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
+        if train and not len(x):
+            raise ValueError("batch_norm: expected at least one example to learn from, got none")
         axes = (0, *range(2, x.ndim))
         if train:
             count = x.size // x.shape[1]
@@ -259,8 +284,8 @@ class BatchNorm(Layer):
     def _moved(self, state, mean, var):
         keep = np.float32(self.momentum)
         return {
-            "mean": keep * state["mean"] + (1 - keep) * mean,
-            "var": keep * state["var"] + (1 - keep) * var,
+            key: (keep * state[key] + (1 - keep) * new).astype(state[key].dtype)
+            for key, new in (("mean", mean), ("var", var))
         }
 
 
@@ -272,6 +297,10 @@ class Serial(Layer):
     """One layer after another; parameters and state are tuples of the layers' own."""
 
     layers: tuple[Layer, ...]
+
+    def __post_init__(self):
+        """Check the layers."""
+        _layers("serial", self.layers)
 
     def init(self, rng, shape):
         """Each layer's parameters, drawn in order."""
@@ -298,7 +327,7 @@ class Serial(Layer):
     def apply(self, params, x, state=(), train=False):
         """See the class."""
         pullbacks, states = [], []
-        for layer, own, past in zip(self.layers, params, _states(self, state), strict=True):
+        for layer, own, past in _with_own(self.layers, params, state):
             x, back, new = layer.apply(own, x, past, train)
             pullbacks.append(back)
             states.append(new)
@@ -318,6 +347,12 @@ class Parallel(Layer):
     """Several layers on the same input, side by side; their outputs are joined along channels."""
 
     layers: tuple[Layer, ...]
+
+    def __post_init__(self):
+        """Check the layers."""
+        _layers("parallel", self.layers)
+        if not self.layers:
+            raise ValueError("parallel: expected at least one layer")
 
     def init(self, rng, shape):
         """Each layer's parameters, drawn in order."""
@@ -341,7 +376,7 @@ class Parallel(Layer):
         """See the class."""
         results = [
             layer.apply(own, x, past, train)
-            for layer, own, past in zip(self.layers, params, _states(self, state), strict=True)
+            for layer, own, past in _with_own(self.layers, params, state)
         ]
         ends = np.cumsum([y.shape[1] for y, _, _ in results])[:-1]
 
@@ -433,6 +468,43 @@ def _chunks(batch: int, elements: int) -> list[slice]:
     return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
 
 
-def _states(layer: Any, state: Tree) -> tuple:
-    """One state a layer; () stands for layers that all have none."""
-    return state if state else ((),) * len(layer.layers)
+def _with_own(layers: tuple[Layer, ...], params: Tree, state: Tree) -> list[tuple]:
+    """Each layer with its parameters and state; () stands for layers that all have none."""
+    states = state if state else ((),) * len(layers)
+    if not len(params) == len(states) == len(layers):
+        raise ValueError(
+            f"expected parameters and state for {len(layers)} layers, "
+            f"got {len(params)} and {len(states)}"
+        )
+    return list(zip(layers, params, states, strict=True))
+
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def _whole(name: str, least: int = 1, **numbers: int) -> None:
+    """Raise unless each number is a whole one, not below ``least``."""
+    for key, number in numbers.items():
+        if not isinstance(number, (int, np.integer)) or number < least:
+            raise ValueError(
+                f"{name}: {key} must be a whole number from {least} on, got {number!r}"
+            )
+
+
+def _layers(name: str, layers: tuple[Layer, ...]) -> None:
+    """Raise unless each is a layer."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            hint = "; call it: relu(), not relu" if callable(layer) else ""
+            raise TypeError(f"{name}: expected layers, got {layer!r}{hint}")
+
+
+def _check(name: str, x: Any, shape: tuple[int | None, ...]) -> None:
+    """Raise unless x is a floating batch of this shape (None: any length)."""
+    if x.ndim != len(shape) + 1 or any(
+        want is not None and want != have for want, have in zip(shape, x.shape[1:], strict=False)
+    ):
+        sides = ", ".join("any" if side is None else str(side) for side in shape)
+        raise ValueError(f"{name}: expected inputs of shape (N, {sides}), got {x.shape}")
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name}: expected floating inputs, got {x.dtype}")

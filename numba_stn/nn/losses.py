@@ -23,8 +23,8 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, Any]:
 
     Raises
     ------
-    ValueError
-        If shapes do not match or a label is out of range.
+    ValueError, TypeError
+        If shapes do not match, the batch is empty, a label is out of range, or a dtype is wrong.
 
     Examples
     --------
@@ -34,12 +34,16 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, Any]:
     >>> print(round(loss, 4), dlogits)
     0.6931 [[ 0.5 -0.5]]
     """
-    labels = np.asarray(labels)
+    logits, labels = _floating("logits", logits), np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, got {labels.dtype}")
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"labels: expected one for each row of logits {logits.shape}, got {labels.shape}"
         )
-    if labels.size and not (0 <= labels.min() and labels.max() < logits.shape[1]):
+    if not labels.size:
+        raise ValueError("labels: expected at least one, got an empty batch")
+    if not (0 <= labels.min() and labels.max() < logits.shape[1]):
         raise ValueError(
             f"labels: expected integers in [0, {logits.shape[1]}), "
             f"got {labels.min()} to {labels.max()}"
@@ -66,8 +70,8 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[float, Any]:
 
     Raises
     ------
-    ValueError
-        If the shapes differ.
+    ValueError, TypeError
+        If the shapes differ, or the outputs are not floating.
 
     Examples
     --------
@@ -76,9 +80,17 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[float, Any]:
     >>> mean_squared_error(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     (2.0, array([0., 2.]))
     """
+    outputs = _floating("outputs", outputs)
     if outputs.shape != np.shape(targets):
         raise ValueError(
             f"targets: expected the outputs' shape {outputs.shape}, got {np.shape(targets)}"
         )
-    difference = outputs - targets
+    difference = outputs - np.asarray(targets, outputs.dtype)
     return float((difference**2).mean()), difference * outputs.dtype.type(2 / outputs.size)
+
+
+def _floating(name: str, array: Any) -> Any:
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected floating numbers, got {array.dtype}")
+    return array

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .tree import Tree, leaves, tree_map
+from .tree import Tree, flatten, leaves, tree_map
 
 Schedule = Callable[[int], float]  # step, from 0, -> learning rate
 
@@ -88,11 +88,11 @@ class Optimiser:
 
     def update(self, params: Tree, grads: Tree, state: dict) -> tuple[Tree, dict]:
         """One step against the gradients."""
-        rate = self.schedule(state["step"])
+        rate = float(self.schedule(state["step"]))  # a float64 scalar would turn float32 into it
+        gradients = flatten(grads)
         moved, slots = [], []
-        for (path, p), (_, g), past in zip(
-            leaves(params), leaves(grads), state["slots"], strict=True
-        ):
+        for (path, p), past in zip(leaves(params), state["slots"], strict=True):
+            g = gradients[".".join(path)].astype(p.dtype, copy=False)
             factor = math.prod(self.factors.get(key, 1.0) for key in path)
             new, own = self.rule.update(p, g, past, rate * factor, state["step"])
             moved.append(new)

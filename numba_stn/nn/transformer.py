@@ -117,6 +117,7 @@ def spatial_transformer(
     (2, 1, 4, 4)
     """
     if size is not None:
-        height, width = size
-        size = (int(height), int(width))
+        height, width = functional._size(size, None)
+        size = (height, width)
+    functional._options("bilinear", padding_mode, align_corners, 0.0)
     return SpatialTransformer(localisation, by_name(transform), size, padding_mode, align_corners)
