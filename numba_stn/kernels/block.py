@@ -110,12 +110,15 @@ class Block:
         return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
     def offsets(self, rows, columns):
-        """Byte offsets of pixels in their plane, a number for each lane."""
+        """Each lane's pixel in its plane; in memory."""
         b = self.emit.builder
         width = self.emit.splat(b.trunc(self.x.side, I32))
-        place = b.add(b.mul(rows, width), columns)
-        wide = b.mul(b.zext(place, lanes(I64)), lanes(I64, self.emit.bytes))
-        return self.emit.scalars(wide)
+        return self.emit.stored(b.add(b.mul(rows, width), columns))
+
+    def address(self, start, offset):
+        """Address of a pixel in the plane that starts at ``start``."""
+        b = self.emit.builder
+        return b.add(start, b.mul(b.zext(offset, I64), I64(self.emit.bytes)))
 
     def channel(self, plane, c, first):
         """Address of channel c of an array whose block, or image, starts at ``first``."""
@@ -140,8 +143,7 @@ def _plain_taps(block):
     below = b.mul(block.x.side, I64(emit.bytes))
 
     def taps(start):
-        top = [b.add(start, offset) for offset in offsets]
-        return [*emit.pairs(top), *emit.pairs([b.add(address, below) for address in top])]
+        return emit.pairs([start, b.add(start, below)], offsets)
 
     return taps
 
@@ -165,7 +167,7 @@ def _careful_taps(block, fill):
     def taps(start):
         found = []
         for offsets, exists in rows:
-            low, high = emit.pairs([b.add(start, offset) for offset in offsets])
+            low, high = emit.pairs([start], offsets)
             west = b.select(exact, low, b.select(left, high, fill))
             east = b.select(exact, high, b.select(right, low, fill))
             found += [b.select(exists, west, fill), b.select(exists, east, fill)]
@@ -386,14 +388,15 @@ def _scatter(block, skip, top, bottom):
         masks = [mask for _, _, mask in taps]
         first = block.images.at(block.where[0], I64(0), I64(0), I64(0))
         with cgutils.for_range(b, block.images.shape[1]) as loop:
-            start = block.channel(block.images, loop.index, first)
+            start = emit.hidden(block.channel(block.images, loop.index, first))
             d = b.load(block.lanes_at(loop.index))
             d.align = emit.bytes
             shares = [
-                emit.scalars(b.select(mask, b.fmul(d, weight), lanes(emit.real, 0.0)))
+                emit.stored(b.select(mask, b.fmul(d, weight), lanes(emit.real, 0.0)))
                 for mask, weight in zip(masks, block.weights(), strict=True)
             ]
             for lane in range(LANES):
                 for offset, share in zip(offsets, shares, strict=True):
-                    place = b.inttoptr(b.add(start, offset[lane]), emit.real.as_pointer())
-                    b.store(b.fadd(b.load(place), share[lane]), place)
+                    address = block.address(start, emit.lane(offset, lane))
+                    place = b.inttoptr(address, emit.real.as_pointer())
+                    b.store(b.fadd(b.load(place), emit.lane(share, lane)), place)

@@ -1,6 +1,7 @@
 """LLVM vectors, written through llvmlite: what :mod:`.block` is made of."""
 
 from llvmlite import ir
+from llvmlite.ir.instructions import LoadInstr
 from numba.core import cgutils
 
 LANES = 16
@@ -76,25 +77,64 @@ class Emitter:
             for k in (0, 1)
         ]
 
-    def pairs(self, addresses):
-        """The values at each address and behind it: two vectors."""
-        pair = ir.VectorType(self.real, 2)
-        loads = []
-        for address in addresses:
-            load = self.builder.load(self.builder.inttoptr(address, pair.as_pointer()))
-            load.align = self.bytes
-            loads.append(load)
-        return self.apart(self.join(loads[: LANES // 2]), self.join(loads[LANES // 2 :]))
+    def pairs(self, bases, offsets):
+        """The values at each lane's offset from each base, and behind it: two vectors a base.
 
-    def scalars(self, vector):
-        """The lanes as numbers of their own, through memory, which is quicker than extraction."""
+        A lane's offset, in elements, is loaded just before its pairs are, so that few need
+        registers at a time.
+        """
+        b, pair = self.builder, ir.VectorType(self.real, 2)
+        bases = [self.hidden(base) for base in bases]
+        loads: list[list] = [[] for _ in bases]
+        for k in range(LANES):
+            offset = b.mul(b.zext(self.lane(offsets, k), I64), I64(self.bytes))
+            for base, found in zip(bases, loads, strict=True):
+                load = b.load(b.inttoptr(b.add(base, offset), pair.as_pointer()))
+                load.align = self.bytes
+                found.append(load)
+        vectors = []
+        for found in loads:
+            low, high = self.join(found[: LANES // 2]), self.join(found[LANES // 2 :])
+            vectors += self.apart(low, high)
+        return vectors
+
+    def stored(self, vector):
+        """The address of a vector's lanes in memory."""
         place = cgutils.alloca_once(self.builder, vector.type)
         self.builder.store(vector, place)
-        first = self.builder.bitcast(place, vector.type.element.as_pointer())
-        loads = [self.builder.load(self.builder.gep(first, [I32(k)])) for k in range(LANES)]
-        for load in loads:
-            load.volatile = True
-        return loads
+        return self.builder.bitcast(place, vector.type.element.as_pointer())
+
+    def lane(self, place, k):
+        """Lane k of a stored vector as a number of its own.
+
+        The load is volatile: LLVM would otherwise take it out of the vector's register, which
+        takes longer, and keep LANES running addresses in a loop over channels.
+        """
+        return self._kept(self.builder.gep(place, [I32(k)]))
+
+    def hidden(self, value):
+        """A number whose origin LLVM cannot see.
+
+        As the base of LANES addresses it stays one register, to which each load adds its own
+        offset for nothing.
+        """
+        place = cgutils.alloca_once(self.builder, value.type)
+        self.builder.store(value, place)
+        return self._kept(place)
+
+    def _kept(self, place):
+        load = VolatileLoad(self.builder.block, place, typ=place.type.pointee)
+        self.builder._insert(load)
+        return load
+
+
+class VolatileLoad(LoadInstr):
+    """A load that LLVM keeps as it is."""
+
+    def descr(self, buf):
+        """Write the instruction."""
+        super().descr(buf)
+        buf[-1] = buf[-1].replace("load ", "load volatile ", 1)
 
 
 class Plane:

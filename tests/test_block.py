@@ -1,0 +1,76 @@
+"""Blocks of pixels against the scalar code beside them."""
+
+import numba
+import numpy as np
+import pytest
+
+import numba_stn as stn
+from numba_stn.kernels import cpu
+from numba_stn.kernels.block import LANES
+from numba_stn.kernels.pixel import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
+
+
+def compiled(make, source, padding):
+    """A kernel compiled afresh, with what its module's globals say now."""
+    return numba.njit(make(source, padding, False).py_func, error_model="numpy")
+
+
+@scalar
+def never(height, width, columns):
+    return False
+
+
+def problem(source, dtype, columns):
+    """Images, coordinates inside, on the rims and far outside, and a gradient."""
+    rng = np.random.default_rng(columns)
+    images = rng.standard_normal((2, 3, 12, 19)).astype(dtype)
+    theta = (np.eye(2, 3) + 0.5 * rng.standard_normal((2, 2, 3))).astype(dtype)
+    coords = theta[:, None] if source == AFFINE else stn.affine_grid(theta, (9, columns))
+    if source == GRID:
+        odd = [np.nan, np.inf, -np.inf, 1e30, -1.0, 1.0, 0.0, -1 + 1 / 19, 1 - 1 / 19]
+        coords[0, :, 2, 0] = odd
+        coords[1, :, 3, 1] = odd
+        coords[1, 4, :LANES] = 50  # a whole block outside
+    return images, coords, rng.standard_normal((2, 3, 9, columns)).astype(dtype)
+
+
+CASES = [(AFFINE, ZEROS), (AFFINE, BORDER), (AFFINE, REFLECTION), (GRID, ZEROS), (GRID, BORDER)]
+
+
+@pytest.mark.parametrize(("source", "padding"), CASES)
+def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
+    results = []
+    for patched in (False, True):
+        if patched:
+            monkeypatch.setattr(cpu, "can_block", never)
+        sample = compiled(cpu.make_sample, source, padding)
+        to_images = compiled(cpu.make_sample_vjp_images, source, padding)
+        to_coords = compiled(cpu.make_sample_vjp_coords, source, padding)
+        found = []
+        for dtype, columns in ((np.float32, 16), (np.float32, 41), (np.float64, 41)):
+            images, coords, dsamples = problem(source, dtype, columns)
+            samples = np.full_like(dsamples, np.nan)
+            sample(images, coords, 1.0, images.dtype.type(0.3), samples)
+            dimages = np.full_like(images, np.nan)
+            to_images(dsamples, coords, 1.0, 2, dimages)
+            dcoords = np.zeros((2, 9, 2, 2)) if source == AFFINE else np.full_like(coords, np.nan)
+            to_coords(dsamples, images, coords, 1.0, images.dtype.type(0.3), dcoords)
+            found.append((samples, dimages, dcoords))
+        results.append(found)
+    for ours, expected in zip(*results, strict=True):
+        for name, a, b in zip(("samples", "dimages", "dcoords"), ours, expected, strict=True):
+            assert np.isfinite(b).all()
+            assert np.abs(b).max() > 0.1
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_infinite_gradients_stay_where_they_belong():
+    """An infinite gradient of a sample that reads nothing leaves no NaN, in blocks too."""
+    images = np.ones((1, 1, 20, 20), np.float32)
+    theta = np.array([[[1.0, 0, 0], [0, 1, 0]]], np.float32)
+    dsamples = np.zeros((1, 1, 20, 40), np.float32)
+    far = theta + np.array([[[0, 0, 9], [0, 0, 0]]], np.float32)
+    dsamples[:] = np.inf
+    dimages, dtheta = stn.warp_affine_vjp(dsamples, images, far)
+    assert not dimages.any()
+    assert not dtheta.any()
