@@ -71,6 +71,7 @@ class Axis:
             )
             low = b.select(self.sloped, low, lanes(F64, float(OUTSIDE)))
             fraction = b.select(self.sloped, fraction, zero)
+        self.low = low
         self.index = b.fptosi(low, lanes(I32))
         self.fraction = fraction if emit.real == F64 else b.fptrunc(fraction, lanes(emit.real))
         # Both taps inside: 0 <= index < side - 1, in one unsigned comparison.
@@ -90,17 +91,31 @@ class Block:
         self.samples = Plane(context, builder, samples, arrays[2], emit.bytes)
         self.where, self.columns, self.zeros = where, None, padding == ZEROS
         height, width = self.images.shape[2:]
+        self.grid, self.coord, self.off = None, size, off
         if source == AFFINE:
             x, y, self.columns = _affine_points(emit, row, j)
         else:
-            grid = Plane(context, builder, coords, arrays[1], 8 if size == F64 else 4)
-            x, y = _grid_points(emit, size, grid.at(n, i, j, I64(0)), (height, width), off)
+            self.grid = Plane(context, builder, coords, arrays[1], 8 if size == F64 else 4)
+            x, y = _grid_points(emit, size, self.grid.at(n, i, j, I64(0)), (height, width), off)
         self.x, self.y = Axis(emit, x, width, padding), Axis(emit, y, height, padding)
         self.inside = emit.every([self.x.inside, self.y.inside])
         if padding == REFLECTION:
             self.done = emit.every([self.x.sloped, self.y.sloped])
         else:
             self.done = I1(1)
+
+    def coordinate(self, axis, k, rows):
+        """Lane k's coordinate, or the one that the grid holds so many rows further on."""
+        b = self.emit.builder
+        if self.grid is None:
+            return b.extract_element(axis.low, I32(k))
+        _, n, i, j = self.where
+        entry = I64(0 if axis is self.x else 1)
+        address = self.grid.at(n, b.add(i, rows), b.add(j, I64(k)), entry)
+        c = b.load(b.inttoptr(address, self.coord.as_pointer()))
+        wide = c if self.coord == F64 else b.fpext(c, F64)
+        span = b.fadd(b.sitofp(b.sub(axis.side, I64(1)), F64), self.off)
+        return b.fmul(b.fsub(b.fmul(b.fadd(wide, F64(1.0)), span), self.off), F64(0.5))
 
     def weights(self):
         """The weights of :func:`.pixel.bilinear_weights`."""
@@ -115,6 +130,21 @@ class Block:
         width = self.emit.splat(b.trunc(self.x.side, I32))
         return self.emit.stored(b.add(b.mul(rows, width), columns))
 
+    def first_pixel(self):
+        """Address of the image's first pixel, in channel 0."""
+        return self.images.at(self.where[0], I64(0), I64(0), I64(0))
+
+    def first_sample(self):
+        """Address of the block's first sample, in channel 0."""
+        _, n, i, j = self.where
+        return self.samples.at(n, I64(0), i, j)
+
+    def pointer(self, address, k):
+        """A pixel k to the right of an address, to load or store."""
+        b = self.emit.builder
+        place = b.add(address, I64(k * self.emit.bytes))
+        return b.inttoptr(place, self.emit.real.as_pointer())
+
     def address(self, start, offset):
         """Address of a pixel in the plane that starts at ``start``."""
         b = self.emit.builder
@@ -128,8 +158,7 @@ class Block:
 
     def lanes_at(self, c):
         """Address of the block's own samples in channel c, as a vector's."""
-        _, n, i, j = self.where
-        address = self.channel(self.samples, c, self.samples.at(n, I64(0), i, j))
+        address = self.channel(self.samples, c, self.first_sample())
         return self.emit.builder.inttoptr(address, lanes(self.emit.real).as_pointer())
 
 
@@ -197,34 +226,55 @@ def _literal(*kinds):
 
 
 @intrinsic(prefer_literal=True)
-def sample_block(typingctx, source, padding, images, coords, row, off, fill, samples, where):
+def sample_block(typingctx, source, padding, images, coords, row, ahead, off, fill, samples, where):
     """Sample LANES pixels of a row, from ``where`` = (m, n, i, j) on; whether it was done.
 
-    ``m`` is the image that row i of samples n reads, and ``row`` its map.
+    ``m`` is the image that row i of samples n reads, and ``row`` its map. What a later row will
+    read is fetched into the cache: it is so many pixels ``ahead`` in x and in y, or the grid has
+    its coordinates so many rows ahead.
     """
     if not _literal(source, padding):
         return None
-    signature = types.boolean(source, padding, images, coords, row, off, fill, samples, where)
+    signature = types.boolean(
+        source, padding, images, coords, row, ahead, off, fill, samples, where
+    )
 
     def codegen(context, builder, signature, args):
-        _, _, image, coord, row_, off_, fill_, sample, where_ = args
+        _, _, image, coord, row_, ahead_, off_, fill_, sample, where_ = args
         block = Block(
             context, builder, (images, coords, samples), source.literal_value,
             padding.literal_value, (image, coord, sample),
             cgutils.unpack_tuple(builder, row_), off_, cgutils.unpack_tuple(builder, where_),
         )  # fmt: skip
         with builder.if_then(block.done, likely=True):
+            _fetch(block, *cgutils.unpack_tuple(builder, ahead_))
             _sample(block, fill_)
         return block.done
 
     return signature, codegen
 
 
+def _fetch(block, far_x, far_y, rows):
+    """Ask for the cache lines that the first and the middle lane will want some rows later."""
+    emit, b = block.emit, block.emit.builder
+    first = block.first_pixel()
+    for k in range(0, LANES, LANES // 2):
+        pixel = []
+        for axis, far in ((block.y, far_y), (block.x, far_x)):
+            there = b.fadd(block.coordinate(axis, k, rows), far)
+            last = b.sitofp(b.sub(axis.side, I64(1)), F64)
+            inside = emit.number("minnum", emit.number("maxnum", there, F64(0.0)), last)
+            pixel.append(b.fptosi(inside, I64))
+        offset = b.add(b.mul(pixel[0], block.x.side), pixel[1])
+        with cgutils.for_range(b, block.images.shape[1]) as loop:
+            start = block.channel(block.images, loop.index, first)
+            emit.prefetch(b.add(start, b.mul(offset, I64(emit.bytes))))
+
+
 def _sample(block, fill):
     """Blend the taps of every channel: :func:`.pixel.bilinear`."""
     b, weights = block.emit.builder, block.weights()
-    zero = I64(0)
-    first = block.images.at(block.where[0], zero, zero, zero)
+    first = block.first_pixel()
 
     def body(taps, touching):
         with cgutils.for_range(b, block.images.shape[1]) as loop:
@@ -242,7 +292,7 @@ def _sample(block, fill):
 
 @intrinsic(prefer_literal=True)
 def sample_vjp_coords_block(
-    typingctx, source, padding, dsamples, images, coords, row, off, fill, dcoords, where
+    typingctx, source, padding, dsamples, images, coords, row, ahead, off, fill, dcoords, where
 ):
     """Gradient with respect to the coordinates of LANES samples; whether it was done.
 
@@ -253,11 +303,11 @@ def sample_vjp_coords_block(
     if not _literal(source, padding):
         return None
     signature = types.boolean(
-        source, padding, dsamples, images, coords, row, off, fill, dcoords, where
+        source, padding, dsamples, images, coords, row, ahead, off, fill, dcoords, where
     )
 
     def codegen(context, builder, signature, args):
-        _, _, dsample, image, coord, row_, off_, fill_, dcoord, where_ = args
+        _, _, dsample, image, coord, row_, ahead_, off_, fill_, dcoord, where_ = args
         *place, skip = cgutils.unpack_tuple(builder, where_)
         block = Block(
             context, builder, (images, coords, dsamples), source.literal_value,
@@ -267,6 +317,7 @@ def sample_vjp_coords_block(
         kind = context.get_value_type(dcoords.dtype)
         out = Plane(context, builder, dcoords, dcoord, 8 if kind == F64 else 4)
         with builder.if_then(block.done, likely=True):
+            _fetch(block, *cgutils.unpack_tuple(builder, ahead_))
             gradients = _coordinate_gradients(block, fill_, off_)
             if source.literal_value == AFFINE:
                 _add_moments(block, gradients, skip, out)
@@ -283,7 +334,7 @@ def _coordinate_gradients(block, fill, off):
     sums = [cgutils.alloca_once_value(b, lanes(real, 0.0)) for _ in range(2)]
     tx, ty, one = block.x.fraction, block.y.fraction, lanes(real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)
-    first = block.images.at(block.where[0], I64(0), I64(0), I64(0))
+    first = block.first_pixel()
 
     def body(taps, touching):
         with cgutils.for_range(b, block.images.shape[1]) as loop:
@@ -364,39 +415,77 @@ def sample_vjp_images_block(typingctx, source, padding, dsamples, coords, row, o
 
 
 def _scatter(block, skip, top, bottom):
-    """Add the weighted gradients of every channel, pixel by pixel, in the lanes' order."""
+    """Add the weighted gradients of every channel, if any of them falls between top and bottom."""
     emit, b = block.emit, block.emit.builder
-    one = lanes(I32, 1)
-    highest = emit.splat(b.sub(b.trunc(block.x.side, I32), I32(1)))
-    rows, columns = [], []
-    for index in (block.y.index, b.add(block.y.index, one)):
-        row = emit.clamp(index, top, b.sub(bottom, I32(1)))
-        rows.append((row, b.icmp_signed("==", row, index)))
-    for index in (block.x.index, b.add(block.x.index, one)):
-        column = emit.call("smin", highest, emit.call("smax", lanes(I32, 0), index))
-        columns.append((column, b.icmp_signed("==", column, index)))
-    numbers = lanes(I32, list(range(LANES)))
-    fresh = b.icmp_signed(">=", numbers, emit.splat(skip))
+    rows, columns = _tap_places(block, top, bottom)
+    fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
     if block.zeros:
         fresh = emit.both(fresh, block.x.sloped, block.y.sloped)
-    touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
-    bits = IntType(LANES)
-    some = b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))
-    with b.if_then(some):
-        taps = [(row, column, emit.both(a, c, fresh)) for row, a in rows for column, c in columns]
-        offsets = [block.offsets(row, column) for row, column, _ in taps]
-        masks = [mask for _, _, mask in taps]
-        first = block.images.at(block.where[0], I64(0), I64(0), I64(0))
-        with cgutils.for_range(b, block.images.shape[1]) as loop:
-            start = emit.hidden(block.channel(block.images, loop.index, first))
-            d = b.load(block.lanes_at(loop.index))
-            d.align = emit.bytes
-            shares = [
-                emit.stored(b.select(mask, b.fmul(d, weight), lanes(emit.real, 0.0)))
-                for mask, weight in zip(masks, block.weights(), strict=True)
-            ]
-            for lane in range(LANES):
-                for offset, share in zip(offsets, shares, strict=True):
-                    address = block.address(start, emit.lane(offset, lane))
-                    place = b.inttoptr(address, emit.real.as_pointer())
-                    b.store(b.fadd(b.load(place), emit.lane(share, lane)), place)
+    whole = b.and_(block.inside, emit.every([rows[0][1], rows[1][1]]))
+    with b.if_else(whole, likely=True) as (inside, rim):
+        with inside:
+            _scatter_inside(block, skip)
+        with rim:
+            touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
+            bits = IntType(LANES)
+            with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
+                taps = [(row, column, emit.both(fresh, there, here))
+                        for row, there in rows for column, here in columns]  # fmt: skip
+                _scatter_carefully(block, taps)
+
+
+def _tap_places(block, top, bottom):
+    """Rows of the two taps in y and columns of those in x, brought inside, and whether they are."""
+    emit, b = block.emit, block.emit.builder
+    one, highest = lanes(I32, 1), b.sub(b.trunc(block.x.side, I32), I32(1))
+    rows, columns = [], []
+    for axis, low, high, found in (
+        (block.y, top, b.sub(bottom, I32(1)), rows),
+        (block.x, I32(0), highest, columns),
+    ):
+        for index in (axis.index, b.add(axis.index, one)):
+            place = emit.clamp(index, low, high)
+            found.append((place, b.icmp_signed("==", place, index)))
+    return rows, columns
+
+
+# Neighbouring pixels add to the same taps, and would wait for each other; these take turns.
+ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
+
+
+def _scatter_inside(block, skip):
+    """Add what all taps give, lane by lane, the channels of each at once."""
+    emit, b = block.emit, block.emit.builder
+    offsets = block.offsets(block.y.index, block.x.index)
+    weights = [emit.stored(weight) for weight in block.weights()]
+    below = b.mul(block.x.side, I64(emit.bytes))
+    image, gradient = block.first_pixel(), block.first_sample()
+    for k in ORDER:
+        with b.if_then(b.icmp_signed("<=", skip, I32(k)), likely=True):
+            own = [emit.lane(weight, k) for weight in weights]
+            start = block.address(image, emit.lane(offsets, k))
+            with cgutils.for_range(b, block.images.shape[1]) as loop:
+                nw = block.channel(block.images, loop.index, start)
+                sw = b.add(nw, below)
+                d = b.load(block.pointer(block.channel(block.samples, loop.index, gradient), k))
+                for weight, row, column in zip(own, (nw, nw, sw, sw), (0, 1, 0, 1), strict=True):
+                    place = block.pointer(row, column)
+                    b.store(b.fadd(b.load(place), b.fmul(d, weight)), place)
+
+
+def _scatter_carefully(block, taps):
+    """Add what the lanes and taps give that count, one lane after another."""
+    emit, b, real = block.emit, block.emit.builder, block.emit.real
+    offsets = [block.offsets(row, column) for row, column, _ in taps]
+    with cgutils.for_range(b, block.images.shape[1]) as loop:
+        start = emit.hidden(block.channel(block.images, loop.index, block.first_pixel()))
+        d = b.load(block.lanes_at(loop.index))
+        d.align = emit.bytes
+        shares = [
+            emit.stored(b.select(mask, b.fmul(d, weight), lanes(real, 0.0)))
+            for (_, _, mask), weight in zip(taps, block.weights(), strict=True)
+        ]
+        for k in ORDER:
+            for offset, share in zip(offsets, shares, strict=True):
+                place = block.pointer(block.address(start, emit.lane(offset, k)), 0)
+                b.store(b.fadd(b.load(place), emit.lane(share, k)), place)

@@ -33,6 +33,11 @@ from .pixel import (
     unnormalize_slope,
 )
 
+# A row's block fetches into the cache what the row so many rows later will read. The processor
+# does not foresee a turned image's lines, and a line from memory takes as long as three blocks.
+ROWS_AHEAD = 8
+
+
 # --- Coordinate sources ---------------------------------------------------------------------------
 
 
@@ -50,6 +55,20 @@ def row_map(source, coords, n, i, sides, off):
         affine_step(x0, w, columns, off),
         affine_start(y0, y1, y2, i, h, columns, rows, off),
         affine_step(y0, h, columns, off),
+    )
+
+
+@scalar
+def row_ahead(source, coords, n, i, sides, off):
+    """Where to look for what a later row will read: pixels further in x and y, or grid rows on."""
+    h, w, rows, _ = sides
+    if source != AFFINE:
+        return np.float64(0), np.float64(0), min(ROWS_AHEAD, rows - 1 - i)
+    far = np.float64(ROWS_AHEAD)
+    return (
+        far * affine_step(np.float64(coords[n, 0, 0, 1]), w, rows, off),
+        far * affine_step(np.float64(coords[n, 0, 1, 1]), h, rows, off),
+        0,
     )
 
 
@@ -192,11 +211,13 @@ def make_sample(source, padding, parallel):
             n, i = line // rows, line % rows
             m = n if images.shape[0] > 1 else 0
             row = row_map(source, coords, n, i, sides, off)
+            ahead = row_ahead(source, coords, n, i, sides, off)
             for k in range(block_count(columns)):
                 first, last = block_span(k, columns)
                 if fast and sample_block(
-                    source, padding, images, coords, row, off, fill, samples, (m, n, i, first)
-                ):
+                    source, padding, images, coords, row, ahead, off, fill, samples,
+                    (m, n, i, first),
+                ):  # fmt: skip
                     continue
                 for j in range(first, last):
                     x, y = point(source, coords, row, n, i, j, sides, off)
@@ -293,11 +314,12 @@ def make_sample_vjp_coords(source, padding, parallel):
             n, i = line // rows, line % rows
             m = n if images.shape[0] > 1 else 0
             row = row_map(source, coords, n, i, sides, off)
+            ahead = row_ahead(source, coords, n, i, sides, off)
             sums = np.zeros((4, LANES))
             for k in range(block_count(columns)):
                 first, last = block_span(k, columns)
                 if fast and sample_vjp_coords_block(
-                    source, padding, dsamples, images, coords, row, off, fill,
+                    source, padding, dsamples, images, coords, row, ahead, off, fill,
                     sums if source == AFFINE else dcoords, (m, n, i, first, k * LANES - first),
                 ):  # fmt: skip
                     continue

@@ -26,6 +26,7 @@ PARALLEL_WORK = 200_000
 T = TypeVar("T")
 R = TypeVar("R")
 
+_SPIN = "GOMP_SPINCOUNT"
 _HOME = pathlib.Path(__file__).parent
 
 
@@ -127,21 +128,22 @@ def parallel(work: int) -> bool:
 
 @contextlib.contextmanager
 def _first_launch() -> Iterator[None]:
-    """Let the pool's threads sleep between launches.
+    """Let the pool's threads sleep soon after a launch.
 
-    GNU OpenMP's threads otherwise spin while they wait, and so do OpenBLAS's: where NumPy's
-    matrix products alternate with our kernels, as in training, they take the cores from each
-    other (a step was 6 times slower). OpenMP reads the policy once, when Numba loads it, which
-    is during the first launch; a policy of the user's own stands.
+    GNU OpenMP's threads otherwise spin for long while they wait, and so do OpenBLAS's: where
+    matrix products alternate with our kernels they take the cores from each other (a training
+    step was 6 times slower). Threads that sleep at once cost every launch 60 microseconds to
+    wake. So they spin for some ten microseconds. OpenMP reads the count once, when Numba loads
+    it, which is during the first launch; a setting of the user's own stands.
     """
-    mine = not _process.launched and "OMP_WAIT_POLICY" not in os.environ
+    mine = not _process.launched and not {"OMP_WAIT_POLICY", _SPIN} & os.environ.keys()
     if mine:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ[_SPIN] = "10000"
     try:
         yield
     finally:
         if mine:
-            del os.environ["OMP_WAIT_POLICY"]
+            del os.environ[_SPIN]
         _process.launched = True
 
 

@@ -42,6 +42,19 @@ class Emitter:
         )
         return self.builder.call(function, args)
 
+    def number(self, name, *args):
+        """One of LLVM's own functions, on float64 numbers."""
+        kind = ir.FunctionType(F64, [F64] * len(args))
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.f64")
+        return self.builder.call(function, args)
+
+    def prefetch(self, address):
+        """Ask for a cache line, to be read."""
+        place = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(function, [place, I32(0), I32(3), I32(1)])
+
     def clamp(self, i, low, high):
         """Whole numbers brought into [low, high]; scalar bounds."""
         return self.call("smin", self.splat(high), self.call("smax", self.splat(low), i))
