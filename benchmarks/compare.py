@@ -17,6 +17,10 @@ from importlib import metadata
 
 from . import steps, warps
 
+# Seconds before each turn, and a run that is not timed: for the other library's threads to fall
+# asleep, and for the caches to hold one's own data.
+PAUSE = 0.02
+
 ROWS = {**warps.ROWS, **steps.ROWS}
 
 
@@ -49,6 +53,8 @@ def measure(name, prepare, rounds):
         times[who].clear()
     for _ in range(rounds):
         for who, run in runners.items():
+            time.sleep(PAUSE)
+            run()
             began = time.perf_counter()
             run()
             times[who].append(time.perf_counter() - began)

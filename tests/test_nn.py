@@ -382,3 +382,16 @@ def test_limits_on_blas_may_overlap():
     assert set(counts()) == {1}
     second.__exit__(None, None, None)
     assert counts() == before
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_parameters_learn_the_same_without_the_gradient_of_the_images(name):
+    layer, params, x, state, rng = built(name)
+    y, pullback, _ = layer.apply(params, x, state, True)
+    z, cheaper, _ = layer.apply(params, x, state, True, wrt_x=False)
+    dy = rng.standard_normal(y.shape)
+    np.testing.assert_array_equal(y, z)
+    expected, got = flatten(pullback(dy)[0]), flatten(cheaper(dy)[0])
+    assert expected.keys() == got.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(got[key], value, err_msg=key)

@@ -438,7 +438,8 @@ def _tap_places(block, top, bottom):
     """Rows of the two taps in y and columns of those in x, brought inside, and whether they are."""
     emit, b = block.emit, block.emit.builder
     one, highest = lanes(I32, 1), b.sub(b.trunc(block.x.side, I32), I32(1))
-    rows, columns = [], []
+    rows: list[tuple] = []
+    columns: list[tuple] = []
     for axis, low, high, found in (
         (block.y, top, b.sub(bottom, I32(1)), rows),
         (block.x, I32(0), highest, columns),

@@ -31,11 +31,15 @@ def valid(side, windows, offset, stride, padding):
 
 
 @functools.cache
-def make_unfold(parallel):
-    """Kernel: images -> columns (C k k, N, H_out, W_out), a row for each element of a window."""
+def make_unfold(strided, parallel):
+    """Kernel: images -> columns (C k k, N, H_out, W_out), a row for each element of a window.
+
+    With ``strided`` 0 the stride is 1, which lets the inner loop become a copy of vectors.
+    """
     stamp = launch.stamp(parallel)
 
-    def unfold(images, kernel, stride, padding, columns):
+    def unfold(images, kernel, step, padding, columns):
+        stride = step if strided else 1
         h, w = images.shape[2:]
         elements, batch, rows, cols = columns.shape
         for e in prange(elements):
@@ -46,20 +50,22 @@ def make_unfold(parallel):
                 if padding > 0:
                     columns[e, n] = 0
                 for i in range(top, bottom):
-                    y = i * stride + dy - padding
+                    source = images[n, c, i * stride + dy - padding]
+                    target = columns[e, n, i]
                     for j in range(left, right):
-                        columns[e, n, i, j] = images[n, c, y, j * stride + dx - padding]
+                        target[j] = source[j * stride + dx - padding]
         return stamp
 
     return launch.jit(unfold, parallel)
 
 
 @functools.cache
-def make_fold(parallel):
+def make_fold(strided, parallel):
     """Kernel: dcolumns -> dimages, every element added to the pixel it was copied from."""
     stamp = launch.stamp(parallel)
 
-    def fold(dcolumns, kernel, stride, padding, dimages):
+    def fold(dcolumns, kernel, step, padding, dimages):
+        stride = step if strided else 1
         batch, channels, h, w = dimages.shape
         _, _, rows, cols = dcolumns.shape
         for task in prange(batch * channels):
@@ -71,9 +77,10 @@ def make_fold(parallel):
                     left, right = valid(w, cols, dx, stride, padding)
                     e = (c * kernel + dy) * kernel + dx
                     for i in range(top, bottom):
-                        y = i * stride + dy - padding
+                        source = dcolumns[e, n, i]
+                        target = dimages[n, c, i * stride + dy - padding]
                         for j in range(left, right):
-                            dimages[n, c, y, j * stride + dx - padding] += dcolumns[e, n, i, j]
+                            target[j * stride + dx - padding] += source[j]
         return stamp
 
     return launch.jit(fold, parallel)
@@ -138,14 +145,18 @@ def unfold(images, kernel, stride, padding, columns=None):
     if columns is None:
         columns = np.empty((channels * kernel * kernel, batch, *sides), images.dtype)
     images = np.ascontiguousarray(images)
-    launch.run(make_unfold, (), columns.size, images, kernel, stride, padding, columns)
+    launch.run(
+        make_unfold, (int(stride > 1),), columns.size, images, kernel, stride, padding, columns
+    )
     return columns
 
 
 def fold(dcolumns, shape, kernel, stride, padding):
     """Adjoint of :func:`unfold`: columns -> images of ``shape``."""
     dimages = np.empty(shape, dcolumns.dtype)
-    launch.run(make_fold, (), dcolumns.size, dcolumns, kernel, stride, padding, dimages)
+    launch.run(
+        make_fold, (int(stride > 1),), dcolumns.size, dcolumns, kernel, stride, padding, dimages
+    )
     return dimages
 
 

@@ -42,12 +42,16 @@ class Layer:
         return shape
 
     def apply(
-        self, params: Tree, x: Any, state: Tree = (), train: bool = False
+        self, params: Tree, x: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Pullback, Tree]:
-        """Output, pullback and new state for the batch ``x``."""
-        return *self.forward(params, x), state
+        """Output, pullback and new state for the batch ``x``.
 
-    def forward(self, params: Tree, x: Any) -> tuple[Any, Pullback]:
+        Without ``wrt_x``, as for the images a network is trained on, the pullback's second result
+        may be None, and then costs nothing.
+        """
+        return *self.forward(params, x, wrt_x), state
+
+    def forward(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
         """Output and pullback."""
         raise NotImplementedError
 
@@ -75,13 +79,13 @@ class Linear(Layer):
         """(features,)."""
         return (self.features,)
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         weight = params["weight"]
         _check("linear", x, (weight.shape[1],))
 
         def pullback(dy):
-            return {"weight": dy.T @ x, "bias": dy.sum(0)}, dy @ weight
+            return {"weight": dy.T @ x, "bias": dy.sum(0)}, dy @ weight if wrt_x else None
 
         return x @ weight.T + params["bias"], pullback
 
@@ -116,7 +120,7 @@ class Conv2d(Layer):
         _image_sided("conv2d", shape)
         return (self.features, *_sides("conv2d", shape, self.kernel, self.stride, self.padding))
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         _check("conv2d", x, (params["weight"].shape[1], None, None))
         window = (self.kernel, self.stride, self.padding)
@@ -134,12 +138,13 @@ class Conv2d(Layer):
         def backward(part, dy, dx):
             columns = windows.unfold(x[part], *window)
             flat = dy[part].swapaxes(0, 1).reshape(self.features, -1)
-            dcolumns = (weight.T @ flat).reshape(columns.shape)
-            dx[part] = windows.fold(dcolumns, dx[part].shape, *window)
+            if dx is not None:
+                dcolumns = (weight.T @ flat).reshape(columns.shape)
+                dx[part] = windows.fold(dcolumns, dx[part].shape, *window)
             return flat @ columns.reshape(len(columns), -1).T
 
         def pullback(dy):
-            dx = np.empty_like(x)
+            dx = np.empty_like(x) if wrt_x else None
             shares = launch.each(lambda part: backward(part, dy, dx), chunks)
             dweight = sum(shares, np.zeros_like(weight)).reshape(params["weight"].shape)
             return {"weight": dweight, "bias": dy.sum((0, 2, 3))}, dx
@@ -165,7 +170,7 @@ class MaxPool(Layer):
         """(C, H // kernel, W // kernel)."""
         return (shape[0], *_sides("max_pool", shape, self.kernel, self.kernel, 0))
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         _check("max_pool", x, (None, None, None))
         self.output_shape(x.shape[1:])
@@ -191,7 +196,7 @@ class AvgPool(Layer):
         """(C, H // kernel, W // kernel)."""
         return (shape[0], *_sides("avg_pool", shape, self.kernel, self.kernel, 0))
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         _check("avg_pool", x, (None, None, None))
         k = self.kernel
@@ -211,7 +216,7 @@ class AvgPool(Layer):
 class Relu(Layer):
     """``max(x, 0)``; slope 0 at 0."""
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         y = np.maximum(x, 0)
         return y, lambda dy: ((), dy * (y > 0))
@@ -225,7 +230,7 @@ class Flatten(Layer):
         """(product of the sides,)."""
         return (prod(shape),)
 
-    def forward(self, params, x):
+    def forward(self, params, x, wrt_x=True):
         """See the class."""
         return x.reshape(len(x), prod(x.shape[1:])), lambda dy: ((), dy.reshape(x.shape))
 
@@ -252,7 +257,7 @@ class BatchNorm(Layer):
         """Mean 0, variance 1."""
         return {"mean": _zeros(shape[0]), "var": np.ones(shape[0], np.float32)}
 
-    def apply(self, params, x, state=(), train=False):
+    def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         if not isinstance(state, dict):
             raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
@@ -324,18 +329,20 @@ class Serial(Layer):
             shape = layer.output_shape(shape)
         return shape
 
-    def apply(self, params, x, state=(), train=False):
+    def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         pullbacks, states = [], []
         for layer, own, past in _with_own(self.layers, params, state):
-            x, back, new = layer.apply(own, x, past, train)
+            x, back, new = layer.apply(own, x, past, train, wrt_x)
             pullbacks.append(back)
             states.append(new)
+            wrt_x = wrt_x or bool(own)  # below a layer with parameters, gradients must arrive
 
         def pullback(dy):
             dparams = []
             for back in reversed(pullbacks):
-                down, dy = back(dy)
+                # None: nothing further down has parameters, or wants a gradient.
+                down, dy = ((), None) if dy is None else back(dy)
                 dparams.append(down)
             return tuple(reversed(dparams)), dy
 
@@ -372,10 +379,10 @@ class Parallel(Layer):
             )
         return (sum(other[0] for other in shapes), *shapes[0][1:])
 
-    def apply(self, params, x, state=(), train=False):
+    def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         results = [
-            layer.apply(own, x, past, train)
+            layer.apply(own, x, past, train, wrt_x)
             for layer, own, past in _with_own(self.layers, params, state)
         ]
         ends = np.cumsum([y.shape[1] for y, _, _ in results])[:-1]
@@ -383,7 +390,8 @@ class Parallel(Layer):
         def pullback(dy):
             parts = np.split(dy, ends, axis=1)
             backs = [back(part) for (_, back, _), part in zip(results, parts, strict=True)]
-            return tuple(dparams for dparams, _ in backs), sum(dx for _, dx in backs)
+            dx = sum(dx for _, dx in backs) if wrt_x else None
+            return tuple(dparams for dparams, _ in backs), dx
 
         joined = np.concatenate([y for y, _, _ in results], axis=1)
         return joined, pullback, tuple(new for _, _, new in results)

@@ -30,7 +30,9 @@ def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels
          ) -> tuple[Learner, float, int]:  # fmt: skip
     """One batch: the new learner, the loss, and how many images were misread."""
     with one_blas_thread():  # the layers' own threads share out the work
-        logits, pullback, state = net.apply(learner.params, images, learner.state, train=True)
+        logits, pullback, state = net.apply(
+            learner.params, images, learner.state, train=True, wrt_x=False
+        )
         loss, dlogits = softmax_cross_entropy(logits, labels)
         dparams, _ = pullback(dlogits)
         params, memory = optimiser.update(learner.params, dparams, learner.memory)

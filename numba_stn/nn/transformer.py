@@ -51,11 +51,13 @@ class SpatialTransformer(Layer):
         return (shape[0], *(self.size or shape[1:]))
 
     def theta(
-        self, params: Tree, images: Any, state: Tree = (), train: bool = False
+        self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Any, Tree]:
         """Theta (N, 2, 3) for each image, its pullback, and the localisation's new state."""
         own = params["localisation"]
-        features, back, state = self.localisation.apply(own["features"], images, state, train)
+        features, back, state = self.localisation.apply(
+            own["features"], images, state, train, wrt_x
+        )
         weight = own["head"]["weight"]
         raw = features @ weight.T + own["head"]["bias"]
 
@@ -67,19 +69,20 @@ class SpatialTransformer(Layer):
 
         return self.transform.theta(raw), pullback, state
 
-    def apply(self, params, x, state=(), train=False):
+    def apply(self, params, x, state=(), train=False, wrt_x=True):
         """The warped images; the pullback's dx adds both ways: sampler and localisation."""
         options: dict[str, Any] = {
             "padding_mode": self.padding_mode,
             "align_corners": self.align_corners,
         }
-        theta, back, state = self.theta(params, x, state, train)
+        theta, back, state = self.theta(params, x, state, train, wrt_x)
+        wrt = ("images", "theta") if wrt_x else ("theta",)
         samples = functional.warp_affine(x, theta, self.size, **options)
 
         def pullback(dsamples):
-            dimages, dtheta = functional.warp_affine_vjp(dsamples, x, theta, **options)
+            dimages, dtheta = functional.warp_affine_vjp(dsamples, x, theta, **options, wrt=wrt)
             dparams, dseen = back(dtheta)
-            return dparams, dimages + dseen
+            return dparams, dimages + dseen if wrt_x else None
 
         return samples, pullback, state
 
