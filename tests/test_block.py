@@ -6,8 +6,8 @@ import pytest
 
 import numba_stn as stn
 from numba_stn.kernels import cpu
-from numba_stn.kernels.block import LANES
 from numba_stn.kernels.pixel import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
+from numba_stn.kernels.vectors import LANES
 
 
 def compiled(make, source, padding):
