@@ -135,14 +135,14 @@ def test_fold_is_the_transpose_of_unfold(seed, kernel, stride, padding):
     rng = np.random.default_rng(seed)
     shape = rng.integers(1, 4), rng.integers(1, 4), *rng.integers(kernel, kernel + 6, 2)
     images = rng.standard_normal(shape)
-    columns = windows.unfold(images, kernel, stride, padding)
+    columns = windows.unfold(images.transpose(1, 2, 3, 0), kernel, stride, padding)
     padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    expected = view[:, :, ::stride, ::stride].transpose(1, 4, 5, 0, 2, 3)
+    expected = view[:, :, ::stride, ::stride].transpose(1, 4, 5, 2, 3, 0)
     np.testing.assert_array_equal(columns, expected.reshape(columns.shape))
     d = rng.standard_normal(columns.shape)
-    folded = windows.fold(d, shape, kernel, stride, padding)
-    assert abs((columns * d).sum() - (images * folded).sum()) < 1e-9
+    folded = windows.fold(d, (*shape[1:], shape[0]), kernel, stride, padding)
+    assert abs((columns * d).sum() - (images.transpose(1, 2, 3, 0) * folded).sum()) < 1e-9
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
@@ -152,9 +152,10 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
     results = []
     for work in (0, 10**12):
         monkeypatch.setattr(launch, "PARALLEL_WORK", work)
-        columns = windows.unfold(x, 3, 2, 1)
+        last = np.ascontiguousarray(x.transpose(1, 2, 3, 0))
+        columns = windows.unfold(last, 3, 2, 1)
         pooled, which = windows.max_pool(x, 2, 2)
-        folded = windows.fold(columns, x.shape, 3, 2, 1)
+        folded = windows.fold(columns, last.shape, 3, 2, 1)
         results.append(
             (columns, folded, pooled, windows.max_pool_vjp(pooled, which, x.shape, 2, 2))
         )

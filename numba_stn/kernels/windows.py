@@ -28,32 +28,32 @@ def valid(side, windows, offset, stride, padding):
 
 
 # --- unfold: images -> columns --------------------------------------------------------------------
+#
+# Images stand batch last here, (C, H, W, N): with a stride of 1 a row of windows is then one run of
+# W_out N numbers, in the image and in the column, and short rows cost no more than long ones.
 
 
 @functools.cache
 def make_unfold(strided, parallel):
-    """Kernel: images -> columns (C k k, N, H_out, W_out), a row for each element of a window.
-
-    With ``strided`` 0 the stride is 1, which lets the inner loop become a copy of vectors.
-    """
+    """Kernel: images (C, H, W N) -> columns (C k k, H_out, W_out N), a row for each element."""
     stamp = launch.stamp(parallel)
 
-    def unfold(images, kernel, step, padding, columns):
+    def unfold(images, batch, kernel, step, padding, columns):
         stride = step if strided else 1
-        h, w = images.shape[2:]
-        elements, batch, rows, cols = columns.shape
+        h, w = images.shape[1], images.shape[2] // batch
+        elements, rows, cols = columns.shape[0], columns.shape[1], columns.shape[2] // batch
         for e in prange(elements):
             c, dy, dx = e // (kernel * kernel), e // kernel % kernel, e % kernel
             top, bottom = valid(h, rows, dy, stride, padding)
             left, right = valid(w, cols, dx, stride, padding)
-            for n in range(batch):
-                if padding > 0:
-                    columns[e, n] = 0
-                for i in range(top, bottom):
-                    source = images[n, c, i * stride + dy - padding]
-                    target = columns[e, n, i]
-                    for j in range(left, right):
-                        target[j] = source[j * stride + dx - padding]
+            if padding > 0:
+                columns[e] = 0
+            for i in range(top, bottom):
+                source, target = images[c, i * stride + dy - padding], columns[e, i]
+                for run in range(left, right if strided else left + 1):
+                    start, at = (run * stride + dx - padding) * batch, run * batch
+                    for k in range(batch if strided else (right - left) * batch):
+                        target[at + k] = source[start + k]
         return stamp
 
     return launch.jit(unfold, parallel)
@@ -64,23 +64,23 @@ def make_fold(strided, parallel):
     """Kernel: dcolumns -> dimages, every element added to the pixel it was copied from."""
     stamp = launch.stamp(parallel)
 
-    def fold(dcolumns, kernel, step, padding, dimages):
+    def fold(dcolumns, batch, kernel, step, padding, dimages):
         stride = step if strided else 1
-        batch, channels, h, w = dimages.shape
-        _, _, rows, cols = dcolumns.shape
-        for task in prange(batch * channels):
-            n, c = task // channels, task % channels
-            dimages[n, c] = 0
+        h, w = dimages.shape[1], dimages.shape[2] // batch
+        rows, cols = dcolumns.shape[1], dcolumns.shape[2] // batch
+        for c in prange(dimages.shape[0]):
+            dimages[c] = 0
             for dy in range(kernel):
                 top, bottom = valid(h, rows, dy, stride, padding)
                 for dx in range(kernel):
                     left, right = valid(w, cols, dx, stride, padding)
                     e = (c * kernel + dy) * kernel + dx
                     for i in range(top, bottom):
-                        source = dcolumns[e, n, i]
-                        target = dimages[n, c, i * stride + dy - padding]
-                        for j in range(left, right):
-                            target[j * stride + dx - padding] += source[j]
+                        source, target = dcolumns[e, i], dimages[c, i * stride + dy - padding]
+                        for run in range(left, right if strided else left + 1):
+                            start, at = (run * stride + dx - padding) * batch, run * batch
+                            for k in range(batch if strided else (right - left) * batch):
+                                target[start + k] += source[at + k]
         return stamp
 
     return launch.jit(fold, parallel)
@@ -138,26 +138,33 @@ def make_max_pool_vjp(parallel):
 # --- What the layers call -------------------------------------------------------------------------
 
 
-def unfold(images, kernel, stride, padding, columns=None):
-    """Images (N, C, H, W) -> columns (C k k, N, H_out, W_out)."""
-    batch, channels, h, w = images.shape
+def unfold(images, kernel, stride, padding):
+    """Images (C, H, W, N) -> columns (C k k, H_out, W_out, N)."""
+    channels, h, w, batch = images.shape
     sides = [output_side(side, kernel, stride, padding) for side in (h, w)]
-    if columns is None:
-        columns = np.empty((channels * kernel * kernel, batch, *sides), images.dtype)
-    images = np.ascontiguousarray(images)
-    launch.run(
-        make_unfold, (int(stride > 1),), columns.size, images, kernel, stride, padding, columns
-    )
+    columns = np.empty((channels * kernel * kernel, *sides, batch), images.dtype)
+    if columns.size:
+        launch.run(
+            make_unfold, (int(stride > 1),), columns.size,
+            _long_rows(images), batch, kernel, stride, padding, _long_rows(columns),
+        )  # fmt: skip
     return columns
 
 
 def fold(dcolumns, shape, kernel, stride, padding):
     """Adjoint of :func:`unfold`: columns -> images of ``shape``."""
     dimages = np.empty(shape, dcolumns.dtype)
-    launch.run(
-        make_fold, (int(stride > 1),), dcolumns.size, dcolumns, kernel, stride, padding, dimages
-    )
+    if dimages.size:
+        launch.run(
+            make_fold, (int(stride > 1),), dcolumns.size,
+            _long_rows(dcolumns), shape[3], kernel, stride, padding, _long_rows(dimages),
+        )  # fmt: skip
     return dimages
+
+
+def _long_rows(array):
+    """(A, B, C, N) -> (A, B, C N)."""
+    return np.ascontiguousarray(array).reshape(*array.shape[:2], -1)
 
 
 def max_pool(images, kernel, stride):

@@ -129,19 +129,22 @@ class Conv2d(Layer):
         y = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         chunks = _chunks(len(x), weight.shape[1] * prod(y.shape[2:]))
 
+        def unfolded(part):
+            columns = windows.unfold(x[part].transpose(1, 2, 3, 0), *window)
+            return columns.reshape(len(columns), -1)
+
         def forward(part):
-            columns = windows.unfold(x[part], *window)
-            product = weight @ columns.reshape(len(columns), -1)
-            y[part] = product.reshape(-1, *columns.shape[1:]).swapaxes(0, 1)
-            y[part] += bias
+            product = (weight @ unfolded(part)).reshape(self.features, *y.shape[2:], -1)
+            np.add(product.transpose(3, 0, 1, 2), bias, out=y[part])
 
         def backward(part, dy, dx):
-            columns = windows.unfold(x[part], *window)
-            flat = dy[part].swapaxes(0, 1).reshape(self.features, -1)
+            columns = unfolded(part)
+            flat = dy[part].transpose(1, 2, 3, 0).reshape(self.features, -1)
             if dx is not None:
-                dcolumns = (weight.T @ flat).reshape(columns.shape)
-                dx[part] = windows.fold(dcolumns, dx[part].shape, *window)
-            return flat @ columns.reshape(len(columns), -1).T
+                dcolumns = (weight.T @ flat).reshape(len(columns), *y.shape[2:], -1)
+                own = (*x.shape[1:], part.stop - part.start)
+                dx[part] = windows.fold(dcolumns, own, *window).transpose(3, 0, 1, 2)
+            return flat @ columns.T
 
         def pullback(dy):
             dx = np.empty_like(x) if wrt_x else None
