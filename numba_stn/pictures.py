@@ -54,9 +54,9 @@ def before_and_after(net: Layer, learner: Learner, split: Split, each: int = 3) 
     rows: list[tuple[str, list[np.ndarray]]] = []
     befores = [split.images[index] for index in members]
     afters = [warped(net, learner, images) for images in befores]
-    kinds = [("input", befores)]
+    kinds: list[tuple[str, list]] = [("input", befores)]
     if afters[0] is not None:
-        kinds.append(("warped", afters))  # type: ignore[arg-type]
+        kinds.append(("warped", afters))
     for k in range(each):
         for name, columns in kinds:
             rows.append((name, [images[min(k, len(images) - 1), 0] for images in columns]))

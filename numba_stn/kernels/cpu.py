@@ -3,7 +3,7 @@
 Coordinates are formed in float64 whatever the images are; values are summed in the images' own
 precision, and theta's gradient in float64. Nothing depends on the number of threads: a sample
 and a row's share of theta's gradient are each computed by one thread, rows are added up in
-order, and every pixel of an image's gradient is summed in the order of the samples.
+order, and every pixel of an image's gradient is summed in one fixed order of the samples.
 
 ``coords`` is the grid, (N, H_out, W_out, 2), or for ``source == AFFINE`` theta as (N, 1, 2, 3),
 so that one loop reads either. ``off`` is ``1 - align_corners`` as a float64. ``sides`` are
@@ -259,9 +259,9 @@ def make_sample(source, padding, parallel):
 def make_sample_vjp_images(source, padding, parallel):
     """Kernel: dsamples, coords -> dimages.
 
-    Each task owns a band of one image's rows and takes from the samples, in their order, what
-    falls into it. However many bands there are, a pixel's sum has the same terms in the same
-    order.
+    Each task owns a band of one image's rows and goes through all the samples, always in the
+    same order, for what falls into it. However many bands there are, a pixel's sum has the same
+    terms in the same order.
     """
     stamp = launch.stamp(parallel)
 

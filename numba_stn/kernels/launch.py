@@ -20,7 +20,7 @@ import numba
 import numba.np.ufunc.parallel
 
 # Array elements touched, about a nanosecond each, below which one thread is faster than waking
-# the others: a launch costs 45 microseconds, and milliseconds while other work keeps the cores.
+# the others: a launch costs up to 60 microseconds, and milliseconds while other work has the cores.
 PARALLEL_WORK = 200_000
 
 T = TypeVar("T")
