@@ -15,7 +15,7 @@ import numpy as np
 
 from . import __version__, data
 from .nn import adam, one_cycle, train, zoo
-from .nn.layers import Layer
+from .nn.layer import Layer
 from .nn.optim import Optimiser
 from .nn.tree import flatten, size
 

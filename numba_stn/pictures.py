@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .data import Split
-from .nn.layers import Layer, Serial
+from .nn.layer import Layer
+from .nn.layers import Serial
 from .nn.train import Learner
 from .nn.transformer import SpatialTransformer
 

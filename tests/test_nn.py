@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numba_stn import nn
-from numba_stn.kernels import windows
+from numba_stn.kernels import bundles, convolve
+from numba_stn.kernels.vectors import LANES
 from numba_stn.nn import optim, zoo
 from numba_stn.nn.tree import flatten, leaves, tree_map, unflatten
 from numba_stn.transforms import TRANSFORMS
@@ -102,63 +103,92 @@ def test_the_same_seed_gives_the_same_weights(name):
     assert type(layer).__name__ in repr(layer)
 
 
-def test_convolution_is_the_sum_it_says():
-    rng = np.random.default_rng(0)
-    layer = nn.conv2d(3, 3, stride=2, padding=1)
-    x, params = rng.standard_normal((2, 2, 6, 5)), layer.init(rng, (2, 6, 5))
-    y, _, _ = layer.apply(params, x)
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    expected = np.zeros_like(y)
-    for n, f, i, j in np.ndindex(*y.shape):
-        window = padded[n, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
-        expected[n, f, i, j] = (window * params["weight"][f]).sum() + params["bias"][f]
-    np.testing.assert_allclose(y, expected, atol=1e-12)
-
-
-def test_convolution_in_chunks(monkeypatch):
-    from numba_stn.nn import layers
-
-    layer, params, x, _, _ = built("conv2d")
-    whole, pullback, _ = layer.apply(params, x)
-    expected = pullback(np.ones_like(whole))
-    monkeypatch.setattr(layers, "CHUNK", 1)
-    parts, pullback, _ = layer.apply(params, x)
-    np.testing.assert_allclose(parts, whole, atol=1e-12)
-    got = pullback(np.ones_like(parts))
-    np.testing.assert_allclose(got[1], expected[1], atol=1e-12)
-    np.testing.assert_allclose(got[0]["weight"], expected[0]["weight"], atol=1e-12)
-
-
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 3), st.integers(0, 4))
-def test_fold_is_the_transpose_of_unfold(seed, kernel, stride, padding):
+def test_convolution_is_the_sum_it_says(seed, kernel, stride, padding):
+    """So are its adjoints: their tiles of 4, 2 and 1 all occur among random shapes."""
     rng = np.random.default_rng(seed)
-    shape = rng.integers(1, 4), rng.integers(1, 4), *rng.integers(kernel, kernel + 6, 2)
-    images = rng.standard_normal(shape)
-    columns = windows.unfold(images.transpose(1, 2, 3, 0), kernel, stride, padding)
-    padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
-    expected = view[:, :, ::stride, ::stride].transpose(1, 4, 5, 2, 3, 0)
-    np.testing.assert_array_equal(columns, expected.reshape(columns.shape))
-    d = rng.standard_normal(columns.shape)
-    folded = windows.fold(d, (*shape[1:], shape[0]), kernel, stride, padding)
-    assert abs((columns * d).sum() - (images.transpose(1, 2, 3, 0) * folded).sum()) < 1e-9
+    channels, features, batch = rng.integers(1, 9), rng.integers(1, 9), rng.integers(1, 40)
+    sides = rng.integers(kernel, kernel + 9, 2)
+    layer = nn.conv2d(int(features), kernel, stride, padding)
+    x = rng.standard_normal((batch, channels, *sides))
+    params = tree_map(
+        lambda p: rng.standard_normal(p.shape), layer.init(rng, (int(channels), *map(int, sides)))
+    )
+    y, pullback, _ = layer.apply(params, x)
+    wide = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    view = np.lib.stride_tricks.sliding_window_view(wide, (kernel, kernel), axis=(2, 3))
+    windows = view[:, :, ::stride, ::stride]
+    expected = np.einsum("ncijkl,fckl->nfij", windows, params["weight"])
+    np.testing.assert_allclose(y, expected + params["bias"][:, None, None], atol=1e-10)
+    d = rng.standard_normal(y.shape)
+    dparams, dx = pullback(d)
+    dweight = np.einsum("ncijkl,nfij->fckl", windows, d)
+    np.testing.assert_allclose(dparams["weight"], dweight, atol=1e-9)
+    np.testing.assert_allclose(dparams["bias"], d.sum((0, 2, 3)), atol=1e-10)
+    # y is linear in x, and dx its transpose.
+    assert abs((expected * d).sum() - (x * dx).sum()) < 1e-8
+
+
+def test_the_first_of_equals_is_the_largest_and_nan_is_passed_on():
+    x = np.zeros((1, 1, 2, 4))
+    x[0, 0, 0, 2], x[0, 0, 1, 3] = np.nan, 5
+    y, pullback, _ = nn.max_pool(2).apply((), x)
+    np.testing.assert_array_equal(y, [[[[0, np.nan]]]])
+    _, dx = pullback(np.ones_like(y))
+    np.testing.assert_array_equal(dx, [[[[1, 0, 1, 0], [0, 0, 0, 0]]]])
+
+
+def test_a_run_of_layers_is_one_layer_after_another():
+    """Bundled once for all of them, or once for each: the same bits."""
+    rng = np.random.default_rng(0)
+    layers = nn.relu(), nn.conv2d(3, 3, 2, 1), nn.relu(), nn.avg_pool(2), nn.max_pool(3)
+    net, x = nn.serial(*layers), rng.standard_normal((17, 2, 25, 23))
+    params = net.init(rng, x.shape[1:])
+    y, pullback, _ = net.apply(params, x)
+    (dparams, dx), (_, none) = pullback(y), net.apply(params, x, wrt_x=False)[1](y)
+    backs, expected = [], x
+    for layer, own in zip(layers, params, strict=True):
+        expected, back, _ = layer.apply(own, expected)
+        backs.append(back)
+    np.testing.assert_array_equal(y, expected)
+    down = y
+    for back, own in zip(reversed(backs), reversed(dparams), strict=True):
+        theirs, down = back(down)
+        for (_, a), (_, b) in zip(leaves(own), leaves(theirs), strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(dx, down)
+    assert none is None
+
+
+def test_images_survive_being_bundled():
+    rng = np.random.default_rng(0)
+    for batch in (0, 1, LANES, LANES + 1):
+        x = rng.standard_normal((batch, 2, 3, 5)).astype(np.float32)
+        bundled = bundles.bundle(x)
+        assert bundled.shape == (-(-batch // LANES), 2, 3, 5, LANES)
+        np.testing.assert_array_equal(bundles.unbundle(bundled, batch), x)
+        np.testing.assert_array_equal(bundles.cropped(bundles.bundle(x, 2), 2), bundled)
+        np.testing.assert_array_equal(bundles.padded(bundled, 2), bundles.bundle(x, 2))
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
     from numba_stn.kernels import launch
 
-    x = np.random.default_rng(0).standard_normal((3, 2, 8, 9)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 3, 8, 9)).astype(np.float32)
+    weight, bias = rng.standard_normal((7, 3, 3, 3)), rng.standard_normal(7)
     results = []
     for work in (0, 10**12):
         monkeypatch.setattr(launch, "PARALLEL_WORK", work)
-        last = np.ascontiguousarray(x.transpose(1, 2, 3, 0))
-        columns = windows.unfold(last, 3, 2, 1)
-        pooled, which = windows.max_pool(x, 2, 2)
-        folded = windows.fold(columns, last.shape, 3, 2, 1)
-        results.append(
-            (columns, folded, pooled, windows.max_pool_vjp(pooled, which, x.shape, 2, 2))
-        )
+        wide = bundles.bundle(x, 1)
+        y = convolve.convolve(wide, weight, bias, 2)
+        pooled, which = bundles.max_pool(y, 2)
+        dy = bundles.max_pool_vjp(pooled, which, y.shape, 2)
+        dx = convolve.convolve_vjp_x(dy, weight, wide.shape, 2)
+        both = convolve.convolve_vjp_weight(dy, wide, weight.shape, 2)
+        flat = bundles.rectify(y), bundles.rectify_vjp(dy, y), bundles.unbundle(y, 40)
+        results.append((wide, y, pooled, which, dy, dx, *both, *flat))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -316,7 +346,7 @@ def test_a_wrong_input_is_named(name):
     with pytest.raises(ValueError, match=r"expected"):
         layer.apply(params, x[:, 0], state)
     if name != "transformer" and not name.startswith("transformers"):
-        with pytest.raises(TypeError, match="floating"):
+        with pytest.raises(TypeError, match="float32 or float64"):
             layer.apply(params, x.astype(int), state)
 
 

@@ -12,9 +12,8 @@ import os
 import pathlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numba
 import numba.np.ufunc.parallel
@@ -23,17 +22,8 @@ import numba.np.ufunc.parallel
 # the others: a launch costs up to 60 microseconds, and milliseconds while other work has the cores.
 PARALLEL_WORK = 200_000
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 _SPIN = "GOMP_SPINCOUNT"
 _HOME = pathlib.Path(__file__).parent
-
-
-class _Thread(threading.local):
-    """What is known of each Python thread."""
-
-    is_worker = False
 
 
 class _Process:
@@ -47,7 +37,6 @@ class _Process:
         self.limiter: Any = None
 
 
-_this = _Thread()
 _process = _Process()
 _limits = threading.Lock()
 
@@ -107,8 +96,7 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     """Run the kernel ``make(*flags, parallel)`` on ``args``, in parallel if ``work`` is worth it.
 
     A child forked from a process that has started Numba's threads has the pool but not the
-    threads, and would hang or die in it, so there the serial kernel runs. So it does inside
-    :func:`each`, whose threads are the parallel ones.
+    threads, and would hang or die in it, so there the serial kernel runs.
     """
     if not parallel(work):
         make(*flags, False)(*args)
@@ -123,7 +111,7 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
 
 def parallel(work: int) -> bool:
     """Whether so much work is shared out here and now."""
-    return work >= PARALLEL_WORK and not (_this.is_worker or _process.serial)
+    return work >= PARALLEL_WORK and not _process.serial
 
 
 @contextlib.contextmanager
@@ -158,19 +146,7 @@ def _layer_is_thread_safe() -> bool:
         return False
 
 
-# --- Work that is more than one kernel ------------------------------------------------------------
-
-
-def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """``[function(item) for item in items]``, on as many threads as a parallel kernel has.
-
-    For work that mixes serial kernels with matrix products. BLAS runs on one thread meanwhile,
-    however many threads share the work, so that the bits do not depend on their number.
-    """
-    with one_blas_thread():
-        if len(items) < 2 or threads() < 2 or _this.is_worker or _blas() is None:
-            return [function(item) for item in items]
-        return list(_workers(os.getpid(), threads()).map(function, items))
+# --- BLAS, which works beside the kernels ---------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -195,16 +171,6 @@ def one_blas_thread() -> Iterator[None]:
             process.limits -= 1
             if process.limits == 0:
                 process.limiter.restore_original_limits()
-
-
-def _become_worker() -> None:
-    _this.is_worker = True
-
-
-@functools.cache
-def _workers(pid: int, count: int) -> ThreadPoolExecutor:
-    """Workers of this process: a forked child has none of its parent's."""
-    return ThreadPoolExecutor(count, "numba_stn", initializer=_become_worker)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer."""
 
 from . import tree
+from .layer import Layer
 from .layers import (
-    Layer,
     avg_pool,
     batch_norm,
     conv2d,

@@ -1,62 +1,18 @@
-"""Layers: small frozen values whose repr is the architecture.
+"""Layers: small frozen values whose repr is the architecture. See :mod:`.layer` for what one is."""
 
-A layer has ``init(rng, shape) -> params`` and ``apply(params, x, state, train) -> y, pullback,
-state``, and the pullback maps the loss's gradient with respect to y to those with respect to the
-parameters and to x: ``dparams, dx = pullback(dy)``. There is no tape and no hidden buffer. What
-changes while a network runs (running statistics) is the ``state``, an argument and a result;
-layers without one ignore it.
-
-``shape`` is one example's shape, without N: (C, H, W) or (features,).
-"""
-
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from ..kernels import launch, windows
+from ..kernels import bundles
+from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, through
+from .layer import Layer, check, he, whole, zeros
 from .tree import Tree
 
-Shape = tuple[int, ...]
-Pullback = Callable[[Any], tuple[Tree, Any]]
-
-# Elements of unfolded windows that a convolution works on at a time: about what stays in cache.
-CHUNK = 250_000
-
-
-class Layer:
-    """What every layer is; a layer without parameters or state defines only ``forward``."""
-
-    def init(self, rng: np.random.Generator, shape: Shape) -> Tree:
-        """Parameters for inputs of ``shape``, drawn from ``rng``."""
-        return ()
-
-    def init_state(self, shape: Shape) -> Tree:
-        """Running statistics before the first step."""
-        return ()
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Shape of an output for an input of ``shape``."""
-        return shape
-
-    def apply(
-        self, params: Tree, x: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
-    ) -> tuple[Any, Pullback, Tree]:
-        """Output, pullback and new state for the batch ``x``.
-
-        Without ``wrt_x``, as for the images a network is trained on, the pullback's second result
-        may be None, and then costs nothing.
-        """
-        return *self.forward(params, x, wrt_x), state
-
-    def forward(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
-        """Output and pullback."""
-        raise NotImplementedError
-
-
-# --- Dense and convolution ------------------------------------------------------------------------
+# --- Dense, ReLU, flatten -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -67,13 +23,13 @@ class Linear(Layer):
 
     def __post_init__(self):
         """Check the number."""
-        _whole("linear", features=self.features)
+        whole("linear", features=self.features)
 
     def init(self, rng, shape):
         """He-normal weights (features, in), zero bias."""
         if len(shape) != 1:
             raise ValueError(f"linear: expected inputs of one side, got {shape}; flatten() first")
-        return {"weight": _he(rng, (self.features, *shape)), "bias": _zeros(self.features)}
+        return {"weight": he(rng, (self.features, *shape)), "bias": zeros(self.features)}
 
     def output_shape(self, shape):
         """(features,)."""
@@ -82,7 +38,7 @@ class Linear(Layer):
     def forward(self, params, x, wrt_x=True):
         """See the class."""
         weight = params["weight"]
-        _check("linear", x, (weight.shape[1],))
+        check("linear", x, (weight.shape[1],))
 
         def pullback(dy):
             return {"weight": dy.T @ x, "bias": dy.sum(0)}, dy @ weight if wrt_x else None
@@ -91,138 +47,20 @@ class Linear(Layer):
 
 
 @dataclass(frozen=True)
-class Conv2d(Layer):
-    """Cross-correlation with (features, C, kernel, kernel) weights, and a bias per feature.
-
-    Windows are unfolded into columns and multiplied by BLAS, a few images at a time, so that the
-    columns stay in cache and the chunks can go to several threads; the pullback unfolds them
-    again. The chunks, and so the bits, do not depend on the number of threads.
-    """
-
-    features: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-
-    def __post_init__(self):
-        """Check the numbers."""
-        _whole("conv2d", features=self.features, kernel=self.kernel, stride=self.stride)
-        _whole("conv2d", 0, padding=self.padding)
-
-    def init(self, rng, shape):
-        """He-normal weights, zero bias."""
-        self.output_shape(shape)
-        weight = _he(rng, (self.features, shape[0], self.kernel, self.kernel))
-        return {"weight": weight, "bias": _zeros(self.features)}
-
-    def output_shape(self, shape):
-        """(features, H_out, W_out)."""
-        _image_sided("conv2d", shape)
-        return (self.features, *_sides("conv2d", shape, self.kernel, self.stride, self.padding))
-
-    def forward(self, params, x, wrt_x=True):
-        """See the class."""
-        _check("conv2d", x, (params["weight"].shape[1], None, None))
-        window = (self.kernel, self.stride, self.padding)
-        weight = params["weight"].reshape(self.features, -1)
-        bias = params["bias"][:, None, None]
-        y = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        chunks = _chunks(len(x), weight.shape[1] * prod(y.shape[2:]))
-
-        def unfolded(part):
-            columns = windows.unfold(x[part].transpose(1, 2, 3, 0), *window)
-            return columns.reshape(len(columns), -1)
-
-        def forward(part):
-            product = (weight @ unfolded(part)).reshape(self.features, *y.shape[2:], -1)
-            np.add(product.transpose(3, 0, 1, 2), bias, out=y[part])
-
-        def backward(part, dy, dx):
-            columns = unfolded(part)
-            flat = dy[part].transpose(1, 2, 3, 0).reshape(self.features, -1)
-            if dx is not None:
-                dcolumns = (weight.T @ flat).reshape(len(columns), *y.shape[2:], -1)
-                own = (*x.shape[1:], part.stop - part.start)
-                dx[part] = windows.fold(dcolumns, own, *window).transpose(3, 0, 1, 2)
-            return flat @ columns.T
-
-        def pullback(dy):
-            dx = np.empty_like(x) if wrt_x else None
-            shares = launch.each(lambda part: backward(part, dy, dx), chunks)
-            dweight = sum(shares, np.zeros_like(weight)).reshape(params["weight"].shape)
-            return {"weight": dweight, "bias": dy.sum((0, 2, 3))}, dx
-
-        launch.each(forward, chunks)
-        return y, pullback
-
-
-# --- Pooling, ReLU, flatten -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MaxPool(Layer):
-    """Largest value of each (kernel, kernel) window; what does not fill a window is dropped."""
-
-    kernel: int = 2
-
-    def __post_init__(self):
-        """Check the number."""
-        _whole("max_pool", kernel=self.kernel)
-
-    def output_shape(self, shape):
-        """(C, H // kernel, W // kernel)."""
-        return (shape[0], *_sides("max_pool", shape, self.kernel, self.kernel, 0))
-
-    def forward(self, params, x, wrt_x=True):
-        """See the class."""
-        _check("max_pool", x, (None, None, None))
-        self.output_shape(x.shape[1:])
-        y, which = windows.max_pool(x, self.kernel, self.kernel)
-
-        def pullback(dy):
-            return (), windows.max_pool_vjp(dy, which, x.shape, self.kernel, self.kernel)
-
-        return y, pullback
-
-
-@dataclass(frozen=True)
-class AvgPool(Layer):
-    """Mean of each (kernel, kernel) window; what does not fill a window is dropped."""
-
-    kernel: int = 2
-
-    def __post_init__(self):
-        """Check the number."""
-        _whole("avg_pool", kernel=self.kernel)
-
-    def output_shape(self, shape):
-        """(C, H // kernel, W // kernel)."""
-        return (shape[0], *_sides("avg_pool", shape, self.kernel, self.kernel, 0))
-
-    def forward(self, params, x, wrt_x=True):
-        """See the class."""
-        _check("avg_pool", x, (None, None, None))
-        k = self.kernel
-        _, h, w = self.output_shape(x.shape[1:])
-        inner = x[:, :, : h * k, : w * k]
-        y = inner.reshape(*x.shape[:2], h, k, w, k).mean((3, 5), dtype=x.dtype)
-
-        def pullback(dy):
-            dx = np.zeros_like(x)
-            dx[:, :, : h * k, : w * k] = (dy / (k * k)).repeat(k, 2).repeat(k, 3)
-            return (), dx
-
-        return y, pullback
-
-
-@dataclass(frozen=True)
-class Relu(Layer):
+class Relu(Bundled):
     """``max(x, 0)``; slope 0 at 0."""
+
+    name = "relu"
 
     def forward(self, params, x, wrt_x=True):
         """See the class."""
         y = np.maximum(x, 0)
         return y, lambda dy: ((), dy * (y > 0))
+
+    def bundled(self, params, x, wrt_x=True):
+        """See the class."""
+        y = bundles.rectify(x)
+        return y, lambda dy: ((), bundles.rectify_vjp(dy, y))
 
 
 @dataclass(frozen=True)
@@ -254,17 +92,17 @@ class BatchNorm(Layer):
 
     def init(self, rng, shape):
         """Scale 1, shift 0."""
-        return {"scale": np.ones(shape[0], np.float32), "shift": _zeros(shape[0])}
+        return {"scale": np.ones(shape[0], np.float32), "shift": zeros(shape[0])}
 
     def init_state(self, shape):
         """Mean 0, variance 1."""
-        return {"mean": _zeros(shape[0]), "var": np.ones(shape[0], np.float32)}
+        return {"mean": zeros(shape[0]), "var": np.ones(shape[0], np.float32)}
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         if not isinstance(state, dict):
             raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
-        _check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
+        check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
         if train and not len(x):
             raise ValueError("batch_norm: expected at least one example to learn from, got none")
         axes = (0, *range(2, x.ndim))
@@ -335,18 +173,25 @@ class Serial(Layer):
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         pullbacks, states = [], []
-        for layer, own, past in _with_own(self.layers, params, state):
-            x, back, new = layer.apply(own, x, past, train, wrt_x)
-            pullbacks.append(back)
-            states.append(new)
-            wrt_x = wrt_x or bool(own)  # below a layer with parameters, gradients must arrive
+        for layers, owns, pasts in _runs(_with_own(self.layers, params, state)):
+            if len(layers) > 1:
+                x, back = through(layers, owns, x, wrt_x)
+                states += pasts
+            else:
+                x, back, new = layers[0].apply(owns[0], x, pasts[0], train, wrt_x)
+                states.append(new)
+            pullbacks.append((back, len(layers)))
+            wrt_x = wrt_x or any(owns)  # below a layer with parameters, gradients must arrive
 
         def pullback(dy):
             dparams = []
-            for back in reversed(pullbacks):
-                # None: nothing further down has parameters, or wants a gradient.
-                down, dy = ((), None) if dy is None else back(dy)
-                dparams.append(down)
+            for back, count in reversed(pullbacks):
+                if dy is None:  # nothing further down has parameters, or wants a gradient
+                    down = ((),) * count
+                else:
+                    down, dy = back(dy)
+                    down = down if count > 1 else (down,)
+                dparams += reversed(down)
             return tuple(reversed(dparams)), dy
 
         return x, pullback, tuple(states)
@@ -451,32 +296,13 @@ def parallel(*layers: Layer) -> Parallel:
 # --- Helpers --------------------------------------------------------------------------------------
 
 
-def _zeros(size: int) -> np.ndarray:
-    return np.zeros(size, np.float32)
-
-
-def _he(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Normal weights of variance 2 / inputs (He et al. 2015), for layers before a ReLU."""
-    return (rng.standard_normal(shape) * np.sqrt(2 / prod(shape[1:]))).astype(np.float32)
-
-
-def _image_sided(name: str, shape: Shape) -> None:
-    if len(shape) != 3:
-        raise ValueError(f"{name}: expected inputs of shape (C, H, W), got {shape}")
-
-
-def _sides(name: str, shape: Shape, kernel: int, stride: int, padding: int) -> Shape:
-    _image_sided(name, shape)
-    sides = tuple(windows.output_side(side, kernel, stride, padding) for side in shape[1:])
-    if min(sides) < 1:
-        raise ValueError(f"{name}: a window of {kernel} x {kernel} does not fit into {shape[1:]}")
-    return sides
-
-
-def _chunks(batch: int, elements: int) -> list[slice]:
-    """Slices of the batch whose columns have about CHUNK elements."""
-    step = max(1, CHUNK // max(elements, 1))
-    return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
+def _runs(stages: list[tuple]) -> Iterator[tuple]:
+    """Layers with their parameters and states, those together that can work on bundles."""
+    for bundled, run in groupby(stages, lambda stage: isinstance(stage[0], Bundled)):
+        group = list(run)
+        whole = bundled and any(isinstance(layer, Windowed) for layer, _, _ in group)
+        for part in [group] if whole else [[stage] for stage in group]:
+            yield tuple(zip(*part, strict=True))
 
 
 def _with_own(layers: tuple[Layer, ...], params: Tree, state: Tree) -> list[tuple]:
@@ -490,32 +316,9 @@ def _with_own(layers: tuple[Layer, ...], params: Tree, state: Tree) -> list[tupl
     return list(zip(layers, params, states, strict=True))
 
 
-# --- Checks ---------------------------------------------------------------------------------------
-
-
-def _whole(name: str, least: int = 1, **numbers: int) -> None:
-    """Raise unless each number is a whole one, not below ``least``."""
-    for key, number in numbers.items():
-        if not isinstance(number, (int, np.integer)) or number < least:
-            raise ValueError(
-                f"{name}: {key} must be a whole number from {least} on, got {number!r}"
-            )
-
-
 def _layers(name: str, layers: tuple[Layer, ...]) -> None:
     """Raise unless each is a layer."""
     for layer in layers:
         if not isinstance(layer, Layer):
             hint = "; call it: relu(), not relu" if callable(layer) else ""
             raise TypeError(f"{name}: expected layers, got {layer!r}{hint}")
-
-
-def _check(name: str, x: Any, shape: tuple[int | None, ...]) -> None:
-    """Raise unless x is a floating batch of this shape (None: any length)."""
-    if x.ndim != len(shape) + 1 or any(
-        want is not None and want != have for want, have in zip(shape, x.shape[1:], strict=False)
-    ):
-        sides = ", ".join("any" if side is None else str(side) for side in shape)
-        raise ValueError(f"{name}: expected inputs of shape (N, {sides}), got {x.shape}")
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name}: expected floating inputs, got {x.dtype}")

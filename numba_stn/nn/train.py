@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.launch import one_blas_thread
-from .layers import Layer, Shape
+from .layer import Layer, Shape
 from .losses import softmax_cross_entropy
 from .optim import Optimiser
 from .tree import Tree

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import functional
 from ..transforms import Transform, by_name
-from .layers import Layer
+from .layer import Layer
 from .tree import Tree
 
 

@@ -5,10 +5,9 @@ Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper d
 
 from math import prod
 
+from .layer import Layer, Shape
 from .layers import (
-    Layer,
     Serial,
-    Shape,
     avg_pool,
     batch_norm,
     conv2d,

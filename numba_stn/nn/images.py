@@ -1,0 +1,194 @@
+"""Layers of images: convolution and pooling, and how a run of them is worked through.
+
+Such layers work on bundles of images (:mod:`numba_stn.kernels.bundles`). One on its own bundles
+its input and unbundles its output; a network hands a run of them to :func:`through`, which does so
+once, at its ends. So what stands between layers is always (N, C, H, W).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..kernels import bundles, convolve
+from .layer import Layer, Pullback, Shape, check, he, whole, zeros
+from .tree import Tree
+
+
+class Bundled(Layer):
+    """A layer that can also work on bundles."""
+
+    name: str  # as messages have it
+
+    def expects(self, params: Tree) -> tuple[int | None, ...]:
+        """Shape of one input, None for any length."""
+        return (None, None, None)
+
+    def bundled(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
+        """:meth:`forward` of bundles."""
+        raise NotImplementedError
+
+
+class Windowed(Bundled):
+    """A layer that looks through windows at images, and works on bundles only."""
+
+    def forward(self, params, x, wrt_x=True):
+        """See the class."""
+        y, run = through((self,), (params,), x, wrt_x)
+
+        def pullback(dy):
+            (dparams,), dx = run(dy)
+            return dparams, dx
+
+        return y, pullback
+
+
+def through(
+    layers: Sequence[Bundled], params: Sequence[Tree], x: Any, wrt_x: bool = True
+) -> tuple[Any, Callable[[Any], tuple[tuple, Any]]]:
+    """Output and pullback of a run of layers, the parameters' gradients one for each layer."""
+    batch, shape = len(x), x.shape[1:]
+    for layer, own in zip(layers, params, strict=True):
+        check(layer.name, x, layer.expects(own), (batch, *shape))
+        shape = layer.output_shape(shape)
+    y, pullbacks = bundles.bundle(x), []
+    for layer, own in zip(layers, params, strict=True):
+        y, back = layer.bundled(own, y, wrt_x)
+        pullbacks.append(back)
+        wrt_x = wrt_x or bool(own)
+
+    def pullback(dy):
+        dparams, dx = [], bundles.bundle(dy.astype(y.dtype, copy=False))
+        for back in reversed(pullbacks):
+            down, dx = ((), None) if dx is None else back(dx)
+            dparams.append(down)
+        dx = None if dx is None else bundles.unbundle(dx, batch)
+        return tuple(reversed(dparams)), dx
+
+    return bundles.unbundle(y, batch), pullback
+
+
+# --- Convolution ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Conv2d(Windowed):
+    """Cross-correlation with (features, C, kernel, kernel) weights, and a bias per feature.
+
+    See :mod:`numba_stn.kernels.convolve`.
+    """
+
+    name = "conv2d"
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def __post_init__(self):
+        """Check the numbers."""
+        whole("conv2d", features=self.features, kernel=self.kernel, stride=self.stride)
+        whole("conv2d", 0, padding=self.padding)
+
+    def init(self, rng, shape):
+        """He-normal weights, zero bias."""
+        self.output_shape(shape)
+        weight = he(rng, (self.features, shape[0], self.kernel, self.kernel))
+        return {"weight": weight, "bias": zeros(self.features)}
+
+    def output_shape(self, shape):
+        """(features, H_out, W_out)."""
+        _image_sided("conv2d", shape)
+        return (self.features, *_sides("conv2d", shape, self.kernel, self.stride, self.padding))
+
+    def expects(self, params):
+        """(C, any, any)."""
+        return (params["weight"].shape[1], None, None)
+
+    def bundled(self, params, x, wrt_x=True):
+        """See the class."""
+        weight, margin = params["weight"], self.padding
+        wide = bundles.padded(x.astype(np.result_type(x, weight), copy=False), margin)
+
+        def pullback(dy):
+            dweight, dbias = convolve.convolve_vjp_weight(dy, wide, weight.shape, self.stride)
+            dx = None
+            if wrt_x:
+                dx = convolve.convolve_vjp_x(dy, weight, wide.shape, self.stride)
+                dx = bundles.cropped(dx, margin)
+            return {"weight": dweight, "bias": dbias}, dx
+
+        return convolve.convolve(wide, weight, params["bias"], self.stride), pullback
+
+
+# --- Pooling --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MaxPool(Windowed):
+    """Largest value of each (kernel, kernel) window; what does not fill a window is dropped."""
+
+    name = "max_pool"
+
+    kernel: int = 2
+
+    def __post_init__(self):
+        """Check the number."""
+        whole("max_pool", kernel=self.kernel)
+
+    def output_shape(self, shape):
+        """(C, H // kernel, W // kernel)."""
+        return (shape[0], *_sides("max_pool", shape, self.kernel, self.kernel))
+
+    def bundled(self, params, x, wrt_x=True):
+        """See the class."""
+        y, which = bundles.max_pool(x, self.kernel)
+        return y, lambda dy: ((), bundles.max_pool_vjp(dy, which, x.shape, self.kernel))
+
+
+@dataclass(frozen=True)
+class AvgPool(Windowed):
+    """Mean of each (kernel, kernel) window; what does not fill a window is dropped."""
+
+    name = "avg_pool"
+
+    kernel: int = 2
+
+    def __post_init__(self):
+        """Check the number."""
+        whole("avg_pool", kernel=self.kernel)
+
+    def output_shape(self, shape):
+        """(C, H // kernel, W // kernel)."""
+        return (shape[0], *_sides("avg_pool", shape, self.kernel, self.kernel))
+
+    def bundled(self, params, x, wrt_x=True):
+        """See the class."""
+        k = self.kernel
+        h, w = (side // k for side in x.shape[2:4])
+        inner = x[:, :, : h * k, : w * k]
+        y = inner.reshape(*x.shape[:2], h, k, w, k, -1).mean((3, 5), dtype=x.dtype)
+
+        def pullback(dy):
+            dx = np.zeros_like(x)
+            dx[:, :, : h * k, : w * k] = (dy / (k * k)).repeat(k, 2).repeat(k, 3)
+            return (), dx
+
+        return y, pullback
+
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def _image_sided(name: str, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"{name}: expected inputs of shape (C, H, W), got {shape}")
+
+
+def _sides(name: str, shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
+    _image_sided(name, shape)
+    sides = tuple(convolve.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
+    if min(sides) < 1:
+        raise ValueError(f"{name}: a window of {kernel} x {kernel} does not fit into {shape[1:]}")
+    return sides
