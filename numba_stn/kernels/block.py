@@ -2,9 +2,10 @@
 
 Numba compiles a loop over gathered pixels to one scalar after another. Here a block of LANES
 pixels of one output row is written out as LLVM vectors, through
-:func:`numba.extending.intrinsic`: coordinates in float64, then for each pixel two loads of two
-neighbours each, shuffled into the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or
-NEON of it.
+:func:`numba.extending.intrinsic`: coordinates, then for each pixel two loads of two neighbours
+each, shuffled into the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON of it.
+Each function has two halves: for blocks whose taps are all inside, which need no care, and for
+the others.
 
 The operations and their order are those of :mod:`.pixel`, so a block gives the bits of the scalar
 code in :mod:`.cpu` (only the images' gradient is added up in the block's own order). The scalar
@@ -12,152 +13,147 @@ code remains for what a block does not do: reflection beyond the edges, rows of 
 pixels, images of one column, and planes of 2^31 pixels.
 """
 
+import contextlib
+
 from llvmlite.ir import IntType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .lanes import Block, with_taps
-from .pixel import AFFINE
-from .vectors import F64, I32, I64, LANES, Plane, lanes
+from .lanes import Block, inner_taps, outer_taps, weights
+from .pixel import AFFINE, REFLECTION, ZEROS
+from .vectors import F64, I1, I32, I64, LANES, Plane, lanes
 
-# --- What the loops of cpu.py call ----------------------------------------------------------------
-
-
-def _literal(*kinds):
-    return all(isinstance(kind, types.IntegerLiteral) for kind in kinds)
+# --- How a block is made and called ---------------------------------------------------------------
 
 
-@intrinsic(prefer_literal=True)
-def sample_block(typingctx, source, padding, images, coords, row, ahead, off, fill, samples, where):
-    """Sample LANES pixels of a row, from ``where`` = (m, n, i, j) on; whether it was done.
+def _block_function(build):
+    """An intrinsic ``f(source, padding, arrays, row, fill, where)`` that returns a boolean.
 
-    ``m`` is the image that row i of samples n reads, and ``row`` its map. What a later row will
-    read is fetched into the cache: it is so many pixels ``ahead`` in x and in y, or the grid has
-    its coordinates so many rows ahead.
+    It says whether the block was done. ``arrays`` are the images (or their gradient), what holds
+    the coordinates, the samples (or their gradient), and what ``build`` needs besides; ``row`` is
+    the row's map, and ``where`` starts with (m, n, i, j, ahead): image m is read for the pixels
+    of samples n from row i, column j on, and what will be read soon is ``ahead`` elements away.
     """
-    if not _literal(source, padding):
-        return None
-    signature = types.boolean(
-        source, padding, images, coords, row, ahead, off, fill, samples, where
-    )
 
-    def codegen(context, builder, signature, args):
-        _, _, image, coord, row_, ahead_, off_, fill_, sample, where_ = args
-        block = Block(
-            context, builder, (images, coords, samples), source.literal_value,
-            padding.literal_value, (image, coord, sample),
-            cgutils.unpack_tuple(builder, row_), off_, cgutils.unpack_tuple(builder, where_),
-        )  # fmt: skip
-        with builder.if_then(block.done, likely=True):
-            _fetch(block, *cgutils.unpack_tuple(builder, ahead_))
-            _sample(block, fill_)
-        return block.done
+    @intrinsic(prefer_literal=True)
+    def function(typingctx, source, padding, arrays, row, fill, where):
+        if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
+            return None
 
-    return signature, codegen
+        def codegen(context, builder, signature, args):
+            kinds = list(arrays)
+            values, row_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (2, 3, 5))
+            block = Block(
+                context, builder, source.literal_value, padding.literal_value,
+                kinds, values, row_, where_[:4],
+            )  # fmt: skip
+            others = [
+                Plane(context, builder, kind, value)
+                for kind, value in zip(kinds[3:], values[3:], strict=True)
+            ]
+            done = cgutils.alloca_once_value(builder, I1(1))
+            build(block, source.literal_value == AFFINE, others, args[4], where_[4:], done)
+            return builder.load(done)
+
+        return types.boolean(source, padding, arrays, row, fill, where), codegen
+
+    function.__name__ = build.__name__
+    return function
 
 
-def _fetch(block, far_x, far_y, rows):
-    """Ask for the cache lines that the first and the middle lane will want some rows later."""
+@contextlib.contextmanager
+def _outer(block, done):
+    """The axes of a block with taps outside, and the lanes that read anything; if it can be done.
+
+    A block cannot be done where a coordinate is reflected.
+    """
+    b, emit = block.emit.builder, block.emit
+    x, y = block.outer()
+    touching = emit.both(x.sloped, y.sloped)
+    if block.padding == REFLECTION:
+        b.store(emit.every([touching]), done)
+    with b.if_then(b.load(done), likely=True):
+        yield x, y, touching if block.padding == ZEROS else None
+
+
+# --- Forward --------------------------------------------------------------------------------------
+
+
+@_block_function
+def sample_block(block, affine, others, fill, numbers, done):
+    """Sample LANES pixels of a row."""
+    (ahead,) = numbers
+    with block.emit.builder.if_else(block.inside, likely=True) as (inside, rim):
+        with inside:
+            x, y = block.inner()
+            _blend(block, x, y, inner_taps(block, x, y, ahead if affine else None))
+        with rim, _outer(block, done) as (x, y, touching):
+            _blend(block, x, y, outer_taps(block, x, y, fill), touching, fill)
+
+
+def _blend(block, x, y, taps, touching=None, fill=None):
+    """Weighted sum of the taps of every channel: :func:`.pixel.bilinear`."""
     emit, b = block.emit, block.emit.builder
-    first = block.first_pixel()
-    for k in range(0, LANES, LANES // 2):
-        pixel = []
-        for axis, far in ((block.y, far_y), (block.x, far_x)):
-            there = b.fadd(block.coordinate(axis, k, rows), far)
-            last = b.sitofp(b.sub(axis.side, I64(1)), F64)
-            inside = emit.number("minnum", emit.number("maxnum", there, F64(0.0)), last)
-            pixel.append(b.fptosi(inside, I64))
-        offset = b.add(b.mul(pixel[0], block.x.side), pixel[1])
-        with cgutils.for_range(b, block.images.shape[1]) as loop:
-            start = block.channel(block.images, loop.index, first)
-            emit.prefetch(b.add(start, b.mul(offset, I64(emit.bytes))))
+    shares = weights(emit, x, y)
+    for image, sample in block.each_channel():
+        terms = [b.fmul(tap, share) for tap, share in zip(taps(image), shares, strict=True)]
+        value = terms[0]
+        for term in terms[1:]:
+            value = b.fadd(value, term)
+        if touching is not None:
+            value = b.select(touching, value, emit.splat(fill))
+        emit.store(value, sample)
 
 
-def _sample(block, fill):
-    """Blend the taps of every channel: :func:`.pixel.bilinear`."""
-    b, weights = block.emit.builder, block.weights()
-    first = block.first_pixel()
-
-    def body(taps, touching):
-        with cgutils.for_range(b, block.images.shape[1]) as loop:
-            found = taps(block.channel(block.images, loop.index, first))
-            terms = [b.fmul(tap, weight) for tap, weight in zip(found, weights, strict=True)]
-            value = terms[0]
-            for term in terms[1:]:
-                value = b.fadd(value, term)
-            if touching is not None:
-                value = b.select(touching, value, block.emit.splat(fill))
-            b.store(value, block.lanes_at(loop.index)).align = block.emit.bytes
-
-    with_taps(block, fill, body)
+# --- Gradient with respect to the coordinates -----------------------------------------------------
 
 
-@intrinsic(prefer_literal=True)
-def sample_vjp_coords_block(
-    typingctx, source, padding, dsamples, images, coords, row, ahead, off, fill, dcoords, where
-):
-    """Gradient with respect to the coordinates of LANES samples; whether it was done.
+@_block_function
+def sample_vjp_coords_block(block, affine, others, fill, numbers, done):
+    """Gradient with respect to the coordinates of LANES samples.
 
-    From ``where`` = (m, n, i, j, skip) on. A grid's goes to ``dcoords``, the gradient's grid; an
-    affine row's is added to ``dcoords`` (4, LANES), the lanes' sums of dx times the column, dx,
-    dy times the column, dy, but for the first ``skip`` lanes, which another block has done.
+    A grid's goes to the fourth array, the gradient's grid. An affine row's, in pixels, is added to
+    the fourth array's (4, LANES) sums: of dx times the column, dx, dy times the column, dy; but
+    for the first ``skip`` lanes, which another block has done.
     """
-    if not _literal(source, padding):
-        return None
-    signature = types.boolean(
-        source, padding, dsamples, images, coords, row, ahead, off, fill, dcoords, where
-    )
+    (out,), (ahead, skip) = others, numbers
 
-    def codegen(context, builder, signature, args):
-        _, _, dsample, image, coord, row_, ahead_, off_, fill_, dcoord, where_ = args
-        *place, skip = cgutils.unpack_tuple(builder, where_)
-        block = Block(
-            context, builder, (images, coords, dsamples), source.literal_value,
-            padding.literal_value, (image, coord, dsample),
-            cgutils.unpack_tuple(builder, row_), off_, place,
-        )  # fmt: skip
-        kind = context.get_value_type(dcoords.dtype)
-        out = Plane(context, builder, dcoords, dcoord, 8 if kind == F64 else 4)
-        with builder.if_then(block.done, likely=True):
-            _fetch(block, *cgutils.unpack_tuple(builder, ahead_))
-            gradients = _coordinate_gradients(block, fill_, off_)
-            if source.literal_value == AFFINE:
-                _add_moments(block, gradients, skip, out)
-            else:
-                _store_pairs(block, gradients, kind, out.at(*block.where[1:], I64(0)))
-        return block.done
+    def write(gradients):
+        if affine:
+            _add_moments(block, gradients, skip, out)
+        else:
+            _store_pairs(block, gradients, out)
 
-    return signature, codegen
+    with block.emit.builder.if_else(block.inside, likely=True) as (inside, rim):
+        with inside:
+            x, y = block.inner()
+            taps = inner_taps(block, x, y, ahead if affine else None)
+            write(_coordinate_gradients(block, x, y, taps))
+        with rim, _outer(block, done) as (x, y, touching):
+            found = _coordinate_gradients(block, x, y, outer_taps(block, x, y, fill))
+            zero, b = lanes(F64, 0.0), block.emit.builder
+            write([
+                b.select(axis.sloped if touching is None else touching, value, zero)
+                for axis, value in zip((x, y), found, strict=True)
+            ])  # fmt: skip
 
 
-def _coordinate_gradients(block, fill, off):
-    """Gradients with respect to the normalised x and y: see :func:`.pixel.bilinear_slopes`."""
+def _coordinate_gradients(block, x, y, taps):
+    """Gradients with respect to x and y in pixels, in float64: :func:`.pixel.bilinear_slopes`."""
     emit, b, real = block.emit, block.emit.builder, block.emit.real
-    sums = [cgutils.alloca_once_value(b, lanes(real, 0.0)) for _ in range(2)]
-    tx, ty, one = block.x.fraction, block.y.fraction, lanes(real, 1.0)
+    sums = [cgutils.alloca_once(b, lanes(real)) for _ in range(2)]
+    for total in sums:
+        b.store(lanes(real, 0.0), total)
+    tx, ty, one = x.fraction, y.fraction, lanes(real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)
-    first = block.first_pixel()
-
-    def body(taps, touching):
-        with cgutils.for_range(b, block.images.shape[1]) as loop:
-            nw, ne, sw, se = taps(block.channel(block.images, loop.index, first))
-            d = b.load(block.lanes_at(loop.index))
-            d.align = emit.bytes
-            by_x = b.fadd(b.fmul(b.fsub(ne, nw), sy), b.fmul(b.fsub(se, sw), ty))
-            by_y = b.fadd(b.fmul(b.fsub(sw, nw), sx), b.fmul(b.fsub(se, ne), tx))
-            for total, slope in zip(sums, (by_x, by_y), strict=True):
-                b.store(b.fadd(b.load(total), b.fmul(d, slope)), total)
-
-    with_taps(block, fill, body)
-    found = []
-    for total, axis in zip(sums, (block.x, block.y), strict=True):
-        value = b.load(total)
-        wide = value if real == F64 else b.fpext(value, lanes(F64))
-        span = b.fadd(b.sitofp(b.sub(axis.side, I64(1)), F64), off)
-        scaled = b.fmul(wide, emit.splat(b.fmul(span, F64(0.5))))
-        counts = emit.both(block.x.sloped, block.y.sloped) if block.zeros else axis.sloped
-        found.append(b.select(counts, scaled, lanes(F64, 0.0)))
-    return found
+    for image, sample in block.each_channel():
+        nw, ne, sw, se = taps(image)
+        d = emit.load(sample, lanes(real))
+        by_x = b.fadd(b.fmul(b.fsub(ne, nw), sy), b.fmul(b.fsub(se, sw), ty))
+        by_y = b.fadd(b.fmul(b.fsub(sw, nw), sx), b.fmul(b.fsub(se, ne), tx))
+        for total, slope in zip(sums, (by_x, by_y), strict=True):
+            b.store(b.fadd(b.load(total), b.fmul(d, slope)), total)
+    return [emit.widen(b.load(total)) for total in sums]
 
 
 def _add_moments(block, gradients, skip, out):
@@ -169,82 +165,77 @@ def _add_moments(block, gradients, skip, out):
     for gradient in gradients:
         own = b.select(fresh, gradient, lanes(F64, 0.0))
         for moment in (b.fmul(own, block.columns), own):
-            place = b.inttoptr(out.at(I64(k), I64(0)), lanes(F64).as_pointer())
-            total = b.load(place)
-            total.align = 8
-            b.store(b.fadd(total, moment), place).align = 8
+            place = out.at(I64(k), I64(0))
+            emit.store(b.fadd(emit.load(place, lanes(F64)), moment), place)
             k += 1
 
 
-def _store_pairs(block, gradients, kind, address):
-    """Write the gradients as (x, y) pairs."""
-    b = block.emit.builder
-    if kind != F64:
-        gradients = [b.fptrunc(gradient, lanes(kind)) for gradient in gradients]
-    size = 8 if kind == F64 else 4
+def _store_pairs(block, gradients, out):
+    """Write the gradients, by normalised coordinates, as (x, y) pairs."""
+    b, address = block.emit.builder, out.at(*block.where[1:], I64(0))
+    scaled = [
+        b.fmul(gradient, block.emit.splat(scale))
+        for gradient, scale in zip(gradients, block.scales, strict=True)
+    ]
+    if out.kind != F64:
+        scaled = [b.fptrunc(gradient, lanes(out.kind)) for gradient in scaled]
     for k in (0, 1):
         order = [half + pixel for pixel in range(k * LANES // 2, (k + 1) * LANES // 2)
                  for half in (0, LANES)]  # fmt: skip
-        pairs = b.shuffle_vector(*gradients, lanes(I32, order))
-        place = b.inttoptr(b.add(address, I64(k * LANES * size)), pairs.type.as_pointer())
-        b.store(pairs, place).align = size
+        pairs = b.shuffle_vector(*scaled, lanes(I32, order))
+        block.emit.store(pairs, b.add(address, I64(k * LANES * out.bytes)))
 
 
-@intrinsic(prefer_literal=True)
-def sample_vjp_images_block(typingctx, source, padding, dsamples, coords, row, off, dimages, where):
-    """Add LANES samples' gradients to the pixels they were read from; whether it was done.
+# --- Gradient with respect to the images ----------------------------------------------------------
 
-    From ``where`` = (m, n, i, j, skip, top, bottom) on: rows top to bottom - 1 of image m take
-    what falls into them, but nothing from the first ``skip`` lanes.
+
+@_block_function
+def sample_vjp_images_block(block, affine, others, fill, numbers, done):
+    """Add LANES samples' gradients to the pixels they were read from.
+
+    Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
+    ``skip`` lanes.
     """
-    if not _literal(source, padding):
-        return None
-    signature = types.boolean(source, padding, dsamples, coords, row, off, dimages, where)
-
-    def codegen(context, builder, signature, args):
-        _, _, dsample, coord, row_, off_, dimage, where_ = args
-        *place, skip, top, bottom = cgutils.unpack_tuple(builder, where_)
-        block = Block(
-            context, builder, (dimages, coords, dsamples), source.literal_value,
-            padding.literal_value, (dimage, coord, dsample),
-            cgutils.unpack_tuple(builder, row_), off_, place,
-        )  # fmt: skip
-        with builder.if_then(block.done, likely=True):
-            _scatter(block, *(builder.trunc(number, I32) for number in (skip, top, bottom)))
-        return block.done
-
-    return signature, codegen
+    b = block.emit.builder
+    ahead, *limits = numbers
+    skip, top, bottom = (b.trunc(number, I32) for number in limits)
+    with b.if_else(block.inside, likely=True) as (inside, rim):
+        with inside:
+            x, y = block.inner()
+            _scatter(block, x, y, None, skip, top, bottom, ahead if affine else None)
+        with rim, _outer(block, done) as (x, y, touching):
+            _scatter(block, x, y, touching, skip, top, bottom, None)
 
 
-def _scatter(block, skip, top, bottom):
+def _scatter(block, x, y, touching, skip, top, bottom, ahead):
     """Add the weighted gradients of every channel, if any of them falls between top and bottom."""
     emit, b = block.emit, block.emit.builder
-    rows, columns = _tap_places(block, top, bottom)
+    rows, columns = _tap_places(block, x, y, top, bottom)
     fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
-    if block.zeros:
-        fresh = emit.both(fresh, block.x.sloped, block.y.sloped)
-    whole = b.and_(block.inside, emit.every([rows[0][1], rows[1][1]]))
-    with b.if_else(whole, likely=True) as (inside, rim):
-        with inside:
-            _scatter_inside(block, skip)
-        with rim:
+    if touching is not None:
+        fresh = b.and_(fresh, touching)
+    whole = emit.every([there for _, there in rows + columns])
+    with b.if_else(whole, likely=True) as (all_of_it, some):
+        with all_of_it:
+            _scatter_whole(block, x, y, skip, ahead)
+        with some:
             touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
             bits = IntType(LANES)
             with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
                 taps = [(row, column, emit.both(fresh, there, here))
                         for row, there in rows for column, here in columns]  # fmt: skip
-                _scatter_carefully(block, taps)
+                _scatter_some(block, x, y, taps)
 
 
-def _tap_places(block, top, bottom):
+def _tap_places(block, x, y, top, bottom):
     """Rows of the two taps in y and columns of those in x, brought inside, and whether they are."""
     emit, b = block.emit, block.emit.builder
-    one, highest = lanes(I32, 1), b.sub(b.trunc(block.x.side, I32), I32(1))
+    one, highest = lanes(I32, 1), b.sub(b.trunc(block.width, I32), I32(1))
     rows: list[tuple] = []
     columns: list[tuple] = []
     for axis, low, high, found in (
-        (block.y, top, b.sub(bottom, I32(1)), rows),
-        (block.x, I32(0), highest, columns),
+        (y, top, b.sub(bottom, I32(1)), rows),
+        (x, I32(0), highest, columns),
     ):
         for index in (axis.index, b.add(axis.index, one)):
             place = emit.clamp(index, low, high)
@@ -256,39 +247,39 @@ def _tap_places(block, top, bottom):
 ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
 
 
-def _scatter_inside(block, skip):
+def _scatter_whole(block, x, y, skip, ahead):
     """Add what all taps give, lane by lane, the channels of each at once."""
     emit, b = block.emit, block.emit.builder
-    offsets = block.offsets(block.y.index, block.x.index)
-    weights = [emit.stored(weight) for weight in block.weights()]
-    below = b.mul(block.x.side, I64(emit.bytes))
+    offsets = block.offsets(y.index, x.index)
+    shares = [emit.stored(share) for share in weights(emit, x, y)]
     image, gradient = block.first_pixel(), block.first_sample()
     for k in ORDER:
         with b.if_then(b.icmp_signed("<=", skip, I32(k)), likely=True):
-            own = [emit.lane(weight, k) for weight in weights]
+            own = [emit.lane(share, k) for share in shares]
             start = block.address(image, emit.lane(offsets, k))
             with cgutils.for_range(b, block.images.shape[1]) as loop:
                 nw = block.channel(block.images, loop.index, start)
-                sw = b.add(nw, below)
+                sw = block.below(nw)
+                if ahead is not None and k in (0, LANES // 2):
+                    emit.prefetch(b.add(nw, b.mul(ahead, I64(emit.bytes))))
                 d = b.load(block.pointer(block.channel(block.samples, loop.index, gradient), k))
-                for weight, row, column in zip(own, (nw, nw, sw, sw), (0, 1, 0, 1), strict=True):
+                for share, row, column in zip(own, (nw, nw, sw, sw), (0, 1, 0, 1), strict=True):
                     place = block.pointer(row, column)
-                    b.store(b.fadd(b.load(place), b.fmul(d, weight)), place)
+                    b.store(b.fadd(b.load(place), b.fmul(d, share)), place)
 
 
-def _scatter_carefully(block, taps):
+def _scatter_some(block, x, y, taps):
     """Add what the lanes and taps give that count, one lane after another."""
     emit, b, real = block.emit, block.emit.builder, block.emit.real
     offsets = [block.offsets(row, column) for row, column, _ in taps]
-    with cgutils.for_range(b, block.images.shape[1]) as loop:
-        start = emit.hidden(block.channel(block.images, loop.index, block.first_pixel()))
-        d = b.load(block.lanes_at(loop.index))
-        d.align = emit.bytes
-        shares = [
-            emit.stored(b.select(mask, b.fmul(d, weight), lanes(real, 0.0)))
-            for (_, _, mask), weight in zip(taps, block.weights(), strict=True)
+    shares = weights(emit, x, y)
+    for image, sample in block.each_channel():
+        start, d = emit.hidden(image), emit.load(sample, lanes(real))
+        parts = [
+            emit.stored(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
+            for (_, _, mask), share in zip(taps, shares, strict=True)
         ]
         for k in ORDER:
-            for offset, share in zip(offsets, shares, strict=True):
+            for offset, part in zip(offsets, parts, strict=True):
                 place = block.pointer(block.address(start, emit.lane(offset, k)), 0)
-                b.store(b.fadd(b.load(place), emit.lane(share, k)), place)
+                b.store(b.fadd(b.load(place), emit.lane(part, k)), place)

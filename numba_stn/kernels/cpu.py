@@ -23,14 +23,15 @@ from .pixel import (
     OUTSIDE,
     affine_start,
     affine_step,
+    along_row,
     base_coordinate,
     bilinear,
     bilinear_slopes,
     bilinear_weights,
     locate,
+    middle,
     scalar,
     span,
-    unnormalize,
     unnormalize_slope,
 )
 from .vectors import LANES
@@ -51,17 +52,21 @@ __all__ = [
 # does not foresee a turned image's lines, and a line from memory takes as long as three blocks.
 ROWS_AHEAD = 8
 
+# Rows whose shares of theta's gradient one task adds up.
+BAND = 16
+
 
 # --- Coordinate sources ---------------------------------------------------------------------------
 
 
 @scalar
 def row_map(source, coords, n, i, sides, off):
-    """Start and step of x, then of y, along output row i; zeros where a grid holds them."""
-    zero = np.float64(0)
-    if source != AFFINE:
-        return zero, zero, zero, zero
+    """Start and step of x, then of y: along output row i, or of a normalised coordinate."""
     h, w, rows, columns = sides
+    if source != AFFINE:
+        return (
+            middle(w, off), unnormalize_slope(w, off), middle(h, off), unnormalize_slope(h, off)
+        )  # fmt: skip
     x0, x1, x2 = coords[n, 0, 0, 0], coords[n, 0, 0, 1], coords[n, 0, 0, 2]
     y0, y1, y2 = coords[n, 0, 1, 0], coords[n, 0, 1, 1], coords[n, 0, 1, 2]
     return (
@@ -73,26 +78,31 @@ def row_map(source, coords, n, i, sides, off):
 
 
 @scalar
-def row_ahead(source, coords, n, i, sides, off):
-    """Where to look for what a later row will read: pixels further in x and y, or grid rows on."""
+def elements_ahead(source, coords, n, sides, off):
+    """Where a later row will read: so many elements from where this one does; 0: not known."""
     h, w, rows, _ = sides
     if source != AFFINE:
-        return np.float64(0), np.float64(0), min(ROWS_AHEAD, rows - 1 - i)
-    far = np.float64(ROWS_AHEAD)
-    return (
-        far * affine_step(np.float64(coords[n, 0, 0, 1]), w, rows, off),
-        far * affine_step(np.float64(coords[n, 0, 1, 1]), h, rows, off),
-        0,
-    )
+        return 0
+    far_x = ROWS_AHEAD * affine_step(np.float64(coords[n, 0, 0, 1]), w, rows, off)
+    far_y = ROWS_AHEAD * affine_step(np.float64(coords[n, 0, 1, 1]), h, rows, off)
+    if not (abs(far_x) < w and abs(far_y) < h):
+        return 0
+    return int(far_y) * w + int(far_x)
 
 
 @scalar
-def point(source, coords, row, n, i, j, sides, off):
-    """Input pixel coordinate (x, y) that output pixel (i, j) of image n reads."""
+def point(source, coords, row, n, i, j, first, real):
+    """Input pixel coordinate (x, y) that output pixel (i, j) of image n reads, in float64.
+
+    ``first`` is its block's first column, ``real`` the type of the images.
+    """
     if source == AFFINE:
-        return row[0] + row[1] * j, row[2] + row[3] * j
+        return (
+            along_row(row[0], row[1], first, j - first, real),
+            along_row(row[2], row[3], first, j - first, real),
+        )
     x, y = np.float64(coords[n, i, j, 0]), np.float64(coords[n, i, j, 1])
-    return unnormalize(x, sides[1], off), unnormalize(y, sides[0], off)
+    return row[0] + row[1] * x, row[2] + row[3] * y
 
 
 @scalar
@@ -104,6 +114,31 @@ def read(images, n, c, y, x, fill):
     if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
         return images[n, c, y, x]
     return fill
+
+
+@scalar
+def point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y):
+    """Gradient with respect to the pixel coordinate (x, y) of one sample, in float64."""
+    real = images.dtype.type
+    h, w = images.shape[2:]
+    ix, tx, slope_x = locate(x, w, padding, off)
+    iy, ty, slope_y = locate(y, h, padding, off)
+    dx, dy = real(0), real(0)
+    outside = ix == OUTSIDE or iy == OUTSIDE
+    for c in range(0 if outside else dsamples.shape[1]):
+        by_x, by_y = bilinear_slopes(
+            read(images, m, c, iy, ix, fill),
+            read(images, m, c, iy, ix + 1, fill),
+            read(images, m, c, iy + 1, ix, fill),
+            read(images, m, c, iy + 1, ix + 1, fill),
+            real(tx),
+            real(ty),
+        )
+        d = dsamples[n, c, i, j]
+        dx += d * by_x
+        dy += d * by_y
+    # A slope of 0 must win over an infinite difference, as a missing tap does.
+    return dx * slope_x if slope_x != 0.0 else 0.0, dy * slope_y if slope_y != 0.0 else 0.0
 
 
 # --- Blocks ---------------------------------------------------------------------------------------
@@ -129,16 +164,28 @@ def block_span(k, columns):
 
 
 @scalar
-def row_moment(sums, k, columns, off):
-    """Sums over the lanes of d times the normalised column, and of d, for coordinate k."""
-    by_column, total = 0.0, 0.0
+def add_row(i, row, band):
+    """Add row i's sums, (4, LANES), to its band's, (6, LANES), and clear them.
+
+    Of dx and of dy, a row has the sums of d times the column and of d; a band has those of d times
+    the column, of d times the row, and of d.
+    """
     for lane in range(LANES):
-        by_column += sums[2 * k, lane]
-        total += sums[2 * k + 1, lane]
-    length = span(columns, off)
+        for k in range(2):
+            by_column, total = row[2 * k, lane], row[2 * k + 1, lane]
+            band[3 * k, lane] += by_column
+            band[3 * k + 1, lane] += i * total
+            band[3 * k + 2, lane] += total
+            row[2 * k, lane], row[2 * k + 1, lane] = 0.0, 0.0
+
+
+@scalar
+def centred(moment, total, size, off):
+    """Sum of d times the normalised coordinate, from those of d times the pixel's, and of d."""
+    length = span(size, off)
     if length == 0.0:
-        return 0.0, total
-    return (2 * by_column - (columns - 1) * total) / length, total
+        return 0.0
+    return (2 * moment - (size - 1) * total) / length
 
 
 # --- affine_grid ----------------------------------------------------------------------------------
@@ -164,47 +211,51 @@ def make_affine_grid(parallel):
 
 
 @functools.cache
-def make_row_moments(parallel):
-    """Kernel: dgrid -> each row's sums of dgrid * x and of dgrid, (N, H_out, 2, 2)."""
+def make_grid_moments(parallel):
+    """Kernel: dgrid -> each row's sums of d times column, d times row, and d, (N, H_out, 2, 3)."""
     stamp = launch.stamp(parallel)
 
-    def row_moments(dgrid, off, moments):
+    def grid_moments(dgrid, moments):
         batch, rows, columns, _ = dgrid.shape
         for row in prange(batch * rows):
             n, i = row // rows, row % rows
             for k in range(2):
-                first, total = 0.0, 0.0
+                by_column, total = 0.0, 0.0
                 for j in range(columns):
                     d = np.float64(dgrid[n, i, j, k])
-                    first += d * base_coordinate(j, columns, off)
+                    by_column += d * j
                     total += d
-                moments[n, i, k, 0] = first
-                moments[n, i, k, 1] = total
+                moments[n, i, k, 0] = by_column
+                moments[n, i, k, 1] = total * i
+                moments[n, i, k, 2] = total
         return stamp
 
-    return launch.jit(row_moments, parallel)
+    return launch.jit(grid_moments, parallel)
 
 
 @functools.cache
-def make_theta_moments(parallel):
-    """Kernel: the rows' sums, added up in order -> dtheta."""
+def make_theta_from_moments(parallel):
+    """Kernel: moments of rows or of bands of them, added up in order -> dtheta.
+
+    ``scales`` are what the gradients with respect to x and y still have to be multiplied by.
+    """
     stamp = launch.stamp(parallel)
 
-    def theta_moments(moments, off, dtheta):
-        batch, rows = moments.shape[:2]
+    def theta_from_moments(moments, rows, columns, scales, off, dtheta):
+        batch, parts = moments.shape[:2]
         for n in prange(batch):
             for k in range(2):
-                x, y, one = 0.0, 0.0, 0.0
-                for i in range(rows):
-                    x += moments[n, i, k, 0]
-                    y += moments[n, i, k, 1] * base_coordinate(i, rows, off)
-                    one += moments[n, i, k, 1]
-                dtheta[n, k, 0] = x
-                dtheta[n, k, 1] = y
-                dtheta[n, k, 2] = one
+                by_column, by_row, total = 0.0, 0.0, 0.0
+                for part in range(parts):
+                    by_column += moments[n, part, k, 0]
+                    by_row += moments[n, part, k, 1]
+                    total += moments[n, part, k, 2]
+                dtheta[n, k, 0] = centred(by_column, total, columns, off) * scales[k]
+                dtheta[n, k, 1] = centred(by_row, total, rows, off) * scales[k]
+                dtheta[n, k, 2] = total * scales[k]
         return stamp
 
-    return launch.jit(theta_moments, parallel)
+    return launch.jit(theta_from_moments, parallel)
 
 
 # --- sample: images and coordinates -> samples ----------------------------------------------------
@@ -225,16 +276,15 @@ def make_sample(source, padding, parallel):
             n, i = line // rows, line % rows
             m = n if images.shape[0] > 1 else 0
             row = row_map(source, coords, n, i, sides, off)
-            ahead = row_ahead(source, coords, n, i, sides, off)
+            ahead = elements_ahead(source, coords, n, sides, off)
             for k in range(block_count(columns)):
                 first, last = block_span(k, columns)
                 if fast and sample_block(
-                    source, padding, images, coords, row, ahead, off, fill, samples,
-                    (m, n, i, first),
-                ):  # fmt: skip
+                    source, padding, (images, coords, samples), row, fill, (m, n, i, first, ahead)
+                ):
                     continue
                 for j in range(first, last):
-                    x, y = point(source, coords, row, n, i, j, sides, off)
+                    x, y = point(source, coords, row, n, i, j, first, real)
                     ix, tx, _ = locate(x, w, padding, off)
                     iy, ty, _ = locate(y, h, padding, off)
                     outside = ix == OUTSIDE or iy == OUTSIDE
@@ -279,16 +329,17 @@ def make_sample_vjp_images(source, padding, parallel):
             for n in range(first, last):
                 for i in range(rows):
                     row = row_map(source, coords, n, i, sides, off)
+                    ahead = elements_ahead(source, coords, n, sides, off)
                     for k in range(block_count(columns)):
                         start, stop = block_span(k, columns)
                         skip = k * LANES - start
                         if fast and sample_vjp_images_block(
-                            source, padding, dsamples, coords, row, off, dimages,
-                            (m, n, i, start, skip, top, bottom),
+                            source, padding, (dimages, coords, dsamples), row, real(0),
+                            (m, n, i, start, ahead, skip, top, bottom),
                         ):  # fmt: skip
                             continue
                         for j in range(start + skip, stop):
-                            x, y = point(source, coords, row, n, i, j, sides, off)
+                            x, y = point(source, coords, row, n, i, j, start, real)
                             iy, ty, _ = locate(y, h, padding, off)
                             if iy + 1 < top or iy >= bottom:
                                 continue
@@ -313,63 +364,47 @@ def make_sample_vjp_images(source, padding, parallel):
 
 @functools.cache
 def make_sample_vjp_coords(source, padding, parallel):
-    """Kernel: dsamples, images, coords -> dgrid, or the row moments of theta's gradient."""
+    """Kernel: dsamples, images, coords -> dgrid, or the moments of each band of BAND rows."""
     stamp = launch.stamp(parallel)
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
         real = images.dtype.type
-        _, channels, rows, columns = dsamples.shape
-        batch = coords.shape[0]
+        rows, columns = dsamples.shape[2:]
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
-        scale_x, scale_y = unnormalize_slope(w, off), unnormalize_slope(h, off)
         fast = can_block(h, w, columns)
-        for line in prange(batch * rows):
-            n, i = line // rows, line % rows
+        bands = (rows + BAND - 1) // BAND
+        for task in prange(coords.shape[0] * bands):
+            n, band = task // bands, task % bands
             m = n if images.shape[0] > 1 else 0
-            row = row_map(source, coords, n, i, sides, off)
-            ahead = row_ahead(source, coords, n, i, sides, off)
-            sums = np.zeros((4, LANES))
-            for k in range(block_count(columns)):
-                first, last = block_span(k, columns)
-                if fast and sample_vjp_coords_block(
-                    source, padding, dsamples, images, coords, row, ahead, off, fill,
-                    sums if source == AFFINE else dcoords, (m, n, i, first, k * LANES - first),
-                ):  # fmt: skip
-                    continue
-                for j in range(k * LANES, last):
-                    x, y = point(source, coords, row, n, i, j, sides, off)
-                    ix, tx, slope_x = locate(x, w, padding, off)
-                    iy, ty, slope_y = locate(y, h, padding, off)
-                    dx, dy = real(0), real(0)
-                    outside = ix == OUTSIDE or iy == OUTSIDE
-                    for c in range(0 if outside else channels):
-                        by_x, by_y = bilinear_slopes(
-                            read(images, m, c, iy, ix, fill),
-                            read(images, m, c, iy, ix + 1, fill),
-                            read(images, m, c, iy + 1, ix, fill),
-                            read(images, m, c, iy + 1, ix + 1, fill),
-                            real(tx),
-                            real(ty),
-                        )
-                        d = dsamples[n, c, i, j]
-                        dx += d * by_x
-                        dy += d * by_y
-                    # A slope of 0 must win over an infinite difference, as a missing tap does.
-                    gx = dx * slope_x * scale_x if slope_x != 0.0 else 0.0
-                    gy = dy * slope_y * scale_y if slope_y != 0.0 else 0.0
-                    if source == AFFINE:
-                        lane = j - first
-                        sums[0, lane] += gx * j
-                        sums[1, lane] += gx
-                        sums[2, lane] += gy * j
-                        sums[3, lane] += gy
-                    else:
-                        dcoords[n, i, j, 0] = gx
-                        dcoords[n, i, j, 1] = gy
+            sums, totals = np.zeros((4, LANES)), np.zeros((6, LANES))
+            ahead = elements_ahead(source, coords, n, sides, off)
+            for i in range(band * BAND, min(rows, (band + 1) * BAND)):
+                row = row_map(source, coords, n, i, sides, off)
+                for k in range(block_count(columns)):
+                    first, last = block_span(k, columns)
+                    if fast and sample_vjp_coords_block(
+                        source, padding,
+                        (images, coords, dsamples, sums if source == AFFINE else dcoords),
+                        row, fill, (m, n, i, first, ahead, k * LANES - first),
+                    ):  # fmt: skip
+                        continue
+                    for j in range(k * LANES, last):
+                        x, y = point(source, coords, row, n, i, j, first, real)
+                        gx, gy = point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y)
+                        if source == AFFINE:
+                            sums[0, j - first] += gx * j
+                            sums[1, j - first] += gx
+                            sums[2, j - first] += gy * j
+                            sums[3, j - first] += gy
+                        else:
+                            dcoords[n, i, j, 0] = gx * row[1]
+                            dcoords[n, i, j, 1] = gy * row[3]
+                if source == AFFINE:
+                    add_row(i, sums, totals)
             if source == AFFINE:
-                for k in range(2):
-                    dcoords[n, i, k, 0], dcoords[n, i, k, 1] = row_moment(sums, k, columns, off)
+                for k in range(6):
+                    dcoords[n, band, k // 3, k % 3] = totals[k].sum()
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
@@ -385,10 +420,10 @@ def affine_grid(theta, off, grid):
 
 def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
-    off = np.float64(off)
-    moments = np.empty((*dgrid.shape[:2], 2, 2))
-    launch.run(make_row_moments, (), dgrid.size, dgrid, off, moments)
-    launch.run(make_theta_moments, (), moments.size, moments, off, dtheta)
+    _, rows, columns, _ = dgrid.shape
+    moments = np.empty((*dgrid.shape[:2], 2, 3))
+    launch.run(make_grid_moments, (), dgrid.size, dgrid, moments)
+    _theta_from(moments, rows, columns, (1.0, 1.0), off, dtheta)
 
 
 def sample(source, padding, images, coords, off, fill, samples):
@@ -417,15 +452,23 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
 def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
     off = np.float64(off)
-    fill = images.dtype.type(fill)
+    rows, columns = dsamples.shape[2:]
+    h, w = images.shape[2:]
     affine = source == AFFINE
-    out = np.empty((dsamples.shape[0], dsamples.shape[2], 2, 2)) if affine else dcoords
+    out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
     launch.run(
         make_sample_vjp_coords, (source, padding), dsamples.size * 4,
-        dsamples, images, _four_sided(source, coords), off, fill, out,
+        dsamples, images, _four_sided(source, coords), off, images.dtype.type(fill), out,
     )  # fmt: skip
     if affine:
-        launch.run(make_theta_moments, (), out.size, out, off, dcoords)
+        _theta_from(out, rows, columns, ((w - 1 + off) / 2, (h - 1 + off) / 2), off, dcoords)
+
+
+def _theta_from(moments, rows, columns, scales, off, dtheta):
+    launch.run(
+        make_theta_from_moments, (), moments.size,
+        moments, rows, columns, scales, np.float64(off), dtheta,
+    )  # fmt: skip
 
 
 def _four_sided(source, coords):

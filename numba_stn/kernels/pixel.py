@@ -17,10 +17,14 @@ would turn float32 into float64, so constants are written ``real(1)``.
 
 import math
 
+import numpy as np
 from numba import njit
 
 # Where the coordinates come from: an array in memory, or theta, computed on the fly.
 GRID, AFFINE = 0, 1
+
+# The lane that the others are counted from.
+MIDDLE = 8
 
 # What a coordinate outside the image means.
 ZEROS, BORDER, REFLECTION = 0, 1, 2
@@ -55,9 +59,15 @@ def base_coordinate(j, size, off):
 
 @scalar
 def unnormalize(c, size, off):
-    """Pixel coordinate of a normalised one: ((c + 1) (S - 1 + off) - off) / 2."""
-    real = type(c)
-    return ((c + real(1)) * span(size, off) - off) * real(0.5)
+    """Pixel coordinate of a normalised one: (S - 1) / 2 + c (S - 1 + off) / 2."""
+    return middle(size, off) + c * unnormalize_slope(size, off)
+
+
+@scalar
+def middle(size, off):
+    """Pixel coordinate of a side's middle."""
+    real = type(off)
+    return real(size - 1) * real(0.5)
 
 
 @scalar
@@ -87,6 +97,21 @@ def affine_start(t0, t1, t2, i, size, width, height, off):
     columns = affine_step(t0, size, width, off) * real(width - 1)
     rows = affine_step(t1, size, height, off) * real(2 * i - (height - 1))
     return (rows - columns + span(size, off) * t2 + real(size - 1)) * real(0.5)
+
+
+@scalar
+def along_row(start, step, first, lane, real):
+    """Coordinate of lane ``lane`` of the block that begins at column ``first``, in float64.
+
+    A block's middle is found in float64. From there on its lanes are counted in the images' own
+    precision, and from a whole number, so that the distance is small and little is rounded.
+    """
+    place = start + step * (first + MIDDLE)
+    base = math.floor(place)
+    near = real(place - base)
+    if near != near:  # infinite: there is no distance to it
+        near = real(0)
+    return base + np.float64(near + real(step) * real(lane - MIDDLE))
 
 
 # --- Padding: coordinate -> coordinate inside, and its slope -------------------------------------

@@ -30,6 +30,28 @@ class Emitter:
         first = self.builder.insert_element(undefined, value, I32(0))
         return self.builder.shuffle_vector(first, undefined, lanes(I32, 0))
 
+    def narrow(self, value):
+        """A number, or a vector of them, in the working precision."""
+        kind = lanes(self.real) if isinstance(value.type, ir.VectorType) else self.real
+        return value if value.type == kind else self.builder.fptrunc(value, kind)
+
+    def widen(self, value):
+        """A number, or a vector of them, in float64."""
+        vector = isinstance(value.type, ir.VectorType)
+        own = value.type.element if vector else value.type
+        return value if own == F64 else self.builder.fpext(value, lanes(F64) if vector else F64)
+
+    def load(self, address, kind):
+        """A vector from an address."""
+        load = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        load.align = 8 if kind.element == F64 else 4
+        return load
+
+    def store(self, vector, address):
+        """A vector to an address."""
+        place = self.builder.inttoptr(address, vector.type.as_pointer())
+        self.builder.store(vector, place).align = 8 if vector.type.element == F64 else 4
+
     def call(self, name, *args):
         """One of LLVM's own functions, on vectors of its last argument's type."""
         kind = args[-1].type
@@ -153,9 +175,10 @@ class VolatileLoad(LoadInstr):
 class Plane:
     """Pixels of an array (N, C, H, W) or (N, H, W, 2), as addresses."""
 
-    def __init__(self, context, builder, kind, value, size):
+    def __init__(self, context, builder, kind, value):
         array = context.make_array(kind)(context, builder, value)
-        self.builder, self.bytes = builder, size
+        self.builder, self.kind = builder, context.get_value_type(kind.dtype)
+        self.bytes = kind.dtype.bitwidth // 8
         self.start = builder.ptrtoint(array.data, I64)
         self.shape = cgutils.unpack_tuple(builder, array.shape)
 
