@@ -18,11 +18,14 @@ from numba import prange
 from . import launch
 from .block import sample_block, sample_vjp_coords_block, sample_vjp_images_block
 from .host import empty, output, returned, taken
+from .lanes import SLOTS, place, workspace
 from .pixel import (
     AFFINE,
     OUTSIDE,
+    REFLECTION,
+    ZEROS,
+    affine_axis,
     affine_start,
-    affine_step,
     along_row,
     base_coordinate,
     bilinear,
@@ -60,34 +63,43 @@ BAND = 16
 
 
 @scalar
-def row_map(source, coords, n, i, sides, off):
-    """Start and step of x, then of y: along output row i, or of a normalised coordinate."""
+def image_map(source, coords, n, sides, off):
+    """All that rows of samples n have in common: :func:`.pixel.affine_axis` of x and of y.
+
+    For a grid, half the image's sides and their middles.
+    """
     h, w, rows, columns = sides
+    zero = np.float64(0)
     if source != AFFINE:
         return (
-            middle(w, off), unnormalize_slope(w, off), middle(h, off), unnormalize_slope(h, off)
-        )  # fmt: skip
+            (unnormalize_slope(w, off), zero, zero, middle(w, off)),
+            (unnormalize_slope(h, off), zero, zero, middle(h, off)),
+        )
     x0, x1, x2 = coords[n, 0, 0, 0], coords[n, 0, 0, 1], coords[n, 0, 0, 2]
     y0, y1, y2 = coords[n, 0, 1, 0], coords[n, 0, 1, 1], coords[n, 0, 1, 2]
     return (
-        affine_start(x0, x1, x2, i, w, columns, rows, off),
-        affine_step(x0, w, columns, off),
-        affine_start(y0, y1, y2, i, h, columns, rows, off),
-        affine_step(y0, h, columns, off),
+        affine_axis(x0, x1, x2, w, columns, rows, off),
+        affine_axis(y0, y1, y2, h, columns, rows, off),
     )
 
 
 @scalar
-def elements_ahead(source, coords, n, sides, off):
-    """Where a later row will read: so many elements from where this one does; 0: not known."""
+def row_map(source, axes, i, sides):
+    """Start and step of x, then of y: along output row i, or of a normalised coordinate."""
     h, w, rows, _ = sides
+    x, y = axes
     if source != AFFINE:
+        return x[3], x[0], y[3], y[0]
+    return affine_start(x, i, w, rows), x[0], affine_start(y, i, h, rows), y[0]
+
+
+@scalar
+def elements_ahead(source, axes, sides):
+    """Where a later row will read: so many elements from where this one does; 0: not known."""
+    far_x, far_y = ROWS_AHEAD * axes[0][1], ROWS_AHEAD * axes[1][1]
+    if source != AFFINE or not (abs(far_x) < sides[1] and abs(far_y) < sides[0]):
         return 0
-    far_x = ROWS_AHEAD * affine_step(np.float64(coords[n, 0, 0, 1]), w, rows, off)
-    far_y = ROWS_AHEAD * affine_step(np.float64(coords[n, 0, 1, 1]), h, rows, off)
-    if not (abs(far_x) < w and abs(far_y) < h):
-        return 0
-    return int(far_y) * w + int(far_x)
+    return int(far_y) * sides[1] + int(far_x)
 
 
 @scalar
@@ -141,6 +153,51 @@ def point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y):
     return dx * slope_x if slope_x != 0.0 else 0.0, dy * slope_y if slope_y != 0.0 else 0.0
 
 
+@scalar
+def point_sample(images, samples, padding, off, fill, m, n, i, j, x, y):
+    """Sample the pixel coordinate (x, y)."""
+    real = samples.dtype.type
+    ix, tx, _ = locate(x, images.shape[3], padding, off)
+    iy, ty, _ = locate(y, images.shape[2], padding, off)
+    outside = ix == OUTSIDE or iy == OUTSIDE
+    weights = bilinear_weights(real(tx), real(ty))
+    for c in range(samples.shape[1]):
+        if outside:
+            samples[n, c, i, j] = fill
+            continue
+        samples[n, c, i, j] = bilinear(
+            read(images, m, c, iy, ix, fill),
+            read(images, m, c, iy, ix + 1, fill),
+            read(images, m, c, iy + 1, ix, fill),
+            read(images, m, c, iy + 1, ix + 1, fill),
+            weights,
+        )
+
+
+@scalar
+def point_scatter(dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y):
+    """Add one sample's gradient to the pixels it was read from, in rows top to bottom - 1."""
+    real = dimages.dtype.type
+    h, w = dimages.shape[2:]
+    iy, ty, _ = locate(y, h, padding, off)
+    if iy + 1 < top or iy >= bottom:
+        return
+    ix, tx, _ = locate(x, w, padding, off)
+    nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+    for c in range(dsamples.shape[1]):
+        d = dsamples[n, c, i, j]
+        if top <= iy:
+            if 0 <= ix:
+                dimages[m, c, iy, ix] += d * nw
+            if -1 <= ix < w - 1:
+                dimages[m, c, iy, ix + 1] += d * ne
+        if iy + 1 < bottom:
+            if 0 <= ix:
+                dimages[m, c, iy + 1, ix] += d * sw
+            if -1 <= ix < w - 1:
+                dimages[m, c, iy + 1, ix + 1] += d * se
+
+
 # --- Blocks ---------------------------------------------------------------------------------------
 
 
@@ -161,6 +218,30 @@ def block_span(k, columns):
     """First column and last + 1 of block k; the last block is moved back to end with the row."""
     first = max(0, min(k * LANES, columns - LANES))
     return first, min(first + LANES, columns)
+
+
+@scalar
+def blocks_between(source, padding, row, top, bottom, height, columns):
+    """First and last + 1 block of a row that may read rows top to bottom - 1 of the image.
+
+    A whole row, but for an affine one whose every coordinate is where it was: there y rises or
+    falls along the row.
+    """
+    count = block_count(columns)
+    _, _, start, step = row
+    tame = abs(start) < 1e15 and abs(step) < 1e15  # and not NaN
+    if source != AFFINE or padding == REFLECTION or bottom - top == height or not tame:
+        return 0, count
+    # What is clipped to an edge is read there.
+    low = top - 1.5 if top > 0 or padding == ZEROS else -np.inf
+    high = bottom + 0.5 if bottom < height or padding == ZEROS else np.inf
+    if step == 0.0:
+        return (0, count) if low <= start <= high else (0, 0)
+    one, two = (low - start) / step, (high - start) / step
+    left, right = min(one, two), max(one, two)
+    if not (left <= columns and right >= 0):
+        return 0, 0
+    return max(0, int(max(left, 0.0)) // LANES), min(count, int(min(right, columns)) // LANES + 1)
 
 
 @scalar
@@ -268,38 +349,34 @@ def make_sample(source, padding, parallel):
 
     def sample(images, coords, off, fill, samples):
         real = samples.dtype.type
-        batch, channels, rows, columns = samples.shape
+        batch, _, rows, columns = samples.shape
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
-        fast = can_block(h, w, columns)
-        for line in prange(batch * rows):
-            n, i = line // rows, line % rows
+        fast, blocks = can_block(h, w, columns), block_count(columns)
+        bands = (rows + BAND - 1) // BAND
+        for task in prange(batch * bands):
+            n, band = task // bands, task % bands
             m = n if images.shape[0] > 1 else 0
-            row = row_map(source, coords, n, i, sides, off)
-            ahead = elements_ahead(source, coords, n, sides, off)
-            for k in range(block_count(columns)):
-                first, last = block_span(k, columns)
-                if fast and sample_block(
-                    source, padding, (images, coords, samples), row, fill, (m, n, i, first, ahead)
-                ):
-                    continue
-                for j in range(first, last):
-                    x, y = point(source, coords, row, n, i, j, first, real)
-                    ix, tx, _ = locate(x, w, padding, off)
-                    iy, ty, _ = locate(y, h, padding, off)
-                    outside = ix == OUTSIDE or iy == OUTSIDE
-                    weights = bilinear_weights(real(tx), real(ty))
-                    for c in range(channels):
-                        if outside:
-                            samples[n, c, i, j] = fill
+            axes = image_map(source, coords, n, sides, off)
+            ahead = elements_ahead(source, axes, sides)
+            slots = workspace()
+            for i in range(band * BAND, min(rows, (band + 1) * BAND)):
+                row = row_map(source, axes, i, sides)
+                for chunk in range(0, blocks, SLOTS):
+                    stop = min(chunk + SLOTS, blocks)
+                    for k in range(chunk, stop if fast else 0):
+                        where = (m, n, i, block_span(k, columns)[0], k - chunk)
+                        place(source, padding, (images, coords), row, (0, h), where, slots)
+                    for k in range(chunk, stop):
+                        first, last = block_span(k, columns)
+                        if fast and sample_block(
+                            source, padding, (images, coords, samples), row, fill,
+                            (m, n, i, first, k - chunk, ahead), slots,
+                        ):  # fmt: skip
                             continue
-                        samples[n, c, i, j] = bilinear(
-                            read(images, m, c, iy, ix, fill),
-                            read(images, m, c, iy, ix + 1, fill),
-                            read(images, m, c, iy + 1, ix, fill),
-                            read(images, m, c, iy + 1, ix + 1, fill),
-                            weights,
-                        )
+                        for j in range(first, last):
+                            x, y = point(source, coords, row, n, i, j, first, real)
+                            point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
         return stamp
 
     return launch.jit(sample, parallel)
@@ -317,7 +394,7 @@ def make_sample_vjp_images(source, padding, parallel):
 
     def sample_vjp_images(dsamples, coords, off, bands, dimages):
         real = dimages.dtype.type
-        batch, channels, rows, columns = dsamples.shape
+        batch, _, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
         sides = (h, w, rows, columns)
         fast = can_block(h, w, columns)
@@ -325,38 +402,33 @@ def make_sample_vjp_images(source, padding, parallel):
             m, band = task // bands, task % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
             dimages[m, :, top:bottom] = real(0)
-            first, last = (m, m + 1) if count > 1 else (0, batch)
-            for n in range(first, last):
+            slots = workspace()
+            for n in range(m if count > 1 else 0, m + 1 if count > 1 else batch):
+                axes = image_map(source, coords, n, sides, off)
+                ahead = elements_ahead(source, axes, sides)
                 for i in range(rows):
-                    row = row_map(source, coords, n, i, sides, off)
-                    ahead = elements_ahead(source, coords, n, sides, off)
-                    for k in range(block_count(columns)):
-                        start, stop = block_span(k, columns)
-                        skip = k * LANES - start
-                        if fast and sample_vjp_images_block(
-                            source, padding, (dimages, coords, dsamples), row, real(0),
-                            (m, n, i, start, ahead, skip, top, bottom),
-                        ):  # fmt: skip
-                            continue
-                        for j in range(start + skip, stop):
-                            x, y = point(source, coords, row, n, i, j, start, real)
-                            iy, ty, _ = locate(y, h, padding, off)
-                            if iy + 1 < top or iy >= bottom:
+                    row = row_map(source, axes, i, sides)
+                    low, high = blocks_between(source, padding, row, top, bottom, h, columns)
+                    for chunk in range(low, high, SLOTS):
+                        stop = min(chunk + SLOTS, high)
+                        for k in range(chunk, stop if fast else 0):
+                            where = (m, n, i, block_span(k, columns)[0], k - chunk)
+                            place(
+                                source, padding, (dimages, coords), row, (top, bottom), where, slots
+                            )  # fmt: skip
+                        for k in range(chunk, stop):
+                            first, last = block_span(k, columns)
+                            skip = k * LANES - first
+                            if fast and sample_vjp_images_block(
+                                source, padding, (dimages, coords, dsamples), row, real(0),
+                                (m, n, i, first, k - chunk, ahead, skip, top, bottom), slots,
+                            ):  # fmt: skip
                                 continue
-                            ix, tx, _ = locate(x, w, padding, off)
-                            nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-                            for c in range(channels):
-                                d = dsamples[n, c, i, j]
-                                if top <= iy:
-                                    if 0 <= ix:
-                                        dimages[m, c, iy, ix] += d * nw
-                                    if -1 <= ix < w - 1:
-                                        dimages[m, c, iy, ix + 1] += d * ne
-                                if iy + 1 < bottom:
-                                    if 0 <= ix:
-                                        dimages[m, c, iy + 1, ix] += d * sw
-                                    if -1 <= ix < w - 1:
-                                        dimages[m, c, iy + 1, ix + 1] += d * se
+                            for j in range(first + skip, last):
+                                x, y = point(source, coords, row, n, i, j, first, real)
+                                point_scatter(
+                                    dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y
+                                )
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
@@ -372,34 +444,44 @@ def make_sample_vjp_coords(source, padding, parallel):
         rows, columns = dsamples.shape[2:]
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
-        fast = can_block(h, w, columns)
+        fast, blocks = can_block(h, w, columns), block_count(columns)
         bands = (rows + BAND - 1) // BAND
         for task in prange(coords.shape[0] * bands):
             n, band = task // bands, task % bands
             m = n if images.shape[0] > 1 else 0
             sums, totals = np.zeros((4, LANES)), np.zeros((6, LANES))
-            ahead = elements_ahead(source, coords, n, sides, off)
+            axes = image_map(source, coords, n, sides, off)
+            ahead = elements_ahead(source, axes, sides)
+            slots = workspace()
             for i in range(band * BAND, min(rows, (band + 1) * BAND)):
-                row = row_map(source, coords, n, i, sides, off)
-                for k in range(block_count(columns)):
-                    first, last = block_span(k, columns)
-                    if fast and sample_vjp_coords_block(
-                        source, padding,
-                        (images, coords, dsamples, sums if source == AFFINE else dcoords),
-                        row, fill, (m, n, i, first, ahead, k * LANES - first),
-                    ):  # fmt: skip
-                        continue
-                    for j in range(k * LANES, last):
-                        x, y = point(source, coords, row, n, i, j, first, real)
-                        gx, gy = point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y)
-                        if source == AFFINE:
-                            sums[0, j - first] += gx * j
-                            sums[1, j - first] += gx
-                            sums[2, j - first] += gy * j
-                            sums[3, j - first] += gy
-                        else:
-                            dcoords[n, i, j, 0] = gx * row[1]
-                            dcoords[n, i, j, 1] = gy * row[3]
+                row = row_map(source, axes, i, sides)
+                for chunk in range(0, blocks, SLOTS):
+                    stop = min(chunk + SLOTS, blocks)
+                    for k in range(chunk, stop if fast else 0):
+                        where = (m, n, i, block_span(k, columns)[0], k - chunk)
+                        place(source, padding, (images, coords), row, (0, h), where, slots)
+                    for k in range(chunk, stop):
+                        first, last = block_span(k, columns)
+                        skip = k * LANES - first
+                        if fast and sample_vjp_coords_block(
+                            source, padding,
+                            (images, coords, dsamples, sums if source == AFFINE else dcoords),
+                            row, fill, (m, n, i, first, k - chunk, ahead, skip), slots,
+                        ):  # fmt: skip
+                            continue
+                        for j in range(first + skip, last):
+                            x, y = point(source, coords, row, n, i, j, first, real)
+                            gx, gy = point_vjp(
+                                dsamples, images, padding, off, fill, m, n, i, j, x, y
+                            )
+                            if source == AFFINE:
+                                sums[0, j - first] += gx * j
+                                sums[1, j - first] += gx
+                                sums[2, j - first] += gy * j
+                                sums[3, j - first] += gy
+                            else:
+                                dcoords[n, i, j, 0] = gx * row[1]
+                                dcoords[n, i, j, 1] = gy * row[3]
                 if source == AFFINE:
                     add_row(i, sums, totals)
             if source == AFFINE:

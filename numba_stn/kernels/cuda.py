@@ -37,8 +37,8 @@ from .launch import source_hash
 from .pixel import (
     AFFINE,
     OUTSIDE,
+    affine_axis,
     affine_start,
-    affine_step,
     base_coordinate,
     bilinear,
     bilinear_slopes,
@@ -74,12 +74,9 @@ def row_map(source, coords, n, i, h, w, rows, columns, off):
         return zero, zero, zero, zero
     x0, x1, x2 = coords[n, 0, 0, 0], coords[n, 0, 0, 1], coords[n, 0, 0, 2]
     y0, y1, y2 = coords[n, 0, 1, 0], coords[n, 0, 1, 1], coords[n, 0, 1, 2]
-    return (
-        affine_start(x0, x1, x2, i, w, columns, rows, off),
-        affine_step(x0, w, columns, off),
-        affine_start(y0, y1, y2, i, h, columns, rows, off),
-        affine_step(y0, h, columns, off),
-    )
+    x = affine_axis(x0, x1, x2, w, columns, rows, off)
+    y = affine_axis(y0, y1, y2, h, columns, rows, off)
+    return affine_start(x, i, w, rows), x[0], affine_start(y, i, h, rows), y[0]
 
 
 @device_function

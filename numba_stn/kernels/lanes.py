@@ -1,37 +1,248 @@
 """A block: LANES neighbouring pixels of an output row, in LLVM vectors.
 
-What it knows: where its pixels read (from a grid, or from a row's affine map), the lower tap and
-the fraction on each axis, whether all taps are inside the image, and how to load the taps. What is
-done with them stands in :mod:`.block`.
+A row is worked through in two steps, a few blocks at a time. First :func:`place` finds where each
+block reads (from a grid, or from a row's affine map), and leaves in a workspace the lower taps'
+offsets and the fractions, and whether all taps are inside the image. Then the functions of
+:mod:`.block` load the taps and use them. In one step the processor would wait: a block's chain
+from its coordinates to its samples is longer than what it can look ahead.
 """
 
+import contextlib
 from dataclasses import dataclass
 
+from llvmlite import ir
 from llvmlite.ir import Value
-from numba.core import cgutils
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from .pixel import AFFINE, BORDER, MIDDLE, OUTSIDE, REFLECTION, ZEROS
-from .vectors import F64, I32, I64, LANES, Emitter, Plane, lanes
+from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 
-# --- One axis, where all taps are inside and where some are not ---------------------------------
+# Blocks that a workspace has room for.
+SLOTS = 8
+
+
+@intrinsic
+def workspace(typingctx):
+    """Memory for SLOTS blocks, on the stack of the function that asks for it."""
+
+    def codegen(context, builder, signature, args):
+        size = SLOTS * (2 * LANES * 8 + LANES * 4 + 64)
+        place = cgutils.alloca_once(builder, ir.ArrayType(lanes(I64), size // (LANES * 8)))
+        return builder.bitcast(place, I8.as_pointer())
+
+    return types.voidptr(), codegen
+
+
+class Slot:
+    """A block's place in the workspace."""
+
+    def __init__(self, emit, start, number):
+        b, vector = emit.builder, LANES * emit.bytes
+        size = 2 * vector + LANES * 4 + 64
+        self.emit = emit
+        self.flag = b.add(b.ptrtoint(start, I64), b.mul(number, I64(size)))
+        self.offsets = b.add(self.flag, I64(64))
+        self.x, self.y = (b.add(self.offsets, I64(LANES * 4 + k * vector)) for k in (0, 1))
+
+    def fractions(self):
+        """Fractions in x and in y."""
+        kind = lanes(self.emit.real)
+        return [self.emit.load(address, kind) for address in (self.x, self.y)]
+
+    def offset(self, k):
+        """How many elements the lower tap of lane k is from the image's first."""
+        b = self.emit.builder
+        place = b.inttoptr(self.offsets, I32.as_pointer())
+        return self.emit.lane(place, k)
+
+
+# --- Where the pixels of a block stand ------------------------------------------------------------
+
+
+class Block:
+    """LANES pixels from column j of an output row on; ``where`` starts with (m, n, i, j)."""
+
+    def __init__(self, context, builder, padding, kinds, values, where):
+        self.emit = Emitter(builder, context.get_value_type(kinds[0].dtype))
+        planes = [
+            Plane(context, builder, kind, value) for kind, value in zip(kinds, values, strict=True)
+        ]
+        self.images, self.coords, *self.others = planes
+        self.padding, self.where = padding, where
+        self.height, self.width = self.images.shape[2:]
+
+    def first_pixel(self):
+        """Address of the image's first pixel, in channel 0."""
+        return self.images.at(self.where[0], I64(0), I64(0), I64(0))
+
+    def first_sample(self):
+        """Address of the block's first sample, in channel 0."""
+        _, n, i, j = self.where
+        return self.others[0].at(n, I64(0), i, j)
+
+    @contextlib.contextmanager
+    def each_channel(self):
+        """Loop over the channels: the addresses of a channel's image and of its samples."""
+        b = self.emit.builder
+        image, sample = self.first_pixel(), self.first_sample()
+        with cgutils.for_range(b, self.images.shape[1]) as loop:
+            yield (
+                self.channel(self.images, loop.index, image),
+                self.channel(self.others[0], loop.index, sample),
+            )
+
+    def channel(self, plane, c, first):
+        """Address of channel c of an array whose block, or image, starts at ``first``."""
+        b = self.emit.builder
+        step = b.mul(plane.shape[2], plane.shape[3])
+        return b.add(first, b.mul(b.mul(c, step), I64(self.emit.bytes)))
+
+    def offsets(self, rows, columns):
+        """Each lane's pixel in its plane, in elements."""
+        b = self.emit.builder
+        width = self.emit.splat(b.trunc(self.width, I32))
+        return b.add(b.mul(rows, width), columns)
+
+    def address(self, start, offset):
+        """Address of a pixel in the plane that starts at ``start``."""
+        b = self.emit.builder
+        return b.add(start, b.mul(b.zext(offset, I64), I64(self.emit.bytes)))
+
+    def pointer(self, address, k):
+        """A pixel k to the right of an address, to load or store."""
+        b = self.emit.builder
+        place = b.add(address, I64(k * self.emit.bytes))
+        return b.inttoptr(place, self.emit.real.as_pointer())
+
+    def below(self, address):
+        """Address of the pixel below."""
+        b = self.emit.builder
+        return b.add(address, b.mul(self.width, I64(self.emit.bytes)))
+
+
+# --- Where they read ------------------------------------------------------------------------------
 
 
 @dataclass
-class Inner:
-    """An axis of lanes whose taps are inside: lower tap, and fraction towards the upper one."""
+class Along:
+    """One coordinate of an affine row's block: a whole number, and offsets from it."""
 
-    index: Value
-    fraction: Value
+    base: Value
+    near: Value
+    step: Value
+    offsets: Value
 
 
-def _inner(emit, c, low):
-    """An axis from coordinates inside and what they are rounded down to."""
+def _along(emit, start, step, j):
+    """A coordinate of an affine row: :func:`.pixel.along_row`."""
     b = emit.builder
-    return Inner(b.fptosi(low, lanes(I32)), emit.narrow(b.fsub(c, low)))
+    place = b.fadd(start, b.fmul(step, b.fadd(b.sitofp(j, F64), F64(float(MIDDLE)))))
+    base = emit.number("floor", place)
+    near, step = emit.narrow(b.fsub(place, base)), emit.narrow(step)
+    near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
+    steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
+    return Along(base, near, step, b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps)))
+
+
+def _ends(emit, along):
+    """The first and the last coordinate: between them they rise or fall."""
+    b = emit.builder
+    steps = (emit.real(float(k)) for k in (-MIDDLE, LANES - 1 - MIDDLE))
+    ends = [b.fadd(along.near, b.fmul(along.step, step)) for step in steps]
+    return [b.fadd(along.base, emit.widen(end)) for end in ends]
+
+
+def _from_grid(emit, grid, where, row):
+    """Coordinates that a grid holds: :func:`.pixel.unnormalize`."""
+    b = emit.builder
+    _, n, i, j = where
+    address, size = grid.at(n, i, j, I64(0)), LANES * grid.bytes
+    halves = [emit.load(b.add(address, I64(k * size)), lanes(grid.kind)) for k in (0, 1)]
+    return [
+        b.fadd(emit.splat(start), b.fmul(emit.splat(step), emit.widen(c)))
+        for c, start, step in zip(emit.apart(*halves), row[::2], row[1::2], strict=True)
+    ]
+
+
+def coordinates(block, affine, row):
+    """Coordinates x and y of every lane, in float64."""
+    emit, b = block.emit, block.emit.builder
+    if not affine:
+        return _from_grid(emit, block.coords, block.where, row)
+    found = [_along(emit, start, step, block.where[3])
+             for start, step in (row[:2], row[2:])]  # fmt: skip
+    return [b.fadd(emit.splat(along.base), emit.widen(along.offsets)) for along in found]
+
+
+@intrinsic(prefer_literal=True)
+def place(typingctx, source, padding, arrays, row, limits, where, slots):
+    """Find where a block reads, and leave it in the workspace.
+
+    ``limits`` are the first row and the last + 1 that taps may be in, ``where`` is
+    (m, n, i, j, slot): image m is read for samples n from row i, column j on.
+    """
+    if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
+        return None
+
+    def codegen(context, builder, signature, args):
+        _, _, values, row_, limits_, where_, start = args
+        values, row_, limits_, where_ = (
+            cgutils.unpack_tuple(builder, packed) for packed in (values, row_, limits_, where_)
+        )
+        *where_, number = where_
+        block = Block(context, builder, padding.literal_value, list(arrays), values, where_)
+        slot = Slot(block.emit, start, number)
+        _place(block, source.literal_value == AFFINE, row_, limits_, slot)
+        return context.get_dummy_value()
+
+    return types.void(source, padding, arrays, row, limits, where, slots), codegen
+
+
+def _place(block, affine, row, limits, slot):
+    emit, b = block.emit, block.emit.builder
+    # A coordinate that is clipped, 0 too, has no slope, and is left to the outer half.
+    least = F64(0.0 if block.padding == ZEROS else 1.0)
+    top, bottom = (b.sitofp(limit, F64) for limit in limits)
+    spans = [
+        (least, b.sitofp(b.sub(block.width, I64(1)), F64)),
+        (emit.number("maxnum", least, top), b.fsub(bottom, F64(1.0))),
+    ]
+    if affine and emit.real != F64:
+        axes = [_along(emit, start, step, block.where[3]) for start, step in (row[:2], row[2:])]
+        checks = [
+            b.and_(b.fcmp_ordered(">=", end, low), b.fcmp_ordered("<", end, last))
+            for along, (low, last) in zip(axes, spans, strict=True)
+            for end in _ends(emit, along)
+        ]
+        inside = emit.both(*checks)
+        inner = [(along.offsets, emit.call("floor", along.offsets), along.base) for along in axes]
+    else:
+        found = coordinates(block, affine, row)
+        lows = [emit.call("floor", c) for c in found]
+        inside = emit.every([
+            check for low, (first, last) in zip(lows, spans, strict=True)
+            for check in (b.fcmp_ordered(">=", low, emit.splat(first)),
+                          b.fcmp_ordered("<", low, emit.splat(last)))
+        ])  # fmt: skip
+        inner = [(c, low, None) for c, low in zip(found, lows, strict=True)]
+    b.store(inside, b.inttoptr(slot.flag, inside.type.as_pointer()))
+    with b.if_then(inside, likely=True):
+        taps = []
+        for (c, low, base), address in zip(inner, (slot.x, slot.y), strict=True):
+            index = b.fptosi(low, lanes(I32))
+            if base is not None:
+                index = b.add(index, emit.splat(b.fptosi(base, I32)))
+            taps.append(index)
+            emit.store(emit.narrow(b.fsub(c, low)), address)
+        emit.store(block.offsets(taps[1], taps[0]), slot.offsets)
+
+
+# --- The axes of a block that needs care ----------------------------------------------------------
 
 
 class Axis:
-    """An axis of any lanes: lower tap, fraction, and the lanes in which the coordinate counts."""
+    """Lower tap, fraction, and the lanes in which the coordinate counts."""
 
     def __init__(self, emit, c, side, padding):
         b = emit.builder
@@ -55,185 +266,29 @@ class Axis:
         self.fraction = emit.narrow(fraction)
 
 
-# --- A block: where it reads ----------------------------------------------------------------------
+# --- Taps and weights -----------------------------------------------------------------------------
 
 
-class Block:
-    """LANES pixels from column j of an output row on: what they read, and where they stand.
-
-    ``inside`` says whether all their taps are inside the image, and whether no coordinate is
-    brought inside by its padding; then :meth:`inner` gives the axes, else :meth:`outer` does.
-    """
-
-    def __init__(self, context, builder, source, padding, kinds, arrays, row, where):
-        self.emit = Emitter(builder, context.get_value_type(kinds[0].dtype))
-        self.images = Plane(context, builder, kinds[0], arrays[0])
-        self.samples = Plane(context, builder, kinds[2], arrays[2])
-        self.padding, self.where = padding, where
-        self.height, self.width = self.images.shape[2:]
-        # At 0 a coordinate that is clipped has no slope.
-        self.lowest = F64(0.0 if padding == ZEROS else 1.0)
-        if source == AFFINE:
-            self._along_row(row)
-        else:
-            self._from_grid(Plane(context, builder, kinds[1], arrays[1]), row)
-
-    # --- Coordinates ------------------------------------------------------------------------------
-
-    def _along_row(self, row):
-        """Coordinates of an affine row: :func:`.pixel.along_row`.
-
-        They rise or fall along the row, so the two ends tell whether all are inside.
-        """
-        emit, b = self.emit, self.emit.builder
-        first = b.sitofp(self.where[3], F64)
-        middle = b.fadd(first, F64(float(MIDDLE)))
-        steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
-        self.columns = b.fadd(emit.splat(first), lanes(F64, [float(k) for k in range(LANES)]))
-        self._bases, self._offsets, checks = [], [], []
-        for start, step, side in ((*row[:2], self.width), (*row[2:], self.height)):
-            place = b.fadd(start, b.fmul(step, middle))
-            base = emit.number("floor", place)
-            near, stride = emit.narrow(b.fsub(place, base)), emit.narrow(step)
-            near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
-            last = b.sitofp(b.sub(side, I64(1)), F64)
-            for k in (-MIDDLE, LANES - 1 - MIDDLE):
-                end = b.fadd(near, b.fmul(stride, emit.real(float(k))))
-                end = b.fadd(base, emit.widen(end))
-                checks.append(b.fcmp_ordered(">=", end, self.lowest))
-                checks.append(b.fcmp_ordered("<", end, last))
-            self._bases.append(base)
-            self._offsets.append(b.fadd(emit.splat(near), b.fmul(emit.splat(stride), steps)))
-        self.inside = emit.both(*checks)
-        self.inner, self._coordinates = self._inner_of_row, self._coordinates_of_row
-
-    def _inner_of_row(self):
-        emit, b = self.emit, self.emit.builder
-        if emit.real == F64:  # the sum of base and offset is rounded, and that is what counts
-            return [_inner(emit, c, emit.call("floor", c)) for c in self._coordinates_of_row()]
-        axes = []
-        for base, offsets in zip(self._bases, self._offsets, strict=True):
-            axis = _inner(emit, offsets, emit.call("floor", offsets))
-            axis.index = b.add(axis.index, emit.splat(b.fptosi(base, I32)))
-            axes.append(axis)
-        return axes
-
-    def _coordinates_of_row(self):
-        emit, b = self.emit, self.emit.builder
-        return [
-            b.fadd(emit.splat(base), emit.widen(offsets))
-            for base, offsets in zip(self._bases, self._offsets, strict=True)
-        ]
-
-    def _from_grid(self, grid, row):
-        """Coordinates that the grid holds: :func:`.pixel.unnormalize`."""
-        emit, b = self.emit, self.emit.builder
-        _, n, i, j = self.where
-        self.scales = row[1::2]
-        address, size = grid.at(n, i, j, I64(0)), LANES * grid.bytes
-        halves = [emit.load(b.add(address, I64(k * size)), lanes(grid.kind)) for k in (0, 1)]
-        self._wide, self._lows, checks = [], [], []
-        for c, start, step, side in zip(
-            emit.apart(*halves), row[::2], row[1::2], (self.width, self.height), strict=True
-        ):
-            wide = b.fadd(emit.splat(start), b.fmul(emit.splat(step), emit.widen(c)))
-            low = emit.call("floor", wide)
-            last = emit.splat(b.sitofp(b.sub(side, I64(1)), F64))
-            checks.append(b.fcmp_ordered(">=", low, emit.splat(self.lowest)))
-            checks.append(b.fcmp_ordered("<", low, last))
-            self._wide.append(wide)
-            self._lows.append(low)
-        self.inside = emit.every(checks)
-        self.inner, self._coordinates = self._inner_of_grid, lambda: self._wide
-
-    def _inner_of_grid(self):
-        return [_inner(self.emit, *pair) for pair in zip(self._wide, self._lows, strict=True)]
-
-    def outer(self):
-        """The axes x and y, with whatever care they need."""
-        sides = (self.width, self.height)
-        return [
-            Axis(self.emit, c, side, self.padding)
-            for c, side in zip(self._coordinates(), sides, strict=True)
-        ]
-
-    # --- Addresses --------------------------------------------------------------------------------
-
-    def first_pixel(self):
-        """Address of the image's first pixel, in channel 0."""
-        return self.images.at(self.where[0], I64(0), I64(0), I64(0))
-
-    def first_sample(self):
-        """Address of the block's first sample, in channel 0."""
-        _, n, i, j = self.where
-        return self.samples.at(n, I64(0), i, j)
-
-    def channel(self, plane, c, first):
-        """Address of channel c of an array whose block, or image, starts at ``first``."""
-        b = self.emit.builder
-        step = b.mul(plane.shape[2], plane.shape[3])
-        return b.add(first, b.mul(b.mul(c, step), I64(self.emit.bytes)))
-
-    def each_channel(self):
-        """Loop over the channels: the addresses of a channel's image and of its samples."""
-        b = self.emit.builder
-        image, sample = self.first_pixel(), self.first_sample()
-        with cgutils.for_range(b, self.images.shape[1]) as loop:
-            yield (
-                self.channel(self.images, loop.index, image),
-                self.channel(self.samples, loop.index, sample),
-            )
-
-    def offsets(self, rows, columns):
-        """Each lane's pixel in its plane, in elements; in memory."""
-        b = self.emit.builder
-        width = self.emit.splat(b.trunc(self.width, I32))
-        return self.emit.stored(b.add(b.mul(rows, width), columns))
-
-    def address(self, start, offset):
-        """Address of a pixel in the plane that starts at ``start``."""
-        b = self.emit.builder
-        return b.add(start, b.mul(b.sext(offset, I64), I64(self.emit.bytes)))
-
-    def pointer(self, address, k):
-        """A pixel k to the right of an address, to load or store."""
-        b = self.emit.builder
-        place = b.add(address, I64(k * self.emit.bytes))
-        return b.inttoptr(place, self.emit.real.as_pointer())
-
-    def below(self, address):
-        """Address of the pixel below."""
-        b = self.emit.builder
-        return b.add(address, b.mul(self.width, I64(self.emit.bytes)))
-
-
-def weights(emit, x, y):
+def weights(emit, tx, ty):
     """The weights of :func:`.pixel.bilinear_weights`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
-    sx, sy = b.fsub(one, x.fraction), b.fsub(one, y.fraction)
-    return [
-        b.fmul(p, q)
-        for p, q in ((sx, sy), (x.fraction, sy), (sx, y.fraction), (x.fraction, y.fraction))
-    ]
+    sx, sy = b.fsub(one, tx), b.fsub(one, ty)
+    return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
 
-# --- The taps -------------------------------------------------------------------------------------
-
-
-def inner_taps(block, x, y, ahead):
+def inner_taps(block, slot, ahead):
     """For a channel's address, the four vectors of taps, all of which are inside.
 
-    What a later row will read is asked for: it is ``ahead`` elements away, where that is known.
+    What an affine row further down will read is asked for: it is ``ahead`` elements away.
     """
     emit, b = block.emit, block.emit.builder
-    offsets = block.offsets(y.index, x.index)
 
     def taps(start):
         if ahead is not None:
             far = b.add(start, b.mul(ahead, I64(emit.bytes)))
             for k in range(0, LANES, LANES // 2):
-                emit.prefetch(block.address(far, emit.lane(offsets, k)))
-        return emit.pairs([start, block.below(start)], offsets)
+                emit.prefetch(block.address(far, slot.offset(k)))
+        return emit.pairs([start, block.below(start)], slot.offset)
 
     return taps
 
@@ -252,12 +307,13 @@ def outer_taps(block, x, y, fill):
     rows = []
     for index in (y.index, b.add(y.index, one)):
         row = emit.clamp(index, I32(0), b.sub(height, I32(1)))
-        rows.append((block.offsets(row, columns), b.icmp_signed("==", row, index)))
+        offsets = emit.stored(block.offsets(row, columns))
+        rows.append((offsets, b.icmp_signed("==", row, index)))
 
     def taps(start):
         found = []
         for offsets, exists in rows:
-            low, high = emit.pairs([start], offsets)
+            low, high = emit.pairs([start], lambda k, own=offsets: emit.lane(own, k))
             west = b.select(exact, low, b.select(left, high, fill))
             east = b.select(exact, high, b.select(right, low, fill))
             found += [b.select(exists, west, fill), b.select(exists, east, fill)]

@@ -87,16 +87,27 @@ def affine_step(t, size, size_out, off):
 
 
 @scalar
-def affine_start(t0, t1, t2, i, size, width, height, off):
-    """Input pixel coordinate at column 0 of output row i, for one row (t0, t1, t2) of theta.
+def affine_axis(t0, t1, t2, size, width, height, off):
+    """What one row (t0, t1, t2) of theta does to one coordinate, in pixels.
 
-    Theta maps normalised to normalised coordinates; both conversions are folded in, and
-    products come before sums, so that an identity theta gives the exact integer.
+    Step from column to column, step from row to row, way across a row, and twice the shift. Theta
+    maps normalised to normalised coordinates; both conversions are folded in.
     """
     real = type(off)
-    columns = affine_step(t0, size, width, off) * real(width - 1)
-    rows = affine_step(t1, size, height, off) * real(2 * i - (height - 1))
-    return (rows - columns + span(size, off) * t2 + real(size - 1)) * real(0.5)
+    step = affine_step(t0, size, width, off)
+    return step, affine_step(t1, size, height, off), step * real(width - 1), span(size, off) * t2
+
+
+@scalar
+def affine_start(axis, i, size, height):
+    """Coordinate at column 0 of output row i, from an :func:`affine_axis`.
+
+    Products come before sums, so that an identity theta gives the exact integer.
+    """
+    _, row_step, way, shift = axis
+    real = type(way)
+    rows = row_step * real(2 * i - (height - 1))
+    return (rows - way + shift + real(size - 1)) * real(0.5)
 
 
 @scalar

@@ -6,7 +6,8 @@ from numba.core import cgutils
 
 LANES = 16
 
-I1, I32, I64, F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+F64 = ir.DoubleType()
 
 
 def lanes(kind, values=None):
@@ -112,8 +113,8 @@ class Emitter:
             for k in (0, 1)
         ]
 
-    def pairs(self, bases, offsets):
-        """The values at each lane's offset from each base, and behind it: two vectors a base.
+    def pairs(self, bases, offset):
+        """The values at each lane's ``offset(k)`` from each base, and behind it: 2 vectors a base.
 
         A lane's offset, in elements, is loaded just before its pairs are, so that few need
         registers at a time.
@@ -122,9 +123,9 @@ class Emitter:
         bases = [self.hidden(base) for base in bases]
         loads: list[list] = [[] for _ in bases]
         for k in range(LANES):
-            offset = b.mul(b.zext(self.lane(offsets, k), I64), I64(self.bytes))
+            far = b.mul(b.zext(offset(k), I64), I64(self.bytes))
             for base, found in zip(bases, loads, strict=True):
-                load = b.load(b.inttoptr(b.add(base, offset), pair.as_pointer()))
+                load = b.load(b.inttoptr(b.add(base, far), pair.as_pointer()))
                 load.align = self.bytes
                 found.append(load)
         vectors = []
