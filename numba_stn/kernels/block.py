@@ -19,9 +19,20 @@ from llvmlite.ir import IntType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .lanes import Axis, Block, Slot, coordinates, inner_taps, outer_taps, weights
+from .lanes import (
+    BEYOND,
+    INSIDE,
+    RIM,
+    Axis,
+    Block,
+    Slot,
+    coordinates,
+    inner_taps,
+    outer_taps,
+    weights,
+)
 from .pixel import AFFINE, REFLECTION, ZEROS
-from .vectors import F64, I1, I32, I64, LANES, lanes
+from .vectors import F64, I1, I8, I32, I64, LANES, lanes
 
 # --- How the functions are called -----------------------------------------------------------------
 
@@ -29,18 +40,32 @@ from .vectors import F64, I1, I32, I64, LANES, lanes
 class _Call:
     """A block that was placed, and what it was called with."""
 
-    def __init__(self, block, affine, row, slot, fill, numbers):
-        self.block, self.affine, self.row, self.slot = block, affine, row, slot
+    def __init__(self, block, source, row, slot, fill, numbers):
+        self.block, self.source, self.row, self.slot = block, source, row, slot
+        self.affine = source == AFFINE
         self.fill, self.numbers = fill, numbers
         self.done = cgutils.alloca_once_value(block.emit.builder, I1(1))
 
     @contextlib.contextmanager
-    def halves(self):
-        """Two branches: for blocks whose taps are all inside, and for the others."""
+    def halves(self, beyond=None):
+        """Two branches: for blocks whose taps are all inside, and for those on the rim.
+
+        Before them, what ``beyond()`` emits is done for blocks that read nothing.
+        """
         b = self.block.emit.builder
-        inside = b.load(b.inttoptr(self.slot.flag, I1.as_pointer()))
-        with b.if_else(inside, likely=True) as branches:
-            yield branches
+        kind = self.slot.kind()
+        with b.if_then(b.icmp_unsigned("==", kind, I8(BEYOND)), likely=False):
+            if beyond is not None:
+                beyond()
+        with b.if_else(b.icmp_unsigned("==", kind, I8(INSIDE)), likely=True) as (inside, others):
+            rim = self._rim(others, kind)
+            yield inside, rim
+
+    @contextlib.contextmanager
+    def _rim(self, others, kind):
+        b = self.block.emit.builder
+        with others, b.if_then(b.icmp_unsigned("==", kind, I8(RIM))):
+            yield
 
     def taps(self, ahead):
         """Fractions and taps of a block inside."""
@@ -57,7 +82,9 @@ class _Call:
         x, y = (
             Axis(emit, c, side, block.padding)
             for c, side in zip(
-                coordinates(block, self.affine, self.row), (block.width, block.height), strict=True
+                coordinates(emit, self.source, block.coords, self.row, block.where[1:]),
+                (block.width, block.height),
+                strict=True,
             )
         )
         touching = emit.both(x.sloped, y.sloped)
@@ -72,7 +99,8 @@ def _block_function(build):
 
     It says whether the block was done. ``arrays`` are the images (or their gradient), what holds
     the coordinates, the samples (or their gradient), and what ``build`` needs besides; ``row`` is
-    the row's map; ``where`` starts as for :func:`.lanes.place`, which was called before.
+    the row's map; ``where`` starts with (m, n, i, j, slot): image m is read for samples n from row
+    i, column j on, as :func:`.lanes.place` has found before.
     """
 
     @intrinsic(prefer_literal=True)
@@ -86,8 +114,7 @@ def _block_function(build):
                 context, builder, padding.literal_value, list(arrays), values, where_[:4]
             )  # fmt: skip
             slot = Slot(block.emit, args[6], where_[4])
-            affine = source.literal_value == AFFINE
-            call = _Call(block, affine, row_, slot, args[4], where_[5:])
+            call = _Call(block, source.literal_value, row_, slot, args[4], where_[5:])
             build(call, block)
             return builder.load(call.done)
 
@@ -104,7 +131,12 @@ def _block_function(build):
 def sample_block(call, block):
     """Sample LANES pixels of a row; ``where`` ends with how far ahead a later row reads."""
     (ahead,) = call.numbers
-    with call.halves() as (inside, rim):
+
+    def nothing():
+        with block.each_channel() as (_, sample):
+            block.emit.store(block.emit.splat(call.fill), sample)
+
+    with call.halves(nothing) as (inside, rim):
         with inside:
             _blend(block, *call.taps(ahead))
         with rim, call.outer() as (x, y, touching):
@@ -145,7 +177,11 @@ def sample_vjp_coords_block(call, block):
         else:
             _store_pairs(block, gradients, call.row[1::2])
 
-    with call.halves() as (inside, rim):
+    def nothing():
+        if not call.affine:
+            write([lanes(F64, 0.0)] * 2)
+
+    with call.halves(nothing) as (inside, rim):
         with inside:
             write(_coordinate_gradients(block, *call.taps(ahead)))
         with rim, call.outer() as (x, y, touching):

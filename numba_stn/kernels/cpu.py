@@ -365,8 +365,8 @@ def make_sample(source, padding, parallel):
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     for k in range(chunk, stop if fast else 0):
-                        where = (m, n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, (images, coords), row, (0, h), where, slots)
+                        where = (n, i, block_span(k, columns)[0], k - chunk)
+                        place(source, padding, fill, coords, row, (0, h, w, w), where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         if fast and sample_block(
@@ -412,10 +412,9 @@ def make_sample_vjp_images(source, padding, parallel):
                     for chunk in range(low, high, SLOTS):
                         stop = min(chunk + SLOTS, high)
                         for k in range(chunk, stop if fast else 0):
-                            where = (m, n, i, block_span(k, columns)[0], k - chunk)
-                            place(
-                                source, padding, (dimages, coords), row, (top, bottom), where, slots
-                            )  # fmt: skip
+                            where = (n, i, block_span(k, columns)[0], k - chunk)
+                            limits = (top, bottom, w, w)
+                            place(source, padding, real(0), coords, row, limits, where, slots)
                         for k in range(chunk, stop):
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
@@ -458,8 +457,8 @@ def make_sample_vjp_coords(source, padding, parallel):
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     for k in range(chunk, stop if fast else 0):
-                        where = (m, n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, (images, coords), row, (0, h), where, slots)
+                        where = (n, i, block_span(k, columns)[0], k - chunk)
+                        place(source, padding, fill, coords, row, (0, h, w, w), where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first

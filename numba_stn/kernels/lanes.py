@@ -15,8 +15,8 @@ from llvmlite.ir import Value
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .pixel import AFFINE, BORDER, MIDDLE, OUTSIDE, REFLECTION, ZEROS
-from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
+from .pixel import AFFINE, BORDER, GRID, MIDDLE, OUTSIDE, PROJECTIVE, REFLECTION, ZEROS
+from .vectors import F64, I1, I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for.
 SLOTS = 8
@@ -44,6 +44,11 @@ class Slot:
         self.flag = b.add(b.ptrtoint(start, I64), b.mul(number, I64(size)))
         self.offsets = b.add(self.flag, I64(64))
         self.x, self.y = (b.add(self.offsets, I64(LANES * 4 + k * vector)) for k in (0, 1))
+
+    def kind(self):
+        """RIM, INSIDE or BEYOND."""
+        b = self.emit.builder
+        return b.load(b.inttoptr(self.flag, I8.as_pointer()))
 
     def fractions(self):
         """Fractions in x and in y."""
@@ -156,7 +161,7 @@ def _ends(emit, along):
 def _from_grid(emit, grid, where, row):
     """Coordinates that a grid holds: :func:`.pixel.unnormalize`."""
     b = emit.builder
-    _, n, i, j = where
+    n, i, j = where
     address, size = grid.at(n, i, j, I64(0)), LANES * grid.bytes
     halves = [emit.load(b.add(address, I64(k * size)), lanes(grid.kind)) for k in (0, 1)]
     return [
@@ -165,68 +170,87 @@ def _from_grid(emit, grid, where, row):
     ]
 
 
-def coordinates(block, affine, row):
-    """Coordinates x and y of every lane, in float64."""
-    emit, b = block.emit, block.emit.builder
-    if not affine:
-        return _from_grid(emit, block.coords, block.where, row)
-    found = [_along(emit, start, step, block.where[3])
-             for start, step in (row[:2], row[2:])]  # fmt: skip
+def _projected(emit, row, j):
+    """Coordinates of a projective row: each a quotient of two that are linear."""
+    b = emit.builder
+    columns = b.fadd(emit.splat(b.sitofp(j, F64)), lanes(F64, [float(k) for k in range(LANES)]))
+    x, y, w = (
+        b.fadd(emit.splat(start), b.fmul(emit.splat(step), columns))
+        for start, step in (row[:2], row[2:4], row[4:])
+    )
+    return [b.fdiv(x, w), b.fdiv(y, w)]
+
+
+def coordinates(emit, source, coords, row, where):
+    """Coordinates x and y of every lane, in float64; ``where`` is (n, i, j)."""
+    b = emit.builder
+    if source == GRID:
+        return _from_grid(emit, coords, where, row)
+    if source == PROJECTIVE:
+        return _projected(emit, row, where[2])
+    found = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:])]
     return [b.fadd(emit.splat(along.base), emit.widen(along.offsets)) for along in found]
 
 
+# What a placed block is: some taps inside and some not, all of them inside, or none.
+RIM, INSIDE, BEYOND = 0, 1, 2
+
+
 @intrinsic(prefer_literal=True)
-def place(typingctx, source, padding, arrays, row, limits, where, slots):
+def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
     """Find where a block reads, and leave it in the workspace.
 
-    ``limits`` are the first row and the last + 1 that taps may be in, ``where`` is
-    (m, n, i, j, slot): image m is read for samples n from row i, column j on.
+    ``limits`` are the first row and the last + 1 that taps may be in, the last + 1 column, and a
+    row's length in pixels; ``where`` is (n, i, j, slot) for samples n, row i, column j on. What
+    ``fill`` is, so are fractions.
     """
     if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
         return None
 
     def codegen(context, builder, signature, args):
-        _, _, values, row_, limits_, where_, start = args
-        values, row_, limits_, where_ = (
-            cgutils.unpack_tuple(builder, packed) for packed in (values, row_, limits_, where_)
-        )
-        *where_, number = where_
-        block = Block(context, builder, padding.literal_value, list(arrays), values, where_)
-        slot = Slot(block.emit, start, number)
-        _place(block, source.literal_value == AFFINE, row_, limits_, slot)
+        value, row_, limits_, where_ = args[3], *(
+            cgutils.unpack_tuple(builder, packed) for packed in args[4:7]
+        )  # fmt: skip
+        emit = Emitter(builder, context.get_value_type(fill))
+        grid = Plane(context, builder, coords, value)
+        slot = Slot(emit, args[7], where_[3])
+        read = (emit, source.literal_value, grid, row_, where_[:3])
+        _place(read, padding.literal_value, limits_, slot)
         return context.get_dummy_value()
 
-    return types.void(source, padding, arrays, row, limits, where, slots), codegen
+    return types.void(source, padding, fill, coords, row, limits, where, slots), codegen
 
 
-def _place(block, affine, row, limits, slot):
-    emit, b = block.emit, block.emit.builder
+def _place(read, padding, limits, slot):
+    emit, source, _, row, where = read
+    b = emit.builder
     # A coordinate that is clipped, 0 too, has no slope, and is left to the outer half.
-    least = F64(0.0 if block.padding == ZEROS else 1.0)
-    top, bottom = (b.sitofp(limit, F64) for limit in limits)
-    spans = [
-        (least, b.sitofp(b.sub(block.width, I64(1)), F64)),
-        (emit.number("maxnum", least, top), b.fsub(bottom, F64(1.0))),
-    ]
-    if affine and emit.real != F64:
-        axes = [_along(emit, start, step, block.where[3]) for start, step in (row[:2], row[2:])]
-        checks = [
-            b.and_(b.fcmp_ordered(">=", end, low), b.fcmp_ordered("<", end, last))
-            for along, (low, last) in zip(axes, spans, strict=True)
-            for end in _ends(emit, along)
-        ]
-        inside = emit.both(*checks)
+    least = F64(0.0 if padding == ZEROS else 1.0)
+    top, bottom, right = (b.sitofp(limit, F64) for limit in limits[:3])
+    first = (least, emit.number("maxnum", least, top))
+    last = (b.fsub(right, F64(1.0)), b.fsub(bottom, F64(1.0)))
+    beyond = I1(0)
+    if source == AFFINE and emit.real != F64:
+        axes = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:])]
+        ends = [_ends(emit, along) for along in axes]
+        inside = emit.both(*[
+            b.and_(b.fcmp_ordered(">=", end, low), b.fcmp_ordered("<", end, high))
+            for pair, low, high in zip(ends, first, last, strict=True) for end in pair
+        ])  # fmt: skip
+        if padding == ZEROS:
+            beyond = _beyond(emit, ends, (F64(0.0), top), (right, bottom))
         inner = [(along.offsets, emit.call("floor", along.offsets), along.base) for along in axes]
     else:
-        found = coordinates(block, affine, row)
+        found = coordinates(*read)
         lows = [emit.call("floor", c) for c in found]
         inside = emit.every([
-            check for low, (first, last) in zip(lows, spans, strict=True)
-            for check in (b.fcmp_ordered(">=", low, emit.splat(first)),
-                          b.fcmp_ordered("<", low, emit.splat(last)))
+            check for c, low, high in zip(lows, first, last, strict=True)
+            for check in (b.fcmp_ordered(">=", c, emit.splat(low)),
+                          b.fcmp_ordered("<", c, emit.splat(high)))
         ])  # fmt: skip
         inner = [(c, low, None) for c, low in zip(found, lows, strict=True)]
-    b.store(inside, b.inttoptr(slot.flag, inside.type.as_pointer()))
+    kind = b.select(inside, I8(INSIDE), b.select(beyond, I8(BEYOND), I8(RIM)))
+    b.store(kind, b.inttoptr(slot.flag, I8.as_pointer()))
     with b.if_then(inside, likely=True):
         taps = []
         for (c, low, base), address in zip(inner, (slot.x, slot.y), strict=True):
@@ -235,7 +259,19 @@ def _place(block, affine, row, limits, slot):
                 index = b.add(index, emit.splat(b.fptosi(base, I32)))
             taps.append(index)
             emit.store(emit.narrow(b.fsub(c, low)), address)
-        emit.store(block.offsets(taps[1], taps[0]), slot.offsets)
+        pitch = emit.splat(b.trunc(limits[3], I32))
+        emit.store(b.add(b.mul(taps[1], pitch), taps[0]), slot.offsets)
+
+
+def _beyond(emit, ends, first, last):
+    """Whether both ends are so far out, on one side, that no tap is inside."""
+    b, out = emit.builder, I1(0)
+    for pair, low, high in zip(ends, first, last, strict=True):
+        edge = b.fsub(low, F64(1.0))
+        before = emit.both(*[b.fcmp_ordered("<", end, edge) for end in pair])
+        behind = emit.both(*[b.fcmp_ordered(">=", end, high) for end in pair])
+        out = b.or_(out, b.or_(before, behind))
+    return out
 
 
 # --- The axes of a block that needs care ----------------------------------------------------------
