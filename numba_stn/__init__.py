@@ -19,8 +19,9 @@ _HOME = {
         "warp_affine",
         "warp_affine_vjp",
     ),
+    "pixels": ("warp_image",),
 }
-_MODULES = ("data", "functional", "nn", "transforms")
+_MODULES = ("data", "functional", "nn", "pixels", "transforms")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
     from . import nn as nn
+    from . import pixels as pixels
     from . import transforms as transforms
     from .functional import affine_grid as affine_grid
     from .functional import affine_grid_vjp as affine_grid_vjp
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .functional import grid_sample_vjp as grid_sample_vjp
     from .functional import warp_affine as warp_affine
     from .functional import warp_affine_vjp as warp_affine_vjp
+    from .pixels import warp_image as warp_image
 
 
 def __getattr__(name: str) -> object:

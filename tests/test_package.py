@@ -152,7 +152,7 @@ print(all((result == expected).all() for result in results))
 
 def test_imports_point_down():
     """kernels below functional, functional below transforms and data, nn beside, the rest above."""
-    levels = {"kernels": 0, "functional": 1, "transforms": 2, "data": 3, "nn": 3}
+    levels = {"kernels": 0, "functional": 1, "pixels": 2, "transforms": 2, "data": 3, "nn": 3}
     package = ROOT / "numba_stn"
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts[0].removesuffix(".py")

@@ -188,7 +188,7 @@ def coordinates(emit, source, coords, row, where):
         return _from_grid(emit, coords, where, row)
     if source == PROJECTIVE:
         return _projected(emit, row, where[2])
-    found = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:])]
+    found = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
     return [b.fadd(emit.splat(along.base), emit.widen(along.offsets)) for along in found]
 
 
@@ -200,9 +200,9 @@ RIM, INSIDE, BEYOND = 0, 1, 2
 def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
     """Find where a block reads, and leave it in the workspace.
 
-    ``limits`` are the first row and the last + 1 that taps may be in, the last + 1 column, and a
-    row's length in pixels; ``where`` is (n, i, j, slot) for samples n, row i, column j on. What
-    ``fill`` is, so are fractions.
+    ``limits`` are the first row and the last + 1 that taps may be in, the last + 1 column that
+    they may be in, and the image's width; ``where`` is (n, i, j, slot) for samples n, row i,
+    column j on. Fractions are of ``fill``'s type.
     """
     if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
         return None
@@ -226,19 +226,19 @@ def _place(read, padding, limits, slot):
     b = emit.builder
     # A coordinate that is clipped, 0 too, has no slope, and is left to the outer half.
     least = F64(0.0 if padding == ZEROS else 1.0)
-    top, bottom, right = (b.sitofp(limit, F64) for limit in limits[:3])
+    top, bottom, right, width = (b.sitofp(limit, F64) for limit in limits)
     first = (least, emit.number("maxnum", least, top))
     last = (b.fsub(right, F64(1.0)), b.fsub(bottom, F64(1.0)))
     beyond = I1(0)
     if source == AFFINE and emit.real != F64:
-        axes = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:])]
+        axes = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
         ends = [_ends(emit, along) for along in axes]
         inside = emit.both(*[
             b.and_(b.fcmp_ordered(">=", end, low), b.fcmp_ordered("<", end, high))
             for pair, low, high in zip(ends, first, last, strict=True) for end in pair
         ])  # fmt: skip
         if padding == ZEROS:
-            beyond = _beyond(emit, ends, (F64(0.0), top), (right, bottom))
+            beyond = _beyond(emit, ends, (F64(0.0), top), (width, bottom))
         inner = [(along.offsets, emit.call("floor", along.offsets), along.base) for along in axes]
     else:
         found = coordinates(*read)
@@ -324,7 +324,7 @@ def inner_taps(block, slot, ahead):
             far = b.add(start, b.mul(ahead, I64(emit.bytes)))
             for k in range(0, LANES, LANES // 2):
                 emit.prefetch(block.address(far, slot.offset(k)))
-        return emit.pairs([start, block.below(start)], slot.offset)
+        return emit.pairs([start, block.below(start)], slot.offset, block.images)
 
     return taps
 
@@ -349,7 +349,7 @@ def outer_taps(block, x, y, fill):
     def taps(start):
         found = []
         for offsets, exists in rows:
-            low, high = emit.pairs([start], lambda k, own=offsets: emit.lane(own, k))
+            low, high = emit.pairs([start], lambda k, own=offsets: emit.lane(own, k), block.images)
             west = b.select(exact, low, b.select(left, high, fill))
             east = b.select(exact, high, b.select(right, low, fill))
             found += [b.select(exists, west, fill), b.select(exists, east, fill)]

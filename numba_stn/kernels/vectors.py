@@ -25,11 +25,12 @@ class Emitter:
         self.builder, self.real = builder, real
         self.bytes = 8 if real == F64 else 4
 
-    def splat(self, value):
+    def splat(self, value, count=LANES):
         """A scalar in every lane."""
-        undefined = ir.Constant(lanes(value.type), ir.Undefined)
+        undefined = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
         first = self.builder.insert_element(undefined, value, I32(0))
-        return self.builder.shuffle_vector(first, undefined, lanes(I32, 0))
+        zeros = ir.Constant(ir.VectorType(I32, count), [0] * count)
+        return self.builder.shuffle_vector(first, undefined, zeros)
 
     def narrow(self, value):
         """A number, or a vector of them, in the working precision."""
@@ -61,7 +62,7 @@ class Emitter:
         function = cgutils.get_or_insert_function(
             self.builder.module,
             ir.FunctionType(kind, [a.type for a in args]),
-            f"llvm.{name}.v{LANES}{letter}{bits}",
+            f"llvm.{name}.v{kind.count}{letter}{bits}",
         )
         return self.builder.call(function, args)
 
@@ -113,20 +114,20 @@ class Emitter:
             for k in (0, 1)
         ]
 
-    def pairs(self, bases, offset):
+    def pairs(self, bases, offset, plane):
         """The values at each lane's ``offset(k)`` from each base, and behind it: 2 vectors a base.
 
         A lane's offset, in elements, is loaded just before its pairs are, so that few need
         registers at a time.
         """
-        b, pair = self.builder, ir.VectorType(self.real, 2)
+        b, pair = self.builder, ir.VectorType(plane.kind, 2)
         bases = [self.hidden(base) for base in bases]
         loads: list[list] = [[] for _ in bases]
         for k in range(LANES):
-            far = b.mul(b.zext(offset(k), I64), I64(self.bytes))
+            far = b.mul(b.zext(offset(k), I64), I64(plane.bytes))
             for base, found in zip(bases, loads, strict=True):
                 load = b.load(b.inttoptr(b.add(base, far), pair.as_pointer()))
-                load.align = self.bytes
+                load.align = plane.bytes
                 found.append(load)
         vectors = []
         for found in loads:

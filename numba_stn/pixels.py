@@ -1,0 +1,183 @@
+"""Warps for NumPy image code: one image (H, W) or (H, W, C), a matrix between pixels.
+
+Channels stand last, and pixel centres are whole numbers, as in OpenCV, scikit-image and SciPy.
+:mod:`numba_stn.functional` has the same for batches (N, C, H, W), normalised coordinates and
+gradients.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .functional import _MODES, _PADDINGS
+from .kernels import interleaved
+from .kernels.pixel import AFFINE, PROJECTIVE
+
+__all__ = ["warp_image"]
+
+_DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
+
+
+def warp_image(
+    image: Any,
+    matrix: Any,
+    shape: tuple[int, int] | None = None,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    fill: Any = 0,
+    out: Any = None,
+) -> Any:
+    """Warp an image by a matrix from output to input pixels.
+
+    ``out[y, x] = image at (x', y')`` with ``(x', y') = (u / w, v / w)`` and
+    ``(u, v, w) = matrix @ (x, y, 1)``; w is 1 for a (2, 3) matrix. Between pixels the image is the
+    weighted mean of its four neighbours. That is what ``cv2.warpAffine(..., flags=INTER_LINEAR |
+    WARP_INVERSE_MAP)`` and ``skimage.transform.warp(image, matrix)`` do. Coordinates are exact to
+    about a millionth of a pixel.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
+        Integers are blended in float32 and rounded, a half to the even neighbour.
+    matrix : (2, 3) or (3, 3) array
+        Maps output pixels (x, y) to input pixels (x, y), whose centres are whole numbers.
+    shape : (H_out, W_out), optional
+        The output's sides; the image's own, if not given.
+    mode : {"bilinear"}
+        Interpolation.
+    padding_mode : {"zeros", "border", "reflection"}
+        What lies outside the image: ``fill``, the nearest pixel, or the image mirrored at the
+        outer edges of its pixels (OpenCV's BORDER_REFLECT).
+    fill : number, or C of them
+        With "zeros", what lies outside; the image's dtype must hold it.
+    out : array, optional
+        Where to write the result; of its shape and dtype, contiguous, and not the image itself.
+
+    Returns
+    -------
+    out : (H_out, W_out) or (H_out, W_out, C) array of the image's dtype
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, type or value; the message names it.
+
+    See Also
+    --------
+    numba_stn.warp_affine : The same for batches, with gradients.
+
+    Examples
+    --------
+    Half a pixel to the right, and a quarter turn:
+
+    >>> import numpy as np, numba_stn as stn
+    >>> image = np.uint8([[0, 10, 20], [30, 40, 50]])
+    >>> stn.warp_image(image, [[1, 0, 0.5], [0, 1, 0]], padding_mode="border")
+    array([[ 5, 15, 20],
+           [35, 45, 50]], dtype=uint8)
+    >>> stn.warp_image(image, [[0, 1, 0], [-1, 0, 1]], (3, 2))
+    array([[30,  0],
+           [40, 10],
+           [50, 20]], dtype=uint8)
+    """
+    image, channels = _checked_image(image)
+    source, matrix = _checked_matrix(matrix)
+    padding = _checked_modes(mode, padding_mode)
+    sides = image.shape[:2] if shape is None else _checked_shape(shape)
+    fills = _checked_fill(fill, channels, image.dtype)
+    result = _result((*sides, *image.shape[2:]), image, out)
+    if result.size:
+        flat = image.reshape(*image.shape[:2], channels)
+        interleaved.warp(source, padding, flat, matrix, fills, result.reshape(*sides, channels))
+    return result
+
+
+# --- Checks: one clear error before any kernel runs -----------------------------------------------
+
+
+def _checked_image(image):
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
+    native = image.dtype.newbyteorder("=")
+    if native not in _DTYPES:
+        names = ", ".join(map(str, _DTYPES))
+        raise TypeError(f"image: expected one of {names}, got {image.dtype}")
+    if image.ndim not in (2, 3):
+        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
+    if 0 in image.shape[:2]:
+        raise ValueError(f"image: expected sides of at least one pixel, got {image.shape[:2]}")
+    image = np.ascontiguousarray(image, native)
+    return image, image.shape[2] if image.ndim == 3 else 1
+
+
+def _checked_matrix(matrix):
+    """What kind of map it is, and the matrix as (3, 3) float64."""
+    try:
+        found = np.asarray(matrix, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"matrix: expected numbers (2, 3) or (3, 3), got {matrix!r}") from None
+    if found.shape not in ((2, 3), (3, 3)):
+        raise ValueError(f"matrix: expected shape (2, 3) or (3, 3), got {found.shape}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"matrix: expected finite numbers, got {found.tolist()}")
+    if len(found) == 2:
+        return AFFINE, np.vstack([found, [0, 0, 1]])
+    if not found[2].any():
+        raise ValueError(f"matrix: expected a last row other than zeros, got {found.tolist()}")
+    if found[2, 0] == found[2, 1] == 0:
+        return AFFINE, found / found[2, 2]
+    return PROJECTIVE, np.ascontiguousarray(found)
+
+
+def _checked_modes(mode, padding_mode):
+    if mode not in _MODES:
+        raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
+    if padding_mode not in tuple(_PADDINGS):
+        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
+    return _PADDINGS[padding_mode]
+
+
+def _checked_shape(shape):
+    try:
+        sides = tuple(side.__index__() for side in shape)
+    except (TypeError, AttributeError):
+        sides = ()
+    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
+        raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
+    return sides
+
+
+def _checked_fill(fill, channels, dtype):
+    """One number of the image's dtype for each channel."""
+    try:
+        numbers = np.asarray(fill, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"fill: expected a number, or one for each channel, got {fill!r}") from None
+    if numbers.shape not in ((), (channels,)):
+        raise ValueError(f"fill: expected a number, or {channels} of them, got {fill!r}")
+    limits = np.iinfo(dtype) if dtype.kind == "u" else np.finfo(dtype)
+    held = (numbers >= limits.min) & (numbers <= limits.max)
+    if dtype.kind == "u":
+        held &= numbers == np.rint(numbers)
+    else:
+        held |= ~np.isfinite(numbers)
+    if not held.all():
+        raise ValueError(f"fill: expected what {dtype} holds, got {fill!r}")
+    return np.full(channels, numbers, dtype)
+
+
+def _result(shape, image, out):
+    if out is None:
+        return np.empty(shape, image.dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != image.dtype:
+        raise ValueError(
+            f"out: expected shape {shape} and dtype {image.dtype}, got {out.shape} and {out.dtype}"
+        )
+    if not (out.flags.writeable and out.flags.c_contiguous):
+        raise ValueError("out: expected a contiguous array that can be written to")
+    if np.may_share_memory(out, image):
+        raise ValueError("out: expected memory of its own, got memory shared with the image")
+    return out

@@ -1,0 +1,166 @@
+"""warp_image against SciPy, which counts pixels alike."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+import numba_stn as stn
+
+DTYPES = ["uint8", "uint16", "float32", "float64"]
+PADDINGS = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect"}
+
+
+def picture(rng, shape, dtype):
+    """Noise of the dtype's whole range, or around zero."""
+    if np.dtype(dtype).kind == "u":
+        return rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def expected(image, matrix, shape, padding, fill):
+    """The same in float64, by SciPy."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
+    full = np.vstack([matrix, [0, 0, 1]]) if len(matrix) == 2 else np.asarray(matrix)
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in full)
+    fills = np.broadcast_to(fill, image.shape[2:])
+    planes = image.reshape(*image.shape[:2], -1).astype(float)
+    found = [
+        ndimage.map_coordinates(
+            planes[..., c], [v / w, u / w], order=1, mode=PADDINGS[padding],
+            cval=float(fills.reshape(-1)[c]) if fills.size else 0.0,
+        )
+        for c in range(planes.shape[2])
+    ]  # fmt: skip
+    return np.stack(found, -1).reshape(*shape, *image.shape[2:])
+
+
+def check(image, matrix, shape, padding="zeros", fill=0):
+    got = stn.warp_image(image, matrix, shape, padding_mode=padding, fill=fill)
+    want = expected(image, matrix, shape, padding, fill)
+    assert got.dtype == image.dtype
+    scale = np.abs(image.astype(float)).max() + np.abs(fill).max()
+    # Coordinates are off by up to a few millionths; integers are rounded besides.
+    slack = scale * (1e-12 if image.dtype == np.float64 else 2e-5)
+    atol = slack + (0.5 if image.dtype.kind == "u" else 0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("channels", [None, 2, 3, 4, 6])
+def test_it_is_what_scipy_does(dtype, padding, channels):
+    rng = np.random.default_rng(0)
+    image = picture(rng, (37, 53) if channels is None else (37, 53, channels), dtype)
+    for turn, zoom in ((0, 1), (30, 0.6), (90, 1.7), (-140, 1)):
+        cos, sin = zoom * np.cos(np.deg2rad(turn)), zoom * np.sin(np.deg2rad(turn))
+        matrix = [[cos, -sin, 26 - cos * 40 + sin * 20], [sin, cos, 18 - sin * 40 - cos * 20]]
+        check(image, matrix, (41, 80), padding, 7 if padding == "zeros" else 0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_perspective(dtype, padding):
+    rng = np.random.default_rng(0)
+    image = picture(rng, (60, 50, 3), dtype)
+    check(image, [[1.1, 0.1, -3], [0.05, 0.9, 2], [2e-3, -1e-3, 1]], (48, 64), padding)
+    # w passes through 0, where the map has no value.
+    found = stn.warp_image(image, [[1, 0, 0], [0, 1, 0], [1 / 16, 0, -1]], padding_mode=padding)
+    assert found.shape == image.shape
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 2**32), st.sampled_from(DTYPES), st.integers(1, 7), st.sampled_from([*PADDINGS])
+)
+def test_random_sides(seed, dtype, channels, padding):
+    """Narrow images and outputs, that no block fits into, and such as just do."""
+    rng = np.random.default_rng(seed)
+    image = picture(rng, (*rng.integers(1, 24, 2), channels), dtype)
+    matrix = np.eye(2, 3) + rng.normal(0, 0.4, (2, 3)) + [[0, 0, rng.normal(0, 5)], [0, 0, 0]]
+    check(image, matrix, tuple(map(int, rng.integers(1, 40, 2))), padding)
+
+
+def test_the_identity_returns_the_image_and_a_fill_for_each_channel_surrounds_it():
+    for dtype in DTYPES:
+        for channels in (1, 3, 4, 5):
+            image = picture(np.random.default_rng(1), (19, 40, channels), dtype)
+            np.testing.assert_array_equal(stn.warp_image(image, np.eye(3)), image)
+            fill = np.arange(channels)
+            moved = stn.warp_image(image, [[1, 0, -20], [0, 1, 5]], (19, 70), fill=fill)
+            np.testing.assert_array_equal(moved[:14, 20:60], image[5:])
+            np.testing.assert_array_equal(moved[:, :20], np.broadcast_to(fill, (19, 20, channels)))
+            np.testing.assert_array_equal(moved[14:], np.broadcast_to(fill, (5, 70, channels)))
+
+
+def test_halves_are_rounded_to_even():
+    image = np.uint8([[0, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(stn.warp_image(image, [[1, 0, 0.5], [0, 1, 0]], (1, 4)),
+                                  [[0, 2, 2, 4]])  # fmt: skip
+    wide = np.arange(40, dtype=np.uint16)[None].repeat(3, 0)
+    found = stn.warp_image(wide, [[1, 0, 0.5], [0, 1, 0]], (2, 32))
+    np.testing.assert_array_equal(found[0], np.rint(np.arange(32) + 0.5))
+
+
+def test_nothing_is_read_from_outside_where_values_are_not_finite():
+    image = np.full((30, 30, 3), np.inf, np.float32)
+    moved = stn.warp_image(image, [[1, 0, 100], [0, 1, 0]])
+    assert not moved.any()
+
+
+def test_serial_and_parallel_give_the_same_bits(monkeypatch):
+    from numba_stn.kernels import launch
+
+    image = picture(np.random.default_rng(0), (90, 70, 3), "float32")
+    found = []
+    for work in (0, 10**12):
+        monkeypatch.setattr(launch, "PARALLEL_WORK", work)
+        found.append(stn.warp_image(image, [[0.8, 0.3, -4], [-0.3, 0.8, 9]]))
+    np.testing.assert_array_equal(*found)
+
+
+def test_layouts_and_out():
+    rng = np.random.default_rng(0)
+    image = picture(rng, (40, 30, 3), "uint8")
+    matrix = [[0.9, 0.2, 1], [-0.2, 0.9, 3]]
+    want = stn.warp_image(image, matrix)
+    np.testing.assert_array_equal(stn.warp_image(np.asfortranarray(image), matrix), want)
+    swapped = image.astype(">u2")
+    np.testing.assert_array_equal(stn.warp_image(swapped, matrix), want)
+    out = np.empty_like(image)
+    assert stn.warp_image(image, matrix, out=out) is out
+    np.testing.assert_array_equal(out, want)
+    assert stn.warp_image(image[:, :, :0], matrix).shape == (40, 30, 0)
+
+
+IMAGE, MATRIX = np.zeros((4, 5, 3), np.uint8), np.eye(2, 3)
+WRONG = {
+    "image: expected a NumPy array": (([[1]], MATRIX), {}),
+    "image: expected one of uint8": ((IMAGE.astype(int), MATRIX), {}),
+    r"image: expected shape \(H, W\)": ((IMAGE[None], MATRIX), {}),
+    "image: expected sides": ((IMAGE[:0], MATRIX), {}),
+    r"matrix: expected shape \(2, 3\)": ((IMAGE, np.eye(4)), {}),
+    "matrix: expected numbers": ((IMAGE, "turn"), {}),
+    "matrix: expected finite": ((IMAGE, MATRIX * np.nan), {}),
+    "matrix: expected a last row": ((IMAGE, np.zeros((3, 3))), {}),
+    "shape: expected two positive": ((IMAGE, MATRIX, (0, 4)), {}),
+    "shape: expected two": ((IMAGE, MATRIX, 4), {}),
+    "mode: expected": ((IMAGE, MATRIX), {"mode": "cubic"}),
+    "padding_mode: expected": ((IMAGE, MATRIX), {"padding_mode": "wrap around"}),
+    "fill: expected what uint8 holds, got 256": ((IMAGE, MATRIX), {"fill": 256}),
+    "fill: expected what uint8 holds, got 0.5": ((IMAGE, MATRIX), {"fill": 0.5}),
+    "fill: expected a number, or 3 of them": ((IMAGE, MATRIX), {"fill": [1, 2]}),
+    "fill: expected a number, or one": ((IMAGE, MATRIX), {"fill": "black"}),
+    "out: expected shape": ((IMAGE, MATRIX), {"out": np.zeros((4, 5), np.uint8)}),
+    "out: expected a NumPy": ((IMAGE, MATRIX), {"out": [1]}),
+    "out: expected a contiguous": ((IMAGE, MATRIX), {"out": IMAGE.copy()[::-1]}),
+    "out: expected memory": ((IMAGE, MATRIX), {"out": IMAGE}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_argument_is_named(message):
+    args, options = WRONG[message]
+    with pytest.raises((ValueError, TypeError), match=message):
+        stn.warp_image(*args, **options)
