@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .rows import Row, Runner, installed, own
+from .rows import COARSE, Row, Runner, installed, own
 from .warps import problem
 
 
@@ -57,7 +57,7 @@ def cv2_remap(p):
     cv2, image = installed("cv2"), p.images[0, 0]
     x, y = pixels(p.grid, image.shape)
     run = partial(cv2.remap, image, x, y, cv2.INTER_LINEAR, np.empty_like(x))
-    return Runner(run, _one)
+    return Runner(run, _one, COARSE)
 
 
 def scipy_map(p):

@@ -13,6 +13,9 @@ import numba_stn
 # Single precision's in a coordinate of some thousands, as a share of the largest value.
 ROUNDING = 1e-3
 
+# OpenCV rounds coordinates to 1/32 of a pixel for some shapes.
+COARSE = 1 / 32
+
 
 class MissingError(NotImplementedError):
     """A library is not there, or cannot do a row's work; asv skips the benchmark."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .rows import MissingError, Row, Runner, installed, own
+from .rows import COARSE, MissingError, Row, Runner, installed, own
 
 BOTH = ("images", "theta")
 
@@ -92,7 +92,7 @@ def cv2_forward(p):
     def read(results):
         return {"samples": np.concatenate([batched(result)["samples"] for result in results])}
 
-    return Runner(run, read)
+    return Runner(run, read, COARSE)
 
 
 def kornia_forward(p):
