@@ -37,7 +37,8 @@ class UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code.
 
-    0: done; 2: the input was at fault, one line on stderr says how; 130: stopped by Ctrl-C.
+    0: done; 1: a comparison found results that differ; 2: the input was at fault, one line on
+    stderr says how; 130: stopped by Ctrl-C.
     """
     args = parser().parse_args(argv)
     try:
@@ -48,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("numba-stn: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has had enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -229,22 +233,22 @@ def _with_bar(run, setup):
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """``numba-stn bench``."""
-    from .bench import report, rows
+    """``numba-stn bench``; 1 if a peer's results differ from ours."""
+    from .bench import report
 
     if args.sweep and args.rows:
         raise UsageError("--sweep: it measures instead of the rows; name none")
     try:
         names = report.choose(args.rows)
-        if args.list:
-            print("\n".join(names))
-        elif args.json is None:
-            _measured(args, names)
-        else:
-            _measured_to(pathlib.Path(args.json), args, names)
-    except (LookupError, rows.DisagreementError) as error:
+    except LookupError as error:
         raise UsageError(error.args[0]) from error
-    return 0
+    if args.list:
+        print("\n".join(names))
+        return 0
+    with _report_file(args) as write:
+        found = _measured(args, names)
+        write(found)
+    return int(any(row["disagree"] for row in [*found.get("rows", []), *found.get("sweep", [])]))
 
 
 def _measured(args, names):
@@ -259,17 +263,25 @@ def _measured(args, names):
     return {"sweep": found}
 
 
-def _measured_to(path, args, names):
-    """Measure, and write the figures to a file that can be written, before and after."""
+@contextlib.contextmanager
+def _report_file(args):
+    """A function that writes the figures to ``--json``, known to be writable before there are any."""
     import json
 
     from .bench import report
     from .experiment import write_atomically
 
-    with _folder(path.parent):
-        found = _measured(args, names)
+    if args.json is None:
+        yield lambda found: None
+        return
+    path = pathlib.Path(args.json)
+
+    def write(found):
         found = report.circumstances(["numba-stn", *sys.argv[1:]], args.rounds) | found
         write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+
+    with _folder(path.parent):
+        yield write
 
 
 # --- warmup ---------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def drawn(row):
 def test_every_library_does_the_same_work(name):
     found = report.measure(name, SMALL[name], 1)
     assert found["ours_ms"] > 0
+    assert not found["disagree"]
     assert set(found["ratios"]) == set(drawn(SMALL[name])[1]) - {"ours"}
     for part, error in found["errors"].items():
         assert error["ours"] < 1e-5, part
@@ -81,10 +82,24 @@ def test_results_that_differ_are_not_timed():
         return runner._replace(read=lambda samples: {"samples": samples * 1.01})
 
     wrong = rows.Row(row.op, row.problem, {"ours": row.makers["ours"], "other": other})
-    with pytest.raises(rows.DisagreementError, match="row: other and we disagree: samples"):
-        report.measure("row", wrong, 1)
-    with pytest.raises(rows.DisagreementError, match="zeros"):
+    found = report.measure("row", wrong, 1)
+    assert found["ratios"] == {}
+    assert found["disagree"]["other"].startswith("samples differs by up to 0.01 in")
+    assert "NOT other: samples differs" in report.ratios(found)
+    with pytest.raises(ValueError, match="zeros"):
         rows.difference(np.zeros(3), np.zeros(3))
+
+
+def test_a_disagreement_is_the_exit_code(monkeypatch, capsys):
+    row = report.ROWS["warp_affine 1x1x28x28"]
+
+    def other(p):
+        return row.makers["ours"](p)._replace(read=lambda samples: {"samples": samples * 2})
+
+    wrong = rows.Row(row.op, row.problem, {"ours": row.makers["ours"], "other": other})
+    monkeypatch.setitem(report.ROWS, "warp_affine 1x1x28x28", wrong)
+    assert main(["bench", "1x1x28x28", "--rounds", "1"]) == 1
+    assert "NOT other" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_left_out(monkeypatch):

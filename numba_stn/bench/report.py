@@ -3,8 +3,8 @@
 Every row does the same work on the same inputs in one process: this project and each installed
 peer in turn, warm, for several rounds; the figure is the median. Before the clock starts the
 results are compared, and held against PyTorch's in float64. A ratio is the peer's time by ours:
-above 1 we are faster. A peer that is not installed, or cannot do the work, is left out. Threads
-are as each library chooses by default.
+above 1 we are faster. A peer that is not installed, or cannot do the work, is left out; one whose
+results differ is named and not timed. Threads are as each library chooses by default.
 """
 
 import os
@@ -15,7 +15,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from . import clock, grids, images, memory, startup, steps, warps
-from .rows import DisagreementError, MissingError, Row, agree, difference, runners, widened
+from .rows import MissingError, Row, difference, disagreement, runners, widened
 
 ROWS: dict[str, Row] = {**warps.ROWS, **grids.ROWS, **images.ROWS, **steps.ROWS}
 
@@ -48,7 +48,7 @@ def comparison(names: Sequence[str], rounds: int, say: Callable[[str], None]) ->
     if "startup" in names:
         found["startup"] = startup.table(rounds)
         say(_lines("seconds of a new process", found["startup"]))
-    if errors := [_errors(row) for row in found["rows"] if row.get("errors")]:
+    if errors := [_error_line(row) for row in found["rows"] if row.get("errors")]:
         say("\n".join(["", "largest error against float64, by the largest value", *errors]))
     return found
 
@@ -62,8 +62,12 @@ def measure(name: str, row: Row, rounds: int, patience: float = clock.PATIENCE) 
     able = runners(row, problem)
     if not able:
         return {}
-    errors = _compared(name, row, problem, able)
-    times = clock.turns({who: runner.run for who, runner in able.items()}, rounds, patience)
+    results = {who: runner.read(runner.run()) for who, runner in able.items()}
+    apart = {who: disagreement(found, results["ours"], able[who].tolerance)
+             for who, found in results.items()}  # fmt: skip
+    errors = _errors(row, problem, results)
+    runs = {who: runner.run for who, runner in able.items() if not apart[who]}
+    times = clock.turns(runs, rounds, patience)
     medians = clock.medians(times)
     ours = medians.pop("ours")
     return {
@@ -72,17 +76,12 @@ def measure(name: str, row: Row, rounds: int, patience: float = clock.PATIENCE) 
         "ratios": {who: round(other / ours, 2) for who, other in medians.items()},
         "rounds": {who: len(each) for who, each in times.items()},
         "errors": errors,
+        "disagree": {who: how for who, how in apart.items() if how},
     }
 
 
-def _compared(name, row, problem, able):
-    """Check every peer's results against ours; errors of ours and PyTorch's against float64."""
-    results = {who: runner.read(runner.run()) for who, runner in able.items()}
-    for who, found in results.items():
-        try:
-            agree(found, results["ours"], able[who].tolerance)
-        except DisagreementError as error:
-            raise DisagreementError(f"{name}: {who} and we disagree: {error}") from None
+def _errors(row, problem, results):
+    """Largest errors of ours and PyTorch's against PyTorch in float64."""
     if "torch" not in results:
         return {}
     runner = row.makers["torch"](widened(problem))
@@ -100,11 +99,18 @@ def _compared(name, row, problem, able):
 
 
 def _line(row):
-    ratios = "   ".join(f"{ratio:6.2f} x {who}" for who, ratio in row["ratios"].items())
-    return f"{row['row']:42s} {row['ours_ms']:10.3f} ms   {ratios}"
+    return f"{row['row']:42s} {row['ours_ms']:10.3f} ms   {ratios(row)}"
 
 
-def _errors(row):
+def ratios(row: dict[str, Any]) -> str:
+    """The peers' ratios, and those whose results differ, so that their times compare nothing."""
+    return "   ".join([
+        *(f"{ratio:6.2f} x {who}" for who, ratio in row["ratios"].items()),
+        *(f"NOT {who}: {how}" for who, how in row["disagree"].items()),
+    ])  # fmt: skip
+
+
+def _error_line(row):
     parts = (
         f"{part} {error['ours']:.2g} (torch {error['torch']:.2g})"
         for part, error in row["errors"].items()

@@ -16,13 +16,13 @@ ROUNDING = 1e-3
 # OpenCV rounds coordinates to 1/32 of a pixel for some shapes.
 COARSE = 1 / 32
 
+# The gradient of theta is a sum over all samples, most of which cancels: of 16 million added in
+# float32, as PyTorch does, a digit is left.
+CANCELLED = 0.2
+
 
 class MissingError(NotImplementedError):
     """A library is not there, or cannot do a row's work; asv skips the benchmark."""
-
-
-class DisagreementError(Exception):
-    """Two libraries' results differ, so their times compare nothing."""
 
 
 class Runner(NamedTuple):
@@ -85,17 +85,18 @@ def difference(found: Any, expected: Any) -> Any:
     """Where two results differ, in units of the largest value expected."""
     largest = np.abs(expected).max()
     if not largest > 0:
-        raise DisagreementError("a result that is all zeros shows nothing")
+        raise ValueError("a result that is all zeros shows nothing")
     return np.abs(np.asarray(found, float) - np.asarray(expected, float)) / float(largest)
 
 
-def agree(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> None:
-    """Refuse to time results that differ by more than rounding in more than a hundredth.
+def disagreement(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> str:
+    """How results differ by more than rounding, in more than a hundredth; empty if they agree.
 
     A hundredth, for what lies beyond an image's rim is not the same pixel for pixel everywhere.
     """
-    for name in found.keys() & expected.keys():
+    for name in sorted(found.keys() & expected.keys()):
         apart = difference(found[name], expected[name])
-        share = float((apart > tolerance).mean())
+        share = float((apart > (CANCELLED if name == "dtheta" else tolerance)).mean())
         if share > 0.01:
-            raise DisagreementError(f"{name} differs by up to {apart.max():.3g} in {share:.1%}")
+            return f"{name} differs by up to {apart.max():.2g} in {share:.1%}"
+    return ""

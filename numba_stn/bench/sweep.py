@@ -36,8 +36,7 @@ def name(point: dict[str, Any]) -> str:
 
 def line(point: dict[str, Any]) -> str:
     """A point's figures."""
-    ratios = "   ".join(f"{ratio:6.2f} x {who}" for who, ratio in point["ratios"].items())
-    return f"{name(point):30s} {point['ns_per_sample']:9.3f} ns a sample   {ratios}"
+    return f"{name(point):30s} {point['ns_per_sample']:9.3f} ns a sample   {report.ratios(point)}"
 
 
 def table(points: Iterator[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
@@ -58,5 +57,5 @@ def _measure(point, rounds):
     return {
         "what": point["what"], "sweep": point["sweep"], "value": point["value"],
         "shape": list(point["shape"]), "ns_per_sample": round(float(nanoseconds), 4),
-        "ratios": found["ratios"],
+        "ratios": found["ratios"], "disagree": found["disagree"],
     }  # fmt: skip
