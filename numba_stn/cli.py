@@ -265,7 +265,7 @@ def _measured(args, names):
 
 @contextlib.contextmanager
 def _report_file(args):
-    """A function that writes the figures to ``--json``, known to be writable before there are any."""
+    """A function that writes the figures to ``--json``, which is tried before there are any."""
     import json
 
     from .bench import report
