@@ -1,1 +1,1 @@
-"""Speed: asv's suites, and comparisons with the peers."""
+"""Tools of the checkout: the comparison with the peers, and the docs' tables of its results."""

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import __version__
+from .progress import progress
 
 EXAMPLES = """examples:
   numba-stn train                                       learn to read rotated digits, offline
   numba-stn train --model cnn                           the same without the transformer
   numba-stn train --dataset mnist --task RTS --epochs 5
+  numba-stn bench warp_affine                           race the other libraries at this
+  numba-stn warmup                                      compile now, not at the first calls
 """
 
 # Spelled out here, so that --help need not import what they name.
@@ -34,7 +37,8 @@ class UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code.
 
-    0: done; 2: the input was at fault, one line on stderr says how; 130: stopped by Ctrl-C.
+    0: done; 1: a comparison found results that differ; 2: the input was at fault, one line on
+    stderr says how; 130: stopped by Ctrl-C.
     """
     args = parser().parse_args(argv)
     try:
@@ -45,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("numba-stn: stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has had enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"numba-stn {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_bench(commands)
+    _add_warmup(commands)
     return top
 
 
@@ -84,6 +93,35 @@ def _add_train(commands) -> None:
     add("--data-dir", metavar="DIR", help="folder that holds MNIST's four files under mnist/; "
         "default: the environment's NUMBA_STN_DATA, else they are downloaded once")  # fmt: skip
     train.set_defaults(run=run_train)
+
+
+def _add_bench(commands) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="race the other libraries installed here",
+        description="Time this project and each installed peer at the same work, in turn, after a "
+        "check that the results agree. A ratio is the peer's time by ours.",
+    )
+    add = bench.add_argument
+    add("rows", nargs="*", metavar="ROW", help="rows whose name holds this; default: all")
+    add("--rounds", type=_positive, default=9, metavar="N", help="default: 9")
+    add("--json", metavar="FILE", help="write the figures to this file too")
+    add("--list", action="store_true", help="show the rows' names")
+    add("--sweep", action="store_true", help="instead of the rows, sweep angle, zoom, size and "
+        "channels; takes some minutes")  # fmt: skip
+    bench.set_defaults(run=run_bench)
+
+
+def _add_warmup(commands) -> None:
+    warmup = commands.add_parser(
+        "warmup",
+        help="compile the kernels now, not at the first calls",
+        description="Compile the kernels for the usual calls and leave them in Numba's cache, "
+        "where later processes find them.",
+    )
+    warmup.add_argument("calls", nargs="*", metavar="CALL", help="calls whose name holds this, as "
+        "float32 or warp_affine; default: all")  # fmt: skip
+    warmup.set_defaults(run=run_warmup)
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -189,6 +227,82 @@ def _with_bar(run, setup):
             bar.update()
 
         return run(setup, on_step)
+
+
+# --- bench ----------------------------------------------------------------------------------------
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """``numba-stn bench``; 1 if a peer's results differ from ours."""
+    from .bench import report
+
+    if args.sweep and args.rows:
+        raise UsageError("--sweep: it measures instead of the rows; name none")
+    try:
+        names = report.choose(args.rows)
+    except LookupError as error:
+        raise UsageError(error.args[0]) from error
+    if args.list:
+        print("\n".join(names))
+        return 0
+    with _report_file(args) as write:
+        found = _measured(args, names)
+        write(found)
+    return int(any(row["disagree"] for row in [*found.get("rows", []), *found.get("sweep", [])]))
+
+
+def _measured(args, names):
+    """The figures asked for, said as they come."""
+    from .bench import report, sweep
+
+    if not args.sweep:
+        return report.comparison(names, args.rounds, lambda text: print(text, flush=True))
+    found = sweep.table(progress(sweep.points(), sweep.name), args.rounds)
+    for point in found:
+        print(sweep.line(point))
+    return {"sweep": found}
+
+
+@contextlib.contextmanager
+def _report_file(args):
+    """A function that writes the figures to ``--json``, which is tried before there are any."""
+    import json
+
+    from .bench import report
+    from .experiment import write_atomically
+
+    if args.json is None:
+        yield lambda found: None
+        return
+    path = pathlib.Path(args.json)
+
+    def write(found):
+        found = report.circumstances(["numba-stn", *sys.argv[1:]], args.rounds) | found
+        write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
+
+    with _folder(path.parent):
+        yield write
+
+
+# --- warmup ---------------------------------------------------------------------------------------
+
+
+def run_warmup(args: argparse.Namespace) -> int:
+    """``numba-stn warmup``."""
+    from . import warmup
+
+    began = time.perf_counter()
+    folder = warmup.cache_folder()
+    if folder is None:
+        raise UsageError("Numba finds no folder for its cache; set NUMBA_CACHE_DIR to one")
+    try:
+        calls = warmup.choose(args.calls)
+    except LookupError as error:
+        raise UsageError(error.args[0]) from error
+    for call in progress(calls, lambda call: call.name):
+        call.run()
+    print(f"warm after {time.perf_counter() - began:.0f} s; the cache is {folder}")
+    return 0
 
 
 # --- Option types ---------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -95,21 +94,6 @@ except ValueError:
         assert python(code.format(0), **cache) == "parallel"
 
 
-def test_a_read_only_install_works_and_warns_once(tmp_path):
-    code = (
-        "import warnings\nwarnings.simplefilter('always')\n"
-        "import numba.core.caching as c\n"
-        "c.CacheImpl._locator_classes = []\n"
-        "import numpy, numba_stn\n"
-        "with warnings.catch_warnings(record=True) as seen:\n"
-        "    warnings.simplefilter('always')\n"
-        "    numba_stn.affine_grid(numpy.zeros((1, 2, 3)), (2, 2))\n"
-        "    numba_stn.affine_grid_vjp(numpy.zeros((1, 2, 2, 2)))\n"
-        "print([str(w.message)[:16] for w in seen])"
-    )
-    assert python(code) == "['numba_stn compil']"
-
-
 FIRST = {
     "our own kernel": "work()",
     "a count of threads": "numba_stn.warp_affine_vjp(images[:, :, :2, :2], images, theta)",
@@ -133,21 +117,6 @@ assert expected.any()
 print(all((result == expected).all() for result in results))
 """
     assert python(code.replace("FIRST", FIRST[first])) == "True"
-
-
-def test_two_threads_at_once():
-    code = """
-import concurrent.futures, numpy, numba_stn
-images = numpy.random.default_rng(0).random((4, 3, 200, 200))
-theta = numpy.tile(numpy.array([[[0.9, 0.1, 0.0], [-0.1, 0.9, 0.1]]]), (4, 1, 1))
-expected = numba_stn.warp_affine(images, theta)
-with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    results = list(pool.map(lambda _: numba_stn.warp_affine(images, theta), range(40)))
-print(all((result == expected).all() for result in results))
-"""
-    pools = {"workqueue": "workqueue", "omp": "omppool"}  # tbb loads only where tbb is installed
-    for layer in [name for name, own in pools.items() if find_spec(f"numba.np.ufunc.{own}")]:
-        assert python(code, NUMBA_THREADING_LAYER=layer) == "True"
 
 
 def test_imports_point_down():

@@ -1,1 +1,0 @@
-"""asv's suites; run by ``asv run`` in ``benchmarks/``. All arrays are float32."""

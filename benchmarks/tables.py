@@ -1,0 +1,179 @@
+"""Tables of the docs: ``python -m benchmarks.tables [--check]``, in a checkout.
+
+In docs/performance.md a region between ``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a
+table of benchmarks/results/compare.json. This fills every such region anew, or with ``--check``
+says whether one is out of date, so that no figure is typed by hand.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+RESULTS = HERE / "results"
+
+REGION = re.compile(r"(<!-- (\S+\.json): (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+ABSENT = "*Not measured yet.*"
+
+PEERS = {
+    "torch": "PyTorch",
+    "cv2": "OpenCV",
+    "cv2.remap": "OpenCV",
+    "kornia": "kornia",
+    "skimage": "scikit-image",
+    "scipy": "SciPy",
+    "both gradients": "both gradients",
+}
+
+
+def main(argv=None):
+    """Fill the page, or check it; the exit code."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--check", action="store_true", help="change nothing")
+    args = arguments.parse_args(argv)
+    before = PAGE.read_text()
+    after = filled(before, RESULTS)
+    if args.check and after != before:
+        print(f"{PAGE.name}: python -m benchmarks.tables would change it", file=sys.stderr)
+        return 1
+    if after != before:
+        PAGE.write_text(after)
+    return 0
+
+
+def filled(page, folder):
+    """The page, its regions as the folder's files have it."""
+
+    def region(match):
+        begin, name, kind, which, end = match.groups()
+        path = folder / name
+        found = json.loads(path.read_text()) if path.exists() else {}
+        table = TABLES[kind](found, *([which] if which else []))
+        return f"{begin}{table or ABSENT}\n{end}"
+
+    return REGION.sub(region, page)
+
+
+# --- The kinds of tables --------------------------------------------------------------------------
+
+
+def rows(found):
+    """Our milliseconds, and each peer's ratio."""
+    listed = found.get("rows", [])
+    names = columns(row["ratios"] for row in listed)
+    return markdown(
+        ["", "ours, ms", *names],
+        [[f"`{row['row']}`", figure(row["ours_ms"]), *ratios(row, names)] for row in listed],
+    )
+
+
+def losses(found):
+    """Where a peer is faster."""
+    lost = [
+        f"`{row['row']}` ({PEERS.get(who, who)}, {ratio:.2f})"
+        for row in found.get("rows", [])
+        for who, ratio in row["ratios"].items()
+        if ratio < 1
+    ]
+    if not found.get("rows"):
+        return ""
+    return f"Losses: {', '.join(lost)}." if lost else "Losses: none."
+
+
+def errors(found):
+    """The largest errors, ours and PyTorch's."""
+    return markdown(
+        ["", "of", "ours", "PyTorch"],
+        [
+            [f"`{row['row']}`", part, f"{error['ours']:.1e}", f"{error['torch']:.1e}"]
+            for row in found.get("rows", [])
+            for part, error in row.get("errors", {}).items()
+        ],
+    )
+
+
+def memory(found):
+    """Peak memory, by that of inputs, samples and gradients."""
+    listed = found.get("memory", [])
+    names = columns(row["peaks"] for row in listed)
+    return markdown(
+        ["", "inputs, samples and gradients, MiB", "ours", *names],
+        [
+            [f"`{row['row']}`", figure(row["needed_mib"]), row["peaks"]["ours"],
+             *(row["peaks"].get(who, "") for who in peers(row["peaks"], names))]
+            for row in listed
+        ],
+    )  # fmt: skip
+
+
+def startup(found):
+    """Seconds of new processes."""
+    listed = [[f"`{row['what']}`", figure(row["seconds"])] for row in found.get("startup", [])]
+    return markdown(["a new process", "seconds"], listed)
+
+
+def sweep(found, which):
+    """Nanoseconds a sample and ratios, along one quantity, forward and both ways."""
+    listed = [point for point in found.get("sweep", []) if point["sweep"] == which]
+    names = columns(point["ratios"] for point in listed)
+    return markdown(
+        ["", which, "ours, ns a sample", *names],
+        [
+            [point["what"], point["value"], figure(point["ns_per_sample"]), *ratios(point, names)]
+            for point in listed
+        ],
+    )
+
+
+def machine(found):
+    """What it was measured on."""
+    about = found.get("machine")
+    if not about:
+        return ""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    commit = f" at commit {found['commit'][:10]}" if found.get("commit") else ""
+    return f"Measured on {about['cores']} cores ({about['processor']}){commit}: {versions}."
+
+
+TABLES = {
+    table.__name__: table for table in (rows, losses, errors, memory, startup, sweep, machine)
+}
+
+
+# --- Their parts ----------------------------------------------------------------------------------
+
+
+def columns(found):
+    """Names of the peers that occur, in the order of PEERS."""
+    seen = {PEERS.get(who, who) for each in found for who in each if who != "ours"}
+    return [name for name in dict.fromkeys([*PEERS.values(), *sorted(seen)]) if name in seen]
+
+
+def peers(found, names):
+    """The keys that stand for these names; the name itself where there is none."""
+    keys = {PEERS.get(who, who): who for who in found}
+    return [keys.get(name, name) for name in names]
+
+
+def ratios(row, names):
+    """A row's cells."""
+    cells = (row["ratios"].get(who) for who in peers(row["ratios"], names))
+    return ["" if ratio is None else f"{ratio:.2f}" for ratio in cells]
+
+
+def figure(number):
+    """Three digits."""
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+
+
+def markdown(head, body):
+    """A table, or nothing if it has no rows."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) if body else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

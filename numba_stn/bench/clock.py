@@ -1,0 +1,40 @@
+"""The clock: several libraries in turn, warm."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+# Seconds before each turn, and a run that is not timed: for the other library's threads to fall
+# asleep, and for the caches to hold one's own data.
+PAUSE = 0.02
+
+# A library that has spent so many seconds on a row has no further turns: a slow one's figure needs
+# fewer rounds, and the row stays short.
+PATIENCE = 6.0
+
+
+def turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, patience: float = PATIENCE
+) -> dict[str, list[float]]:
+    """Seconds that each took in each of its turns."""
+    times: dict[str, list[float]] = {who: [] for who in runs}
+    spent = dict.fromkeys(runs, 0.0)
+    for _ in range(rounds):
+        for who, run in runs.items():
+            if spent[who] < patience:
+                times[who].append(_turn(run))
+                spent[who] += 2 * times[who][-1]
+    return times
+
+
+def _turn(run):
+    time.sleep(PAUSE)
+    run()
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Each one's median."""
+    return {who: statistics.median(each) for who, each in times.items()}

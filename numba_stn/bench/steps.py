@@ -1,0 +1,133 @@
+"""Rows of training: one Adam step of two spatial transformer networks."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .rows import MissingError, Row, Runner, installed
+
+
+class Batch(NamedTuple):
+    """A network, its weights, and what it learns from."""
+
+    net: Any
+    params: Any
+    images: Any
+    labels: Any
+
+
+def tutorial(nn):
+    """The network of PyTorch's tutorial."""
+    look = nn.serial(
+        nn.conv2d(8, 7), nn.max_pool(2), nn.relu(), nn.conv2d(10, 5), nn.max_pool(2), nn.relu(),
+        nn.flatten(), nn.linear(32), nn.relu(),
+    )  # fmt: skip
+    return nn.serial(
+        nn.spatial_transformer(look),
+        nn.conv2d(10, 5), nn.max_pool(2), nn.relu(), nn.conv2d(20, 5), nn.max_pool(2), nn.relu(),
+        nn.flatten(), nn.linear(50), nn.relu(), nn.linear(10),
+    )  # fmt: skip
+
+
+def st_cnn(nn):
+    """The paper's ST-CNN (Jaderberg et al. 2015, appendix A.4)."""
+    look = nn.serial(
+        nn.conv2d(20, 5),
+        nn.max_pool(2),
+        nn.relu(),
+        nn.conv2d(20, 5),
+        nn.relu(),
+        nn.flatten(),
+        nn.linear(20),
+        nn.relu(),
+    )
+    return nn.serial(
+        nn.spatial_transformer(look),
+        nn.conv2d(32, 9), nn.relu(), nn.max_pool(2), nn.conv2d(32, 7), nn.relu(), nn.max_pool(2),
+        nn.flatten(), nn.linear(10),
+    )  # fmt: skip
+
+
+def batch(build, size):
+    """Random images and labels, and the network's first weights."""
+    try:
+        from numba_stn import nn
+    except ImportError as error:
+        raise MissingError("this commit has no networks") from error
+    rng = np.random.default_rng(0)
+    images = rng.random((size, 1, 28, 28), np.float32)
+    labels = rng.integers(0, 10, size)
+    net = build(nn)
+    return Batch(net, net.init(rng, (1, 28, 28)), images, labels)
+
+
+def ours(p):
+    """Forward, backward and update."""
+    from numba_stn.nn import adam, train
+
+    optimiser = adam(1e-3)
+    learner = train.Learner(p.params, p.net.init_state((1, 28, 28)), optimiser.init(p.params))
+    return Runner(partial(train.step, p.net, optimiser, learner, p.images, p.labels), _loss)
+
+
+def torch_step(p):
+    """The same step of the same weights in PyTorch."""
+    from numba_stn.nn import tree
+
+    torch = installed("torch")
+    weights = tree.tree_map(
+        lambda w: torch.tensor(w, dtype=_real(torch, p), requires_grad=True), p.params
+    )
+    optimiser = torch.optim.Adam([leaf for _, leaf in tree.leaves(weights)], 1e-3)
+    images, labels = torch.from_numpy(p.images), torch.from_numpy(p.labels)
+
+    def run():
+        optimiser.zero_grad()
+        logits = run_layers(torch, p.net, weights, images)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        optimiser.step()
+        return None, loss.item(), None
+
+    return Runner(run, _loss)
+
+
+def _real(torch, p):
+    return {"float32": torch.float32, "float64": torch.float64}[p.images.dtype.name]
+
+
+def _loss(result):
+    return {"loss": np.array([result[1]])}
+
+
+def run_layers(torch, net, weights, x):
+    """The network's layers, by PyTorch's functions."""
+    f = torch.nn.functional
+    for layer, own in zip(net.layers, weights, strict=True):
+        kind = type(layer).__name__
+        if kind == "SpatialTransformer":
+            parts = own["localisation"]
+            features = run_layers(torch, layer.localisation, parts["features"], x)
+            theta = f.linear(features, parts["head"]["weight"], parts["head"]["bias"])
+            grid = f.affine_grid(theta.reshape(-1, 2, 3), x.shape, align_corners=False)
+            x = f.grid_sample(x, grid, align_corners=False)
+        elif kind == "Conv2d":
+            x = f.conv2d(x, own["weight"], own["bias"])
+        elif kind == "Linear":
+            x = f.linear(x, own["weight"], own["bias"])
+        else:
+            x = {"MaxPool": lambda x: f.max_pool2d(x, 2), "Relu": f.relu,
+                 "Flatten": lambda x: x.flatten(1)}[kind](x)  # fmt: skip
+    return x
+
+
+def row(build, size):
+    """Row: one Adam step, from the same weights."""
+    return Row("training", partial(batch, build, size), {"ours": ours, "torch": torch_step})
+
+
+ROWS = {
+    "Adam step, tutorial's STN, batch 64": row(tutorial, 64),
+    "Adam step, paper's ST-CNN, batch 256": row(st_cnn, 256),
+}

@@ -1,0 +1,166 @@
+"""asv's suites: the rows of the comparison, and what a new process waits for.
+
+Of each op: ``time_ours`` of every row, and as ``track_ratio`` the peers' times by ours. What the
+installed commit, or this machine, lacks is skipped.
+"""
+
+import os
+import pathlib
+
+from . import clock, memory, startup
+from .report import ROWS
+from .rows import MissingError, Runner
+
+# A cache for each commit, so that no kernel of another one is timed. asv sets these two.
+if {"ASV_ENV_DIR", "ASV_COMMIT"} <= os.environ.keys():
+    _HERE = pathlib.Path(os.environ["ASV_ENV_DIR"], "numba", os.environ["ASV_COMMIT"])
+    os.environ["NUMBA_CACHE_DIR"] = str(_HERE)
+
+
+def rows(op: str) -> list[str]:
+    """Names of an op's rows."""
+    return [name for name, row in ROWS.items() if row.op == op]
+
+
+def prepared(name: str, who: str, problem: object) -> Runner:
+    """A library's way to do a row's work, warm."""
+    makers = ROWS[name].makers
+    if who not in makers:
+        raise MissingError(f"{who} has no part in {name}")
+    runner = makers[who](problem)
+    runner.run()
+    return runner
+
+
+class _Ours:
+    """Our time of each row."""
+
+    param_names = ("row",)
+    version = "1"
+    warmup_time, sample_time, repeat, rounds = 0.2, 0.05, (3, 10, 2.0), 2
+
+    def setup(self, row):
+        self.run = prepared(row, "ours", ROWS[row].problem()).run
+
+    def time_ours(self, row):
+        self.run()
+
+
+class _Ratios:
+    """Each peer's time by ours: above 1 we are faster."""
+
+    param_names = ("row", "peer")
+    version = "1"
+    unit = "times"
+
+    def setup(self, row, peer):
+        problem = ROWS[row].problem()
+        self.runs = {who: prepared(row, who, problem).run for who in (peer, "ours")}
+
+    def track_ratio(self, row, peer):
+        times = clock.medians(clock.turns(self.runs, rounds=7, patience=2.0))
+        return times[peer] / times["ours"]
+
+
+class WarpAffine(_Ours):
+    """warp_affine."""
+
+    params = (rows("warp_affine"),)
+
+
+class WarpAffineRatios(_Ratios):
+    """warp_affine against the peers."""
+
+    params = (rows("warp_affine"), ["torch", "cv2"])
+
+
+class BothWays(_Ours):
+    """warp_affine and its gradients."""
+
+    params = (rows("warp_affine both ways"),)
+
+
+class BothWaysRatios(_Ratios):
+    """warp_affine and its gradients against PyTorch."""
+
+    params = (rows("warp_affine both ways"), ["torch"])
+
+
+class BothWaysMemory:
+    """warp_affine and its gradients: peak memory by that of inputs, samples and gradients."""
+
+    params = (["x".join(map(str, shape)) for shape in memory.SHAPES],)
+    param_names = ("shape",)
+    version = "1"
+    unit = "times"
+
+    def track_peak(self, shape):
+        needed, used = memory.peak("ours", tuple(map(int, shape.split("x"))))
+        return used / needed
+
+    def peakmem_both_ways(self, shape):
+        memory.peak("ours", tuple(map(int, shape.split("x"))))
+
+
+class GridSample(_Ours):
+    """grid_sample."""
+
+    params = (rows("grid_sample"),)
+
+
+class GridSampleRatios(_Ratios):
+    """grid_sample against the peers."""
+
+    params = (rows("grid_sample"), ["torch", "cv2"])
+
+
+class WarpImage(_Ours):
+    """warp_image."""
+
+    params = (rows("warp_image"),)
+
+
+class WarpImageRatios(_Ratios):
+    """warp_image against the peers."""
+
+    params = (rows("warp_image"), ["torch", "cv2", "skimage", "scipy"])
+
+
+class Training(_Ours):
+    """One Adam step."""
+
+    params = (rows("training"),)
+
+
+class TrainingRatios(_Ratios):
+    """One Adam step against PyTorch."""
+
+    params = (rows("training"), ["torch"])
+
+
+class Startup:
+    """What a new process waits for, beside the interpreter's own start."""
+
+    version = "1"
+    number, repeat, rounds, warmup_time = 1, 3, 1, 0
+
+    def timeraw_import(self):
+        return "import numba_stn"
+
+    def timeraw_first_call(self):
+        return startup.FIRST, COMPILED
+
+    def timeraw_first_call_compiling(self):
+        return startup.FIRST, NOT_COMPILED
+
+
+# What comes before the first call, off the clock.
+COMPILED = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {startup.FIRST!r}], check=True)
+"""
+NOT_COMPILED = """
+import os, tempfile
+folder = tempfile.TemporaryDirectory()
+os.environ["NUMBA_CACHE_DIR"] = folder.name
+"""

@@ -1,0 +1,105 @@
+"""Compile the kernels of the usual calls, by making those calls, and leave them in the cache."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import functional as stn
+from .kernels import launch
+
+DTYPES = ("float32", "float64")
+PADDINGS = ("zeros", "border", "reflection")
+
+# One map is too little work to share out among threads; of so many, every step is shared.
+ONE, MANY = 1, 2**18
+
+
+class Call(NamedTuple):
+    """Something to call once."""
+
+    name: str
+    run: Callable[[], object]
+
+
+def cache_folder() -> str | None:
+    """Where the kernels are kept; None if Numba finds no place that can be written."""
+    from numba.core.caching import FunctionCache
+
+    try:
+        return FunctionCache(launch.jit).cache_path
+    except RuntimeError:
+        return None
+
+
+def choose(words: Sequence[str]) -> list[Call]:
+    """The calls whose name holds one of these words; all of them if there are none."""
+    found = [*_samplers(), *_grids(), *_networks()]
+    for word in words:
+        if not any(word in call.name for call in found):
+            raise LookupError(f"no call's name holds {word!r}: {[call.name for call in found]}")
+    return [call for call in found if not words or any(word in call.name for word in words)]
+
+
+def _samplers() -> Iterator[Call]:
+    """The warps and grid_sample, forward and each gradient."""
+    for dtype in DTYPES:
+        for padding in PADDINGS:
+            for function, vjp, coords, draw in (
+                (stn.warp_affine, stn.warp_affine_vjp, "theta", _theta),
+                (stn.grid_sample, stn.grid_sample_vjp, "grid", _grid),
+            ):
+                name, run = f"{function.__name__} {dtype} {padding}", partial(_sample, dtype, draw)
+                yield Call(name, partial(run, partial(function, padding_mode=padding)))
+                for wrt in ("images", coords):
+                    back = partial(_pull_back, partial(vjp, padding_mode=padding, wrt=(wrt,)))
+                    yield Call(f"{name}, gradient of {wrt}", partial(run, back))
+
+
+def _sample(dtype, draw, function):
+    """Call a function of images and coordinates, with one map and with many."""
+    for count in (ONE, MANY):
+        function(np.ones((1, 1, 2, 2), dtype), draw(dtype, count))
+
+
+def _pull_back(vjp, images, coords):
+    """Call a function's vjp, for samples of one pixel."""
+    vjp(np.ones((len(coords), 1, 1, 1), images.dtype), images, coords)
+
+
+def _theta(dtype, count):
+    return np.tile(np.eye(2, 3, dtype=dtype), (count, 1, 1))
+
+
+def _grid(dtype, count):
+    return np.zeros((count, 1, 1, 2), dtype)
+
+
+def _grids() -> Iterator[Call]:
+    """affine_grid and its vjp."""
+    for dtype in DTYPES:
+        yield Call(f"affine_grid {dtype}", partial(_there_and_back, dtype))
+
+
+def _there_and_back(dtype):
+    for count in (ONE, MANY):
+        stn.affine_grid_vjp(stn.affine_grid(_theta(dtype, count), (1, 1)))
+
+
+def _networks() -> Iterator[Call]:
+    """Layers that run kernels of their own."""
+    for dtype in DTYPES:
+        yield Call(f"layers {dtype}", partial(_layers, dtype))
+
+
+def _layers(dtype):
+    """Convolutions with and without a stride, and pools, forward and backward."""
+    from .nn import avg_pool, conv2d, max_pool, serial, tree
+
+    net = serial(conv2d(2, 3), max_pool(2), conv2d(2, 3, stride=2, padding=1), avg_pool(2))
+    params: Any = net.init(np.random.default_rng(0), (1, 28, 28))
+    params = tree.tree_map(lambda weight: weight.astype(dtype), params)
+    for count in (1, 512):
+        y, pullback, _ = net.apply(params, np.ones((count, 1, 28, 28), dtype))
+        pullback(y)

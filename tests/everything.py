@@ -1,0 +1,110 @@
+"""Calls of everything that runs on the CPU, on small odd shapes: name -> function of nothing.
+
+Shared by the tests that run them under Numba's bounds check, and on arrays that end where memory
+ends.
+"""
+
+from functools import partial
+
+import numpy as np
+
+import numba_stn as stn
+
+PADDINGS = ("zeros", "border", "reflection")
+
+# (N, C, H, W) of the images and (H_out, W_out): rows shorter than a block of pixels, as long, and
+# a little longer; sides of one and two pixels.
+SERIAL = [
+    ((1, 1, 1, 1), (1, 1)),
+    ((2, 1, 1, 5), (3, 8)),
+    ((1, 2, 7, 1), (4, 16)),
+    ((2, 3, 2, 2), (2, 33)),
+    ((3, 2, 5, 7), (6, 15)),
+    ((1, 1, 17, 16), (17, 17)),
+    ((1, 3, 19, 33), (5, 41)),
+]
+# And enough work for several threads.
+SHAPES = [*SERIAL, ((1, 1, 231, 229), (230, 231))]
+
+
+def maps(rng, count):
+    """Affine maps: nothing, near, far out, magnified, mirrored; each moved a little."""
+    near = np.eye(2, 3)
+    turned = np.array([[0.6, -0.8, 0.1], [0.8, 0.6, -0.2]])
+    kinds = np.stack([near, near * 3, near * 0.2, -near, turned, turned + [[0, 0, 1.2]] * 2])
+    return kinds[rng.integers(0, len(kinds), count)] + 0.01 * rng.standard_normal((count, 2, 3))
+
+
+def samplers(dtype, shapes=SHAPES):
+    """The warps, forward and both gradients; ``call(like)`` passes every input through ``like``."""
+    for (shape, size), padding in ((each, padding) for each in shapes for padding in PADDINGS):
+        rng = np.random.default_rng(sum(shape))
+        images = rng.standard_normal(shape).astype(dtype)
+        for count in {len(images), 2}:
+            if len(images) not in (1, count):
+                continue
+            theta = maps(rng, count).astype(dtype)
+            grid = stn.affine_grid(theta, size)
+            dsamples = rng.standard_normal((count, shape[1], *size)).astype(dtype)
+            name = f"{np.dtype(dtype)} {shape} {size} {count} {padding}"
+            arguments = (images, theta, grid, dsamples, padding)
+            yield f"warp_affine {name}", partial(_warp, *arguments)
+            yield f"grid_sample {name}", partial(_grid, *arguments)
+
+
+def _warp(images, theta, grid, dsamples, padding, like=np.array):
+    kind = {"padding_mode": padding, "fill": 0.25}
+    out = like(np.zeros_like(dsamples))
+    stn.warp_affine(like(images), like(theta), dsamples.shape[2:], out=out, **kind)
+    return out, *stn.warp_affine_vjp(like(dsamples), like(images), like(theta), **kind)
+
+
+def _grid(images, theta, grid, dsamples, padding, like=np.array):
+    kind = {"padding_mode": padding, "fill": 0.25}
+    out = like(np.zeros_like(dsamples))
+    stn.grid_sample(like(images), like(grid), out=out, **kind)
+    gradients = stn.grid_sample_vjp(like(dsamples), like(images), like(grid), **kind)
+    made = stn.affine_grid(like(theta), dsamples.shape[2:])
+    return out, *gradients, made, stn.affine_grid_vjp(like(grid))
+
+
+def pictures(dtypes=("uint8", "uint16", "float32", "float64")):
+    """warp_image, where there is one."""
+    if not hasattr(stn, "warp_image"):
+        return
+    rng = np.random.default_rng(0)
+    for dtype in dtypes:
+        for shape in ((1, 1), (5, 7), (7, 1, 3), (17, 16, 3), (19, 33, 4), (231, 229)):
+            image = (200 * rng.random(shape)).astype(dtype)
+            for padding in PADDINGS:
+                matrix = maps(rng, 1)[0] * [1, 1, 9]
+                name = f"warp_image {dtype} {shape} {padding}"
+                yield name, partial(_picture, image, matrix, padding)
+
+
+def _picture(image, matrix, padding, like=np.array):
+    out = like(np.zeros_like(image))
+    stn.warp_image(like(image), like(matrix), padding_mode=padding, out=out)
+    return (out,)
+
+
+def layers():
+    """Layers with kernels of their own, forward and backward, odd sides, strides and padding."""
+    from numba_stn import nn
+
+    look = nn.serial(nn.max_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
+    net = nn.serial(
+        nn.spatial_transformer(look), nn.conv2d(3, 3, stride=2, padding=1), nn.batch_norm(),
+        nn.max_pool(2), nn.conv2d(2, 2), nn.avg_pool(2), nn.flatten(), nn.linear(3),
+    )  # fmt: skip
+    yield "layers", partial(_network, net)
+
+
+def _network(net, like=np.array):
+    rng = np.random.default_rng(0)
+    shape = (2, 17, 19)
+    params = net.init(rng, shape)
+    x = rng.standard_normal((3, *shape)).astype(np.float32)
+    y, pullback, _ = net.apply(params, like(x), net.init_state(shape), train=True)
+    _, dx = pullback(like(np.ones_like(y)))
+    return y, dx

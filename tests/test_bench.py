@@ -1,0 +1,239 @@
+"""The comparison with the peers: that it compares the same work, and says what it found."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import numba_stn
+from numba_stn.bench import clock, grids, images, memory, report, rows, steps, sweep, warps
+from numba_stn.cli import main
+
+ROOT = pathlib.Path(numba_stn.__file__).parents[1]
+
+SMALL = {
+    "warp_affine": warps.forward(1, 3, 20, 33),
+    "a batch": warps.forward(3, 2, 7, 9, angle=5, zoom=2),
+    "both ways": warps.both_ways(2, 3, 12, 17),
+    "theta": warps.both_ways(1, 1, 9, 8, wrt=("theta",)),
+    "theta alone": warps.to_theta_alone(1, 2, 9, 8),
+    "grid_sample": grids.row(40),
+    "training": steps.row(steps.tutorial, 3),
+}
+
+
+def drawn(row):
+    problem = row.problem()
+    return problem, rows.runners(row, problem)
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_library_does_the_same_work(name):
+    found = report.measure(name, SMALL[name], 1)
+    assert found["ours_ms"] > 0
+    assert not found["disagree"]
+    assert set(found["ratios"]) == set(drawn(SMALL[name])[1]) - {"ours"}
+    for part, error in found["errors"].items():
+        assert error["ours"] < 1e-5, part
+
+
+def test_our_errors_are_no_larger_than_those_of_pytorch():
+    pytest.importorskip("torch")
+    for row in (warps.forward(1, 1, 300, 500), warps.both_ways(1, 1, 200, 300), grids.row(300)):
+        found = report.measure("row", row, 1)["errors"]
+        assert found
+        assert all(0 < error["ours"] <= error["torch"] for error in found.values())
+
+
+def test_images_of_whole_numbers_and_floats_warp_alike(monkeypatch):
+    """With a slow and obvious warp_image in place of ours, the peers agree."""
+    pytest.importorskip("scipy")
+
+    def warp_image(image, matrix, out):
+        from scipy.ndimage import affine_transform
+
+        turn, shift = matrix[::-1, [1, 0]], matrix[::-1, 2]
+        for channel in range(image.shape[2]):
+            values = affine_transform(image[..., channel].astype(float), turn, shift, order=1,
+                                      mode="grid-constant")  # fmt: skip
+            out[..., channel] = values if image.dtype.kind == "f" else np.rint(values)
+        return out
+
+    monkeypatch.setattr(numba_stn, "warp_image", warp_image, raising=False)
+    for dtype in ("uint8", "float32"):
+        row = images.row(dtype)
+        small = rows.Row(row.op, lambda dtype=dtype: images.picture(dtype, 50, 70), row.makers)
+        assert "scipy" in report.measure("row", small, 1)["ratios"]
+
+
+def test_results_that_differ_are_not_timed():
+    row = SMALL["warp_affine"]
+
+    def other(p):
+        runner = row.makers["ours"](p)
+        return runner._replace(read=lambda samples: {"samples": samples * 1.01})
+
+    wrong = rows.Row(row.op, row.problem, {"ours": row.makers["ours"], "other": other})
+    found = report.measure("row", wrong, 1)
+    assert found["ratios"] == {}
+    assert found["disagree"]["other"].startswith("samples differs by up to 0.01 in")
+    assert "NOT other: samples differs" in report.ratios(found)
+    with pytest.raises(ValueError, match="zeros"):
+        rows.difference(np.zeros(3), np.zeros(3))
+
+
+def test_a_disagreement_is_the_exit_code(monkeypatch, capsys):
+    row = report.ROWS["warp_affine 1x1x28x28"]
+
+    def other(p):
+        return row.makers["ours"](p)._replace(read=lambda samples: {"samples": samples * 2})
+
+    wrong = rows.Row(row.op, row.problem, {"ours": row.makers["ours"], "other": other})
+    monkeypatch.setitem(report.ROWS, "warp_affine 1x1x28x28", wrong)
+    assert main(["bench", "1x1x28x28", "--rounds", "1"]) == 1
+    assert "NOT other" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "torch" not in drawn(SMALL["warp_affine"])[1]
+    assert report.measure("row", SMALL["warp_affine"], 1)["errors"] == {}
+    monkeypatch.setattr(numba_stn, "warp_affine", None)  # as in a commit that has no such function
+    assert report.measure("row", SMALL["warp_affine"], 1) == {}
+
+
+def test_a_slow_library_has_fewer_turns():
+    runs = {"slow": lambda: time.sleep(0.03), "quick": lambda: None}
+    times = clock.turns(runs, rounds=5, patience=0.05)
+    assert {who: len(each) for who, each in times.items()} == {"slow": 1, "quick": 5}
+    assert times["slow"][0] >= 0.03
+
+
+def test_sweeps_name_what_they_vary():
+    points = sweep.points()
+    assert len({sweep.name(point) for point in points}) == len(points)
+    small = [{**point, "shape": (1, 1, 9, 11)} for point in points[:1]]
+    found = sweep.table(iter(small), 1)
+    assert found[0]["ns_per_sample"] > 0
+    assert "angle 0" in sweep.line(found[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a peak that can be reset")
+def test_both_ways_needs_no_memory_but_for_its_results():
+    needed, over = memory._alone("ours", (1, 3, 1080, 1920))
+    assert needed == 4 * 3 * 1080 * 1920 * 4 + 2 * 24
+    assert 0.99 < over < 1.1
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_the_command_writes_what_it_measured(tmp_path, capsys):
+    path = tmp_path / "new" / "figures.json"
+    assert main(["bench", "1x1x28x28", "--rounds", "2", "--json", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("warp_affine 1x1x28x28")
+    found = json.loads(path.read_text())
+    assert [row["row"] for row in found["rows"]] == ["warp_affine 1x1x28x28"]
+    assert found["rounds"] == found["rows"][0]["rounds"]["ours"] == 2
+    assert found["machine"]["threads"]["numba"] >= 1
+    assert {"numba", "numpy"} <= set(found["machine"]["versions"])
+    assert [each.name for each in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_the_command_lists_its_rows(capsys):
+    assert main(["bench", "--list", "warp_image", "memory"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed == [*images.ROWS, "memory"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["warp_drive"], "no row's name holds 'warp_drive'"),
+        (["28x28", "--sweep"], "--sweep: it measures instead of the rows"),
+        (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot write to"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options, said, capsys):
+    assert main(["bench", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_same_command_by_its_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.compare", "--list"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == report.choose([])
+
+
+# --- The docs' tables -----------------------------------------------------------------------------
+
+
+def test_the_docs_hold_what_was_measured():
+    command = [sys.executable, "-m", "benchmarks.tables", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tables_are_filled_from_files(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import tables
+
+    row = {"row": "this", "ours_ms": 2.0, "ratios": {"cv2": 0.5, "torch": 3.0},
+           "errors": {"samples": {"ours": 1e-7, "torch": 2e-6}}}  # fmt: skip
+    point = {"what": "forward", "sweep": "size", "value": 64, "ns_per_sample": 0.5, "ratios": {}}
+    peak = {"row": "this", "needed_mib": 9.5, "peaks": {"torch": 2.5, "ours": 1.0}}
+    found = {"rows": [row], "sweep": [point], "memory": [peak],
+             "startup": [{"what": "python", "seconds": 0.0404}]}  # fmt: skip
+    (tmp_path / "new.json").write_text(json.dumps(found))
+    kinds = ("rows", "losses", "errors", "memory", "startup", "sweep size", "sweep angle")
+    page = "".join(f"<!-- new.json: {kind} -->\nold\n<!-- end -->\n" for kind in kinds)
+    filled = tables.filled(page + "<!-- absent.json: rows -->\n<!-- end -->\n", tmp_path)
+    assert "old" not in filled
+    for line in (
+        "|  | ours, ms | PyTorch | OpenCV |",
+        "| `this` | 2 | 3.00 | 0.50 |",
+        "Losses: `this` (OpenCV, 0.50).",
+        "| `this` | samples | 1.0e-07 | 2.0e-06 |",
+        "| `this` | 9.5 | 1.0 | 2.5 |",
+        "| `python` | 0.0404 |",
+        "| forward | 64 | 0.5 |",
+    ):
+        assert line in filled
+    assert filled.count(tables.ABSENT) == 2
+    assert tables.filled(filled, tmp_path) == filled
+
+
+# --- asv ------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_a_benchmark():
+    """Without asv: its own discovery is by these names, and asv check in .ci/run does the rest."""
+    from numba_stn.bench import suites
+
+    timed = [name for op in suites._Ours.__subclasses__() for name in op.params[0]]
+    tracked = [name for op in suites._Ratios.__subclasses__() for name in op.params[0]]
+    assert sorted(timed) == sorted(tracked) == sorted(report.ROWS)
+
+
+def test_suites_are_imported_by_themselves(tmp_path):
+    """As asv does: the folder is a package of its own, whatever numba_stn is installed."""
+    code = (
+        "import sys, os; sys.path.insert(0, FOLDER); import bench.suites\n"
+        "print(os.environ['NUMBA_CACHE_DIR'], 'numba_stn.bench' in sys.modules)"
+    ).replace("FOLDER", repr(str(ROOT / "numba_stn")))
+    env = os.environ | {"ASV_ENV_DIR": str(tmp_path), "ASV_COMMIT": "abc"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'numba' / 'abc'} False\n", done.stderr
