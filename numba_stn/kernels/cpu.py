@@ -11,6 +11,7 @@ so that one loop reads either. ``off`` is ``1 - align_corners`` as a float64. ``
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
@@ -221,27 +222,47 @@ def block_span(k, columns):
 
 
 @scalar
-def blocks_between(source, padding, row, top, bottom, height, columns):
-    """First and last + 1 block of a row that may read rows top to bottom - 1 of the image.
-
-    A whole row, but for an affine one whose every coordinate is where it was: there y rises or
-    falls along the row.
-    """
-    count = block_count(columns)
-    _, _, start, step = row
-    tame = abs(start) < 1e15 and abs(step) < 1e15  # and not NaN
-    if source != AFFINE or padding == REFLECTION or bottom - top == height or not tame:
-        return 0, count
-    # What is clipped to an edge is read there.
-    low = top - 1.5 if top > 0 or padding == ZEROS else -np.inf
-    high = bottom + 0.5 if bottom < height or padding == ZEROS else np.inf
+def between(start, step, low, high, columns):
+    """Columns from which on and up to which ``start + step j`` is in [low, high)."""
     if step == 0.0:
-        return (0, count) if low <= start <= high else (0, 0)
+        return (0, columns) if low <= start < high else (0, 0)
     one, two = (low - start) / step, (high - start) / step
-    left, right = min(one, two), max(one, two)
-    if not (left <= columns and right >= 0):
+    left, right = max(min(one, two), -1.0), min(max(one, two), np.float64(columns))
+    if not left < right:
         return 0, 0
-    return max(0, int(max(left, 0.0)) // LANES), min(count, int(min(right, columns)) // LANES + 1)
+    return int(math.floor(left)) + 1, int(math.ceil(right))
+
+
+@scalar
+def slack(step):
+    """More than a coordinate of an affine row is ever rounded by."""
+    return 1e-3 * (1.0 + abs(step))
+
+
+@scalar
+def row_limits(source, padding, row, top, bottom, right, width, height, columns):
+    """What :func:`.lanes.place` wants to know of a row: see there."""
+    if source != AFFINE:
+        return top, bottom, right, width, width
+    tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
+    if not tame:
+        return 0, 0, 0, columns, width
+    least = 0.0 if padding == ZEROS else 1.0
+    x, y = slack(row[1]), slack(row[3])
+    first, last = between(row[0], row[1], least + x, right - 1 - x, columns)
+    one, two = between(row[2], row[3], max(least, top) + y, bottom - 1 - y, columns)
+    first, last = max(first, one), min(last, two)
+    if padding == REFLECTION:
+        return first, last, 0, columns, width
+    # What is clipped to an edge is read there.
+    none, infinite = padding == ZEROS, 1e18
+    left, stop = (0, columns)
+    if none:
+        left, stop = between(row[0], row[1], -1 - x, width + x, columns)
+    low = top - 1 - y if none or top > 0 else -infinite
+    high = bottom + y if none or bottom < height else infinite
+    one, two = between(row[2], row[3], low, high, columns)
+    return first, last, max(left, one), min(stop, two), width
 
 
 @scalar
@@ -362,11 +383,12 @@ def make_sample(source, padding, parallel):
             slots = workspace()
             for i in range(band * BAND, min(rows, (band + 1) * BAND)):
                 row = row_map(source, axes, i, sides)
+                limits = row_limits(source, padding, row, 0, h, w, w, h, columns)
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, (0, h, w, w), where, slots)
+                        place(source, padding, fill, coords, row, limits, where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         if fast and sample_block(
@@ -408,12 +430,13 @@ def make_sample_vjp_images(source, padding, parallel):
                 ahead = elements_ahead(source, axes, sides)
                 for i in range(rows):
                     row = row_map(source, axes, i, sides)
-                    low, high = blocks_between(source, padding, row, top, bottom, h, columns)
-                    for chunk in range(low, high, SLOTS):
+                    limits = row_limits(source, padding, row, top, bottom, w, w, h, columns)
+                    low, high = (limits[2], limits[3]) if source == AFFINE else (0, columns)
+                    high = (high + LANES - 1) // LANES
+                    for chunk in range(low // LANES, high, SLOTS):
                         stop = min(chunk + SLOTS, high)
                         for k in range(chunk, stop if fast else 0):
                             where = (n, i, block_span(k, columns)[0], k - chunk)
-                            limits = (top, bottom, w, w)
                             place(source, padding, real(0), coords, row, limits, where, slots)
                         for k in range(chunk, stop):
                             first, last = block_span(k, columns)
@@ -454,11 +477,12 @@ def make_sample_vjp_coords(source, padding, parallel):
             slots = workspace()
             for i in range(band * BAND, min(rows, (band + 1) * BAND)):
                 row = row_map(source, axes, i, sides)
+                limits = row_limits(source, padding, row, 0, h, w, w, h, columns)
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, (0, h, w, w), where, slots)
+                        place(source, padding, fill, coords, row, limits, where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first

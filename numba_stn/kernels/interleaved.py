@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import launch
-from .cpu import BAND, ROWS_AHEAD, block_count, block_span, can_block
+from .cpu import BAND, ROWS_AHEAD, block_count, block_span, can_block, row_limits
 from .lanes import BEYOND, INSIDE, SLOTS, Slot, place, workspace
 from .pixel import (
     AFFINE,
@@ -286,7 +286,7 @@ def make_warp(source, padding, channels, whole, parallel):
         h, w = image.shape[:2]
         rows, columns = out.shape[:2]
         # Loads of three channels, eight numbers long, reach into a third pixel.
-        limits = (0, h, w - 1 if channels == 3 else w, w)
+        right = w - 1 if channels == 3 else w
         fast, blocks = can_block(h, w, columns), block_count(columns)
         bands = (rows + BAND - 1) // BAND
         for band in prange(bands):
@@ -294,6 +294,7 @@ def make_warp(source, padding, channels, whole, parallel):
             ahead = pixels_ahead(source, matrix, h, w)
             for i in range(band * BAND, min(rows, (band + 1) * BAND)):
                 row = matrix_row(matrix, i)
+                limits = row_limits(source, padding, row, 0, h, right, w, h, columns)
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     for k in range(chunk, stop if fast else 0):

@@ -8,15 +8,13 @@ from its coordinates to its samples is longer than what it can look ahead.
 """
 
 import contextlib
-from dataclasses import dataclass
 
 from llvmlite import ir
-from llvmlite.ir import Value
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .pixel import AFFINE, BORDER, GRID, MIDDLE, OUTSIDE, PROJECTIVE, REFLECTION, ZEROS
-from .vectors import F64, I1, I8, I32, I64, LANES, Emitter, Plane, lanes
+from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for.
 SLOTS = 8
@@ -44,6 +42,11 @@ class Slot:
         self.flag = b.add(b.ptrtoint(start, I64), b.mul(number, I64(size)))
         self.offsets = b.add(self.flag, I64(64))
         self.x, self.y = (b.add(self.offsets, I64(LANES * 4 + k * vector)) for k in (0, 1))
+
+    def mark(self, kind):
+        """Say that the block is RIM, INSIDE or BEYOND."""
+        b = self.emit.builder
+        b.store(kind, b.inttoptr(self.flag, I8.as_pointer()))
 
     def kind(self):
         """RIM, INSIDE or BEYOND."""
@@ -129,33 +132,15 @@ class Block:
 # --- Where they read ------------------------------------------------------------------------------
 
 
-@dataclass
-class Along:
-    """One coordinate of an affine row's block: a whole number, and offsets from it."""
-
-    base: Value
-    near: Value
-    step: Value
-    offsets: Value
-
-
 def _along(emit, start, step, j):
-    """A coordinate of an affine row: :func:`.pixel.along_row`."""
+    """A coordinate of an affine row, a whole number and offsets: :func:`.pixel.along_row`."""
     b = emit.builder
     place = b.fadd(start, b.fmul(step, b.fadd(b.sitofp(j, F64), F64(float(MIDDLE)))))
     base = emit.number("floor", place)
     near, step = emit.narrow(b.fsub(place, base)), emit.narrow(step)
     near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
     steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
-    return Along(base, near, step, b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps)))
-
-
-def _ends(emit, along):
-    """The first and the last coordinate: between them they rise or fall."""
-    b = emit.builder
-    steps = (emit.real(float(k)) for k in (-MIDDLE, LANES - 1 - MIDDLE))
-    ends = [b.fadd(along.near, b.fmul(along.step, step)) for step in steps]
-    return [b.fadd(along.base, emit.widen(end)) for end in ends]
+    return base, b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps))
 
 
 def _from_grid(emit, grid, where, row):
@@ -189,7 +174,7 @@ def coordinates(emit, source, coords, row, where):
     if source == PROJECTIVE:
         return _projected(emit, row, where[2])
     found = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
-    return [b.fadd(emit.splat(along.base), emit.widen(along.offsets)) for along in found]
+    return [b.fadd(emit.splat(base), emit.widen(offsets)) for base, offsets in found]
 
 
 # What a placed block is: some taps inside and some not, all of them inside, or none.
@@ -200,9 +185,11 @@ RIM, INSIDE, BEYOND = 0, 1, 2
 def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
     """Find where a block reads, and leave it in the workspace.
 
-    ``limits`` are the first row and the last + 1 that taps may be in, the last + 1 column that
-    they may be in, and the image's width; ``where`` is (n, i, j, slot) for samples n, row i,
-    column j on. Fractions are of ``fill``'s type.
+    ``where`` is (n, i, j, slot) for samples n, row i, column j on. ``limits`` are, of an affine
+    row, the columns from which on and up to which all taps are inside, and those between which
+    there are any; of others, the first row and the last + 1 that taps may be in, the last + 1
+    column that they may be in, and the image's width. Behind them comes the image's width.
+    Fractions are of ``fill``'s type.
     """
     if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
         return None
@@ -212,66 +199,65 @@ def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
             cgutils.unpack_tuple(builder, packed) for packed in args[4:7]
         )  # fmt: skip
         emit = Emitter(builder, context.get_value_type(fill))
-        grid = Plane(context, builder, coords, value)
         slot = Slot(emit, args[7], where_[3])
-        read = (emit, source.literal_value, grid, row_, where_[:3])
-        _place(read, padding.literal_value, limits_, slot)
+        if source.literal_value == AFFINE:
+            _place_along(emit, row_, limits_, where_[2], slot)
+        else:
+            grid = Plane(context, builder, coords, value)
+            found = coordinates(emit, source.literal_value, grid, row_, where_[:3])
+            _place_anywhere(emit, padding.literal_value, found, limits_, slot)
         return context.get_dummy_value()
 
     return types.void(source, padding, fill, coords, row, limits, where, slots), codegen
 
 
-def _place(read, padding, limits, slot):
-    emit, source, _, row, where = read
+def _place_along(emit, row, limits, j, slot):
+    """Place a block of an affine row, whose limits say what it is."""
+    b = emit.builder
+    end = b.add(j, I64(LANES))
+    first, last, left, right, width = limits
+    inside = b.and_(b.icmp_signed(">=", j, first), b.icmp_signed("<=", end, last))
+    near = b.and_(b.icmp_signed("<", j, right), b.icmp_signed(">", end, left))
+    slot.mark(b.select(inside, I8(INSIDE), b.select(near, I8(RIM), I8(BEYOND))))
+    with b.if_then(inside, likely=True):
+        inner = []
+        for start, step in (row[:2], row[2:4]):
+            base, offsets = _along(emit, start, step, j)
+            if emit.real == F64:  # the sum is rounded, and that is what counts
+                base, offsets = None, b.fadd(emit.splat(base), offsets)
+            inner.append((base, offsets, emit.call("floor", offsets)))
+        _leave(emit, inner, width, slot)
+
+
+def _place_anywhere(emit, padding, found, limits, slot):
+    """Place a block whose coordinates may be anything."""
     b = emit.builder
     # A coordinate that is clipped, 0 too, has no slope, and is left to the outer half.
     least = F64(0.0 if padding == ZEROS else 1.0)
-    top, bottom, right, width = (b.sitofp(limit, F64) for limit in limits)
-    first = (least, emit.number("maxnum", least, top))
-    last = (b.fsub(right, F64(1.0)), b.fsub(bottom, F64(1.0)))
-    beyond = I1(0)
-    if source == AFFINE and emit.real != F64:
-        axes = [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
-        ends = [_ends(emit, along) for along in axes]
-        inside = emit.both(*[
-            b.and_(b.fcmp_ordered(">=", end, low), b.fcmp_ordered("<", end, high))
-            for pair, low, high in zip(ends, first, last, strict=True) for end in pair
-        ])  # fmt: skip
-        if padding == ZEROS:
-            beyond = _beyond(emit, ends, (F64(0.0), top), (width, bottom))
-        inner = [(along.offsets, emit.call("floor", along.offsets), along.base) for along in axes]
-    else:
-        found = coordinates(*read)
-        lows = [emit.call("floor", c) for c in found]
-        inside = emit.every([
-            check for c, low, high in zip(lows, first, last, strict=True)
-            for check in (b.fcmp_ordered(">=", c, emit.splat(low)),
-                          b.fcmp_ordered("<", c, emit.splat(high)))
-        ])  # fmt: skip
-        inner = [(c, low, None) for c, low in zip(found, lows, strict=True)]
-    kind = b.select(inside, I8(INSIDE), b.select(beyond, I8(BEYOND), I8(RIM)))
-    b.store(kind, b.inttoptr(slot.flag, I8.as_pointer()))
+    top, bottom, right = (b.sitofp(limit, F64) for limit in limits[:3])
+    spans = ((least, right), (emit.number("maxnum", least, top), bottom))
+    inside = emit.every([
+        check for c, (low, high) in zip(found, spans, strict=True)
+        for check in (b.fcmp_ordered(">=", c, emit.splat(low)),
+                      b.fcmp_ordered("<", c, emit.splat(b.fsub(high, F64(1.0)))))
+    ])  # fmt: skip
+    slot.mark(b.select(inside, I8(INSIDE), I8(RIM)))
     with b.if_then(inside, likely=True):
-        taps = []
-        for (c, low, base), address in zip(inner, (slot.x, slot.y), strict=True):
-            index = b.fptosi(low, lanes(I32))
-            if base is not None:
-                index = b.add(index, emit.splat(b.fptosi(base, I32)))
-            taps.append(index)
-            emit.store(emit.narrow(b.fsub(c, low)), address)
-        pitch = emit.splat(b.trunc(limits[3], I32))
-        emit.store(b.add(b.mul(taps[1], pitch), taps[0]), slot.offsets)
+        _leave(emit, [(None, c, emit.call("floor", c)) for c in found], limits[4], slot)
 
 
-def _beyond(emit, ends, first, last):
-    """Whether both ends are so far out, on one side, that no tap is inside."""
-    b, out = emit.builder, I1(0)
-    for pair, low, high in zip(ends, first, last, strict=True):
-        edge = b.fsub(low, F64(1.0))
-        before = emit.both(*[b.fcmp_ordered("<", end, edge) for end in pair])
-        behind = emit.both(*[b.fcmp_ordered(">=", end, high) for end in pair])
-        out = b.or_(out, b.or_(before, behind))
-    return out
+def _leave(emit, inner, width, slot):
+    """Leave the fractions and the offsets of lower taps that are inside.
+
+    A coordinate is a whole number, or None, a number of each lane, and that rounded down.
+    """
+    b, taps = emit.builder, []
+    for (base, c, low), address in zip(inner, (slot.x, slot.y), strict=True):
+        index = b.fptosi(low, lanes(I32))
+        taps.append(index if base is None else b.add(index, emit.splat(b.fptosi(base, I32))))
+        emit.store(emit.narrow(b.fsub(c, low)), address)
+    pitch = emit.splat(b.trunc(width, I32))
+    emit.store(b.add(b.mul(taps[1], pitch), taps[0]), slot.offsets)
 
 
 # --- The axes of a block that needs care ----------------------------------------------------------
