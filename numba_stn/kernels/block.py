@@ -253,10 +253,11 @@ def sample_vjp_images_block(call, block):
     """Add LANES samples' gradients to the pixels they were read from.
 
     Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
-    ``skip`` lanes. ``where`` ends with (ahead, skip, top, bottom).
+    ``skip`` lanes. ``where`` ends with (ahead, skip, top, bottom, c, end): channels c to end - 1.
     """
     b = block.emit.builder
-    ahead, *limits = call.numbers
+    ahead, *limits, first, last = call.numbers
+    block.channels = (first, last)
     skip, top, bottom = (b.trunc(number, I32) for number in limits)
     with call.halves() as (inside, rim):
         with inside:

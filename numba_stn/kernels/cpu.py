@@ -56,8 +56,12 @@ __all__ = [
 # does not foresee a turned image's lines, and a line from memory takes as long as three blocks.
 ROWS_AHEAD = 8
 
-# Rows whose shares of theta's gradient one task adds up.
-BAND = 16
+# Rows that a task works through together, a few blocks' columns at a time: what they read stays
+# in cache, and within few pages. It also adds up their shares of theta's gradient.
+BAND = 32
+
+# Channels of the images' gradient that a task works on, so that their planes stay in cache.
+GROUP = 4
 
 
 # --- Coordinate sources ---------------------------------------------------------------------------
@@ -222,11 +226,11 @@ def block_span(k, columns):
 
 
 @scalar
-def between(start, step, low, high, columns):
+def between(start, step, inverse, low, high, columns):
     """Columns from which on and up to which ``start + step j`` is in [low, high)."""
     if step == 0.0:
         return (0, columns) if low <= start < high else (0, 0)
-    one, two = (low - start) / step, (high - start) / step
+    one, two = (low - start) * inverse, (high - start) * inverse
     left, right = max(min(one, two), -1.0), min(max(one, two), np.float64(columns))
     if not left < right:
         return 0, 0
@@ -240,8 +244,12 @@ def slack(step):
 
 
 @scalar
-def row_limits(source, padding, row, top, bottom, right, width, height, columns):
-    """What :func:`.lanes.place` wants to know of a row: see there."""
+def row_limits(source, padding, row, inverse, top, bottom, right, sides):
+    """What :func:`.lanes.place` wants to know of a row: see there.
+
+    ``inverse`` are 1 by the steps of x and of y.
+    """
+    height, width, _, columns = sides
     if source != AFFINE:
         return top, bottom, right, width, width
     tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
@@ -249,8 +257,8 @@ def row_limits(source, padding, row, top, bottom, right, width, height, columns)
         return 0, 0, 0, columns, width
     least = 0.0 if padding == ZEROS else 1.0
     x, y = slack(row[1]), slack(row[3])
-    first, last = between(row[0], row[1], least + x, right - 1 - x, columns)
-    one, two = between(row[2], row[3], max(least, top) + y, bottom - 1 - y, columns)
+    first, last = between(row[0], row[1], inverse[0], least + x, right - 1 - x, columns)
+    one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
     if padding == REFLECTION:
         return first, last, 0, columns, width
@@ -258,11 +266,33 @@ def row_limits(source, padding, row, top, bottom, right, width, height, columns)
     none, infinite = padding == ZEROS, 1e18
     left, stop = (0, columns)
     if none:
-        left, stop = between(row[0], row[1], -1 - x, width + x, columns)
+        left, stop = between(row[0], row[1], inverse[0], -1 - x, width + x, columns)
     low = top - 1 - y if none or top > 0 else -infinite
     high = bottom + y if none or bottom < height else infinite
-    one, two = between(row[2], row[3], low, high, columns)
+    one, two = between(row[2], row[3], inverse[1], low, high, columns)
     return first, last, max(left, one), min(stop, two), width
+
+
+@scalar
+def find_rows(source, padding, axes, sides, first, last, top, bottom, maps, limits):
+    """Fill in :func:`row_map` and :func:`row_limits` for rows first to last - 1."""
+    inverse = (1.0 / axes[0][0], 1.0 / axes[1][0])
+    for i in range(first, last):
+        row = row_map(source, axes, i, sides)
+        found = row_limits(source, padding, row, inverse, top, bottom, sides[1], sides)
+        for k in range(4):
+            maps[i - first, k] = row[k]
+        for k in range(5):
+            limits[i - first, k] = found[k]
+
+
+@scalar
+def found_row(maps, limits, r):
+    """What :func:`find_rows` found for the r-th of its rows."""
+    return (
+        (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3]),
+        (limits[r, 0], limits[r, 1], limits[r, 2], limits[r, 3], limits[r, 4]),
+    )
 
 
 @scalar
@@ -380,15 +410,16 @@ def make_sample(source, padding, parallel):
             m = n if images.shape[0] > 1 else 0
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
-            slots = workspace()
-            for i in range(band * BAND, min(rows, (band + 1) * BAND)):
-                row = row_map(source, axes, i, sides)
-                limits = row_limits(source, padding, row, 0, h, w, w, h, columns)
-                for chunk in range(0, blocks, SLOTS):
-                    stop = min(chunk + SLOTS, blocks)
+            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            start, end = band * BAND, min(rows, (band + 1) * BAND)
+            find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
+            for chunk in range(0, blocks, SLOTS):
+                stop = min(chunk + SLOTS, blocks)
+                for i in range(start, end):
+                    row, limit = found_row(maps, limits, i - start)
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, limits, where, slots)
+                        place(source, padding, fill, coords, row, limit, where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         if fast and sample_block(
@@ -408,49 +439,58 @@ def make_sample(source, padding, parallel):
 def make_sample_vjp_images(source, padding, parallel):
     """Kernel: dsamples, coords -> dimages.
 
-    Each task owns a band of one image's rows and goes through all the samples, always in the
-    same order, for what falls into it. However many bands there are, a pixel's sum has the same
-    terms in the same order.
+    Each task owns a band of one image's rows, of a few channels, and goes through all the
+    samples, always in the same order, for what falls into it. However many bands there are, a
+    pixel's sum has the same terms in the same order.
     """
     stamp = launch.stamp(parallel)
 
     def sample_vjp_images(dsamples, coords, off, bands, dimages):
         real = dimages.dtype.type
-        batch, _, rows, columns = dsamples.shape
+        batch, channels, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
         sides = (h, w, rows, columns)
-        fast = can_block(h, w, columns)
-        for task in prange(count * bands):
-            m, band = task // bands, task % bands
+        fast, blocks = can_block(h, w, columns), block_count(columns)
+        parts = (rows + BAND - 1) // BAND
+        groups = (channels + GROUP - 1) // GROUP
+        for task in prange(count * bands * groups):
+            m, band = task // groups // bands, task // groups % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
-            dimages[m, :, top:bottom] = real(0)
-            slots = workspace()
-            for n in range(m if count > 1 else 0, m + 1 if count > 1 else batch):
+            c, end_c = task % groups * GROUP, min(channels, task % groups * GROUP + GROUP)
+            dimages[m, c:end_c, top:bottom] = real(0)
+            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
+            for lot in range((last_n - first_n) * parts):
+                n, start = first_n + lot // parts, lot % parts * BAND
+                end = min(rows, start + BAND)
                 axes = image_map(source, coords, n, sides, off)
                 ahead = elements_ahead(source, axes, sides)
-                for i in range(rows):
-                    row = row_map(source, axes, i, sides)
-                    limits = row_limits(source, padding, row, top, bottom, w, w, h, columns)
-                    low, high = (limits[2], limits[3]) if source == AFFINE else (0, columns)
-                    high = (high + LANES - 1) // LANES
-                    for chunk in range(low // LANES, high, SLOTS):
-                        stop = min(chunk + SLOTS, high)
-                        for k in range(chunk, stop if fast else 0):
+                find_rows(source, padding, axes, sides, start, end, top, bottom, maps, limits)
+                for chunk in range(0, blocks, SLOTS):
+                    for i in range(start, end):
+                        row, limit = found_row(maps, limits, i - start)
+                        low, high = chunk, min(chunk + SLOTS, blocks)
+                        if source == AFFINE:  # where there is nothing, there is nothing to do
+                            low = max(low, limit[2] // LANES)
+                            high = min(high, (limit[3] + LANES - 1) // LANES)
+                        for k in range(low, high if fast else 0):
                             where = (n, i, block_span(k, columns)[0], k - chunk)
-                            place(source, padding, real(0), coords, row, limits, where, slots)
-                        for k in range(chunk, stop):
+                            place(source, padding, real(0), coords, row, limit, where, slots)
+                        for k in range(low, high):
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
                             if fast and sample_vjp_images_block(
                                 source, padding, (dimages, coords, dsamples), row, real(0),
-                                (m, n, i, first, k - chunk, ahead, skip, top, bottom), slots,
+                                (m, n, i, first, k - chunk, ahead, skip, top, bottom, c, end_c),
+                                slots,
                             ):  # fmt: skip
                                 continue
                             for j in range(first + skip, last):
                                 x, y = point(source, coords, row, n, i, j, first, real)
                                 point_scatter(
-                                    dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y
-                                )
+                                    dsamples[:, c:end_c], dimages[:, c:end_c],
+                                    padding, off, top, bottom, m, n, i, j, x, y,
+                                )  # fmt: skip
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
@@ -474,15 +514,16 @@ def make_sample_vjp_coords(source, padding, parallel):
             sums, totals = np.zeros((4, LANES)), np.zeros((6, LANES))
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
-            slots = workspace()
-            for i in range(band * BAND, min(rows, (band + 1) * BAND)):
-                row = row_map(source, axes, i, sides)
-                limits = row_limits(source, padding, row, 0, h, w, w, h, columns)
-                for chunk in range(0, blocks, SLOTS):
-                    stop = min(chunk + SLOTS, blocks)
+            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            start, end = band * BAND, min(rows, (band + 1) * BAND)
+            find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
+            for chunk in range(0, blocks, SLOTS):
+                stop = min(chunk + SLOTS, blocks)
+                for i in range(start, end):
+                    row, limit = found_row(maps, limits, i - start)
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, limits, where, slots)
+                        place(source, padding, fill, coords, row, limit, where, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first
@@ -505,8 +546,8 @@ def make_sample_vjp_coords(source, padding, parallel):
                             else:
                                 dcoords[n, i, j, 0] = gx * row[1]
                                 dcoords[n, i, j, 1] = gy * row[3]
-                if source == AFFINE:
-                    add_row(i, sums, totals)
+                    if source == AFFINE:
+                        add_row(i, sums, totals)
             if source == AFFINE:
                 for k in range(6):
                     dcoords[n, band, k // 3, k % 3] = totals[k].sum()

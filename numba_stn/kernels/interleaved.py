@@ -292,11 +292,12 @@ def make_warp(source, padding, channels, whole, parallel):
         for band in prange(bands):
             slots = workspace()
             ahead = pixels_ahead(source, matrix, h, w)
-            for i in range(band * BAND, min(rows, (band + 1) * BAND)):
-                row = matrix_row(matrix, i)
-                limits = row_limits(source, padding, row, 0, h, right, w, h, columns)
-                for chunk in range(0, blocks, SLOTS):
-                    stop = min(chunk + SLOTS, blocks)
+            inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
+            for chunk in range(0, blocks, SLOTS):
+                stop = min(chunk + SLOTS, blocks)
+                for i in range(band * BAND, min(rows, (band + 1) * BAND)):
+                    row = matrix_row(matrix, i)
+                    limits = row_limits(source, padding, row[:4], inverse, 0, h, right, sides)
                     for k in range(chunk, stop if fast else 0):
                         where = (0, i, block_span(k, columns)[0], k - chunk)
                         place(source, padding, zero, matrix, row, limits, where, slots)

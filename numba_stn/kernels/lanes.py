@@ -78,6 +78,7 @@ class Block:
         ]
         self.images, self.coords, *self.others = planes
         self.padding, self.where = padding, where
+        self.channels = (I64(0), self.images.shape[1])  # first, and last + 1
         self.height, self.width = self.images.shape[2:]
 
     def first_pixel(self):
@@ -94,11 +95,10 @@ class Block:
         """Loop over the channels: the addresses of a channel's image and of its samples."""
         b = self.emit.builder
         image, sample = self.first_pixel(), self.first_sample()
-        with cgutils.for_range(b, self.images.shape[1]) as loop:
-            yield (
-                self.channel(self.images, loop.index, image),
-                self.channel(self.others[0], loop.index, sample),
-            )
+        first, last = self.channels
+        with cgutils.for_range(b, b.sub(last, first)) as loop:
+            c = b.add(first, loop.index)
+            yield self.channel(self.images, c, image), self.channel(self.others[0], c, sample)
 
     def channel(self, plane, c, first):
         """Address of channel c of an array whose block, or image, starts at ``first``."""
