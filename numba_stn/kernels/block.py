@@ -166,8 +166,9 @@ def sample_vjp_coords_block(call, block):
     """Gradient with respect to the coordinates of LANES samples.
 
     A grid's goes to the fourth array, the gradient's grid. An affine row's, in pixels, is added to
-    the fourth array's (4, LANES) sums: of dx times the column, dx, dy times the column, dy; but
-    for the first ``skip`` lanes, which another block has done. ``where`` ends with (ahead, skip).
+    the fourth array's (6, LANES) sums: of dx times the column, dx times the row, dx, and of dy
+    alike; but for the first ``skip`` lanes, which another block has done. ``where`` ends with
+    (ahead, skip).
     """
     ahead, skip = call.numbers
 
@@ -219,10 +220,11 @@ def _add_moments(block, gradients, skip):
     fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(skip, I32)))
     first = emit.splat(b.sitofp(block.where[3], F64))
     columns = b.fadd(first, lanes(F64, [float(k) for k in range(LANES)]))
+    row = emit.splat(b.sitofp(block.where[2], F64))
     k = 0
     for gradient in gradients:
         own = b.select(fresh, gradient, lanes(F64, 0.0))
-        for moment in (b.fmul(own, columns), own):
+        for moment in (b.fmul(own, columns), b.fmul(own, row), own):
             place = out.at(I64(k), I64(0))
             emit.store(b.fadd(emit.load(place, lanes(F64)), moment), place)
             k += 1

@@ -14,12 +14,12 @@ import functools
 import math
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from . import launch
 from .block import sample_block, sample_vjp_coords_block, sample_vjp_images_block
 from .host import empty, output, returned, taken
-from .lanes import SLOTS, place, workspace
+from .lanes import SLOTS, WORKSPACE, memory, place
 from .pixel import (
     AFFINE,
     OUTSIDE,
@@ -62,6 +62,9 @@ BAND = 32
 
 # Channels of the images' gradient that a task works on, so that their planes stay in cache.
 GROUP = 4
+
+# Bytes that a task needs for a band's rows, and for six sums of each lane.
+MAPS, LIMITS, SUMS = BAND * 4 * 8, BAND * 5 * 8, 6 * LANES * 8
 
 
 # --- Coordinate sources ---------------------------------------------------------------------------
@@ -296,22 +299,6 @@ def found_row(maps, limits, r):
 
 
 @scalar
-def add_row(i, row, band):
-    """Add row i's sums, (4, LANES), to its band's, (6, LANES), and clear them.
-
-    Of dx and of dy, a row has the sums of d times the column and of d; a band has those of d times
-    the column, of d times the row, and of d.
-    """
-    for lane in range(LANES):
-        for k in range(2):
-            by_column, total = row[2 * k, lane], row[2 * k + 1, lane]
-            band[3 * k, lane] += by_column
-            band[3 * k + 1, lane] += i * total
-            band[3 * k + 2, lane] += total
-            row[2 * k, lane], row[2 * k + 1, lane] = 0.0, 0.0
-
-
-@scalar
 def centred(moment, total, size, off):
     """Sum of d times the normalised coordinate, from those of d times the pixel's, and of d."""
     length = span(size, off)
@@ -410,7 +397,9 @@ def make_sample(source, padding, parallel):
             m = n if images.shape[0] > 1 else 0
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
-            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            slots = memory(WORKSPACE)
+            maps = carray(memory(MAPS), (BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
             start, end = band * BAND, min(rows, (band + 1) * BAND)
             find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
             for chunk in range(0, blocks, SLOTS):
@@ -458,7 +447,9 @@ def make_sample_vjp_images(source, padding, parallel):
             top, bottom = band * h // bands, (band + 1) * h // bands
             c, end_c = task % groups * GROUP, min(channels, task % groups * GROUP + GROUP)
             dimages[m, c:end_c, top:bottom] = real(0)
-            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            slots = memory(WORKSPACE)
+            maps = carray(memory(MAPS), (BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
             first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
             for lot in range((last_n - first_n) * parts):
                 n, start = first_n + lot // parts, lot % parts * BAND
@@ -511,10 +502,13 @@ def make_sample_vjp_coords(source, padding, parallel):
         for task in prange(coords.shape[0] * bands):
             n, band = task // bands, task % bands
             m = n if images.shape[0] > 1 else 0
-            sums, totals = np.zeros((4, LANES)), np.zeros((6, LANES))
+            sums = carray(memory(SUMS), (6, LANES), np.float64)
+            sums[:] = 0
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
-            slots, maps, limits = workspace(), np.empty((BAND, 4)), np.empty((BAND, 5), np.int64)
+            slots = memory(WORKSPACE)
+            maps = carray(memory(MAPS), (BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
             start, end = band * BAND, min(rows, (band + 1) * BAND)
             find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
             for chunk in range(0, blocks, SLOTS):
@@ -540,17 +534,17 @@ def make_sample_vjp_coords(source, padding, parallel):
                             )
                             if source == AFFINE:
                                 sums[0, j - first] += gx * j
-                                sums[1, j - first] += gx
-                                sums[2, j - first] += gy * j
-                                sums[3, j - first] += gy
+                                sums[1, j - first] += gx * i
+                                sums[2, j - first] += gx
+                                sums[3, j - first] += gy * j
+                                sums[4, j - first] += gy * i
+                                sums[5, j - first] += gy
                             else:
                                 dcoords[n, i, j, 0] = gx * row[1]
                                 dcoords[n, i, j, 1] = gy * row[3]
-                    if source == AFFINE:
-                        add_row(i, sums, totals)
             if source == AFFINE:
                 for k in range(6):
-                    dcoords[n, band, k // 3, k % 3] = totals[k].sum()
+                    dcoords[n, band, k // 3, k % 3] = sums[k].sum()
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import launch
 from .cpu import BAND, ROWS_AHEAD, block_count, block_span, can_block, row_limits
-from .lanes import BEYOND, INSIDE, SLOTS, Slot, place, workspace
+from .lanes import BEYOND, INSIDE, SLOTS, WORKSPACE, Slot, memory, place
 from .pixel import (
     AFFINE,
     OUTSIDE,
@@ -290,7 +290,7 @@ def make_warp(source, padding, channels, whole, parallel):
         fast, blocks = can_block(h, w, columns), block_count(columns)
         bands = (rows + BAND - 1) // BAND
         for band in prange(bands):
-            slots = workspace()
+            slots = memory(WORKSPACE)
             ahead = pixels_ahead(source, matrix, h, w)
             inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
             for chunk in range(0, blocks, SLOTS):

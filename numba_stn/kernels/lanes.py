@@ -20,16 +20,21 @@ from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 SLOTS = 8
 
 
-@intrinsic
-def workspace(typingctx):
-    """Memory for SLOTS blocks, on the stack of the function that asks for it."""
+@intrinsic(prefer_literal=True)
+def memory(typingctx, size):
+    """So many bytes on the stack of the function that asks for them."""
+    if not isinstance(size, types.IntegerLiteral):
+        return None
 
     def codegen(context, builder, signature, args):
-        size = SLOTS * (2 * LANES * 8 + LANES * 4 + 64)
-        place = cgutils.alloca_once(builder, ir.ArrayType(lanes(I64), size // (LANES * 8)))
-        return builder.bitcast(place, I8.as_pointer())
+        kind = ir.ArrayType(lanes(I64), -(-size.literal_value // (LANES * 8)))
+        return builder.bitcast(cgutils.alloca_once(builder, kind), I8.as_pointer())
 
-    return types.voidptr(), codegen
+    return types.voidptr(size), codegen
+
+
+# Bytes of a workspace: for each slot the offsets and fractions, and a line for the flag.
+WORKSPACE = SLOTS * (2 * LANES * 8 + LANES * 4 + 64)
 
 
 class Slot:
