@@ -19,9 +19,10 @@ from numba import carray, prange
 from . import launch
 from .block import sample_block, sample_vjp_coords_block, sample_vjp_images_block
 from .host import empty, output, returned, taken
-from .lanes import SLOTS, WORKSPACE, memory, place
+from .lanes import SLOTS, WORKSPACE, fetch, memory, place
 from .pixel import (
     AFFINE,
+    GRID,
     OUTSIDE,
     REFLECTION,
     ZEROS,
@@ -263,7 +264,7 @@ def row_limits(source, padding, row, inverse, top, bottom, right, sides):
     first, last = between(row[0], row[1], inverse[0], least + x, right - 1 - x, columns)
     one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
-    if padding == REFLECTION:
+    if padding == REFLECTION or (first == 0 and last == columns):
         return first, last, 0, columns, width
     # What is clipped to an edge is read there.
     none, infinite = padding == ZEROS, 1e18
@@ -409,6 +410,8 @@ def make_sample(source, padding, parallel):
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
                         place(source, padding, fill, coords, row, limit, where, slots)
+                        if source == GRID:
+                            fetch(images, m, k - chunk, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         if fast and sample_block(
@@ -467,6 +470,8 @@ def make_sample_vjp_images(source, padding, parallel):
                         for k in range(low, high if fast else 0):
                             where = (n, i, block_span(k, columns)[0], k - chunk)
                             place(source, padding, real(0), coords, row, limit, where, slots)
+                            if source == GRID:
+                                fetch(dimages, m, k - chunk, slots)
                         for k in range(low, high):
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
@@ -518,6 +523,8 @@ def make_sample_vjp_coords(source, padding, parallel):
                     for k in range(chunk, stop if fast else 0):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
                         place(source, padding, fill, coords, row, limit, where, slots)
+                        if source == GRID:
+                            fetch(images, m, k - chunk, slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first

@@ -19,6 +19,12 @@ from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 # Blocks that a workspace has room for.
 SLOTS = 8
 
+# A tile's rows of a grid lie too far apart for the processor to foresee the next one.
+GRID_ROWS_AHEAD = 4
+
+# Bytes of a line of the cache.
+LINE = 64
+
 
 @intrinsic(prefer_literal=True)
 def memory(typingctx, size):
@@ -209,11 +215,21 @@ def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
             _place_along(emit, row_, limits_, where_[2], slot)
         else:
             grid = Plane(context, builder, coords, value)
+            if source.literal_value == GRID:
+                _fetch_grid(emit, grid, where_)
             found = coordinates(emit, source.literal_value, grid, row_, where_[:3])
             _place_anywhere(emit, padding.literal_value, found, limits_, slot)
         return context.get_dummy_value()
 
     return types.void(source, padding, fill, coords, row, limits, where, slots), codegen
+
+
+def _fetch_grid(emit, grid, where):
+    """Ask for the lines of a grid that a later row of the tile has at these columns."""
+    b, (n, i, j, _) = emit.builder, where
+    later = grid.at(n, b.add(i, I64(GRID_ROWS_AHEAD)), j, I64(0))
+    for line in range(0, 2 * LANES * grid.bytes, LINE):
+        emit.prefetch(b.add(later, I64(line)))
 
 
 def _place_along(emit, row, limits, j, slot):
@@ -263,6 +279,25 @@ def _leave(emit, inner, width, slot):
         emit.store(emit.narrow(b.fsub(c, low)), address)
     pitch = emit.splat(b.trunc(width, I32))
     emit.store(b.add(b.mul(taps[1], pitch), taps[0]), slot.offsets)
+
+
+@intrinsic
+def fetch(typingctx, images, m, number, slots):
+    """Ask for what a placed block will read from image m: the lines of every fourth lane."""
+
+    def codegen(context, builder, signature, args):
+        plane = Plane(context, builder, images, args[0])
+        emit = Emitter(builder, plane.kind)
+        slot = Slot(emit, args[3], args[2])
+        inside = builder.icmp_unsigned("==", slot.kind(), I8(INSIDE))
+        with builder.if_then(inside), cgutils.for_range(builder, plane.shape[1]) as loop:
+            start = plane.at(args[1], loop.index, I64(0), I64(0))
+            for k in range(0, LANES, 4):
+                far = builder.mul(builder.zext(slot.offset(k), I64), I64(plane.bytes))
+                emit.prefetch(builder.add(start, far))
+        return context.get_dummy_value()
+
+    return types.void(images, types.int64, types.int64, slots), codegen
 
 
 # --- The axes of a block that needs care ----------------------------------------------------------
