@@ -142,8 +142,11 @@ def test_the_first_of_equals_is_the_largest_and_nan_is_passed_on():
 def test_a_run_of_layers_is_one_layer_after_another():
     """Bundled once for all of them, or once for each: the same bits."""
     rng = np.random.default_rng(0)
-    layers = nn.relu(), nn.conv2d(3, 3, 2, 1), nn.relu(), nn.avg_pool(2), nn.max_pool(3)
-    net, x = nn.serial(*layers), rng.standard_normal((17, 2, 25, 23))
+    layers = (
+        nn.max_pool(2), nn.conv2d(4, 3, padding=1), nn.avg_pool(2), nn.conv2d(3, 3, 2, 1),
+        nn.relu(), nn.conv2d(2, 1), nn.max_pool(3),
+    )  # fmt: skip
+    net, x = nn.serial(*layers), rng.standard_normal((17, 2, 25, 27))
     params = net.init(rng, x.shape[1:])
     y, pullback, _ = net.apply(params, x)
     (dparams, dx), (_, none) = pullback(y), net.apply(params, x, wrt_x=False)[1](y)

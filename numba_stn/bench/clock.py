@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 # asleep, and for the caches to hold one's own data.
 PAUSE = 0.02
 
+# Seconds that a turn lasts at least: a call that takes less is made again and again, as a loop
+# would, and the turn's time is the mean.
+TURN = 0.01
+
 # A library that has spent so many seconds on a row has no further turns: a slow one's figure needs
 # fewer rounds, and the row stays short.
 PATIENCE = 6.0
@@ -23,16 +27,18 @@ def turns(
         for who, run in runs.items():
             if spent[who] < patience:
                 times[who].append(_turn(run))
-                spent[who] += 2 * times[who][-1]
+                spent[who] += times[who][-1] + max(times[who][-1], TURN)
     return times
 
 
 def _turn(run):
     time.sleep(PAUSE)
     run()
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
+    count, began = 0, time.perf_counter()
+    while (taken := time.perf_counter() - began) < TURN:
+        run()
+        count += 1
+    return taken / count
 
 
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:

@@ -116,7 +116,7 @@ class Conv2d(Windowed):
             dx = None
             if wrt_x:
                 dx = convolve.convolve_vjp_x(dy, weight, wide.shape, self.stride)
-                dx = bundles.cropped(dx, margin)
+                dx = np.ascontiguousarray(bundles.cropped(dx, margin))
             return {"weight": dweight, "bias": dbias}, dx
 
         return convolve.convolve(wide, weight, params["bias"], self.stride), pullback
