@@ -15,7 +15,6 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import launch
-from .cpu import BAND, ROWS_AHEAD, block_count, block_span, can_block, row_limits
 from .lanes import BEYOND, INSIDE, SLOTS, WORKSPACE, Slot, memory, place
 from .pixel import (
     AFFINE,
@@ -25,6 +24,7 @@ from .pixel import (
     locate,
     scalar,
 )
+from .rows import BAND, ROWS_AHEAD, block_count, block_span, can_block, row_limits
 from .vectors import I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Kernels are made for 1 to 4 channels, and one for this many or more.
