@@ -97,7 +97,7 @@ def warp_image(
 
 
 def _checked_image(image):
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
         raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
     native = image.dtype.newbyteorder("=")
     if native not in _DTYPES:

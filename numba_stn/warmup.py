@@ -94,10 +94,10 @@ def _networks() -> Iterator[Call]:
 
 
 def _layers(dtype):
-    """Convolutions with and without a stride, and pools, forward and backward."""
-    from .nn import avg_pool, conv2d, max_pool, serial, tree
+    """A convolution, a rectifier and pools, forward and backward."""
+    from .nn import avg_pool, conv2d, max_pool, relu, serial, tree
 
-    net = serial(conv2d(2, 3), max_pool(2), conv2d(2, 3, stride=2, padding=1), avg_pool(2))
+    net = serial(conv2d(2, 3), relu(), max_pool(2), conv2d(2, 3, 2, 1), avg_pool(2))
     params: Any = net.init(np.random.default_rng(0), (1, 28, 28))
     params = tree.tree_map(lambda weight: weight.astype(dtype), params)
     for count in (1, 512):

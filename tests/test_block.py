@@ -77,3 +77,43 @@ def test_infinite_gradients_stay_where_they_belong():
     dimages, dtheta = stn.warp_affine_vjp(dsamples, images, far)
     assert not dimages.any()
     assert not dtheta.any()
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("sides", [(1, 64), (2, 64), (3, 40), (40, 2), (33, 3)])
+def test_thin_images(sides, padding_mode):
+    """No room inside: a row's limits must come out empty, not turned round."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 1, *sides)).astype(np.float32)
+    dsamples = rng.standard_normal((1, 1, 40, 64)).astype(np.float32)
+    for theta in (
+        [[1, 0, 0], [0.5, 1, 0]], [[1, 0, 0], [1e-5, 1, 0]], [[0.05, 1e-4, 0], [1e-3, 0.05, 0]],
+        [[-1, 1e-16, 0], [-1e-16, -1, 0]], [[0.3, 0.2, 0.1], [-0.2, 0.3, 0.4]],
+    ):  # fmt: skip
+        theta = np.array([theta], np.float32)
+        grid = stn.affine_grid(theta.astype(np.float64), (40, 64))
+        wide = images.astype(np.float64), grid
+        options = {"padding_mode": padding_mode}
+        found = stn.warp_affine(images, theta, (40, 64), **options)
+        np.testing.assert_allclose(found, stn.grid_sample(*wide, **options), atol=2e-5)
+        dimages, _ = stn.warp_affine_vjp(dsamples, images, theta, **options)
+        expected, _ = stn.grid_sample_vjp(dsamples.astype(np.float64), *wide, **options)
+        np.testing.assert_allclose(dimages, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("padding", [ZEROS, BORDER, REFLECTION])
+def test_bands_of_the_images_gradient_do_not_show(padding):
+    """However many bands there are, and be they one row each, every bit is the same."""
+    rng = np.random.default_rng(0)
+    dsamples = np.zeros((1, 1, 48, 64), np.float32)
+    dsamples[0, 0, [0, 7, 24, 47]] = rng.standard_normal((4, 64))
+    kernel = cpu.make_sample_vjp_images(AFFINE, padding, False)
+    for cos, sin in ((-1, 1.2e-16), (6e-17, 1), (0.6, 0.5), (1, 0)):
+        theta = np.array([[[cos, -sin, 0], [sin, cos, 0]]], np.float32)
+        found = []
+        for bands in (1, 2, 5, 48):
+            dimages = np.full((1, 1, 48, 64), np.nan, np.float32)
+            kernel(dsamples, theta[:, None], 1.0, bands, dimages)
+            found.append(dimages.view(np.uint32))
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])

@@ -164,6 +164,25 @@ def test_a_run_of_layers_is_one_layer_after_another():
     assert none is None
 
 
+def test_an_empty_batch_goes_through():
+    net = nn.serial(nn.conv2d(4, 3), nn.relu(), nn.avg_pool(2), nn.conv2d(2, 1), nn.max_pool(2))
+    params = net.init(np.random.default_rng(0), (1, 12, 12))
+    y, pullback, _ = net.apply(params, np.zeros((0, 1, 12, 12), np.float32))
+    dparams, dx = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 2, 2, 2), (0, 1, 12, 12))
+    assert not any(d.any() for _, d in leaves(dparams) if np.size(d))
+
+
+def test_layers_of_different_precision_work_together():
+    net = nn.serial(nn.conv2d(2, 3), nn.conv2d(2, 3))
+    first, second = net.init(np.random.default_rng(0), (1, 8, 8))
+    params = first, tree_map(lambda weight: weight.astype(np.float64), second)
+    y, pullback, _ = net.apply(params, np.ones((3, 1, 8, 8), np.float32))
+    (dfirst, dsecond), dx = pullback(y)
+    assert (y.dtype, dfirst["weight"].dtype, dsecond["weight"].dtype) == ("f8", "f4", "f8")
+    assert np.isfinite(dx).all()
+
+
 def test_images_survive_being_bundled():
     rng = np.random.default_rng(0)
     for batch in (0, 1, LANES, LANES + 1):

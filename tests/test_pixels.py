@@ -94,6 +94,15 @@ def test_the_identity_returns_the_image_and_a_fill_for_each_channel_surrounds_it
             np.testing.assert_array_equal(moved[14:], np.broadcast_to(fill, (5, 70, channels)))
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_thin_images_enlarged(padding):
+    rng = np.random.default_rng(0)
+    for sides in ((1, 40), (2, 2), (2, 40), (40, 2), (40, 3), (3, 3)):
+        image = picture(rng, (*sides, 3), "float32")
+        for matrix in ([[0.05, 0, 0], [0, 0.05, 0]], [[0.04, 1e-4, 0.5], [1e-3, 0.05, 0.999]]):
+            check(image, matrix, (40, 64), padding)
+
+
 def test_halves_are_rounded_to_even():
     image = np.uint8([[0, 1, 2, 3, 4]])
     np.testing.assert_array_equal(stn.warp_image(image, [[1, 0, 0.5], [0, 1, 0]], (1, 4)),

@@ -8,7 +8,7 @@ Each function has two halves: for blocks whose taps are all inside, which need n
 the others.
 
 The operations and their order are those of :mod:`.pixel`, so a block gives the bits of the scalar
-code in :mod:`.cpu` (only the images' gradient is added up in the block's own order). The scalar
+code in :mod:`.points` (only the images' gradient is added up in the block's own order). The scalar
 code remains for what a block does not do: reflection beyond the edges, rows of fewer than LANES
 pixels, images of one column, and planes of 2^31 pixels.
 """

@@ -8,6 +8,7 @@ Every output element is computed by one thread in a fixed order.
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
@@ -141,7 +142,7 @@ def rectify_vjp(dy, y):
 
 def _rows(array):
     """A view of (bundles C, H W LANES)."""
-    return array.reshape(array.shape[0] * array.shape[1], -1)
+    return array.reshape(array.shape[0] * array.shape[1], math.prod(array.shape[2:]))
 
 
 # --- Max pooling ----------------------------------------------------------------------------------

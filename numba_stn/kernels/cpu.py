@@ -165,7 +165,7 @@ def make_sample(source, padding, parallel):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
                         place(source, padding, fill, coords, row, limit, where, slots)
                         if source == GRID:
-                            fetch(images, m, k - chunk, slots)
+                            fetch(images, (m, 0, images.shape[1], k - chunk), slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         if fast and sample_block(
@@ -225,7 +225,7 @@ def make_sample_vjp_images(source, padding, parallel):
                             where = (n, i, block_span(k, columns)[0], k - chunk)
                             place(source, padding, real(0), coords, row, limit, where, slots)
                             if source == GRID:
-                                fetch(dimages, m, k - chunk, slots)
+                                fetch(dimages, (m, c, end_c, k - chunk), slots)
                         for k in range(low, high):
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
@@ -278,7 +278,7 @@ def make_sample_vjp_coords(source, padding, parallel):
                         where = (n, i, block_span(k, columns)[0], k - chunk)
                         place(source, padding, fill, coords, row, limit, where, slots)
                         if source == GRID:
-                            fetch(images, m, k - chunk, slots)
+                            fetch(images, (m, 0, images.shape[1], k - chunk), slots)
                     for k in range(chunk, stop):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first

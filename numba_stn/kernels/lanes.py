@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .pixel import AFFINE, BORDER, GRID, MIDDLE, OUTSIDE, PROJECTIVE, REFLECTION, ZEROS
+from .pixel import AFFINE, BORDER, GRID, MIDDLE, OUTSIDE, PROJECTIVE, REFLECTION, SNAP, ZEROS
 from .vectors import F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for.
@@ -151,7 +151,9 @@ def _along(emit, start, step, j):
     near, step = emit.narrow(b.fsub(place, base)), emit.narrow(step)
     near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
     steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
-    return base, b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps))
+    offsets = b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps))
+    snap = lanes(emit.real, SNAP)
+    return base, b.fsub(b.fadd(offsets, snap), snap)
 
 
 def _from_grid(emit, grid, where, row):
@@ -282,22 +284,27 @@ def _leave(emit, inner, width, slot):
 
 
 @intrinsic
-def fetch(typingctx, images, m, number, slots):
-    """Ask for what a placed block will read from image m: the lines of every fourth lane."""
+def fetch(typingctx, images, where, slots):
+    """Ask for what a placed block will read: the lines of every fourth lane's upper taps.
+
+    ``where`` is (m, c, end, slot): from channels c to end - 1 of image m.
+    """
 
     def codegen(context, builder, signature, args):
         plane = Plane(context, builder, images, args[0])
         emit = Emitter(builder, plane.kind)
-        slot = Slot(emit, args[3], args[2])
+        m, first, last, number = cgutils.unpack_tuple(builder, args[1])
+        slot = Slot(emit, args[2], number)
         inside = builder.icmp_unsigned("==", slot.kind(), I8(INSIDE))
-        with builder.if_then(inside), cgutils.for_range(builder, plane.shape[1]) as loop:
-            start = plane.at(args[1], loop.index, I64(0), I64(0))
+        count = builder.sub(last, first)
+        with builder.if_then(inside), cgutils.for_range(builder, count) as loop:
+            start = plane.at(m, builder.add(first, loop.index), I64(0), I64(0))
             for k in range(0, LANES, 4):
                 far = builder.mul(builder.zext(slot.offset(k), I64), I64(plane.bytes))
                 emit.prefetch(builder.add(start, far))
         return context.get_dummy_value()
 
-    return types.void(images, types.int64, types.int64, slots), codegen
+    return types.void(images, where, slots), codegen
 
 
 # --- The axes of a block that needs care ----------------------------------------------------------

@@ -26,6 +26,9 @@ GRID, AFFINE, PROJECTIVE = 0, 1, 2
 # The lane that the others are counted from.
 MIDDLE = 8
 
+# Added and taken away again, this leaves of a small float32 a whole number of 2^-23.
+SNAP = 1.5
+
 # What a coordinate outside the image means.
 ZEROS, BORDER, REFLECTION = 0, 1, 2
 
@@ -115,14 +118,17 @@ def along_row(start, step, first, lane, real):
     """Coordinate of lane ``lane`` of the block that begins at column ``first``, in float64.
 
     A block's middle is found in float64. From there on its lanes are counted in the images' own
-    precision, and from a whole number, so that the distance is small and little is rounded.
+    precision, and from a whole number, so that the distance is small and little is rounded. It is
+    rounded to a whole number of 2^-23, so that its sum with the whole number is exact, and whoever
+    splits that sum, or the distance alone, finds the same tap and fraction.
     """
     place = start + step * (first + MIDDLE)
-    base = math.floor(place)
+    base = np.floor(place)
     near = real(place - base)
     if near != near:  # infinite: there is no distance to it
         near = real(0)
-    return base + np.float64(near + real(step) * real(lane - MIDDLE))
+    far = near + real(step) * real(lane - MIDDLE)
+    return base + np.float64((far + real(SNAP)) - real(SNAP))
 
 
 # --- Padding: coordinate -> coordinate inside, and its slope -------------------------------------

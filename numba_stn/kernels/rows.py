@@ -113,6 +113,8 @@ def block_span(k, columns):
 @scalar
 def between(start, step, inverse, low, high, columns):
     """Columns from which on and up to which ``start + step j`` is in [low, high)."""
+    if not low < high:
+        return 0, 0
     if step == 0.0:
         return (0, columns) if low <= start < high else (0, 0)
     one, two = (low - start) * inverse, (high - start) * inverse
@@ -148,7 +150,7 @@ def row_limits(source, padding, row, inverse, top, bottom, right, sides):
     if padding == REFLECTION or (first == 0 and last == columns):
         return first, last, 0, columns, width
     # What is clipped to an edge is read there.
-    none, infinite = padding == ZEROS, 1e18
+    none, infinite = padding == ZEROS, 1e30
     left, stop = (0, columns)
     if none:
         left, stop = between(row[0], row[1], inverse[0], -1 - x, width + x, columns)

@@ -112,6 +112,7 @@ class Conv2d(Windowed):
         wide = bundles.padded(x.astype(np.result_type(x, weight), copy=False), margin)
 
         def pullback(dy):
+            dy = dy.astype(wide.dtype, copy=False)
             dweight, dbias = convolve.convolve_vjp_weight(dy, wide, weight.shape, self.stride)
             dx = None
             if wrt_x:
@@ -168,7 +169,7 @@ class AvgPool(Windowed):
         k = self.kernel
         h, w = (side // k for side in x.shape[2:4])
         inner = x[:, :, : h * k, : w * k]
-        y = inner.reshape(*x.shape[:2], h, k, w, k, -1).mean((3, 5), dtype=x.dtype)
+        y = inner.reshape(*x.shape[:2], h, k, w, k, x.shape[-1]).mean((3, 5), dtype=x.dtype)
 
         def pullback(dy):
             dx = np.zeros_like(x)

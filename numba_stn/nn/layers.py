@@ -55,7 +55,7 @@ class Relu(Bundled):
     def forward(self, params, x, wrt_x=True):
         """See the class."""
         y = np.maximum(x, 0)
-        return y, lambda dy: ((), dy * (y > 0))
+        return y, lambda dy: ((), np.where(y > 0, dy, dy.dtype.type(0)))
 
     def bundled(self, params, x, wrt_x=True):
         """See the class."""
