@@ -97,7 +97,7 @@ def _layers(dtype):
     """A convolution, a rectifier and pools, forward and backward."""
     from .nn import avg_pool, conv2d, max_pool, relu, serial, tree
 
-    net = serial(conv2d(2, 3), relu(), max_pool(2), conv2d(2, 3, 2, 1), avg_pool(2))
+    net = serial(conv2d(8, 5), relu(), max_pool(2), conv2d(8, 3, 2, 1), avg_pool(2))
     params: Any = net.init(np.random.default_rng(0), (1, 28, 28))
     params = tree.tree_map(lambda weight: weight.astype(dtype), params)
     for count in (1, 512):
