@@ -1,11 +1,11 @@
-"""The fast path of bilinear sampling: a block of pixels at a time, forward and backward.
+"""The fast path of bilinear sampling: 16 pixels at a time, forward and backward.
 
 Numba compiles a loop over gathered pixels to one scalar after another. Here a block of LANES
 pixels of one output row is written out as LLVM vectors, through
-:func:`numba.extending.intrinsic`: coordinates, then for each pixel two loads of two neighbours
-each, shuffled into the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON of it.
-Each function has two halves: for blocks whose taps are all inside, which need no care, and for
-the others.
+:func:`numba.extending.intrinsic`: for each pixel two loads of two neighbours each, shuffled into
+the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON of it. Each function comes
+twice: for runs of blocks whose taps are all inside, which need no care and were placed before
+(:mod:`.places`), and for a block on the rim.
 
 The operations and their order are those of :mod:`.pixel`, so a block gives the bits of the scalar
 code in :mod:`.points` (only the images' gradient is added up in the block's own order). The scalar
@@ -19,106 +19,89 @@ from llvmlite.ir import IntType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .lanes import (
-    BEYOND,
-    INSIDE,
-    RIM,
-    Axis,
-    Block,
-    Slot,
-    coordinates,
-    inner_taps,
-    outer_taps,
-    weights,
-)
+from .lanes import Axis, Row, Run, ask_ahead, outer_taps, weights
 from .pixel import AFFINE, REFLECTION, ZEROS
-from .vectors import F64, I1, I8, I32, I64, LANES, lanes
+from .places import coordinates
+from .vectors import F64, I1, I32, I64, LANES, lanes
 
 # --- How the functions are called -----------------------------------------------------------------
 
 
-class _Call:
-    """A block that was placed, and what it was called with."""
+def _run_function(build):
+    """An intrinsic ``f(source, arrays, row, where, slots)`` for a run of placed blocks.
 
-    def __init__(self, block, source, row, slot, fill, numbers):
-        self.block, self.source, self.row, self.slot = block, source, row, slot
-        self.affine = source == AFFINE
-        self.fill, self.numbers = fill, numbers
-        self.done = cgutils.alloca_once_value(block.emit.builder, I1(1))
-
-    @contextlib.contextmanager
-    def halves(self, beyond=None):
-        """Two branches: for blocks whose taps are all inside, and for those on the rim.
-
-        Before them, what ``beyond()`` emits is done for blocks that read nothing.
-        """
-        b = self.block.emit.builder
-        kind = self.slot.kind()
-        with b.if_then(b.icmp_unsigned("==", kind, I8(BEYOND)), likely=False):
-            if beyond is not None:
-                beyond()
-        with b.if_else(b.icmp_unsigned("==", kind, I8(INSIDE)), likely=True) as (inside, others):
-            rim = self._rim(others, kind)
-            yield inside, rim
-
-    @contextlib.contextmanager
-    def _rim(self, others, kind):
-        b = self.block.emit.builder
-        with others, b.if_then(b.icmp_unsigned("==", kind, I8(RIM))):
-            yield
-
-    def taps(self, ahead):
-        """Fractions and taps of a block inside."""
-        ahead = ahead if self.affine else None  # a grid's rows have no such distance
-        return *self.slot.fractions(), inner_taps(self.block, self.slot, ahead)
-
-    @contextlib.contextmanager
-    def outer(self):
-        """The axes of another block, and the lanes that read anything; where it can be done.
-
-        A block cannot be done where a coordinate is reflected.
-        """
-        block, emit, b = self.block, self.block.emit, self.block.emit.builder
-        x, y = (
-            Axis(emit, c, side, block.padding)
-            for c, side in zip(
-                coordinates(emit, self.source, block.coords, self.row, block.where[1:]),
-                (block.width, block.height),
-                strict=True,
-            )
-        )
-        touching = emit.both(x.sloped, y.sloped)
-        if block.padding == REFLECTION:
-            b.store(emit.every([touching]), self.done)
-        with b.if_then(b.load(self.done), likely=True):
-            yield x, y, touching if block.padding == ZEROS else None
-
-
-def _block_function(build):
-    """An intrinsic ``f(source, padding, arrays, row, fill, where, slots)`` that returns a boolean.
-
-    It says whether the block was done. ``arrays`` are the images (or their gradient), what holds
-    the coordinates, the samples (or their gradient), and what ``build`` needs besides; ``row`` is
-    the row's map; ``where`` starts with (m, n, i, j, slot): image m is read for samples n from row
-    i, column j on, as :func:`.lanes.place` has found before.
+    ``arrays`` are the images (or their gradient), what holds the coordinates, the samples (or
+    their gradient), and what ``build`` needs besides; ``row`` is the row's map. ``where`` starts
+    with (m, n, i, k, count, slot, columns): image m is read for samples n from row i, ``count``
+    blocks from the k-th on; the first of them is in that slot.
     """
 
     @intrinsic(prefer_literal=True)
-    def function(typingctx, source, padding, arrays, row, fill, where, slots):
+    def function(typingctx, source, arrays, row, where, slots):
+        if not isinstance(source, types.IntegerLiteral):
+            return None
+
+        def codegen(context, builder, signature, args):
+            values, row_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (1, 2, 3))
+            own = Row(context, builder, list(arrays), values, where_[:3])
+            run = Run(own.emit, where_[3:7], args[4])
+            build(own, run, source.literal_value == AFFINE, row_, *where_[7:])
+            return context.get_dummy_value()
+
+        return types.void(source, arrays, row, where, slots), codegen
+
+    function.__name__ = build.__name__
+    return function
+
+
+class _Rim:
+    """A block on the rim, and what it was called with."""
+
+    def __init__(self, row, source, padding, values, j, fill, numbers):
+        self.row, self.source, self.padding, self.map = row, source, padding, values
+        self.j, self.fill, self.numbers = j, fill, numbers
+        self.affine = source == AFFINE
+        self.done = cgutils.alloca_once_value(row.emit.builder, I1(1))
+
+    @contextlib.contextmanager
+    def axes(self):
+        """Its axes, and the lanes that read anything, where it can be done.
+
+        A block cannot be done where a coordinate is reflected.
+        """
+        row, emit, b = self.row, self.row.emit, self.row.emit.builder
+        found = coordinates(emit, self.source, row.coords, self.map, (row.n, row.i, self.j))
+        x, y = (
+            Axis(emit, c, side, self.padding)
+            for c, side in zip(found, (row.width, row.height), strict=True)
+        )
+        touching = emit.both(x.sloped, y.sloped)
+        if self.padding == REFLECTION:
+            b.store(emit.every([touching]), self.done)
+        with b.if_then(b.load(self.done), likely=True):
+            yield x, y, touching if self.padding == ZEROS else None
+
+
+def _rim_function(build):
+    """An intrinsic ``f(source, padding, arrays, row, fill, where)`` that returns a boolean.
+
+    It says whether the block was done. ``where`` starts with (m, n, i, j): columns j on.
+    """
+
+    @intrinsic(prefer_literal=True)
+    def function(typingctx, source, padding, arrays, row, fill, where):
         if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
             return None
 
         def codegen(context, builder, signature, args):
             values, row_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (2, 3, 5))
-            block = Block(
-                context, builder, padding.literal_value, list(arrays), values, where_[:4]
-            )  # fmt: skip
-            slot = Slot(block.emit, args[6], where_[4])
-            call = _Call(block, source.literal_value, row_, slot, args[4], where_[5:])
-            build(call, block)
-            return builder.load(call.done)
+            own = Row(context, builder, list(arrays), values, where_[:3])
+            flags = source.literal_value, padding.literal_value
+            rim = _Rim(own, *flags, row_, where_[3], args[4], where_[4:])
+            build(own, rim)
+            return builder.load(rim.done)
 
-        return types.boolean(source, padding, arrays, row, fill, where, slots), codegen
+        return types.boolean(source, padding, arrays, row, fill, where), codegen
 
     function.__name__ = build.__name__
     return function
@@ -127,83 +110,104 @@ def _block_function(build):
 # --- Forward --------------------------------------------------------------------------------------
 
 
-@_block_function
-def sample_block(call, block):
-    """Sample LANES pixels of a row; ``where`` ends with how far ahead a later row reads."""
-    (ahead,) = call.numbers
-
-    def nothing():
-        with block.each_channel() as (_, sample):
-            block.emit.store(block.emit.splat(call.fill), sample)
-
-    with call.halves(nothing) as (inside, rim):
-        with inside:
-            _blend(block, *call.taps(ahead))
-        with rim, call.outer() as (x, y, touching):
-            taps = outer_taps(block, x, y, call.fill)
-            _blend(block, x.fraction, y.fraction, taps, touching, call.fill)
+@_run_function
+def sample_run(row, run, affine, values, ahead):
+    """Sample a run of blocks; a later row reads ``ahead`` elements away."""
+    emit = row.emit
+    with row.each_channel(I64(0)) as (image, start):
+        bases = row.rows(image)
+        with run.each_block() as (slot, j):
+            if affine:
+                ask_ahead(row, image, slot, ahead)
+            shares = weights(emit, *slot.fractions())
+            taps = emit.pairs(bases, slot.offset, row.images)
+            emit.store(_blend(emit, taps, shares), row.address(start, j))
 
 
-def _blend(block, tx, ty, taps, touching=None, fill=None):
-    """Weighted sum of the taps of every channel: :func:`.pixel.bilinear`."""
-    emit, b = block.emit, block.emit.builder
-    shares = weights(emit, tx, ty)
-    with block.each_channel() as (image, sample):
-        terms = [b.fmul(tap, share) for tap, share in zip(taps(image), shares, strict=True)]
-        value = terms[0]
-        for term in terms[1:]:
-            value = b.fadd(value, term)
-        if touching is not None:
-            value = b.select(touching, value, emit.splat(fill))
-        emit.store(value, sample)
+@_rim_function
+def sample_rim(row, rim):
+    """Sample a block on the rim."""
+    emit, b = row.emit, row.emit.builder
+    with rim.axes() as (x, y, touching):
+        taps = outer_taps(row, x, y, rim.fill)
+        shares = weights(emit, x.fraction, y.fraction)
+        with row.each_channel(rim.j) as (image, sample):
+            value = _blend(emit, taps(image), shares)
+            if touching is not None:
+                value = b.select(touching, value, emit.splat(rim.fill))
+            emit.store(value, sample)
+
+
+def _blend(emit, taps, shares):
+    """Weighted sum of the taps: :func:`.pixel.bilinear`."""
+    b = emit.builder
+    terms = [b.fmul(tap, share) for tap, share in zip(taps, shares, strict=True)]
+    value = terms[0]
+    for term in terms[1:]:
+        value = b.fadd(value, term)
+    return value
 
 
 # --- Gradient with respect to the coordinates -----------------------------------------------------
 
 
-@_block_function
-def sample_vjp_coords_block(call, block):
-    """Gradient with respect to the coordinates of LANES samples.
+@_run_function
+def sample_vjp_coords_run(row, run, affine, values, ahead):
+    """Gradient with respect to the coordinates of a run's samples.
 
     A grid's goes to the fourth array, the gradient's grid. An affine row's, in pixels, is added to
     the fourth array's (6, LANES) sums: of dx times the column, dx times the row, dx, and of dy
-    alike; but for the first ``skip`` lanes, which another block has done. ``where`` ends with
-    (ahead, skip).
+    alike.
     """
-    ahead, skip = call.numbers
+    emit = row.emit
+    sums = _Moments(row) if affine else None
+    with run.each_block() as (slot, j):
+        def taps(image, slot=slot):
+            if affine:
+                ask_ahead(row, image, slot, ahead)
+            return emit.pairs(row.rows(image), slot.offset, row.images)
 
-    def write(gradients):
-        if call.affine:
-            _add_moments(block, gradients, skip)
+        found = _coordinate_gradients(row, j, *slot.fractions(), taps)
+        if affine:
+            sums.add(found, j, run.done_before(j))
         else:
-            _store_pairs(block, gradients, call.row[1::2])
-
-    def nothing():
-        if not call.affine:
-            write([lanes(F64, 0.0)] * 2)
-
-    with call.halves(nothing) as (inside, rim):
-        with inside:
-            write(_coordinate_gradients(block, *call.taps(ahead)))
-        with rim, call.outer() as (x, y, touching):
-            taps = outer_taps(block, x, y, call.fill)
-            found = _coordinate_gradients(block, x.fraction, y.fraction, taps)
-            zero, b = lanes(F64, 0.0), block.emit.builder
-            write([
-                b.select(axis.sloped if touching is None else touching, value, zero)
-                for axis, value in zip((x, y), found, strict=True)
-            ])  # fmt: skip
+            _store_pairs(row, j, found, values[1::2])
+    if affine:
+        sums.write()
 
 
-def _coordinate_gradients(block, tx, ty, taps):
+@_rim_function
+def sample_vjp_coords_rim(row, rim):
+    """The same of a block on the rim, but for the first lanes, so many as ``where`` ends with."""
+    emit, b = row.emit, row.emit.builder
+    (skip,) = rim.numbers
+    with rim.axes() as (x, y, touching):
+        taps = outer_taps(row, x, y, rim.fill)
+        found = [
+            b.select(axis.sloped if touching is None else touching, value, lanes(F64, 0.0))
+            for axis, value in zip(
+                (x, y),
+                _coordinate_gradients(row, rim.j, x.fraction, y.fraction, taps),
+                strict=True,
+            )
+        ]
+        if rim.affine:
+            sums = _Moments(row)
+            sums.add(found, rim.j, skip)
+            sums.write()
+        else:
+            _store_pairs(row, rim.j, found, rim.map[1::2])
+
+
+def _coordinate_gradients(row, j, tx, ty, taps):
     """Gradients with respect to x and y in pixels, in float64: :func:`.pixel.bilinear_slopes`."""
-    emit, b, real = block.emit, block.emit.builder, block.emit.real
+    emit, b, real = row.emit, row.emit.builder, row.emit.real
     sums = [cgutils.alloca_once(b, lanes(real)) for _ in range(2)]
     for total in sums:
         b.store(lanes(real, 0.0), total)
     one = lanes(real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)
-    with block.each_channel() as (image, sample):
+    with row.each_channel(j) as (image, sample):
         nw, ne, sw, se = taps(image)
         d = emit.load(sample, lanes(real))
         by_x = b.fadd(b.fmul(b.fsub(ne, nw), sy), b.fmul(b.fsub(se, sw), ty))
@@ -213,29 +217,46 @@ def _coordinate_gradients(block, tx, ty, taps):
     return [emit.widen(b.load(total)) for total in sums]
 
 
-def _add_moments(block, gradients, skip):
-    """Add each lane's moments to its sums."""
-    emit, b, out = block.emit, block.emit.builder, block.others[1]
-    numbers = lanes(I32, list(range(LANES)))
-    fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(skip, I32)))
-    first = emit.splat(b.sitofp(block.where[3], F64))
-    columns = b.fadd(first, lanes(F64, [float(k) for k in range(LANES)]))
-    row = emit.splat(b.sitofp(block.where[2], F64))
-    k = 0
-    for gradient in gradients:
-        own = b.select(fresh, gradient, lanes(F64, 0.0))
-        for moment in (b.fmul(own, columns), b.fmul(own, row), own):
-            place = out.at(I64(k), I64(0))
-            emit.store(b.fadd(emit.load(place, lanes(F64)), moment), place)
-            k += 1
+class _Moments:
+    """Each lane's sums of an affine row, kept in registers while a run is added up."""
+
+    def __init__(self, row):
+        self.row, self.emit = row, row.emit
+        self.out = row.others[1]
+        self.sums = [cgutils.alloca_once(self.emit.builder, lanes(F64)) for _ in range(6)]
+        for k, total in enumerate(self.sums):
+            self.emit.builder.store(self.emit.load(self._place(k), lanes(F64)), total)
+
+    def _place(self, k):
+        return self.out.at(I64(k), I64(0))
+
+    def add(self, gradients, j, skip):
+        """Add a block's moments, but for the first ``skip`` lanes, which another block has."""
+        emit, b = self.emit, self.emit.builder
+        numbers = lanes(I32, list(range(LANES)))
+        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(skip, I32)))
+        first = emit.splat(b.sitofp(j, F64))
+        columns = b.fadd(first, lanes(F64, [float(k) for k in range(LANES)]))
+        row = emit.splat(b.sitofp(self.row.i, F64))
+        moments = []
+        for gradient in gradients:
+            own = b.select(fresh, gradient, lanes(F64, 0.0))
+            moments += [b.fmul(own, columns), b.fmul(own, row), own]
+        for total, moment in zip(self.sums, moments, strict=True):
+            b.store(b.fadd(b.load(total), moment), total)
+
+    def write(self):
+        """Leave the sums in memory."""
+        for k, total in enumerate(self.sums):
+            self.emit.store(self.emit.builder.load(total), self._place(k))
 
 
-def _store_pairs(block, gradients, scales):
+def _store_pairs(row, j, gradients, scales):
     """Write the gradients, by normalised coordinates, as (x, y) pairs."""
-    b, out = block.emit.builder, block.others[1]
-    address = out.at(*block.where[1:], I64(0))
+    b, emit, out = row.emit.builder, row.emit, row.others[1]
+    address = out.at(row.n, row.i, j, I64(0))
     scaled = [
-        b.fmul(gradient, block.emit.splat(scale))
+        b.fmul(gradient, emit.splat(scale))
         for gradient, scale in zip(gradients, scales, strict=True)
     ]
     if out.kind != F64:
@@ -244,85 +265,80 @@ def _store_pairs(block, gradients, scales):
         order = [half + pixel for pixel in range(k * LANES // 2, (k + 1) * LANES // 2)
                  for half in (0, LANES)]  # fmt: skip
         pairs = b.shuffle_vector(*scaled, lanes(I32, order))
-        block.emit.store(pairs, b.add(address, I64(k * LANES * out.bytes)))
+        emit.store(pairs, b.add(address, I64(k * LANES * out.bytes)))
 
 
 # --- Gradient with respect to the images ----------------------------------------------------------
-
-
-@_block_function
-def sample_vjp_images_block(call, block):
-    """Add LANES samples' gradients to the pixels they were read from.
-
-    Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
-    ``skip`` lanes. ``where`` ends with (ahead, skip, top, bottom, c, end): channels c to end - 1.
-    """
-    b = block.emit.builder
-    ahead, *limits, first, last = call.numbers
-    block.channels = (first, last)
-    skip, top, bottom = (b.trunc(number, I32) for number in limits)
-    with call.halves() as (inside, rim):
-        with inside:
-            _scatter_whole(call, block, skip, ahead)
-        with rim, call.outer() as (x, y, touching):
-            _scatter_some(block, x, y, touching, skip, top, bottom)
-
 
 # Neighbouring pixels add to the same taps, and would wait for each other; these take turns.
 ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
 
 
-def _scatter_whole(call, block, skip, ahead):
-    """Add what all taps give, lane by lane."""
-    emit, b, slot, real = block.emit, block.emit.builder, call.slot, block.emit.real
-    shares = weights(emit, *slot.fractions())
-    fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
-    with block.each_channel() as (image, sample):
-        d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
-        nw, ne, sw, se = (emit.stored(b.fmul(d, share)) for share in shares)
-        if call.affine:
-            far = b.add(image, b.mul(ahead, I64(emit.bytes)))
-            for k in range(0, LANES, LANES // 2):
-                emit.prefetch(block.address(far, slot.offset(k)))
-        upper, lower = emit.hidden(image), emit.hidden(block.below(image))
-        for k in ORDER:
-            offset = slot.offset(k)
-            for start, west, east in ((upper, nw, ne), (lower, sw, se)):
-                address = block.address(start, offset)
-                for column, part in enumerate((west, east)):
-                    place = block.pointer(address, column)
-                    b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
+@_run_function
+def sample_vjp_images_run(row, run, affine, values, ahead, first, last):
+    """Add the gradients of a run's samples to the pixels they were read from.
 
-
-def _scatter_some(block, x, y, touching, skip, top, bottom):
-    """Add what the lanes and taps give that count, one lane after another."""
-    emit, b, real = block.emit, block.emit.builder, block.emit.real
-    rows, columns = _tap_places(block, x, y, top, bottom)
-    fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
-    if touching is not None:
-        fresh = b.and_(fresh, touching)
-    touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
-    bits = IntType(LANES)
-    with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
-        taps = [(emit.stored(block.offsets(row, column)), emit.both(fresh, there, here))
-                for row, there in rows for column, here in columns]  # fmt: skip
-        shares = weights(emit, x.fraction, y.fraction)
-        with block.each_channel() as (image, sample):
-            start, d = emit.hidden(image), emit.load(sample, lanes(real))
-            parts = [
-                emit.stored(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
-                for (_, mask), share in zip(taps, shares, strict=True)
-            ]
+    Of channels ``first`` to ``last`` - 1.
+    """
+    emit, b, real = row.emit, row.emit.builder, row.emit.real
+    row.channels = (first, last)
+    with run.each_block() as (slot, j):
+        shares = weights(emit, *slot.fractions())
+        numbers = lanes(I32, list(range(LANES)))
+        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(run.done_before(j), I32)))
+        with row.each_channel(j) as (image, sample):
+            d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
+            nw, ne, sw, se = (emit.stored(b.fmul(d, share)) for share in shares)
+            if affine:
+                ask_ahead(row, image, slot, ahead)
+            upper, lower = row.rows(image)
             for k in ORDER:
-                for (offsets, _), part in zip(taps, parts, strict=True):
-                    place = block.pointer(block.address(start, emit.lane(offsets, k)), 0)
-                    b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
+                offset = slot.offset(k)
+                for start, west, east in ((upper, nw, ne), (lower, sw, se)):
+                    address = row.address(start, offset)
+                    for column, part in enumerate((west, east)):
+                        place = row.pointer(address, column)
+                        b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
 
 
-def _tap_places(block, x, y, top, bottom):
+@_rim_function
+def sample_vjp_images_rim(row, rim):
+    """The same of a block on the rim, lane after lane.
+
+    Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
+    ``skip`` lanes. ``where`` ends with (skip, top, bottom, first, last).
+    """
+    emit, b, real = row.emit, row.emit.builder, row.emit.real
+    *limits, first, last = rim.numbers
+    row.channels = (first, last)
+    skip, top, bottom = (b.trunc(number, I32) for number in limits)
+    with rim.axes() as (x, y, touching):
+        rows, columns = _tap_places(row, x, y, top, bottom)
+        fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
+        if touching is not None:
+            fresh = b.and_(fresh, touching)
+        touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
+        bits = IntType(LANES)
+        with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
+            taps = [(emit.stored(row.offsets(place, column)), emit.both(fresh, there, here))
+                    for place, there in rows for column, here in columns]  # fmt: skip
+            shares = weights(emit, x.fraction, y.fraction)
+            with row.each_channel(rim.j) as (image, sample):
+                start, d = emit.hidden(image), emit.load(sample, lanes(real))
+                parts = [
+                    emit.stored(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
+                    for (_, mask), share in zip(taps, shares, strict=True)
+                ]
+                for k in ORDER:
+                    for (offsets, _), part in zip(taps, parts, strict=True):
+                        place = row.pointer(row.address(start, emit.lane(offsets, k)), 0)
+                        b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
+
+
+def _tap_places(row, x, y, top, bottom):
     """Rows of the two taps in y and columns of those in x, brought inside, and whether they are."""
-    emit, b = block.emit, block.emit.builder
-    one, highest = lanes(I32, 1), b.sub(b.trunc(block.width, I32), I32(1))
+    emit, b = row.emit, row.emit.builder
+    one, highest = lanes(I32, 1), b.sub(b.trunc(row.width, I32), I32(1))
     rows: list[tuple] = []
     columns: list[tuple] = []
     for axis, low, high, found in (

@@ -16,10 +16,18 @@ import numpy as np
 from numba import carray, prange
 
 from . import launch
-from .block import sample_block, sample_vjp_coords_block, sample_vjp_images_block
+from .block import (
+    sample_rim,
+    sample_run,
+    sample_vjp_coords_rim,
+    sample_vjp_coords_run,
+    sample_vjp_images_rim,
+    sample_vjp_images_run,
+)
 from .host import empty, output, returned, taken
-from .lanes import SLOTS, WORKSPACE, fetch, memory, place
+from .lanes import fetch
 from .pixel import AFFINE, GRID, base_coordinate, scalar, span
+from .places import SLOTS, WORKSPACE, memory, place, run_length
 from .points import point_sample, point_scatter, point_vjp
 from .rows import (
     BAND,
@@ -31,6 +39,7 @@ from .rows import (
     found_row,
     image_map,
     point,
+    reads_nothing,
 )
 from .vectors import LANES
 
@@ -161,24 +170,41 @@ def make_sample(source, padding, parallel):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(start, end):
                     row, limit = found_row(maps, limits, i - start)
-                    for k in range(chunk, stop if fast else 0):
-                        where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, limit, where, slots)
-                        if source == GRID:
-                            fetch(images, (m, 0, images.shape[1], k - chunk), slots)
-                    for k in range(chunk, stop):
-                        first, last = block_span(k, columns)
-                        if fast and sample_block(
-                            source, padding, (images, coords, samples), row, fill,
-                            (m, n, i, first, k - chunk, ahead), slots,
-                        ):  # fmt: skip
+                    inside = np.int64(0)
+                    if fast:
+                        where = (n, i, chunk, stop, chunk, columns)
+                        inside = place(source, padding, fill, coords, row, limit, where, slots)
+                    if source == GRID:
+                        fetch(images, (m, 0, images.shape[1], inside), slots)
+                    k = chunk
+                    while k < stop:
+                        length = run_length(inside >> (k - chunk))
+                        if length:
+                            where = (m, n, i, k, length, k - chunk, columns, ahead)
+                            sample_run(source, (images, coords, samples), row, where, slots)
+                            k += length
                             continue
-                        for j in range(first, last):
-                            x, y = point(source, coords, row, n, i, j, first, real)
-                            point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
+                        first, last = block_span(k, columns)
+                        k += 1
+                        if reads_nothing(source, limit, first, last):
+                            fill_span(samples, fill, n, i, first, last)
+                        elif not (fast and sample_rim(
+                            source, padding, (images, coords, samples), row, fill, (m, n, i, first)
+                        )):  # fmt: skip
+                            for j in range(first, last):
+                                x, y = point(source, coords, row, n, i, j, first, real)
+                                point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
         return stamp
 
     return launch.jit(sample, parallel)
+
+
+@scalar
+def fill_span(samples, fill, n, i, first, last):
+    """What reads nothing is ``fill``."""
+    for c in range(samples.shape[1]):
+        for j in range(first, last):
+            samples[n, c, i, j] = fill
 
 
 @functools.cache
@@ -221,18 +247,32 @@ def make_sample_vjp_images(source, padding, parallel):
                         if source == AFFINE:  # where there is nothing, there is nothing to do
                             low = max(low, limit[2] // LANES)
                             high = min(high, (limit[3] + LANES - 1) // LANES)
-                        for k in range(low, high if fast else 0):
-                            where = (n, i, block_span(k, columns)[0], k - chunk)
-                            place(source, padding, real(0), coords, row, limit, where, slots)
-                            if source == GRID:
-                                fetch(dimages, (m, c, end_c, k - chunk), slots)
-                        for k in range(low, high):
+                        inside = np.int64(0)
+                        if fast:
+                            where = (n, i, low, high, chunk, columns)
+                            inside = place(
+                                source, padding, real(0), coords, row, limit, where, slots
+                            )
+                        if source == GRID:
+                            fetch(dimages, (m, c, end_c, inside), slots)
+                        k = low
+                        while k < high:
+                            length = run_length(inside >> (k - chunk))
+                            if length:
+                                where = (
+                                    m, n, i, k, length, k - chunk, columns, ahead, c, end_c,
+                                )  # fmt: skip
+                                sample_vjp_images_run(
+                                    source, (dimages, coords, dsamples), row, where, slots
+                                )
+                                k += length
+                                continue
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
-                            if fast and sample_vjp_images_block(
+                            k += 1
+                            if fast and sample_vjp_images_rim(
                                 source, padding, (dimages, coords, dsamples), row, real(0),
-                                (m, n, i, first, k - chunk, ahead, skip, top, bottom, c, end_c),
-                                slots,
+                                (m, n, i, first, skip, top, bottom, c, end_c),
                             ):  # fmt: skip
                                 continue
                             for j in range(first + skip, last):
@@ -274,19 +314,29 @@ def make_sample_vjp_coords(source, padding, parallel):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(start, end):
                     row, limit = found_row(maps, limits, i - start)
-                    for k in range(chunk, stop if fast else 0):
-                        where = (n, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, fill, coords, row, limit, where, slots)
-                        if source == GRID:
-                            fetch(images, (m, 0, images.shape[1], k - chunk), slots)
-                    for k in range(chunk, stop):
+                    inside = np.int64(0)
+                    if fast:
+                        where = (n, i, chunk, stop, chunk, columns)
+                        inside = place(source, padding, fill, coords, row, limit, where, slots)
+                    if source == GRID:
+                        fetch(images, (m, 0, images.shape[1], inside), slots)
+                    arrays = (images, coords, dsamples, sums if source == AFFINE else dcoords)
+                    k = chunk
+                    while k < stop:
+                        length = run_length(inside >> (k - chunk))
+                        if length:
+                            where = (m, n, i, k, length, k - chunk, columns, ahead)
+                            sample_vjp_coords_run(source, arrays, row, where, slots)
+                            k += length
+                            continue
                         first, last = block_span(k, columns)
                         skip = k * LANES - first
-                        if fast and sample_vjp_coords_block(
-                            source, padding,
-                            (images, coords, dsamples, sums if source == AFFINE else dcoords),
-                            row, fill, (m, n, i, first, k - chunk, ahead, skip), slots,
-                        ):  # fmt: skip
+                        k += 1
+                        if reads_nothing(source, limit, first, last):
+                            continue
+                        if fast and sample_vjp_coords_rim(
+                            source, padding, arrays, row, fill, (m, n, i, first, skip)
+                        ):
                             continue
                         for j in range(first + skip, last):
                             x, y = point(source, coords, row, n, i, j, first, real)

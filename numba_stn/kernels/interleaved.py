@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import launch
-from .lanes import BEYOND, INSIDE, SLOTS, WORKSPACE, Slot, memory, place
+from .lanes import Run
 from .pixel import (
     AFFINE,
     OUTSIDE,
@@ -24,8 +24,17 @@ from .pixel import (
     locate,
     scalar,
 )
-from .rows import BAND, ROWS_AHEAD, block_count, block_span, can_block, row_limits
-from .vectors import I8, I32, I64, LANES, Emitter, Plane, lanes
+from .places import SLOTS, WORKSPACE, memory, place, run_length
+from .rows import (
+    BAND,
+    ROWS_AHEAD,
+    block_count,
+    block_span,
+    can_block,
+    reads_nothing,
+    row_limits,
+)
+from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
 # Kernels are made for 1 to 4 channels, and one for this many or more.
 MANY = 5
@@ -38,29 +47,28 @@ OFF = 1.0
 
 
 @intrinsic(prefer_literal=True)
-def blend_block(typingctx, channels, image, out, real, where, slots):
-    """Sample LANES pixels of a row; whether it was done, as where all taps are inside.
+def blend_run(typingctx, channels, image, out, real, where, slots):
+    """Sample a run of placed blocks.
 
-    ``where`` is (i, j, slot, ahead): from row i, column j on; what will be read soon is so many
-    pixels ahead. ``real`` is a number of the type that blends.
+    ``where`` is (i, k, count, slot, columns, ahead): in row i, ``count`` blocks from the k-th on,
+    the first of them in that slot; what will be read soon is so many pixels ahead. ``real`` is a
+    number of the type that blends.
     """
     if not isinstance(channels, types.IntegerLiteral):
         return None
 
     def codegen(context, builder, signature, args):
         _, image_, out_, _, packed, start = args
-        i, j, number, ahead = (builder.extract_value(packed, k) for k in range(4))
+        i, *blocks, ahead = cgutils.unpack_tuple(builder, packed)
         emit = Emitter(builder, context.get_value_type(real))
         source, target = (Plane(context, builder, *pair) for pair in ((image, image_), (out, out_)))
-        slot = Slot(emit, start, number)
-        inside = builder.icmp_unsigned("==", slot.kind(), I8(INSIDE))
         pixels = _Pixels(emit, channels.literal_value, image.dtype, source)
-        with builder.if_then(inside, likely=True):
+        with Run(emit, blocks, start).each_block() as (slot, j):
             pixels.fetch(slot, ahead)
             pixels.blend(slot, target.at(i, j, I64(0)))
-        return inside
+        return context.get_dummy_value()
 
-    return types.boolean(channels, image, out, real, where, slots), codegen
+    return types.void(channels, image, out, real, where, slots), codegen
 
 
 class _Pixels:
@@ -197,17 +205,6 @@ def _some(builder, vector, order):
     return builder.shuffle_vector(vector, vector, mask)
 
 
-@intrinsic
-def reads_nothing(typingctx, real, number, slots):
-    """Whether a placed block lies beyond the image."""
-
-    def codegen(context, builder, signature, args):
-        slot = Slot(Emitter(builder, context.get_value_type(real)), args[2], args[1])
-        return builder.icmp_unsigned("==", slot.kind(), I8(BEYOND))
-
-    return types.boolean(real, number, slots), codegen
-
-
 # --- Single pixels --------------------------------------------------------------------------------
 
 
@@ -298,18 +295,23 @@ def make_warp(source, padding, channels, whole, parallel):
                 for i in range(band * BAND, min(rows, (band + 1) * BAND)):
                     row = matrix_row(matrix, i)
                     limits = row_limits(source, padding, row[:4], inverse, 0, h, right, sides)
-                    for k in range(chunk, stop if fast else 0):
-                        where = (0, i, block_span(k, columns)[0], k - chunk)
-                        place(source, padding, zero, matrix, row, limits, where, slots)
-                    for k in range(chunk, stop):
+                    inside = np.int64(0)
+                    if fast:
+                        where = (0, i, chunk, stop, chunk, columns)
+                        inside = place(source, padding, zero, matrix, row, limits, where, slots)
+                    k = chunk
+                    while k < stop:
+                        length = run_length(inside >> (k - chunk))
+                        if length:
+                            where = (i, k, length, k - chunk, columns, ahead)
+                            blend_run(channels, image, out, zero, where, slots)
+                            k += length
+                            continue
                         first, last = block_span(k, columns)
-                        if fast:
-                            where = (i, first, k - chunk, ahead)
-                            if blend_block(channels, image, out, zero, where, slots):
-                                continue
-                            if reads_nothing(zero, k - chunk, slots):
-                                out[i, first:last] = fill
-                                continue
+                        k += 1
+                        if reads_nothing(source, limits, first, last):
+                            out[i, first:last] = fill
+                            continue
                         for j in range(first, last):
                             x, y = point(source, row, first, j, real)
                             blend_point(whole, padding, image, fill, x, y, out, i, j, real)

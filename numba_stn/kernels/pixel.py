@@ -29,6 +29,9 @@ MIDDLE = 8
 # Added and taken away again, this leaves of a small float32 a whole number of 2^-23.
 SNAP = 1.5
 
+# Coordinates from here on are not split into a whole number and a fraction of float32.
+FAR = 2**22
+
 # What a coordinate outside the image means.
 ZEROS, BORDER, REFLECTION = 0, 1, 2
 
@@ -129,6 +132,27 @@ def along_row(start, step, first, lane, real):
         near = real(0)
     far = near + real(step) * real(lane - MIDDLE)
     return base + np.float64((far + real(SNAP)) - real(SNAP))
+
+
+@scalar
+def split(c, start, step):
+    """Pixel coordinate ``start + step c`` of a float32 ``c``, to 2^-23, in float64.
+
+    The product's rounding is kept (float64 holds the product of two float32; a block has it from
+    a fused multiplication), and the fraction counted from a whole number, rounded as in
+    :func:`along_row`. So a block need not leave float32: start and step are exact in it.
+    """
+    far = start + step * np.float64(c)
+    if not (abs(far) < FAR and start < FAR // 2):
+        return far
+    one = np.float32(1)
+    exact, middle = np.float64(c) * step, np.float32(start)
+    product = np.float32(exact)
+    rest = np.float32(exact - np.float64(product))
+    base = np.floor(product + middle)
+    fraction = (product - (base - middle)) + rest
+    fraction = (fraction + one) - one
+    return np.float64(base) + np.float64(fraction)
 
 
 # --- Padding: coordinate -> coordinate inside, and its slope -------------------------------------

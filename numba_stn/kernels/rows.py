@@ -7,9 +7,12 @@ Where a row reads, how it is divided into blocks, and which of them are inside t
 import math
 
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
 from .pixel import (
     AFFINE,
+    FAR,
     REFLECTION,
     ZEROS,
     affine_axis,
@@ -17,6 +20,7 @@ from .pixel import (
     along_row,
     middle,
     scalar,
+    split,
     unnormalize_slope,
 )
 from .vectors import LANES
@@ -84,8 +88,20 @@ def point(source, coords, row, n, i, j, first, real):
             along_row(row[0], row[1], first, j - first, real),
             along_row(row[2], row[3], first, j - first, real),
         )
-    x, y = np.float64(coords[n, i, j, 0]), np.float64(coords[n, i, j, 1])
-    return row[0] + row[1] * x, row[2] + row[3] * y
+    x, y = coords[n, i, j, 0], coords[n, i, j, 1]
+    return from_grid(x, row[0], row[1], real), from_grid(y, row[2], row[3], real)
+
+
+def from_grid(c, start, step, real):
+    """Pixel coordinate ``start + step c``, in float64; :func:`.pixel.split` where all is float32."""
+    raise NotImplementedError("is called by compiled code only")
+
+
+@overload(from_grid)
+def _from_grid(c, start, step, real):
+    if c == real.dtype == types.float32:
+        return lambda c, start, step, real: split(c, start, step)
+    return lambda c, start, step, real: start + step * np.float64(c)
 
 
 # --- Blocks ---------------------------------------------------------------------------------------
@@ -94,7 +110,8 @@ def point(source, coords, row, n, i, j, first, real):
 @scalar
 def can_block(height, width, columns):
     """Whether rows of so many columns are done in blocks: see :mod:`.block`."""
-    return columns >= LANES and width > 1 and height * width < 2**31
+    small = max(height, width) < FAR and height * width < 2**31
+    return columns >= LANES and width > 1 and small
 
 
 @scalar
@@ -125,6 +142,12 @@ def between(start, step, inverse, low, high, columns):
 
 
 @scalar
+def reads_nothing(source, limits, first, last):
+    """Whether no tap of an affine row's columns ``first`` to ``last`` - 1 is inside."""
+    return source == AFFINE and (first >= limits[3] or last <= limits[2])
+
+
+@scalar
 def slack(step):
     """More than a coordinate of an affine row is ever rounded by."""
     return 1e-3 * (1.0 + abs(step))
@@ -132,9 +155,12 @@ def slack(step):
 
 @scalar
 def row_limits(source, padding, row, inverse, top, bottom, right, sides):
-    """What :func:`.lanes.place` wants to know of a row: see there.
+    """What :func:`.places.place` wants to know of a row.
 
-    ``inverse`` are 1 by the steps of x and of y.
+    Of an affine row, the columns from which on and up to which all taps are inside, and those
+    between which there are any; of others, the first row and the last + 1 that taps may be in, and
+    the last + 1 column that they may be in. Behind them comes the image's width. ``inverse`` are
+    1 by the steps of x and of y.
     """
     height, width, _, columns = sides
     if source != AFFINE:

@@ -7,7 +7,7 @@ from numba.core import cgutils
 LANES = 16
 
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
-F64 = ir.DoubleType()
+F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
 def lanes(kind, values=None):
@@ -34,14 +34,18 @@ class Emitter:
 
     def narrow(self, value):
         """A number, or a vector of them, in the working precision."""
-        kind = lanes(self.real) if isinstance(value.type, ir.VectorType) else self.real
-        return value if value.type == kind else self.builder.fptrunc(value, kind)
+        return self._cast(value, self.builder.fptrunc, self.real)
 
     def widen(self, value):
         """A number, or a vector of them, in float64."""
+        return self._cast(value, self.builder.fpext, F64)
+
+    @staticmethod
+    def _cast(value, cast, kind):
         vector = isinstance(value.type, ir.VectorType)
-        own = value.type.element if vector else value.type
-        return value if own == F64 else self.builder.fpext(value, lanes(F64) if vector else F64)
+        if (value.type.element if vector else value.type) == kind:
+            return value
+        return cast(value, ir.VectorType(kind, value.type.count) if vector else kind)
 
     def load(self, address, kind):
         """A vector from an address."""
@@ -83,6 +87,14 @@ class Emitter:
         """Whole numbers brought into [low, high]; scalar bounds."""
         return self.call("smin", self.splat(high), self.call("smax", self.splat(low), i))
 
+    def least(self, one, two):
+        """The smaller of two signed numbers."""
+        return self.builder.select(self.builder.icmp_signed("<", one, two), one, two)
+
+    def most(self, one, two):
+        """The larger of two signed numbers."""
+        return self.builder.select(self.builder.icmp_signed(">", one, two), one, two)
+
     def every(self, masks):
         """Whether all the conditions hold in every lane."""
         whole = self.both(*masks)
@@ -117,11 +129,10 @@ class Emitter:
     def pairs(self, bases, offset, plane):
         """The values at each lane's ``offset(k)`` from each base, and behind it: 2 vectors a base.
 
-        A lane's offset, in elements, is loaded just before its pairs are, so that few need
-        registers at a time.
+        The bases are :meth:`hidden`. A lane's offset, in elements, is loaded just before its
+        pairs are, so that few need registers at a time.
         """
         b, pair = self.builder, ir.VectorType(plane.kind, 2)
-        bases = [self.hidden(base) for base in bases]
         loads: list[list] = [[] for _ in bases]
         for k in range(LANES):
             far = b.mul(b.zext(offset(k), I64), I64(plane.bytes))
