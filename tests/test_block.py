@@ -7,6 +7,7 @@ import pytest
 import numba_stn as stn
 from numba_stn.kernels import cpu
 from numba_stn.kernels.pixel import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
+from numba_stn.kernels.rows import tile_height
 from numba_stn.kernels.vectors import LANES
 
 
@@ -50,11 +51,11 @@ def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
         for dtype, columns in ((np.float32, 16), (np.float32, 41), (np.float64, 41)):
             images, coords, dsamples = problem(source, dtype, columns)
             samples = np.full_like(dsamples, np.nan)
-            sample(images, coords, 1.0, images.dtype.type(0.3), samples)
+            sample(images, coords, 1.0, images.dtype.type(0.3), 1, samples)
             dimages = np.full_like(images, np.nan)
             to_images(dsamples, coords, 1.0, 2, dimages)
             dcoords = np.zeros((2, 9, 2, 2)) if source == AFFINE else np.full_like(coords, np.nan)
-            to_coords(dsamples, images, coords, 1.0, images.dtype.type(0.3), dcoords)
+            to_coords(dsamples, images, coords, 1.0, images.dtype.type(0.3), 1, dcoords)
             found.append((samples, dimages, dcoords))
         results.append(found)
     for ours, expected in zip(*results, strict=True):
@@ -117,3 +118,35 @@ def test_bands_of_the_images_gradient_do_not_show(padding):
             found.append(dimages.view(np.uint32))
         for other in found[1:]:
             np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("source", [AFFINE, GRID])
+def test_heights_of_tiles_do_not_show(source):
+    """However many bands a task works through together, every bit is the same."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 2, 40, 50)).astype(np.float32)
+    dsamples = rng.standard_normal((1, 2, 150, 300)).astype(np.float32)
+    theta = np.array([[[0.8, -0.5, 0.1], [0.5, 0.8, -0.1]]], np.float32)
+    coords = theta[:, None] if source == AFFINE else stn.affine_grid(theta, (150, 300))
+    sample = cpu.make_sample(source, ZEROS, False)
+    to_coords = cpu.make_sample_vjp_coords(source, ZEROS, False)
+    found = []
+    for tall in (1, 2, 3, 4):
+        samples = np.full_like(dsamples, np.nan)
+        sample(images, coords, 1.0, np.float32(0), tall, samples)
+        shape = (1, 5, 2, 3) if source == AFFINE else coords.shape
+        dcoords = np.full(shape, np.nan, np.float64 if source == AFFINE else np.float32)
+        to_coords(dsamples, images, coords, 1.0, np.float32(0), tall, dcoords)
+        assert np.isfinite(samples).all()
+        assert np.isfinite(dcoords).all()
+        found.append((samples, dcoords))
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_tiles_are_tall_where_no_worker_waits_for_it():
+    assert tile_height(1, 4096, 2) == 4  # 32 tiles for two
+    assert tile_height(1, 1080, 2) == 3  # 12 tiles of 3 bands, not 9 of 4
+    assert tile_height(1, 128, 4) == 1
+    assert tile_height(64, 28, 2) in (1, 2, 3, 4)  # one tile each

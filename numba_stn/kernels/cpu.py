@@ -31,15 +31,19 @@ from .places import SLOTS, WORKSPACE, memory, place, run_length
 from .points import point_sample, point_scatter, point_vjp
 from .rows import (
     BAND,
+    TALL,
     block_count,
     block_span,
     can_block,
     elements_ahead,
     find_rows,
+    first_slot,
     found_row,
     image_map,
     point,
     reads_nothing,
+    tile_height,
+    touching,
 )
 from .vectors import LANES
 
@@ -58,8 +62,8 @@ __all__ = [
 # Channels of the images' gradient that a task works on, so that their planes stay in cache.
 GROUP = 4
 
-# Bytes that a task needs for a band's rows, and for six sums of each lane.
-MAPS, LIMITS, SUMS = BAND * 4 * 8, BAND * 5 * 8, 6 * LANES * 8
+# Bytes that a task needs for a tile's rows, and for six sums of each lane and band.
+MAPS, LIMITS, SUMS = TALL * BAND * 4 * 8, TALL * BAND * 5 * 8, TALL * 6 * LANES * 8
 
 
 # --- affine_grid ----------------------------------------------------------------------------------
@@ -149,48 +153,53 @@ def make_sample(source, padding, parallel):
     """Kernel: images, coords -> samples."""
     stamp = launch.stamp(parallel)
 
-    def sample(images, coords, off, fill, samples):
+    def sample(images, coords, off, fill, tall, samples):
         real = samples.dtype.type
         batch, _, rows, columns = samples.shape
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        bands = (rows + BAND - 1) // BAND
-        for task in prange(batch * bands):
-            n, band = task // bands, task % bands
-            m = n if images.shape[0] > 1 else 0
+        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        for task in prange(batch * tiles):
+            n, start = task // tiles, task % tiles * tall * BAND
+            m, end = n if images.shape[0] > 1 else 0, min(rows, start + tall * BAND)
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
             slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
-            start, end = band * BAND, min(rows, (band + 1) * BAND)
+            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
             find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
+            arrays = (images, coords, samples)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
-                for i in range(start, end):
+                inside, following = np.int64(0), np.int64(0)
+                for i in range(start - 1, end):
+                    inside, following = following, np.int64(0)
+                    if fast and i + 1 < end:
+                        row, limit = found_row(maps, limits, i + 1 - start)
+                        where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
+                        following = place(source, padding, fill, coords, row, limit, where, slots)
+                        if source == GRID:
+                            fetch(images, (m, 0, images.shape[1], following), slots)
+                    if i < start:
+                        continue
                     row, limit = found_row(maps, limits, i - start)
-                    inside = np.int64(0)
-                    if fast:
-                        where = (n, i, chunk, stop, chunk, columns)
-                        inside = place(source, padding, fill, coords, row, limit, where, slots)
-                    if source == GRID:
-                        fetch(images, (m, 0, images.shape[1], inside), slots)
-                    k = chunk
+                    base, k = first_slot(chunk, i), chunk
                     while k < stop:
-                        length = run_length(inside >> (k - chunk))
+                        length = run_length(inside >> (k - base))
                         if length:
-                            where = (m, n, i, k, length, k - chunk, columns, ahead)
-                            sample_run(source, (images, coords, samples), row, where, slots)
+                            where = (m, n, i, k, length, k - base, columns, ahead)
+                            sample_run(source, arrays, row, where, slots)
                             k += length
                             continue
                         first, last = block_span(k, columns)
                         k += 1
                         if reads_nothing(source, limit, first, last):
                             fill_span(samples, fill, n, i, first, last)
-                        elif not (fast and sample_rim(
-                            source, padding, (images, coords, samples), row, fill, (m, n, i, first)
-                        )):  # fmt: skip
+                        elif not (
+                            fast
+                            and sample_rim(source, padding, arrays, row, fill, (m, n, i, first))
+                        ):
                             for j in range(first, last):
                                 x, y = point(source, coords, row, n, i, j, first, real)
                                 point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
@@ -223,7 +232,7 @@ def make_sample_vjp_images(source, padding, parallel):
         count, _, h, w = dimages.shape
         sides = (h, w, rows, columns)
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        parts = (rows + BAND - 1) // BAND
+        tiles = (rows + TALL * BAND - 1) // (TALL * BAND)
         groups = (channels + GROUP - 1) // GROUP
         for task in prange(count * bands * groups):
             m, band = task // groups // bands, task // groups % bands
@@ -231,49 +240,49 @@ def make_sample_vjp_images(source, padding, parallel):
             c, end_c = task % groups * GROUP, min(channels, task % groups * GROUP + GROUP)
             dimages[m, c:end_c, top:bottom] = real(0)
             slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
+            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
+            arrays = (dimages, coords, dsamples)
             first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
-            for lot in range((last_n - first_n) * parts):
-                n, start = first_n + lot // parts, lot % parts * BAND
-                end = min(rows, start + BAND)
+            for tile in range((last_n - first_n) * tiles):
+                n, start = first_n + tile // tiles, tile % tiles * TALL * BAND
+                end = min(rows, start + TALL * BAND)
                 axes = image_map(source, coords, n, sides, off)
                 ahead = elements_ahead(source, axes, sides)
                 find_rows(source, padding, axes, sides, start, end, top, bottom, maps, limits)
                 for chunk in range(0, blocks, SLOTS):
-                    for i in range(start, end):
-                        row, limit = found_row(maps, limits, i - start)
-                        low, high = chunk, min(chunk + SLOTS, blocks)
-                        if source == AFFINE:  # where there is nothing, there is nothing to do
-                            low = max(low, limit[2] // LANES)
-                            high = min(high, (limit[3] + LANES - 1) // LANES)
-                        inside = np.int64(0)
-                        if fast:
-                            where = (n, i, low, high, chunk, columns)
-                            inside = place(
+                    stop = min(chunk + SLOTS, blocks)
+                    inside, following = np.int64(0), np.int64(0)
+                    for i in range(start - 1, end):
+                        inside, following = following, np.int64(0)
+                        if fast and i + 1 < end:
+                            row, limit = found_row(maps, limits, i + 1 - start)
+                            low, high = touching(source, limit, chunk, stop)
+                            where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
+                            following = place(
                                 source, padding, real(0), coords, row, limit, where, slots
                             )
-                        if source == GRID:
-                            fetch(dimages, (m, c, end_c, inside), slots)
-                        k = low
+                            if source == GRID:
+                                fetch(dimages, (m, c, end_c, following), slots)
+                        if i < start:
+                            continue
+                        row, limit = found_row(maps, limits, i - start)
+                        base = first_slot(chunk, i)
+                        k, high = touching(source, limit, chunk, stop)
                         while k < high:
-                            length = run_length(inside >> (k - chunk))
+                            length = run_length(inside >> (k - base))
                             if length:
-                                where = (
-                                    m, n, i, k, length, k - chunk, columns, ahead, c, end_c,
-                                )  # fmt: skip
-                                sample_vjp_images_run(
-                                    source, (dimages, coords, dsamples), row, where, slots
-                                )
+                                where = (m, n, i, k, length, k - base, columns, ahead, c, end_c)
+                                sample_vjp_images_run(source, arrays, row, where, slots)
                                 k += length
                                 continue
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
                             k += 1
+                            where = (m, n, i, first, skip, top, bottom, c, end_c)
                             if fast and sample_vjp_images_rim(
-                                source, padding, (dimages, coords, dsamples), row, real(0),
-                                (m, n, i, first, skip, top, bottom, c, end_c),
-                            ):  # fmt: skip
+                                source, padding, arrays, row, real(0), where
+                            ):
                                 continue
                             for j in range(first + skip, last):
                                 x, y = point(source, coords, row, n, i, j, first, real)
@@ -291,41 +300,44 @@ def make_sample_vjp_coords(source, padding, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or the moments of each band of BAND rows."""
     stamp = launch.stamp(parallel)
 
-    def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
+    def sample_vjp_coords(dsamples, images, coords, off, fill, tall, dcoords):
         real = images.dtype.type
         rows, columns = dsamples.shape[2:]
         h, w = images.shape[2:]
         sides = (h, w, rows, columns)
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        bands = (rows + BAND - 1) // BAND
-        for task in prange(coords.shape[0] * bands):
-            n, band = task // bands, task % bands
-            m = n if images.shape[0] > 1 else 0
-            sums = carray(memory(SUMS), (6, LANES), np.float64)
+        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        for task in prange(coords.shape[0] * tiles):
+            n, start = task // tiles, task % tiles * tall * BAND
+            m, end = n if images.shape[0] > 1 else 0, min(rows, start + tall * BAND)
+            sums = carray(memory(SUMS), (TALL, 6, LANES), np.float64)
             sums[:] = 0
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
             slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (BAND, 5), np.int64)
-            start, end = band * BAND, min(rows, (band + 1) * BAND)
+            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
             find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
-                for i in range(start, end):
+                inside, following = np.int64(0), np.int64(0)
+                for i in range(start - 1, end):
+                    inside, following = following, np.int64(0)
+                    if fast and i + 1 < end:
+                        row, limit = found_row(maps, limits, i + 1 - start)
+                        where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
+                        following = place(source, padding, fill, coords, row, limit, where, slots)
+                        if source == GRID:
+                            fetch(images, (m, 0, images.shape[1], following), slots)
+                    if i < start:
+                        continue
                     row, limit = found_row(maps, limits, i - start)
-                    inside = np.int64(0)
-                    if fast:
-                        where = (n, i, chunk, stop, chunk, columns)
-                        inside = place(source, padding, fill, coords, row, limit, where, slots)
-                    if source == GRID:
-                        fetch(images, (m, 0, images.shape[1], inside), slots)
-                    arrays = (images, coords, dsamples, sums if source == AFFINE else dcoords)
-                    k = chunk
+                    base, k, own = first_slot(chunk, i), chunk, sums[(i - start) // BAND]
+                    arrays = (images, coords, dsamples, own if source == AFFINE else dcoords)
                     while k < stop:
-                        length = run_length(inside >> (k - chunk))
+                        length = run_length(inside >> (k - base))
                         if length:
-                            where = (m, n, i, k, length, k - chunk, columns, ahead)
+                            where = (m, n, i, k, length, k - base, columns, ahead)
                             sample_vjp_coords_run(source, arrays, row, where, slots)
                             k += length
                             continue
@@ -334,8 +346,9 @@ def make_sample_vjp_coords(source, padding, parallel):
                         k += 1
                         if reads_nothing(source, limit, first, last):
                             continue
+                        where = (m, n, i, first, skip)
                         if fast and sample_vjp_coords_rim(
-                            source, padding, arrays, row, fill, (m, n, i, first, skip)
+                            source, padding, arrays, row, fill, where
                         ):
                             continue
                         for j in range(first + skip, last):
@@ -344,18 +357,19 @@ def make_sample_vjp_coords(source, padding, parallel):
                                 dsamples, images, padding, off, fill, m, n, i, j, x, y
                             )
                             if source == AFFINE:
-                                sums[0, j - first] += gx * j
-                                sums[1, j - first] += gx * i
-                                sums[2, j - first] += gx
-                                sums[3, j - first] += gy * j
-                                sums[4, j - first] += gy * i
-                                sums[5, j - first] += gy
+                                own[0, j - first] += gx * j
+                                own[1, j - first] += gx * i
+                                own[2, j - first] += gx
+                                own[3, j - first] += gy * j
+                                own[4, j - first] += gy * i
+                                own[5, j - first] += gy
                             else:
                                 dcoords[n, i, j, 0] = gx * row[1]
                                 dcoords[n, i, j, 1] = gy * row[3]
             if source == AFFINE:
-                for k in range(6):
-                    dcoords[n, band, k // 3, k % 3] = sums[k].sum()
+                for band in range((end - start + BAND - 1) // BAND):
+                    for k in range(6):
+                        dcoords[n, start // BAND + band, k // 3, k % 3] = sums[band, k].sum()
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
@@ -381,18 +395,18 @@ def sample(source, padding, images, coords, off, fill, samples):
     """Fill ``samples``, (N, C, H_out, W_out)."""
     coords = _four_sided(source, coords)
     fill = images.dtype.type(fill)
+    work = samples.size * 4
+    tall = tile_height(samples.shape[0], samples.shape[2], launch.workers(work))
     launch.run(
-        make_sample, (source, padding), samples.size * 4,
-        images, coords, np.float64(off), fill, samples,
-    )  # fmt: skip
+        make_sample, (source, padding), work, images, coords, np.float64(off), fill, tall, samples
+    )
 
 
 def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
     count, _, height, _ = dimages.shape
     work = dsamples.size * 4
-    shared = launch.threads() if launch.parallel(work) else 1
-    bands = max(1, min(-(-shared // max(count, 1)), height))
+    bands = max(1, min(-(-launch.workers(work) // max(count, 1)), height))
     coords = _four_sided(source, coords)
     launch.run(
         make_sample_vjp_images, (source, padding), work,
@@ -407,9 +421,11 @@ def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoo
     h, w = images.shape[2:]
     affine = source == AFFINE
     out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
+    work = dsamples.size * 4
+    tall = tile_height(dsamples.shape[0], rows, launch.workers(work))
     launch.run(
-        make_sample_vjp_coords, (source, padding), dsamples.size * 4,
-        dsamples, images, _four_sided(source, coords), off, images.dtype.type(fill), out,
+        make_sample_vjp_coords, (source, padding), work,
+        dsamples, images, _four_sided(source, coords), off, images.dtype.type(fill), tall, out,
     )  # fmt: skip
     if affine:
         _theta_from(out, rows, columns, ((w - 1 + off) / 2, (h - 1 + off) / 2), off, dcoords)

@@ -106,7 +106,7 @@ def fetch(typingctx, images, where, slots):
         plane = Plane(context, builder, images, args[0])
         emit = Emitter(builder, plane.kind)
         m, first, last, inside = cgutils.unpack_tuple(builder, args[1])
-        with cgutils.for_range(builder, I64(SLOTS)) as each:
+        with cgutils.for_range(builder, I64(2 * SLOTS)) as each:
             bit = builder.and_(builder.lshr(inside, each.index), I64(1))
             slot = Slot(emit, args[2], each.index)
             count = builder.mul(bit, builder.sub(last, first))

@@ -183,6 +183,8 @@ def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-def threads() -> int:
-    """Threads that a parallel kernel will use. Numba is not asked before it has started them."""
+def workers(work: int) -> int:
+    """Threads that a kernel will use. Numba is not asked before it has started them."""
+    if not parallel(work):
+        return 1
     return numba.get_num_threads() if _process.launched else numba.config.NUMBA_NUM_THREADS

@@ -16,11 +16,10 @@ from .pixel import AFFINE, FAR, GRID, MIDDLE, PROJECTIVE, SNAP, ZEROS
 from .vectors import F32, F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for: a chunk of a row.
-SLOTS = 8
+SLOTS = 16
 
-# Bytes of a slot: the fractions in x and in y, and the offsets, each a vector.
-SLOT = 2 * LANES * 8 + LANES * 4
-WORKSPACE = SLOTS * SLOT
+# Bytes of a workspace for two chunks: of each block the fractions in x and in y, and the offsets.
+WORKSPACE = 2 * SLOTS * LANES * (8 + 8 + 4)
 
 # A tile's rows of a grid lie too far apart for the processor to foresee the next one.
 GRID_ROWS_AHEAD = 4
@@ -48,7 +47,7 @@ class Slot:
     def __init__(self, emit, start, number):
         b, vector = emit.builder, LANES * emit.bytes
         self.emit = emit
-        self.x = b.add(b.ptrtoint(start, I64), b.mul(number, I64(SLOT)))
+        self.x = b.add(b.ptrtoint(start, I64), b.mul(number, I64(2 * vector + LANES * 4)))
         self.y, self.offsets = (b.add(self.x, I64(k * vector)) for k in (1, 2))
 
     def fractions(self):

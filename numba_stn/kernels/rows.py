@@ -23,15 +23,33 @@ from .pixel import (
     split,
     unnormalize_slope,
 )
+from .places import SLOTS
 from .vectors import LANES
 
 # A row's block fetches into the cache what the row so many rows later will read. The processor
 # does not foresee a turned image's lines, and a line from memory takes as long as three blocks.
 ROWS_AHEAD = 8
 
-# Rows that a task works through together, a few blocks' columns at a time: what they read stays
-# in cache, and within few pages. It also adds up their shares of theta's gradient.
+# Rows whose shares of theta's gradient are added up before others.
 BAND = 32
+
+# Bands of rows that a task works through together, at most, a few blocks' columns at a time: what
+# such a tile reads stays in cache, and within few pages.
+TALL = 4
+
+
+def tile_height(batch, rows, workers):
+    """Bands of rows to a tile, so that no worker waits long for another's last tile.
+
+    The taller, the fewer lines of the image are read by two tiles.
+    """
+    bands = -(-rows // BAND)
+
+    def time(tall):
+        tiles = batch * -(-bands // tall)
+        return -(-tiles // workers) * (tall + 0.3)
+
+    return min(range(TALL, 0, -1), key=time)
 
 
 # --- Coordinate sources ---------------------------------------------------------------------------
@@ -125,6 +143,20 @@ def block_span(k, columns):
     """First column and last + 1 of block k; the last block is moved back to end with the row."""
     first = max(0, min(k * LANES, columns - LANES))
     return first, min(first + LANES, columns)
+
+
+@scalar
+def first_slot(chunk, i):
+    """The block that has the workspace's first slot: a row's chunk and the next take turns."""
+    return chunk - SLOTS * (i & 1)
+
+
+@scalar
+def touching(source, limits, first, stop):
+    """Blocks ``first`` to ``stop`` - 1 but for those of an affine row that reach no tap."""
+    if source != AFFINE:
+        return first, stop
+    return max(first, limits[2] // LANES), min(stop, (limits[3] + LANES - 1) // LANES)
 
 
 @scalar
