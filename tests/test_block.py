@@ -53,7 +53,7 @@ def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
             samples = np.full_like(dsamples, np.nan)
             sample(images, coords, 1.0, images.dtype.type(0.3), 1, samples)
             dimages = np.full_like(images, np.nan)
-            to_images(dsamples, coords, 1.0, 2, dimages)
+            to_images(dsamples, coords, 1.0, 2, 4, False, dimages)
             dcoords = np.zeros((2, 9, 2, 2)) if source == AFFINE else np.full_like(coords, np.nan)
             to_coords(dsamples, images, coords, 1.0, images.dtype.type(0.3), 1, dcoords)
             found.append((samples, dimages, dcoords))
@@ -114,7 +114,7 @@ def test_bands_of_the_images_gradient_do_not_show(padding):
         found = []
         for bands in (1, 2, 5, 48):
             dimages = np.full((1, 1, 48, 64), np.nan, np.float32)
-            kernel(dsamples, theta[:, None], 1.0, bands, dimages)
+            kernel(dsamples, theta[:, None], 1.0, bands, 4, False, dimages)
             found.append(dimages.view(np.uint32))
         for other in found[1:]:
             np.testing.assert_array_equal(other, found[0])

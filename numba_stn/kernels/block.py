@@ -15,14 +15,14 @@ pixels, images of one column, and planes of 2^31 pixels.
 
 import contextlib
 
-from llvmlite.ir import IntType
+from llvmlite.ir import IntType, VectorType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .lanes import Axis, Row, Run, ask_ahead, outer_taps, weights
 from .pixel import AFFINE, REFLECTION, ZEROS
 from .places import coordinates
-from .vectors import F64, I1, I32, I64, LANES, lanes
+from .vectors import F64, I1, I32, I64, LANES, Emitter, Plane, lanes
 
 # --- How the functions are called -----------------------------------------------------------------
 
@@ -349,3 +349,118 @@ def _tap_places(row, x, y, top, bottom):
             place = emit.clamp(index, low, high)
             found.append((place, b.icmp_signed("==", place, index)))
     return rows, columns
+
+
+# --- Gradient with respect to small images --------------------------------------------------------
+#
+# A quad is what the four taps get of samples whose lower tap is the same. One load and one store
+# add to it what would take four each among the pixels, and no two overlap in part: a load that
+# does has to wait until a store has left for the cache. So small images' gradients are summed in
+# quads, one for each lower tap that reaches the image, -1 to W - 1 and -1 to H - 1, and then the
+# quads in pixels.
+
+
+@_run_function
+def sum_quads_run(row, run, affine, values, first, last):
+    """Add the gradients of a run's samples to the quads of their lower taps.
+
+    The fourth array has the quads, (channels, H + 1, W + 1, 4), of channels ``first`` to
+    ``last`` - 1. The blocks' offsets count quads, and from the one of pixel (0, 0).
+    """
+    emit, b = row.emit, row.emit.builder
+    row.channels = (first, last)
+    with run.each_block() as (slot, j):
+        numbers = lanes(I32, list(range(LANES)))
+        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(run.done_before(j), I32)))
+        _sum_quads(row, j, fresh, *slot.fractions(), slot.offset)
+
+
+@_rim_function
+def sum_quads_rim(row, rim):
+    """The same of a block on the rim; ``where`` ends with (skip, first, last)."""
+    emit, b = row.emit, row.emit.builder
+    skip, *row.channels = rim.numbers
+    with rim.axes() as (x, y, touching):
+        fresh = b.icmp_signed(
+            ">=", lanes(I32, list(range(LANES))), emit.splat(b.trunc(skip, I32))
+        )  # fmt: skip
+        offsets = b.add(b.mul(y.index, emit.splat(_pitch(row))), x.index)
+        if touching is not None:  # the others have no quad
+            fresh = b.and_(fresh, touching)
+            offsets = b.select(touching, offsets, lanes(I32, 0))
+        offsets = emit.stored(offsets)
+        _sum_quads(row, rim.j, fresh, x.fraction, y.fraction, lambda k: emit.lane(offsets, k))
+
+
+def _pitch(row):
+    """Quads of a row."""
+    return row.emit.builder.trunc(row.others[1].shape[2], I32)
+
+
+def _sum_quads(row, j, fresh, tx, ty, offset):
+    """Add samples' gradients, where they are ``fresh``, to the quads that ``offset(k)`` tells."""
+    emit, b, real, quads = row.emit, row.emit.builder, row.emit.real, row.others[1]
+    size, quad = I64(4 * emit.bytes), VectorType(real, 4)
+    shares = weights(emit, tx, ty)
+    with row.each_channel(j) as (_, sample):
+        d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
+        parts = _in_quads(emit, [b.fmul(d, share) for share in shares])
+        base = emit.hidden(quads.at(b.sub(row.channel, row.channels[0]), I64(1), I64(1), I64(0)))
+        for k in ORDER:
+            place = b.add(base, b.mul(b.sext(offset(k), I64), size))
+            part = emit.load(b.add(parts[k % 4], I64(4 * emit.bytes * (k // 4))), quad)
+            emit.store(b.fadd(emit.load(place, quad), part), place)
+
+
+def _in_quads(emit, vectors):
+    """Four vectors as quads in memory: the k-th address holds those of lanes k, k + 4, ..."""
+    b = emit.builder
+    groups = range(0, LANES, 4)
+
+    def woven(one, two, order):
+        return b.shuffle_vector(one, two, lanes(I32, [g + k for g in groups for k in order]))
+
+    low, high = [0, LANES, 1, LANES + 1], [2, LANES + 2, 3, LANES + 3]
+    nw, ne, sw, se = vectors
+    left, right = [0, 1, LANES, LANES + 1], [2, 3, LANES + 2, LANES + 3]
+    quads = [
+        woven(woven(nw, ne, half), woven(sw, se, half), side)
+        for half in (low, high) for side in (left, right)
+    ]  # fmt: skip
+    return [b.ptrtoint(emit.stored(vector), I64) for vector in quads]
+
+
+@intrinsic
+def gather_quads(typingctx, quads, dimages, where):
+    """Sum the quads of LANES pixels; ``where`` is (channel of the quads, m, c, y, x).
+
+    See :func:`.points.pixel_of_quads`.
+    """
+
+    def codegen(context, builder, signature, args):
+        own, plane = (Plane(context, builder, *pair) for pair in zip((quads, dimages), args[:2]))
+        emit, b = Emitter(builder, plane.kind), builder
+        channel, m, c, y, x = cgutils.unpack_tuple(builder, args[2])
+        below, right = b.add(y, I64(1)), b.add(x, I64(1))
+        taps = [(below, right), (below, x), (y, right), (y, x)]
+        parts = [
+            _each_fourth(emit, own.at(channel, row, column, I64(0)), number)
+            for number, (row, column) in enumerate(taps)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = b.fadd(total, part)
+        emit.store(total, plane.at(m, c, y, x))
+        return context.get_dummy_value()
+
+    return types.void(quads, dimages, where), codegen
+
+
+def _each_fourth(emit, address, number):
+    """The so-many-th number of each of LANES quads."""
+    b, size = emit.builder, LANES * emit.bytes
+    parts = [emit.load(b.add(address, I64(k * size)), lanes(emit.real)) for k in range(4)]
+    order = lanes(I32, [number + 4 * k for k in range(LANES // 2)] * 2)
+    halves = [b.shuffle_vector(*parts[k : k + 2], order) for k in (0, 2)]
+    whole = [*range(LANES // 2), *range(LANES, LANES + LANES // 2)]
+    return b.shuffle_vector(*halves, lanes(I32, whole))

@@ -17,18 +17,21 @@ from numba import carray, prange
 
 from . import launch
 from .block import (
+    gather_quads,
     sample_rim,
     sample_run,
     sample_vjp_coords_rim,
     sample_vjp_coords_run,
     sample_vjp_images_rim,
     sample_vjp_images_run,
+    sum_quads_rim,
+    sum_quads_run,
 )
 from .host import empty, output, returned, taken
 from .lanes import fetch
 from .pixel import AFFINE, GRID, base_coordinate, scalar, span
 from .places import SLOTS, WORKSPACE, memory, place, run_length
-from .points import point_sample, point_scatter, point_vjp
+from .points import pixel_of_quads, point_quads, point_sample, point_scatter, point_vjp
 from .rows import (
     BAND,
     TALL,
@@ -61,6 +64,9 @@ __all__ = [
 
 # Channels of the images' gradient that a task works on, so that their planes stay in cache.
 GROUP = 4
+
+# Bytes for the quads of a small image's planes: see :func:`.block.sum_quads_run`.
+QUADS = 2**16
 
 # Bytes that a task needs for a tile's rows, and for six sums of each lane and band.
 MAPS, LIMITS, SUMS = TALL * BAND * 4 * 8, TALL * BAND * 5 * 8, TALL * 6 * LANES * 8
@@ -168,7 +174,7 @@ def make_sample(source, padding, parallel):
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
             limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
-            find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
+            find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
             arrays = (images, coords, samples)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
@@ -226,30 +232,37 @@ def make_sample_vjp_images(source, padding, parallel):
     """
     stamp = launch.stamp(parallel)
 
-    def sample_vjp_images(dsamples, coords, off, bands, dimages):
+    def sample_vjp_images(dsamples, coords, off, bands, group, small, dimages):
         real = dimages.dtype.type
         batch, channels, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
         sides = (h, w, rows, columns)
         fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + TALL * BAND - 1) // (TALL * BAND)
-        groups = (channels + GROUP - 1) // GROUP
+        groups = (channels + group - 1) // group
         for task in prange(count * bands * groups):
             m, band = task // groups // bands, task // groups % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
-            c, end_c = task % groups * GROUP, min(channels, task % groups * GROUP + GROUP)
-            dimages[m, c:end_c, top:bottom] = real(0)
+            c, end_c = task % groups * group, min(channels, task % groups * group + group)
+            if not small:
+                dimages[m, c:end_c, top:bottom] = real(0)
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
             limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
-            arrays = (dimages, coords, dsamples)
+            quads = carray(memory(QUADS), (end_c - c if small else 0, h + 1, w + 1, 4), real)
+            if small:
+                quads[:] = real(0)
+            arrays = (dimages, coords, dsamples, quads)
+            pitch = w + 1 if small else w
             first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
             for tile in range((last_n - first_n) * tiles):
                 n, start = first_n + tile // tiles, tile % tiles * TALL * BAND
                 end = min(rows, start + TALL * BAND)
                 axes = image_map(source, coords, n, sides, off)
                 ahead = elements_ahead(source, axes, sides)
-                find_rows(source, padding, axes, sides, start, end, top, bottom, maps, limits)
+                find_rows(
+                    source, padding, axes, sides, start, end, top, bottom, pitch, maps, limits
+                )
                 for chunk in range(0, blocks, SLOTS):
                     stop = min(chunk + SLOTS, blocks)
                     inside, following = np.int64(0), np.int64(0)
@@ -272,27 +285,56 @@ def make_sample_vjp_images(source, padding, parallel):
                         while k < high:
                             length = run_length(inside >> (k - base))
                             if length:
-                                where = (m, n, i, k, length, k - base, columns, ahead, c, end_c)
-                                sample_vjp_images_run(source, arrays, row, where, slots)
+                                where = (m, n, i, k, length, k - base, columns)
+                                if small:
+                                    sum_quads_run(source, arrays, row, where + (c, end_c), slots)
+                                else:
+                                    more = where + (ahead, c, end_c)
+                                    sample_vjp_images_run(source, arrays, row, more, slots)
                                 k += length
                                 continue
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
                             k += 1
-                            where = (m, n, i, first, skip, top, bottom, c, end_c)
-                            if fast and sample_vjp_images_rim(
-                                source, padding, arrays, row, real(0), where
-                            ):
-                                continue
-                            for j in range(first + skip, last):
+                            where = (m, n, i, first, skip)
+                            if small:
+                                done = fast and sum_quads_rim(
+                                    source, padding, arrays, row, real(0), where + (c, end_c)
+                                )
+                            else:
+                                more = where + (top, bottom, c, end_c)
+                                done = fast and sample_vjp_images_rim(
+                                    source, padding, arrays, row, real(0), more
+                                )
+                            for j in range(last if done else first + skip, last):
                                 x, y = point(source, coords, row, n, i, j, first, real)
-                                point_scatter(
-                                    dsamples[:, c:end_c], dimages[:, c:end_c],
-                                    padding, off, top, bottom, m, n, i, j, x, y,
-                                )  # fmt: skip
+                                if small:
+                                    point_quads(dsamples, quads, padding, off, c, n, i, j, x, y)
+                                else:
+                                    point_scatter(
+                                        dsamples[:, c:end_c], dimages[:, c:end_c],
+                                        padding, off, top, bottom, m, n, i, j, x, y,
+                                    )  # fmt: skip
+            if small:
+                pixels_of_quads(quads, dimages, m, c)
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
+
+
+@scalar
+def pixels_of_quads(quads, dimages, m, c):
+    """Sum quads in the pixels of image m, from channel c on."""
+    h, w = dimages.shape[2:]
+    for k in range(quads.shape[0]):
+        for y in range(h):
+            for block in range(block_count(w)):
+                first, last = block_span(block, w)
+                if last - first == LANES:
+                    gather_quads(quads, dimages, (k, m, c + k, y, first))
+                    continue
+                for x in range(first, last):
+                    dimages[m, c + k, y, x] = pixel_of_quads(quads, k, y, x)
 
 
 @functools.cache
@@ -317,7 +359,7 @@ def make_sample_vjp_coords(source, padding, parallel):
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
             limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
-            find_rows(source, padding, axes, sides, start, end, 0, h, maps, limits)
+            find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
                 inside, following = np.int64(0), np.int64(0)
@@ -404,13 +446,16 @@ def sample(source, padding, images, coords, off, fill, samples):
 
 def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
-    count, _, height, _ = dimages.shape
+    count, _, height, width = dimages.shape
     work = dsamples.size * 4
     bands = max(1, min(-(-launch.workers(work) // max(count, 1)), height))
-    coords = _four_sided(source, coords)
+    room = QUADS // ((height + 1) * (width + 1) * 4 * dimages.itemsize)
+    if room:  # which must not depend on how many threads there are
+        bands = 1
     launch.run(
         make_sample_vjp_images, (source, padding), work,
-        dsamples, coords, np.float64(off), bands, dimages,
+        dsamples, _four_sided(source, coords), np.float64(off), bands,
+        min(room, GROUP) or GROUP, room > 0, dimages,
     )  # fmt: skip
 
 

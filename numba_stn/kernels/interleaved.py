@@ -294,7 +294,7 @@ def make_warp(source, padding, channels, whole, parallel):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(band * BAND, min(rows, (band + 1) * BAND)):
                     row = matrix_row(matrix, i)
-                    limits = row_limits(source, padding, row[:4], inverse, 0, h, right, sides)
+                    limits = row_limits(source, padding, row[:4], inverse, 0, h, right, w, sides)
                     inside = np.int64(0)
                     if fast:
                         where = (0, i, chunk, stop, chunk, columns)

@@ -36,10 +36,10 @@ class Row:
         sample = self.others[0].at(self.n, I64(0), self.i, j)
         first, last = self.channels
         with cgutils.for_range(b, b.sub(last, first)) as loop:
-            c = b.add(first, loop.index)
-            yield self._channel(self.images, c, image), self._channel(self.others[0], c, sample)
+            self.channel = c = b.add(first, loop.index)
+            yield self._plane(self.images, c, image), self._plane(self.others[0], c, sample)
 
-    def _channel(self, plane, c, first):
+    def _plane(self, plane, c, first):
         """Address of channel c of an array whose row, or image, starts at ``first``."""
         b = self.emit.builder
         step = b.mul(plane.shape[2], plane.shape[3])

@@ -60,6 +60,32 @@ def point_scatter(dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y
 
 
 @scalar
+def point_quads(dsamples, quads, padding, off, c, n, i, j, x, y):
+    """Add one sample's gradient, of the quads' channels from c on, to the quad of its lower tap."""
+    real = quads.dtype.type
+    h, w = quads.shape[1] - 1, quads.shape[2] - 1
+    iy, ty, _ = locate(y, h, padding, off)
+    ix, tx, _ = locate(x, w, padding, off)
+    if ix == OUTSIDE or iy == OUTSIDE:
+        return
+    weights = bilinear_weights(real(tx), real(ty))
+    for k in range(quads.shape[0]):
+        for tap in range(4):
+            quads[k, iy + 1, ix + 1, tap] += dsamples[n, c + k, i, j] * weights[tap]
+
+
+@scalar
+def pixel_of_quads(quads, k, y, x):
+    """What pixel (y, x) gets of the quads: of four, one number each.
+
+    Its own quad's first, the second of the one to the left, the third of the one above, and the
+    fourth of the one above to the left.
+    """
+    upper = quads[k, y + 1, x + 1, 0] + quads[k, y + 1, x, 1]
+    return upper + quads[k, y, x + 1, 2] + quads[k, y, x, 3]
+
+
+@scalar
 def point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y):
     """Gradient with respect to the pixel coordinate (x, y) of one sample, in float64."""
     real = images.dtype.type

@@ -186,27 +186,27 @@ def slack(step):
 
 
 @scalar
-def row_limits(source, padding, row, inverse, top, bottom, right, sides):
+def row_limits(source, padding, row, inverse, top, bottom, right, pitch, sides):
     """What :func:`.places.place` wants to know of a row.
 
     Of an affine row, the columns from which on and up to which all taps are inside, and those
     between which there are any; of others, the first row and the last + 1 that taps may be in, and
-    the last + 1 column that they may be in. Behind them comes the image's width. ``inverse`` are
-    1 by the steps of x and of y.
+    the last + 1 column that they may be in. Behind them comes the pitch by which offsets count.
+    ``inverse`` are 1 by the steps of x and of y.
     """
     height, width, _, columns = sides
     if source != AFFINE:
-        return top, bottom, right, width, width
+        return top, bottom, right, width, pitch
     tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
     if not tame:
-        return 0, 0, 0, columns, width
+        return 0, 0, 0, columns, pitch
     least = 0.0 if padding == ZEROS else 1.0
     x, y = slack(row[1]), slack(row[3])
     first, last = between(row[0], row[1], inverse[0], least + x, right - 1 - x, columns)
     one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
     if padding == REFLECTION or (first == 0 and last == columns):
-        return first, last, 0, columns, width
+        return first, last, 0, columns, pitch
     # What is clipped to an edge is read there.
     none, infinite = padding == ZEROS, 1e30
     left, stop = (0, columns)
@@ -215,16 +215,16 @@ def row_limits(source, padding, row, inverse, top, bottom, right, sides):
     low = top - 1 - y if none or top > 0 else -infinite
     high = bottom + y if none or bottom < height else infinite
     one, two = between(row[2], row[3], inverse[1], low, high, columns)
-    return first, last, max(left, one), min(stop, two), width
+    return first, last, max(left, one), min(stop, two), pitch
 
 
 @scalar
-def find_rows(source, padding, axes, sides, first, last, top, bottom, maps, limits):
+def find_rows(source, padding, axes, sides, first, last, top, bottom, pitch, maps, limits):
     """Fill in :func:`row_map` and :func:`row_limits` for rows first to last - 1."""
     inverse = (1.0 / axes[0][0], 1.0 / axes[1][0])
     for i in range(first, last):
         row = row_map(source, axes, i, sides)
-        found = row_limits(source, padding, row, inverse, top, bottom, sides[1], sides)
+        found = row_limits(source, padding, row, inverse, top, bottom, sides[1], pitch, sides)
         for k in range(4):
             maps[i - first, k] = row[k]
         for k in range(5):
