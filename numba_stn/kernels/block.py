@@ -110,18 +110,31 @@ def _rim_function(build):
 # --- Forward --------------------------------------------------------------------------------------
 
 
+# Runs of so many blocks are sampled channel by channel: what is written lies together, and so does
+# what is read. Shorter ones block by block: the weights are formed once for all channels.
+LONG = 4
+
+
 @_run_function
 def sample_run(row, run, affine, values, ahead):
     """Sample a run of blocks; a later row reads ``ahead`` elements away."""
-    emit = row.emit
-    with row.each_channel(I64(0)) as (image, start):
-        bases = row.rows(image)
-        with run.each_block() as (slot, j):
-            if affine:
-                ask_ahead(row, image, slot, ahead)
+    emit, b = row.emit, row.emit.builder
+
+    def sample(image, bases, slot, shares, target):
+        if affine:
+            ask_ahead(row, image, slot, ahead)
+        emit.store(_blend(emit, emit.pairs(bases, slot.offset, row.images), shares), target)
+
+    with b.if_else(b.icmp_signed(">=", run.count, I64(LONG))) as (long, short):
+        with long, row.each_channel(I64(0)) as (image, start):
+            bases = row.rows(image)
+            with run.each_block() as (slot, j):
+                shares = weights(emit, *slot.fractions())
+                sample(image, bases, slot, shares, row.address(start, j))
+        with short, run.each_block() as (slot, j):
             shares = weights(emit, *slot.fractions())
-            taps = emit.pairs(bases, slot.offset, row.images)
-            emit.store(_blend(emit, taps, shares), row.address(start, j))
+            with row.each_channel(j) as (image, target):
+                sample(image, row.rows(image), slot, shares, target)
 
 
 @_rim_function
@@ -162,6 +175,7 @@ def sample_vjp_coords_run(row, run, affine, values, ahead):
     emit = row.emit
     sums = _Moments(row) if affine else None
     with run.each_block() as (slot, j):
+
         def taps(image, slot=slot):
             if affine:
                 ask_ahead(row, image, slot, ahead)

@@ -33,6 +33,7 @@ from .rows import (
     can_block,
     reads_nothing,
     row_limits,
+    tile_height,
 )
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
@@ -278,21 +279,22 @@ def make_warp(source, padding, channels, whole, parallel):
     """Kernel: image (H, W, C), matrix (3, 3), fill (C,) -> out; ``channels``: C, or MANY."""
     stamp = launch.stamp(parallel)
 
-    def warp(image, matrix, fill, zero, out):
+    def warp(image, matrix, fill, zero, tall, out):
         real = type(zero)
         h, w = image.shape[:2]
         rows, columns = out.shape[:2]
         # Loads of three channels, eight numbers long, reach into a third pixel.
         right = w - 1 if channels == 3 else w
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        bands = (rows + BAND - 1) // BAND
-        for band in prange(bands):
+        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        for tile in prange(tiles):
+            start, end = tile * tall * BAND, min(rows, (tile + 1) * tall * BAND)
             slots = memory(WORKSPACE)
             ahead = pixels_ahead(source, matrix, h, w)
             inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
-                for i in range(band * BAND, min(rows, (band + 1) * BAND)):
+                for i in range(start, end):
                     row = matrix_row(matrix, i)
                     limits = row_limits(source, padding, row[:4], inverse, 0, h, right, w, sides)
                     inside = np.int64(0)
@@ -326,4 +328,6 @@ def warp(source, padding, image, matrix, fill, out):
     whole = image.dtype.kind == "u"
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
     flags = (source, padding, min(channels, MANY), int(whole))
-    launch.run(make_warp, flags, out.size * 2, image, matrix, fill, zero, out)
+    work = out.size * 2
+    tall = tile_height(1, out.shape[0], launch.workers(work))
+    launch.run(make_warp, flags, work, image, matrix, fill, zero, tall, out)

@@ -18,6 +18,9 @@ from .vectors import F32, F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 # Blocks that a workspace has room for: a chunk of a row.
 SLOTS = 16
 
+# Blocks whose middles are found at a time.
+GROUP = 8
+
 # Bytes of a workspace for two chunks: of each block the fractions in x and in y, and the offsets.
 WORKSPACE = 2 * SLOTS * LANES * (8 + 8 + 4)
 
@@ -131,22 +134,26 @@ def _place_along(blocks, row, limits):
     """Place the blocks of an affine row that its limits say are inside.
 
     Coordinates are those of :func:`.pixel.along_row`. What is done in float64, once a block, is
-    done for all the blocks at a time.
+    done for GROUP blocks at a time.
     """
     emit, b = blocks.emit, blocks.emit.builder
     low, high = _inner_blocks(blocks, *limits[:2])
     count, width = emit.most(b.sub(high, low), I64(0)), limits[4]
-    with b.if_then(b.icmp_signed(">", count, I64(0)), likely=True):
-        axes = [_Along(blocks, start, step, low) for start, step in (row[:2], row[2:4])]
-        x, y = axes
+    axes = [_Along(blocks, start, step) for start, step in (row[:2], row[2:4])]
+    whole = None
+    groups = b.udiv(b.add(count, I64(GROUP - 1)), I64(GROUP))
+    with cgutils.for_range(b, groups) as group:
+        first = b.mul(group.index, I64(GROUP))
+        bases = [axis.find(b.add(low, first)) for axis in axes]
         if emit.real != F64:
-            pitch = emit.splat(b.trunc(width, I32), SLOTS)
-            wholes = emit.stored(b.add(b.mul(y.whole(), pitch), x.whole()))
-        with cgutils.for_range(b, count) as loop:
-            k, whole = loop.index, None
+            x, y = (b.fptosi(base, ir.VectorType(I32, GROUP)) for base in bases)
+            pitch = emit.splat(b.trunc(width, I32), GROUP)
+            wholes = emit.stored(b.add(b.mul(y, pitch), x))
+        with cgutils.for_range(b, emit.least(b.sub(count, first), I64(GROUP))) as loop:
+            k = loop.index
             if emit.real != F64:
                 whole = emit.splat(b.load(b.gep(wholes, [k])))
-            slot = blocks.slot(b.add(low, k))
+            slot = blocks.slot(b.add(b.add(low, first), k))
             _leave(blocks, slot, [axis.parts(k) for axis in axes], width, whole)
     ones = b.sub(b.shl(I64(1), count), I64(1))
     return b.shl(ones, b.sub(low, blocks.chunk))
@@ -168,24 +175,28 @@ def _inner_blocks(blocks, first, last):
 class _Along:
     """One coordinate of an affine row's blocks: a whole number for each, and offsets from it."""
 
-    def __init__(self, blocks, start, step, low):
+    def __init__(self, blocks, start, step):
         self.emit = emit = blocks.emit
-        b, self.real = emit.builder, emit.real
-        numbers = ir.Constant(ir.VectorType(F64, SLOTS), [float(k * LANES) for k in range(SLOTS)])
-        first = b.fadd(emit.splat(b.sitofp(b.mul(low, I64(LANES)), F64), SLOTS), numbers)
-        last = emit.splat(b.sitofp(b.sub(blocks.columns, I64(LANES)), F64), SLOTS)
-        middle = ir.Constant(first.type, [float(MIDDLE)] * SLOTS)
-        columns = b.fadd(emit.call("minnum", first, last), middle)
-        place = b.fadd(emit.splat(start, SLOTS), b.fmul(emit.splat(step, SLOTS), columns))
-        self.base = emit.call("floor", place)
-        self.nears = emit.stored(emit.narrow(b.fsub(place, self.base)))
-        self.bases = emit.stored(self.base)
+        b = emit.builder
+        last = b.sitofp(b.sub(blocks.columns, I64(LANES)), F64)
+        self.last = emit.splat(last, GROUP)
+        self.start, self.step = (emit.splat(value, GROUP) for value in (start, step))
         steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
         self.steps = b.fmul(emit.splat(emit.narrow(step)), steps)
 
-    def whole(self):
-        """The blocks' whole numbers."""
-        return self.emit.builder.fptosi(self.base, ir.VectorType(I32, SLOTS))
+    def find(self, low):
+        """The whole numbers of GROUP blocks from ``low`` on."""
+        emit, b = self.emit, self.emit.builder
+        numbers = ir.Constant(ir.VectorType(F64, GROUP), [float(k * LANES) for k in range(GROUP)])
+        first = b.fadd(emit.splat(b.sitofp(b.mul(low, I64(LANES)), F64), GROUP), numbers)
+        ends = b.fcmp_ordered(">", first, self.last)
+        middle = ir.Constant(first.type, [float(MIDDLE)] * GROUP)
+        columns = b.fadd(b.select(ends, self.last, first), middle)
+        place = b.fadd(self.start, b.fmul(self.step, columns))
+        base = emit.call("floor", place)
+        self.nears = emit.stored(emit.narrow(b.fsub(place, base)))
+        self.bases = emit.stored(base)
+        return base
 
     def parts(self, k):
         """Lower taps and fractions of the k-th block; float32's taps still lack the whole."""

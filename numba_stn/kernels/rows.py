@@ -162,15 +162,12 @@ def touching(source, limits, first, stop):
 @scalar
 def between(start, step, inverse, low, high, columns):
     """Columns from which on and up to which ``start + step j`` is in [low, high)."""
-    if not low < high:
-        return 0, 0
-    if step == 0.0:
-        return (0, columns) if low <= start < high else (0, 0)
     one, two = (low - start) * inverse, (high - start) * inverse
+    if step == 0.0:
+        one, two = (-1.0, np.float64(columns)) if low <= start < high else (0.0, 0.0)
     left, right = max(min(one, two), -1.0), min(max(one, two), np.float64(columns))
-    if not left < right:
-        return 0, 0
-    return int(math.floor(left)) + 1, int(math.ceil(right))
+    some = low < high and left < right
+    return (int(np.floor(left)) + 1, int(np.ceil(right))) if some else (0, 0)
 
 
 @scalar
