@@ -13,7 +13,7 @@ import numba_stn as stn
 PADDINGS = ("zeros", "border", "reflection")
 
 # (N, C, H, W) of the images and (H_out, W_out): rows shorter than a block of pixels, as long, and
-# a little longer; sides of one and two pixels.
+# a little longer, and longer than two workspaces; sides of one to three pixels.
 SERIAL = [
     ((1, 1, 1, 1), (1, 1)),
     ((2, 1, 1, 5), (3, 8)),
@@ -22,6 +22,10 @@ SERIAL = [
     ((3, 2, 5, 7), (6, 15)),
     ((1, 1, 17, 16), (17, 17)),
     ((1, 3, 19, 33), (5, 41)),
+    ((2, 1, 1, 40), (5, 40)),
+    ((1, 1, 3, 64), (35, 64)),
+    ((2, 1, 40, 3), (8, 33)),
+    ((2, 2, 9, 40), (3, 290)),
 ]
 # And enough work for several threads.
 SHAPES = [*SERIAL, ((1, 1, 231, 229), (230, 231))]
@@ -74,7 +78,7 @@ def pictures(dtypes=("uint8", "uint16", "float32", "float64")):
         return
     rng = np.random.default_rng(0)
     for dtype in dtypes:
-        for shape in ((1, 1), (5, 7), (7, 1, 3), (17, 16, 3), (19, 33, 4), (231, 229)):
+        for shape in ((1, 1), (5, 7), (7, 1, 3), (17, 16, 3), (3, 40), (19, 33, 4), (231, 229)):
             image = (200 * rng.random(shape)).astype(dtype)
             for padding in PADDINGS:
                 matrix = maps(rng, 1)[0] * [1, 1, 9]

@@ -82,6 +82,12 @@ class _Rim:
             yield x, y, touching if self.padding == ZEROS else None
 
 
+def _fresh(row, skip):
+    """The lanes of a block but for the first ``skip``, which another block has."""
+    b = row.emit.builder
+    return b.icmp_signed(">=", lanes(I32, list(range(LANES))), row.emit.splat(b.trunc(skip, I32)))
+
+
 def _rim_function(build):
     """An intrinsic ``f(source, padding, arrays, row, fill, where)`` that returns a boolean.
 
@@ -193,7 +199,7 @@ def sample_vjp_coords_run(row, run, affine, values, ahead):
 @_rim_function
 def sample_vjp_coords_rim(row, rim):
     """The same of a block on the rim, but for the first lanes, so many as ``where`` ends with."""
-    emit, b = row.emit, row.emit.builder
+    b = row.emit.builder
     (skip,) = rim.numbers
     with rim.axes() as (x, y, touching):
         taps = outer_taps(row, x, y, rim.fill)
@@ -247,8 +253,7 @@ class _Moments:
     def add(self, gradients, j, skip):
         """Add a block's moments, but for the first ``skip`` lanes, which another block has."""
         emit, b = self.emit, self.emit.builder
-        numbers = lanes(I32, list(range(LANES)))
-        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(skip, I32)))
+        fresh = _fresh(self.row, skip)
         first = emit.splat(b.sitofp(j, F64))
         columns = b.fadd(first, lanes(F64, [float(k) for k in range(LANES)]))
         row = emit.splat(b.sitofp(self.row.i, F64))
@@ -289,7 +294,7 @@ ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
 
 
 @_run_function
-def sample_vjp_images_run(row, run, affine, values, ahead, first, last):
+def sample_vjp_images_run(row, run, affine, values, first, last, ahead):
     """Add the gradients of a run's samples to the pixels they were read from.
 
     Of channels ``first`` to ``last`` - 1.
@@ -298,8 +303,7 @@ def sample_vjp_images_run(row, run, affine, values, ahead, first, last):
     row.channels = (first, last)
     with run.each_block() as (slot, j):
         shares = weights(emit, *slot.fractions())
-        numbers = lanes(I32, list(range(LANES)))
-        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(run.done_before(j), I32)))
+        fresh = _fresh(row, run.done_before(j))
         with row.each_channel(j) as (image, sample):
             d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
             nw, ne, sw, se = (emit.stored(b.fmul(d, share)) for share in shares)
@@ -320,15 +324,14 @@ def sample_vjp_images_rim(row, rim):
     """The same of a block on the rim, lane after lane.
 
     Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
-    ``skip`` lanes. ``where`` ends with (skip, top, bottom, first, last).
+    ``skip`` lanes. ``where`` ends with (skip, first, last, top, bottom).
     """
     emit, b, real = row.emit, row.emit.builder, row.emit.real
-    *limits, first, last = rim.numbers
-    row.channels = (first, last)
-    skip, top, bottom = (b.trunc(number, I32) for number in limits)
+    skip, *row.channels, top, bottom = rim.numbers
+    top, bottom = (b.trunc(number, I32) for number in (top, bottom))
     with rim.axes() as (x, y, touching):
         rows, columns = _tap_places(row, x, y, top, bottom)
-        fresh = b.icmp_signed(">=", lanes(I32, list(range(LANES))), emit.splat(skip))
+        fresh = _fresh(row, skip)
         if touching is not None:
             fresh = b.and_(fresh, touching)
         touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
@@ -375,29 +378,25 @@ def _tap_places(row, x, y, top, bottom):
 
 
 @_run_function
-def sum_quads_run(row, run, affine, values, first, last):
+def sum_quads_run(row, run, affine, values, first, last, _ahead):
     """Add the gradients of a run's samples to the quads of their lower taps.
 
     The fourth array has the quads, (channels, H + 1, W + 1, 4), of channels ``first`` to
     ``last`` - 1. The blocks' offsets count quads, and from the one of pixel (0, 0).
     """
-    emit, b = row.emit, row.emit.builder
     row.channels = (first, last)
     with run.each_block() as (slot, j):
-        numbers = lanes(I32, list(range(LANES)))
-        fresh = b.icmp_signed(">=", numbers, emit.splat(b.trunc(run.done_before(j), I32)))
+        fresh = _fresh(row, run.done_before(j))
         _sum_quads(row, j, fresh, *slot.fractions(), slot.offset)
 
 
 @_rim_function
 def sum_quads_rim(row, rim):
-    """The same of a block on the rim; ``where`` ends with (skip, first, last)."""
+    """The same of a block on the rim; ``where`` ends with (skip, first, last, _, _)."""
     emit, b = row.emit, row.emit.builder
-    skip, *row.channels = rim.numbers
+    skip, *row.channels, _, _ = rim.numbers
     with rim.axes() as (x, y, touching):
-        fresh = b.icmp_signed(
-            ">=", lanes(I32, list(range(LANES))), emit.splat(b.trunc(skip, I32))
-        )  # fmt: skip
+        fresh = _fresh(row, skip)
         offsets = b.add(b.mul(y.index, emit.splat(_pitch(row))), x.index)
         if touching is not None:  # the others have no quad
             fresh = b.and_(fresh, touching)
@@ -452,7 +451,9 @@ def gather_quads(typingctx, quads, dimages, where):
     """
 
     def codegen(context, builder, signature, args):
-        own, plane = (Plane(context, builder, *pair) for pair in zip((quads, dimages), args[:2]))
+        own, plane = (
+            Plane(context, builder, *pair) for pair in zip((quads, dimages), args[:2], strict=True)
+        )
         emit, b = Emitter(builder, plane.kind), builder
         channel, m, c, y, x = cgutils.unpack_tuple(builder, args[2])
         below, right = b.add(y, I64(1)), b.add(x, I64(1))

@@ -228,7 +228,8 @@ def make_sample_vjp_images(source, padding, parallel):
 
     Each task owns a band of one image's rows, of a few channels, and goes through all the
     samples, always in the same order, for what falls into it. However many bands there are, a
-    pixel's sum has the same terms in the same order.
+    pixel's sum has the same terms in the same order. A ``small`` image is one band, and summed in
+    quads: see :func:`.block.sum_quads_run`.
     """
     stamp = launch.stamp(parallel)
 
@@ -275,7 +276,7 @@ def make_sample_vjp_images(source, padding, parallel):
                             following = place(
                                 source, padding, real(0), coords, row, limit, where, slots
                             )
-                            if source == GRID:
+                            if source == GRID and not small:
                                 fetch(dimages, (m, c, end_c, following), slots)
                         if i < start:
                             continue
@@ -285,26 +286,24 @@ def make_sample_vjp_images(source, padding, parallel):
                         while k < high:
                             length = run_length(inside >> (k - base))
                             if length:
-                                where = (m, n, i, k, length, k - base, columns)
+                                where = (
+                                    m, n, i, k, length, k - base, columns, c, end_c, ahead
+                                )  # fmt: skip
                                 if small:
-                                    sum_quads_run(source, arrays, row, where + (c, end_c), slots)
+                                    sum_quads_run(source, arrays, row, where, slots)
                                 else:
-                                    more = where + (ahead, c, end_c)
-                                    sample_vjp_images_run(source, arrays, row, more, slots)
+                                    sample_vjp_images_run(source, arrays, row, where, slots)
                                 k += length
                                 continue
                             first, last = block_span(k, columns)
                             skip = k * LANES - first
                             k += 1
-                            where = (m, n, i, first, skip)
-                            if small:
-                                done = fast and sum_quads_rim(
-                                    source, padding, arrays, row, real(0), where + (c, end_c)
-                                )
-                            else:
-                                more = where + (top, bottom, c, end_c)
-                                done = fast and sample_vjp_images_rim(
-                                    source, padding, arrays, row, real(0), more
+                            where, done = (m, n, i, first, skip, c, end_c, top, bottom), False
+                            if fast and small:
+                                done = sum_quads_rim(source, padding, arrays, row, real(0), where)
+                            elif fast:
+                                done = sample_vjp_images_rim(
+                                    source, padding, arrays, row, real(0), where
                                 )
                             for j in range(last if done else first + skip, last):
                                 x, y = point(source, coords, row, n, i, j, first, real)
@@ -449,13 +448,14 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     count, _, height, width = dimages.shape
     work = dsamples.size * 4
     bands = max(1, min(-(-launch.workers(work) // max(count, 1)), height))
+    # Whether there is room for quads, of how many channels. It must not depend on the threads, and
+    # one image that many samples share is better divided into bands.
     room = QUADS // ((height + 1) * (width + 1) * 4 * dimages.itemsize)
-    if room:  # which must not depend on how many threads there are
-        bands = 1
+    small = room > 0 and count == len(dsamples)
     launch.run(
         make_sample_vjp_images, (source, padding), work,
-        dsamples, _four_sided(source, coords), np.float64(off), bands,
-        min(room, GROUP) or GROUP, room > 0, dimages,
+        dsamples, _four_sided(source, coords), np.float64(off),
+        1 if small else bands, min(room, GROUP) if small else GROUP, small, dimages,
     )  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import contextlib
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .places import SLOTS, Slot, column_of
 from .pixel import BORDER, OUTSIDE, REFLECTION
+from .places import SLOTS, Slot, column_of
 from .vectors import F64, I32, I64, LANES, Emitter, Plane, lanes
 
 # --- Where the pixels of a row stand --------------------------------------------------------------

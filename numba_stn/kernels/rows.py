@@ -4,8 +4,6 @@ Where a row reads, how it is divided into blocks, and which of them are inside t
 ``coords``, ``off`` and ``sides`` are those of :mod:`.cpu`.
 """
 
-import math
-
 import numpy as np
 from numba.core import types
 from numba.extending import overload
@@ -111,8 +109,8 @@ def point(source, coords, row, n, i, j, first, real):
 
 
 def from_grid(c, start, step, real):
-    """Pixel coordinate ``start + step c``, in float64; :func:`.pixel.split` where all is float32."""
-    raise NotImplementedError("is called by compiled code only")
+    """Pixel coordinate ``start + step c`` in float64, by :func:`.pixel.split` if all is float32."""
+    raise NotImplementedError("for compiled code")
 
 
 @overload(from_grid)
