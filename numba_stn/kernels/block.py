@@ -188,11 +188,11 @@ def sample_vjp_coords_run(row, run, affine, values, ahead):
             return emit.pairs(row.rows(image), slot.offset, row.images)
 
         found = _coordinate_gradients(row, j, *slot.fractions(), taps)
-        if affine:
-            sums.add(found, j, run.done_before(j))
-        else:
+        if sums is None:
             _store_pairs(row, j, found, values[1::2])
-    if affine:
+        else:
+            sums.add(found, j, run.done_before(j))
+    if sums is not None:
         sums.write()
 
 
