@@ -135,7 +135,12 @@ def machine(found):
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     commit = f" at commit {found['commit'][:10]}" if found.get("commit") else ""
-    return f"Measured on {about['cores']} cores ({about['processor']}){commit}: {versions}."
+    worth = about.get("threads_worth")
+    shared = (
+        f" {about['cores']} threads did {worth['least']} to {worth['most']} times the arithmetic of"
+        f" one, {worth['median']} in the median of 40 tries." if worth else ""
+    )  # fmt: skip
+    return f"Measured on {about['cores']} cores ({about['processor']}){commit}: {versions}.{shared}"
 
 
 TABLES = {

@@ -145,6 +145,8 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
     assert [row["row"] for row in found["rows"]] == ["warp_affine 1x1x28x28"]
     assert found["rounds"] == found["rows"][0]["rounds"]["ours"] == 2
     assert found["machine"]["threads"]["numba"] >= 1
+    worth = found["machine"]["threads_worth"]
+    assert 0 < worth["least"] <= worth["median"] <= worth["most"]
     assert {"numba", "numpy"} <= set(found["machine"]["versions"])
     assert [each.name for each in path.parent.iterdir()] == ["figures.json"]
 

@@ -1,6 +1,8 @@
 """The clock: several libraries in turn, warm."""
 
+import hashlib
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -44,3 +46,22 @@ def _turn(run):
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     """Each one's median."""
     return {who: statistics.median(each) for who, each in times.items()}
+
+
+def threads_worth(threads: int, rounds: int = 40) -> list[float]:
+    """How many times one thread's arithmetic that many do, sorted: fewer than they are where two
+    of them share a core's units, as a virtual machine's may for a while.
+    """
+
+    def seconds(count):
+        # Whole numbers in registers, without the interpreter's lock and without memory.
+        work = [threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"", b"", 20_000))
+                for _ in range(count)]  # fmt: skip
+        began = time.perf_counter()
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join()
+        return time.perf_counter() - began
+
+    return sorted(threads * seconds(1) / seconds(threads) for _ in range(rounds))

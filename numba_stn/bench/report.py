@@ -9,6 +9,7 @@ results differ is named and not timed. Threads are as each library chooses by de
 
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
@@ -136,15 +137,21 @@ def circumstances(command: Sequence[str], rounds: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, each library's threads and version."""
+    """Processor, cores and what their threads are worth, each library's threads and version."""
     versions = {}
     for name in LIBRARIES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"processor": processor(), "cores": os.cpu_count(), "threads": threads(),
-            "python": platform.python_version(), "versions": versions}  # fmt: skip
+    cores = os.cpu_count() or 1
+    worth = clock.threads_worth(cores)
+    return {"processor": processor(), "cores": cores,
+            "threads_worth": {"least": round(worth[0], 2),
+                              "median": round(statistics.median(worth), 2),
+                              "most": round(worth[-1], 2)},
+            "threads": threads(), "python": platform.python_version(),
+            "versions": versions}  # fmt: skip
 
 
 def threads() -> dict[str, int]:
