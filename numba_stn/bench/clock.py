@@ -49,8 +49,10 @@ def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def threads_worth(threads: int, rounds: int = 40) -> list[float]:
-    """How many times one thread's arithmetic that many do, sorted: fewer than they are where two
-    of them share a core's units, as a virtual machine's may for a while.
+    """How many times one thread's arithmetic that many do, sorted.
+
+    Fewer than they are where two of them share a core's units, as a virtual machine's may for a
+    while.
     """
 
     def seconds(count):

@@ -176,6 +176,11 @@ def make_sample(source, padding, parallel):
             limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
             find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
             arrays = (images, coords, samples)
+            for i in range(start, end):
+                _, limit = found_row(maps, limits, i - start)
+                left, right = touching(source, limit, 0, blocks)
+                fill_span(samples, fill, n, i, 0, min(left * LANES, columns))
+                fill_span(samples, fill, n, i, right * LANES, columns)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
                 inside, following = np.int64(0), np.int64(0)
@@ -190,8 +195,9 @@ def make_sample(source, padding, parallel):
                     if i < start:
                         continue
                     row, limit = found_row(maps, limits, i - start)
-                    base, k = first_slot(chunk, i), chunk
-                    while k < stop:
+                    base = first_slot(chunk, i)
+                    k, high = touching(source, limit, chunk, stop)
+                    while k < high:
                         length = run_length(inside >> (k - base))
                         if length:
                             where = (m, n, i, k, length, k - base, columns, ahead)
@@ -200,9 +206,7 @@ def make_sample(source, padding, parallel):
                             continue
                         first, last = block_span(k, columns)
                         k += 1
-                        if reads_nothing(source, limit, first, last):
-                            fill_span(samples, fill, n, i, first, last)
-                        elif not (
+                        if not (
                             fast
                             and sample_rim(source, padding, arrays, row, fill, (m, n, i, first))
                         ):
@@ -217,9 +221,10 @@ def make_sample(source, padding, parallel):
 @scalar
 def fill_span(samples, fill, n, i, first, last):
     """What reads nothing is ``fill``."""
+    # An index that cannot be negative, for LLVM to vectorise.
     for c in range(samples.shape[1]):
         for j in range(first, last):
-            samples[n, c, i, j] = fill
+            samples[n, c, i, np.uint64(j)] = fill
 
 
 @functools.cache

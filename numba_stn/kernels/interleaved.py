@@ -31,9 +31,9 @@ from .rows import (
     block_count,
     block_span,
     can_block,
-    reads_nothing,
     row_limits,
     tile_height,
+    touching,
 )
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
@@ -271,12 +271,25 @@ def blend_point(whole, padding, image, fill, x, y, out, i, j, real):
         out[i, j, c] = np.rint(value) if whole else value
 
 
+@scalar
+def fill_span(out, fill, i, first, last):
+    """What reads nothing is ``fill``."""
+    size = out.shape[2]
+    row, start = out.reshape(-1), i * out.shape[1] * size
+    # Indices that cannot be negative, for LLVM to vectorise.
+    for k in range(first * size, last * size):
+        row[np.uint64(start + k)] = fill[np.uint64(k)]
+
+
 # --- The kernel -----------------------------------------------------------------------------------
 
 
 @functools.cache
 def make_warp(source, padding, channels, whole, parallel):
-    """Kernel: image (H, W, C), matrix (3, 3), fill (C,) -> out; ``channels``: C, or MANY."""
+    """Kernel: image (H, W, C), matrix (3, 3), fill -> out; ``channels``: C, or MANY.
+
+    ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies stretches.
+    """
     stamp = launch.stamp(parallel)
 
     def warp(image, matrix, fill, zero, tall, out):
@@ -292,6 +305,12 @@ def make_warp(source, padding, channels, whole, parallel):
             slots = memory(WORKSPACE)
             ahead = pixels_ahead(source, matrix, h, w)
             inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
+            for i in range(start, end):
+                row = matrix_row(matrix, i)
+                limits = row_limits(source, padding, row[:4], inverse, 0, h, right, w, sides)
+                low, high = touching(source, limits, 0, blocks)
+                fill_span(out, fill, i, 0, min(low * LANES, columns))
+                fill_span(out, fill, i, high * LANES, columns)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(start, end):
@@ -301,8 +320,8 @@ def make_warp(source, padding, channels, whole, parallel):
                     if fast:
                         where = (0, i, chunk, stop, chunk, columns)
                         inside = place(source, padding, zero, matrix, row, limits, where, slots)
-                    k = chunk
-                    while k < stop:
+                    k, high = touching(source, limits, chunk, stop)
+                    while k < high:
                         length = run_length(inside >> (k - chunk))
                         if length:
                             where = (i, k, length, k - chunk, columns, ahead)
@@ -311,9 +330,6 @@ def make_warp(source, padding, channels, whole, parallel):
                             continue
                         first, last = block_span(k, columns)
                         k += 1
-                        if reads_nothing(source, limits, first, last):
-                            out[i, first:last] = fill
-                            continue
                         for j in range(first, last):
                             x, y = point(source, row, first, j, real)
                             blend_point(whole, padding, image, fill, x, y, out, i, j, real)
@@ -326,6 +342,7 @@ def warp(source, padding, image, matrix, fill, out):
     """Fill ``out``, (H_out, W_out, C), from ``image``, (H, W, C)."""
     channels = image.shape[2]
     whole = image.dtype.kind == "u"
+    fill = np.tile(fill, out.shape[1])
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
     flags = (source, padding, min(channels, MANY), int(whole))
     work = out.size * 2
