@@ -360,8 +360,10 @@ def foreign(request, monkeypatch):
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, request.param, library)
     monkeypatch.setattr(
-        cuda, "as_cuda_array", lambda array, sync: FakeCUDAArray(array.data), raising=False
-    )
+        cuda, "from_cuda_array_interface", lambda interface, array, sync: FakeCUDAArray(
+            array.data.reshape(interface["shape"])
+        ), raising=False,
+    )  # fmt: skip
     monkeypatch.setattr(cuda, "gpus", [contextlib.nullcontext()] * 2)
     return kind
 

@@ -16,6 +16,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 
 from numba import cuda, float32, float64, int32, int64
+from numba.core.types import UniTuple
 
 from numba_stn.kernels import cuda as kernels
 from numba_stn.kernels import sums
@@ -38,41 +39,42 @@ def line(dtype):
     return dtype[::1]
 
 
-def cube(dtype):
-    return dtype[:, :, ::1]
-
-
-def block(dtype):
-    return dtype[:, :, :, ::1]
-
-
 def real(dtype):
     return getattr(np, str(dtype))
 
 
-def sample(source, padding, image, coord):
-    types = (block(image), block(coord), coord, image, block(image))
+def shapes(index):
+    """Of the images and maps, and of their sides."""
+    return UniTuple(index, 3), UniTuple(index, 4)
+
+
+def sample(source, padding, image, coord, index=int32):
+    types = (line(image), line(coord), coord, image, *shapes(index), line(image))
     return kernels.make_sample(source, padding), types
 
 
-def sample_vjp_images(source, padding, image, coord):
+def sample_vjp_images(source, padding, image, coord, index=int32):
     kernel = kernels.make_sample_vjp_images(source, padding, FRACTIONS[image])
-    return kernel, (block(image), block(coord), coord, line(int64), int64, block(int64))
+    summed = (line(int64), int64, line(int64))
+    return kernel, (line(image), line(coord), coord, *shapes(index), *summed)
 
 
-def sample_vjp_coords(source, padding, image, coord):
-    types = (block(image), block(image), block(coord), coord, image)
+def sample_vjp_coords(source, padding, image, coord, index=int32):
+    types = (line(image), line(image), line(coord), coord, image, *shapes(index))
     if source == AFFINE:
-        return kernels.make_theta_gradient(padding, real(coord)), (*types, cube(coord))
-    return kernels.make_grid_gradient(padding), (*types, block(coord))
+        return kernels.make_theta_gradient(padding, real(coord)), (*types, int64, line(coord))
+    return kernels.make_grid_gradient(padding), (*types, line(coord))
 
 
 PLAIN = {
-    "affine_grid": lambda f: (kernels.make_affine_grid(), (cube(f), f, block(f))),
-    "affine_grid_vjp": lambda f: (
-        kernels.make_affine_grid_vjp(real(f)), (block(f), f, cube(f)),
+    "affine_grid": lambda f: (
+        kernels.make_affine_grid(), (line(f), f, UniTuple(int32, 3), line(f)),
     ),
-    "theta_sum": lambda f: (sums.make_theta_sum(real(f)), (cube(f), cube(f))),
+    "affine_grid_vjp": lambda f: (
+        kernels.make_affine_grid_vjp(real(f)),
+        (line(f), f, UniTuple(int32, 3), int64, line(f)),
+    ),
+    "theta_sum": lambda f: (sums.make_theta_sum(real(f)), (line(f), int64, line(f))),
     "clear": lambda f: (sums.make_clear(), (line(int64), line(int64))),
     "find_peak": lambda f: (
         sums.make_find_peak(FRACTIONS[f]), (line({float32: int32, float64: int64}[f]), line(int64)),
@@ -114,3 +116,9 @@ def test_other_kernels(name, dtype):
 @pytest.mark.parametrize("make", [sample, sample_vjp_images, sample_vjp_coords])
 def test_hopper(make):
     ptx(*make(AFFINE, REFLECTION, float32, float32), capability=(9, 0))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("make", [sample, sample_vjp_images, sample_vjp_coords])
+def test_arrays_beyond_the_reach_of_32_bits(make, source):
+    ptx(*make(SOURCES[source], ZEROS, float32, float32, int64))

@@ -13,21 +13,27 @@ is far below float32's own rounding of the largest terms; a float64 gradient is 
 fraction of the largest term, and not to 2**-53 of each. The sums cannot overflow. Where
 ``dsamples`` holds an infinity or NaN, the images' gradient is NaN everywhere.
 
-``coords`` is as in :mod:`.cpu`; ``off`` has the coordinates' type. Work is split into tiles of
-the output, and a kernel goes on to the next tile where the device has no more blocks.
+``coords`` is as in :mod:`.cpu`; ``off`` has the coordinates' type. Kernels take the elements of
+arrays in line, and the sides, whose type is that of all indices: 32 bits where they reach. Work is
+split into tiles of the output, and a kernel goes on to the next tile where the device has no more
+blocks. Loops are ``while`` loops: ``range`` with a step that is not known divides to count its
+turns, and counts in 64 bits.
 """
 
 import functools
-from dataclasses import replace
+
+import numpy as np
 
 from .device import (
     BLOCK,
+    ROWS_A_THREAD,
     THREADS,
     cuda,
     device_function,
     empty,
     jit,
     launch,
+    narrow,
     output,
     returned,
     taken,
@@ -36,7 +42,6 @@ from .device import (
 from .launch import source_hash
 from .pixel import (
     AFFINE,
-    OUTSIDE,
     affine_axis,
     affine_start,
     base_coordinate,
@@ -63,37 +68,102 @@ __all__ = [
     "taken",
 ]
 
+# Rows of a tile.
+TILE = BLOCK[1] * ROWS_A_THREAD
+
+# --- Indices --------------------------------------------------------------------------------------
+
+
+@device_function
+def first_place(index):
+    """Image, row and column at which a thread begins."""
+    return (
+        index(cuda.blockIdx.z),
+        index(cuda.blockIdx.y * TILE + cuda.threadIdx.y),
+        index(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x),
+    )
+
+
+@device_function
+def next_row(i):
+    """A thread's row after row ``i``: in its tile, or in the next one that is its block's."""
+    i += cuda.blockDim.y
+    if (i - cuda.threadIdx.y) & (TILE - 1) == 0:
+        i += (cuda.gridDim.y - 1) * TILE
+    return i
+
+
+@device_function
+def element(line, k):
+    """Element ``k`` of an array in line; an index without a sign is not tried from the end."""
+    return line[np.uint64(k)]
+
+
 # --- Coordinate sources ---------------------------------------------------------------------------
 
 
 @device_function
-def row_map(source, coords, n, i, h, w, rows, columns, off):
-    """Start and step of x, then of y, along output row i; zeros where a grid holds them."""
+def image_axes(source, coords, n, sides, off):
+    """All that rows of samples n have in common, of x and of y; zeros where a grid holds them."""
+    h, w, rows, columns = sides
     if source != AFFINE:
-        zero = type(off)(0)
-        return zero, zero, zero, zero
-    x0, x1, x2 = coords[n, 0, 0, 0], coords[n, 0, 0, 1], coords[n, 0, 0, 2]
-    y0, y1, y2 = coords[n, 0, 1, 0], coords[n, 0, 1, 1], coords[n, 0, 1, 2]
-    x = affine_axis(x0, x1, x2, w, columns, rows, off)
-    y = affine_axis(y0, y1, y2, h, columns, rows, off)
-    return affine_start(x, i, w, rows), x[0], affine_start(y, i, h, rows), y[0]
+        none = (off, off, off, off)
+        return none, none
+    t = 6 * n
+    x0, x1, x2 = element(coords, t), element(coords, t + 1), element(coords, t + 2)
+    y0, y1, y2 = element(coords, t + 3), element(coords, t + 4), element(coords, t + 5)
+    return (
+        affine_axis(x0, x1, x2, w, columns, rows, off),
+        affine_axis(y0, y1, y2, h, columns, rows, off),
+    )
 
 
 @device_function
-def point(source, coords, row, n, i, j, h, w, off):
+def point(source, coords, axes, n, i, j, sides, off):
     """Input pixel coordinate (x, y) that output pixel (i, j) of image n reads."""
+    h, w, rows, columns = sides
     if source == AFFINE:
-        real = type(off)
-        return row[0] + row[1] * real(j), row[2] + row[3] * real(j)
-    return unnormalize(coords[n, i, j, 0], w, off), unnormalize(coords[n, i, j, 1], h, off)
+        x, y = axes
+        column = type(off)(j)
+        return (
+            affine_start(x, i, w, rows) + x[0] * column,
+            affine_start(y, i, h, rows) + y[0] * column,
+        )
+    k = 2 * ((n * rows + i) * columns + j)
+    return unnormalize(element(coords, k), w, off), unnormalize(element(coords, k + 1), h, off)
+
+
+# --- Taps -----------------------------------------------------------------------------------------
 
 
 @device_function
-def read(images, n, c, y, x, fill):
+def all_inside(iy, ix, sides):
+    """Whether the taps at (iy, ix) and their right and lower neighbours are in the image."""
+    return 0 <= ix and ix + 1 < sides[1] and 0 <= iy and iy + 1 < sides[0]
+
+
+@device_function
+def read(images, plane, iy, ix, sides, fill):
     """One tap: the pixel, or ``fill`` where the image has none."""
-    if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
-        return images[n, c, y, x]
+    if 0 <= iy < sides[0] and 0 <= ix < sides[1]:
+        return element(images, plane + iy * sides[1] + ix)
     return fill
+
+
+@device_function
+def taps(images, plane, iy, ix, inside, sides, fill):
+    """The taps nw, ne, sw, se of a plane that begins at ``plane``."""
+    if inside:
+        upper = np.uint64(plane + iy * sides[1] + ix)
+        lower = np.uint64(plane + (iy + 1) * sides[1] + ix)
+        one = np.uint64(1)
+        return images[upper], images[upper + one], images[lower], images[lower + one]
+    return (
+        read(images, plane, iy, ix, sides, fill),
+        read(images, plane, iy, ix + 1, sides, fill),
+        read(images, plane, iy + 1, ix, sides, fill),
+        read(images, plane, iy + 1, ix + 1, sides, fill),
+    )
 
 
 # --- affine_grid ----------------------------------------------------------------------------------
@@ -104,18 +174,23 @@ def make_affine_grid():
     """Kernel: theta -> grid."""
     sources = source_hash()
 
-    def affine_grid(theta, off, grid):
+    def affine_grid(theta, off, shape, grid):
         _ = sources
-        batch, rows, columns, _ = grid.shape
-        x, y, z = cuda.grid(3)
-        x_step, y_step, z_step = cuda.gridsize(3)
-        for n in range(z, batch, z_step):
-            for i in range(y, rows, y_step):
+        batch, rows, columns = shape
+        index = type(rows)
+        n, first, j = first_place(index)
+        u = base_coordinate(j, columns, off)
+        while j < columns and n < batch:
+            t, i = 6 * n, first
+            x0, x1, x2 = element(theta, t), element(theta, t + 1), element(theta, t + 2)
+            y0, y1, y2 = element(theta, t + 3), element(theta, t + 4), element(theta, t + 5)
+            while i < rows:
                 v = base_coordinate(i, rows, off)
-                for j in range(x, columns, x_step):
-                    u = base_coordinate(j, columns, off)
-                    for k in range(2):
-                        grid[n, i, j, k] = theta[n, k, 0] * u + theta[n, k, 1] * v + theta[n, k, 2]
+                k = np.uint64(2 * index((n * rows + i) * columns + j))
+                grid[k] = x0 * u + x1 * v + x2
+                grid[k + np.uint64(1)] = y0 * u + y1 * v + y2
+                i = index(next_row(i))
+            n = index(n + cuda.gridDim.z)
 
     return jit(affine_grid)
 
@@ -125,20 +200,25 @@ def make_affine_grid_vjp(real):
     """Kernel: dgrid -> each block's sums of theta's gradient."""
     sources, (x_block, y_block), threads = source_hash(), BLOCK, THREADS
 
-    def affine_grid_vjp(dgrid, off, partials):
+    def affine_grid_vjp(dgrid, off, shape, parts, partials):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
-        _, rows, columns, _ = dgrid.shape
-        parts = partials.shape[2]
-        n, part = cuda.blockIdx.x // parts, cuda.blockIdx.x % parts
+        _, rows, columns = shape
+        index = type(rows)
+        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
         zero = real(0)
         sums = (zero, zero, zero, zero, zero, zero)
-        for i in range(part * y_block + cuda.threadIdx.y, rows, parts * y_block):
+        i = index(part * y_block + cuda.threadIdx.y)
+        while i < rows:
             v = base_coordinate(i, rows, off)
-            for j in range(cuda.threadIdx.x, columns, x_block):
+            j = index(cuda.threadIdx.x)
+            while j < columns:
+                k = 2 * index((n * rows + i) * columns + j)
                 u = base_coordinate(j, columns, off)
-                sums = plus(sums, moments(dgrid[n, i, j, 0], dgrid[n, i, j, 1], u, v))
-        add_block(shared, sums, n, part, partials)
+                sums = plus(sums, moments(element(dgrid, k), element(dgrid, k + 1), u, v))
+                j = index(j + x_block)
+            i = index(i + parts * y_block)
+        add_block(shared, sums, n, part, parts, partials)
 
     return jit(affine_grid_vjp)
 
@@ -151,34 +231,30 @@ def make_sample(source, padding):
     """Kernel: images, coords -> samples."""
     sources = source_hash()
 
-    def sample(images, coords, off, fill, samples):
+    def sample(images, coords, off, fill, counts, sides, samples):
         _ = sources
         real = samples.dtype.type
-        batch, channels, rows, columns = samples.shape
-        count, _, h, w = images.shape
-        x0, y0, z0 = cuda.grid(3)
-        x_step, y_step, z_step = cuda.gridsize(3)
-        for n in range(z0, batch, z_step):
-            m = n if count > 1 else 0
-            for i in range(y0, rows, y_step):
-                row = row_map(source, coords, n, i, h, w, rows, columns, off)
-                for j in range(x0, columns, x_step):
-                    x, y = point(source, coords, row, n, i, j, h, w, off)
-                    ix, tx, _ = locate(x, w, padding, off)
-                    iy, ty, _ = locate(y, h, padding, off)
-                    outside = ix == OUTSIDE or iy == OUTSIDE
-                    weights = bilinear_weights(real(tx), real(ty))
-                    for c in range(channels):
-                        if outside:
-                            samples[n, c, i, j] = fill
-                        else:
-                            samples[n, c, i, j] = bilinear(
-                                read(images, m, c, iy, ix, fill),
-                                read(images, m, c, iy, ix + 1, fill),
-                                read(images, m, c, iy + 1, ix, fill),
-                                read(images, m, c, iy + 1, ix + 1, fill),
-                                weights,
-                            )
+        count, batch, channels = counts
+        h, w, rows, columns = sides
+        index = type(h)
+        n, first, j = first_place(index)
+        while j < columns and n < batch:
+            axes, i = image_axes(source, coords, n, sides, off), first
+            image = index(n * channels) if count > 1 else index(0)
+            while i < rows:
+                x, y = point(source, coords, axes, n, i, j, sides, off)
+                ix, tx, _ = locate(x, w, padding, off)
+                iy, ty, _ = locate(y, h, padding, off)
+                weights, inside = bilinear_weights(real(tx), real(ty)), all_inside(iy, ix, sides)
+                plane = index(image * h * w)
+                to = index((n * channels * rows + i) * columns + j)
+                c = index(0)
+                while c < channels:
+                    nw, ne, sw, se = taps(images, plane, iy, ix, inside, sides, fill)
+                    samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
+                    plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+                i = index(next_row(i))
+            n = index(n + cuda.gridDim.z)
 
     return jit(sample)
 
@@ -191,31 +267,36 @@ def make_sample_vjp_images(source, padding, fraction):
     """Kernel: dsamples, coords -> each pixel's sum as an integer."""
     sources = source_hash()
 
-    def sample_vjp_images(dsamples, coords, off, peak, terms, totals):
+    def sample_vjp_images(dsamples, coords, off, counts, sides, peak, terms, totals):
         _ = sources
         real = dsamples.dtype.type
-        batch, channels, rows, columns = dsamples.shape
-        count, _, h, w = totals.shape
+        count, batch, channels = counts
+        h, w, rows, columns = sides
+        index = type(h)
         if not bits_are_finite(peak[0], fraction):
             return
         scale = fixed_point_scale(peak[0], fraction, terms, real(1))
-        x0, y0, z0 = cuda.grid(3)
-        x_step, y_step, z_step = cuda.gridsize(3)
-        for n in range(z0, batch, z_step):
-            m = n if count > 1 else 0
-            for i in range(y0, rows, y_step):
-                row = row_map(source, coords, n, i, h, w, rows, columns, off)
-                for j in range(x0, columns, x_step):
-                    x, y = point(source, coords, row, n, i, j, h, w, off)
-                    ix, tx, _ = locate(x, w, padding, off)
-                    iy, ty, _ = locate(y, h, padding, off)
-                    nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-                    for c in range(channels):
-                        d = dsamples[n, c, i, j]
-                        add_tap(totals, m, c, iy, ix, d * nw, scale)
-                        add_tap(totals, m, c, iy, ix + 1, d * ne, scale)
-                        add_tap(totals, m, c, iy + 1, ix, d * sw, scale)
-                        add_tap(totals, m, c, iy + 1, ix + 1, d * se, scale)
+        n, first, j = first_place(index)
+        while j < columns and n < batch:
+            axes, i = image_axes(source, coords, n, sides, off), first
+            image = index(n * channels) if count > 1 else index(0)
+            while i < rows:
+                x, y = point(source, coords, axes, n, i, j, sides, off)
+                ix, tx, _ = locate(x, w, padding, off)
+                iy, ty, _ = locate(y, h, padding, off)
+                nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+                plane = index(image * h * w)
+                at = index((n * channels * rows + i) * columns + j)
+                c = index(0)
+                while c < channels:
+                    d = element(dsamples, at)
+                    add_tap(totals, plane, iy, ix, sides, d * nw, scale)
+                    add_tap(totals, plane, iy, ix + 1, sides, d * ne, scale)
+                    add_tap(totals, plane, iy + 1, ix, sides, d * sw, scale)
+                    add_tap(totals, plane, iy + 1, ix + 1, sides, d * se, scale)
+                    plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
+                i = index(next_row(i))
+            n = index(n + cuda.gridDim.z)
 
     return jit(sample_vjp_images)
 
@@ -224,28 +305,25 @@ def make_sample_vjp_images(source, padding, fraction):
 
 
 @device_function
-def pixel_gradient(dsamples, images, n, i, j, x, y, padding, off, fill):
-    """Gradient with respect to the normalised coordinate of one output pixel."""
+def pixel_gradient(dsamples, images, at, plane, channels, x, y, padding, sides, off, fill):
+    """Gradient with respect to the normalised coordinate of one output pixel.
+
+    Its first channel is element ``at`` of ``dsamples``, and reads the plane from ``plane`` on.
+    """
     real, zero = images.dtype.type, type(off)(0)
-    count, channels, h, w = images.shape
-    m = n if count > 1 else 0
+    h, w, rows, columns = sides
+    index = type(h)
     ix, tx, slope_x = locate(x, w, padding, off)
     iy, ty, slope_y = locate(y, h, padding, off)
-    if ix == OUTSIDE or iy == OUTSIDE:
-        return zero, zero
-    dx, dy = real(0), real(0)
-    for c in range(channels):
-        by_x, by_y = bilinear_slopes(
-            read(images, m, c, iy, ix, fill),
-            read(images, m, c, iy, ix + 1, fill),
-            read(images, m, c, iy + 1, ix, fill),
-            read(images, m, c, iy + 1, ix + 1, fill),
-            real(tx),
-            real(ty),
-        )
-        d = dsamples[n, c, i, j]
+    inside = all_inside(iy, ix, sides)
+    dx, dy, c = real(0), real(0), index(0)
+    while c < channels:
+        nw, ne, sw, se = taps(images, plane, iy, ix, inside, sides, fill)
+        by_x, by_y = bilinear_slopes(nw, ne, sw, se, real(tx), real(ty))
+        d = element(dsamples, at)
         dx += d * by_x
         dy += d * by_y
+        plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
     # A slope of 0 must win over an infinite difference, as a missing tap does.
     gx = type(off)(dx) * slope_x * unnormalize_slope(w, off) if slope_x != zero else zero
     gy = type(off)(dy) * slope_y * unnormalize_slope(h, off) if slope_y != zero else zero
@@ -257,20 +335,23 @@ def make_grid_gradient(padding):
     """Kernel: dsamples, images, grid -> dgrid."""
     sources = source_hash()
 
-    def grid_gradient(dsamples, images, grid, off, fill, dgrid):
+    def grid_gradient(dsamples, images, grid, off, fill, counts, sides, dgrid):
         _ = sources
-        batch, rows, columns, _ = grid.shape
-        _, _, h, w = images.shape
-        x0, y0, z0 = cuda.grid(3)
-        x_step, y_step, z_step = cuda.gridsize(3)
-        for n in range(z0, batch, z_step):
-            for i in range(y0, rows, y_step):
-                for j in range(x0, columns, x_step):
-                    x = unnormalize(grid[n, i, j, 0], w, off)
-                    y = unnormalize(grid[n, i, j, 1], h, off)
-                    gx, gy = pixel_gradient(dsamples, images, n, i, j, x, y, padding, off, fill)
-                    dgrid[n, i, j, 0] = gx
-                    dgrid[n, i, j, 1] = gy
+        count, batch, channels = counts
+        h, w, rows, columns = sides
+        index = type(h)
+        n, first, j = first_place(index)
+        while j < columns and n < batch:
+            i, plane = first, index(n * channels * h * w) if count > 1 else index(0)
+            while i < rows:
+                k = np.uint64(2 * index((n * rows + i) * columns + j))
+                x, y = unnormalize(grid[k], w, off), unnormalize(grid[k + np.uint64(1)], h, off)
+                at = index((n * channels * rows + i) * columns + j)
+                dgrid[k], dgrid[k + np.uint64(1)] = pixel_gradient(
+                    dsamples, images, at, plane, channels, x, y, padding, sides, off, fill
+                )
+                i = index(next_row(i))
+            n = index(n + cuda.gridDim.z)
 
     return jit(grid_gradient)
 
@@ -280,23 +361,31 @@ def make_theta_gradient(padding, real):
     """Kernel: dsamples, images, theta -> each block's sums of theta's gradient."""
     sources, (x_block, y_block), threads = source_hash(), BLOCK, THREADS
 
-    def theta_gradient(dsamples, images, theta, off, fill, partials):
+    def theta_gradient(dsamples, images, theta, off, fill, counts, sides, parts, partials):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
-        _, _, rows, columns = dsamples.shape
-        _, _, h, w = images.shape
-        parts = partials.shape[2]
-        n, part = cuda.blockIdx.x // parts, cuda.blockIdx.x % parts
+        count, _, channels = counts
+        h, w, rows, columns = sides
+        index = type(h)
+        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
+        axes = image_axes(AFFINE, theta, n, sides, off)
+        plane = index(n * channels * h * w) if count > 1 else index(0)
         zero = real(0)
         sums = (zero, zero, zero, zero, zero, zero)
-        for i in range(part * y_block + cuda.threadIdx.y, rows, parts * y_block):
+        i = index(part * y_block + cuda.threadIdx.y)
+        while i < rows:
             v = base_coordinate(i, rows, off)
-            row = row_map(AFFINE, theta, n, i, h, w, rows, columns, off)
-            for j in range(cuda.threadIdx.x, columns, x_block):
-                x, y = point(AFFINE, theta, row, n, i, j, h, w, off)
-                gx, gy = pixel_gradient(dsamples, images, n, i, j, x, y, padding, off, fill)
+            j = index(cuda.threadIdx.x)
+            while j < columns:
+                x, y = point(AFFINE, theta, axes, n, i, j, sides, off)
+                at = index((n * channels * rows + i) * columns + j)
+                gx, gy = pixel_gradient(
+                    dsamples, images, at, plane, channels, x, y, padding, sides, off, fill
+                )
                 sums = plus(sums, moments(gx, gy, base_coordinate(j, columns, off), v))
-        add_block(shared, sums, n, part, partials)
+                j = index(j + x_block)
+            i = index(i + parts * y_block)
+        add_block(shared, sums, n, part, parts, partials)
 
     return jit(theta_gradient)
 
@@ -306,22 +395,21 @@ def make_theta_gradient(padding, real):
 
 def affine_grid(theta, off, grid):
     """Fill ``grid``, (N, H_out, W_out, 2), from ``theta``, (N, 2, 3)."""
-    batch, rows, columns, _ = grid.shape
-    launch(make_affine_grid(), tiles(batch, rows, columns), BLOCK, theta, _off(off, theta), grid)
+    shape = _typed(narrow(grid), grid.shape[:3])
+    launch(make_affine_grid(), tiles(*shape), BLOCK, theta, _off(off, theta), shape, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
-    kernel = make_affine_grid_vjp(dgrid.dtype.type)
-    sum_theta(kernel, dgrid.shape[1], dtheta, dgrid, _off(off, dgrid))
+    kernel, shape = make_affine_grid_vjp(dgrid.dtype.type), _typed(narrow(dgrid), dgrid.shape[:3])
+    sum_theta(kernel, dgrid.shape[1], dtheta, dgrid, _off(off, dgrid), shape)
 
 
 def sample(source, padding, images, coords, off, fill, samples):
     """Fill ``samples``, (N, C, H_out, W_out)."""
-    batch, _, rows, columns = samples.shape
     launch(
-        make_sample(source, padding), tiles(batch, rows, columns), BLOCK,
-        images, _four_sided(source, coords), _off(off, coords), images.dtype.type(fill), samples,
+        make_sample(source, padding), _tiles(samples), BLOCK, images, coords, _off(off, coords),
+        images.dtype.type(fill), *_sides(images, samples, coords), samples,
     )  # fmt: skip
 
 
@@ -330,21 +418,21 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     batch, _, rows, columns = dsamples.shape
     kernel = make_sample_vjp_images(source, padding, fraction_of(dsamples.dtype))
     most = rows * columns * (batch if len(dimages) == 1 else 1)
-    off, coords = _off(off, coords), _four_sided(source, coords)
-    sum_images(kernel, tiles(batch, rows, columns), most, dsamples, coords, off, dimages)
+    where = _off(off, coords), *_sides(dimages, dsamples, coords)
+    sum_images(kernel, _tiles(dsamples), most, dsamples, coords, where, dimages)
 
 
 def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
-    batch, _, rows, columns = dsamples.shape
-    off, fill = _off(off, coords), images.dtype.type(fill)
+    args = (
+        dsamples, images, coords, _off(off, coords), images.dtype.type(fill),
+        *_sides(images, dsamples, coords),
+    )  # fmt: skip
     if source == AFFINE:
         kernel = make_theta_gradient(padding, coords.dtype.type)
-        coords = _four_sided(source, coords)
-        sum_theta(kernel, rows, dcoords, dsamples, images, coords, off, fill)
+        sum_theta(kernel, dsamples.shape[2], dcoords, *args)
     else:
-        kernel, blocks = make_grid_gradient(padding), tiles(batch, rows, columns)
-        launch(kernel, blocks, BLOCK, dsamples, images, coords, off, fill, dcoords)
+        launch(make_grid_gradient(padding), _tiles(dsamples), BLOCK, *args, dcoords)
 
 
 def _off(off, coords):
@@ -352,8 +440,17 @@ def _off(off, coords):
     return coords.dtype.type(off)
 
 
-def _four_sided(source, coords):
-    """Theta with the sides of a grid: (N, 2, 3) -> (N, 1, 2, 3)."""
-    if source != AFFINE or not len(coords):
-        return coords
-    return replace(coords, view=coords.view.reshape(len(coords), 1, 2, 3))
+def _tiles(samples):
+    batch, _, rows, columns = samples.shape
+    return tiles(batch, rows, columns)
+
+
+def _sides(images, samples, coords):
+    """(images, maps, channels) and (H, W, H_out, W_out), in the type of the indices."""
+    index = narrow(images, samples, coords)
+    (count, channels, h, w), (batch, _, rows, columns) = images.shape, samples.shape
+    return _typed(index, (count, batch, channels)), _typed(index, (h, w, rows, columns))
+
+
+def _typed(index, numbers):
+    return tuple(index(number) for number in numbers)

@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import warnings
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numba
@@ -41,11 +42,16 @@ except ImportError as error:
 BLOCK = (4, 2) if getattr(numba.config, "ENABLE_CUDASIM", 0) else (32, 8)
 THREADS = BLOCK[0] * BLOCK[1]
 
-# Columns that a thread takes in turn, so that a row's start is worth computing.
-COLUMNS_A_THREAD = 4
+# Rows that a thread takes in turn: a block's tile is as high as it is wide, so that what a turned
+# tile reads is found in cache.
+ROWS_A_THREAD = 4
 
 # Hardware's limit on blocks along y and z; and blocks that go through an array's elements.
 MOST_BLOCKS, MOST_LINE_BLOCKS = 65_535, 1024
+
+# Elements that indices of 32 bits reach, sums of two of them too; wider ones cost a GPU several
+# instructions each.
+NARROW = 2**30
 
 device_function = cuda.jit(device=True)
 
@@ -64,10 +70,11 @@ def jit(function):
 
 @dataclass(frozen=True)
 class Held:
-    """A caller's array: ``owner`` is of the caller's library, ``view`` is Numba's."""
+    """A caller's array: ``owner`` is of the caller's library, ``view`` its elements in line."""
 
     name: str
     owner: Any
+    shape: tuple[int, ...]
     view: Any
     device: int | None  # None: the current one
     stream: int
@@ -78,11 +85,6 @@ class Held:
         return self.view.dtype
 
     @property
-    def shape(self):
-        """Lengths of the sides."""
-        return tuple(self.view.shape)
-
-    @property
     def size(self):
         """Number of elements."""
         return self.view.size
@@ -91,33 +93,85 @@ class Held:
         return self.shape[0]
 
 
-def taken(name, array):
-    """``array`` as the kernels take it: contiguous, with its device and stream."""
+def taken(name, array, stream=None):
+    """``array`` as the kernels take it: its elements in line, with its device and stream.
+
+    A ``stream`` that the caller names takes the place of the library's own.
+    """
     _require_driver()
-    number, stream = _place(array)
-    if hasattr(array, "__cuda_ndarray__"):  # Numba's own
-        view = array
-    else:
-        with _on(number):
-            view = cuda.as_cuda_array(array, sync=number is None)
-    if not view.is_c_contiguous():
+    number, own = _place(array)
+    given = own if stream is None else pointer(stream)
+    interface = _interface(array)
+    shape, strides = tuple(interface["shape"]), interface.get("strides")
+    if strides is not None and not _in_rows(shape, strides, np.dtype(interface["typestr"])):
         raise ValueError(
             f"{name}: expected a contiguous array (rows one after another), "
-            f"got strides {tuple(view.strides)} for shape {tuple(view.shape)}"
+            f"got strides {tuple(strides)} for shape {shape}"
         )
-    return Held(name, array, view, number, stream)
+    return Held(name, array, shape, _line(array, number, stream is None), number, given)
+
+
+def _in_rows(shape, strides, dtype):
+    """Whether elements with these strides stand one after another."""
+    expected = dtype.itemsize
+    for side, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if side > 1 and stride != expected:
+            return 0 in shape
+        expected *= side
+    return True
+
+
+def _line(array, number, wait):
+    """The elements of a contiguous array, one after another, as an array of Numba's.
+
+    Where its library's stream cannot be told, that stream's work is waited for.
+    """
+    if hasattr(array, "__cuda_ndarray__"):  # Numba's own
+        return array.reshape(array.size)
+    interface = dict(array.__cuda_array_interface__)
+    interface |= {"shape": (prod(interface["shape"]),), "strides": None}
+    with _on(number):
+        return cuda.from_cuda_array_interface(interface, array, sync=wait and number is None)
+
+
+def pointer(stream):
+    """Address of a stream of Numba's, CuPy's or PyTorch's, or of one given as its address."""
+    for name in ("cuda_stream", "ptr", "handle"):
+        stream = getattr(stream, name, stream)
+    try:
+        return int(getattr(stream, "value", stream) or 0)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"stream: expected a stream of Numba, CuPy or PyTorch, or its address, got {stream!r}"
+        ) from None
 
 
 def empty(shape, dtype, like):
-    """An array to be filled, of the library and on the device of another."""
-    owner, library = like.owner, _library(like.owner)
-    if library == "torch":
-        torch = sys.modules["torch"]
-        kind = getattr(torch, np.dtype(dtype).name)
-        return taken("result", torch.empty(shape, dtype=kind, device=owner.device))
-    with _on(like.device):
-        allocate = sys.modules["cupy"].empty if library == "cupy" else cuda.device_array
-        return taken("result", allocate(shape, dtype))
+    """An array to be filled, of the library, on the device and on the stream of another."""
+    library, dtype = _library(like.owner), np.dtype(dtype)
+    with _on(like.device), _library_on(like):
+        if library == "torch":
+            torch = sys.modules["torch"]
+            kind = getattr(torch, dtype.name)
+            array = torch.empty(shape, dtype=kind, device=like.owner.device)
+        else:
+            allocate = sys.modules["cupy"].empty if library == "cupy" else cuda.device_array
+            array = allocate(shape, dtype)
+    return taken("result", array, like.stream)
+
+
+def _library_on(held):
+    """Context in which an array's library works on the array's stream.
+
+    Its allocator gives memory back to the stream that it was asked for on.
+    """
+    library = _library(held.owner)
+    if library not in ("torch", "cupy") or _place(held.owner)[1] == held.stream:
+        return contextlib.nullcontext()
+    streams = sys.modules[library].cuda
+    if library == "cupy":
+        return streams.ExternalStream(held.stream)
+    return streams.stream(streams.ExternalStream(held.stream, held.owner.device))
 
 
 def output(shape, images, coords, out):
@@ -171,7 +225,7 @@ def _interface(array):
 
 def _overlap(a, b):
     """Whether two contiguous arrays share memory."""
-    start, other = _interface(a.view)["data"][0], _interface(b.view)["data"][0]
+    start, other = _interface(a.owner)["data"][0], _interface(b.owner)["data"][0]
     return start < other + b.view.nbytes and other < start + a.view.nbytes
 
 
@@ -230,10 +284,15 @@ def _stream(number, pointer):
 def tiles(batch, rows, columns):
     """Blocks along x, rows and batch; kernels go on where these are not enough."""
     return (
-        -(-columns // (BLOCK[0] * COLUMNS_A_THREAD)),
-        min(-(-rows // BLOCK[1]), MOST_BLOCKS),
+        -(-columns // BLOCK[0]),
+        min(-(-rows // (BLOCK[1] * ROWS_A_THREAD)), MOST_BLOCKS),
         min(batch, MOST_BLOCKS),
     )
+
+
+def narrow(*arrays):
+    """Type of the indices that reach all elements of these arrays."""
+    return np.int32 if all(array.size < NARROW for array in arrays) else np.int64
 
 
 def each(kernel, array, *args):

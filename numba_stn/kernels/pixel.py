@@ -202,19 +202,19 @@ def locate(c, size, padding, off):
     """Lower tap, fraction towards the upper one, and slope of the padded coordinate.
 
     The coordinate is brought into range as a float and made an integer only afterwards, so
-    that NaN, infinity and 1e30 are as safe as any other.
+    that NaN, infinity and 1e30 are as safe as any other. The integer has the type of ``size``.
     """
-    real = type(c)
+    real, whole = type(c), type(size)
     slope = real(1)
     if padding == ZEROS:
         if not (c >= real(-1) and c < real(size)):
-            return OUTSIDE, real(0), real(0)
+            return whole(OUTSIDE), real(0), real(0)
     elif padding == BORDER:
         c, slope = clip(c, size)
     else:
         c, slope = reflect(c, size, off)
-    index = int(math.floor(c))
-    return index, c - real(index), slope
+    low = math.floor(c)
+    return whole(low), c - real(low), slope
 
 
 # --- Bilinear interpolation ----------------------------------------------------------------------

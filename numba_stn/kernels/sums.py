@@ -57,14 +57,14 @@ def add_threads(shared):
 
 
 @device_function
-def add_block(shared, sums, n, part, partials):
-    """Write the sum of the threads' moments to ``partials[n, :, part]``."""
+def add_block(shared, sums, n, part, parts, partials):
+    """Write the sum of the threads' moments to ``partials[n, :, part]`` of (N, 6, parts)."""
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     shared[0, t], shared[1, t], shared[2, t] = sums[0], sums[1], sums[2]
     shared[3, t], shared[4, t], shared[5, t] = sums[3], sums[4], sums[5]
     add_threads(shared)
     if t < 6:
-        partials[n, t, part] = shared[t, 0]
+        partials[(n * 6 + t) * parts + part] = shared[t, 0]
 
 
 @functools.cache
@@ -72,18 +72,17 @@ def make_theta_sum(real):
     """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number."""
     sources, threads = source_hash(), THREADS
 
-    def theta_sum(partials, dtheta):
+    def theta_sum(partials, parts, dtheta):
         _ = sources
         shared = cuda.shared.array((1, threads), real)
         t = cuda.threadIdx.x
-        n, k = cuda.blockIdx.x // 6, cuda.blockIdx.x % 6
         total = real(0)
-        for part in range(t, partials.shape[2], threads):
-            total += partials[n, k, part]
+        for part in range(t, parts, threads):
+            total += partials[cuda.blockIdx.x * parts + part]
         shared[0, t] = total
         add_threads(shared)
         if t == 0:
-            dtheta[n, k // 3, k % 3] = shared[0, 0]
+            dtheta[cuda.blockIdx.x] = shared[0, 0]
 
     return jit(theta_sum)
 
@@ -93,8 +92,8 @@ def sum_theta(kernel, rows, dtheta, *args):
     batch = len(dtheta)
     parts = min(-(-rows // BLOCK[1]), MOST_PARTS)
     partials = empty((batch, 6, parts), dtheta.dtype, dtheta)
-    launch(kernel, (batch * parts,), BLOCK, *args, partials)
-    launch(make_theta_sum(dtheta.dtype.type), (batch * 6,), THREADS, partials, dtheta)
+    launch(kernel, (batch * parts,), BLOCK, *args, parts, partials)
+    launch(make_theta_sum(dtheta.dtype.type), (batch * 6,), THREADS, partials, parts, dtheta)
 
 
 # --- The images' gradient: integers ---------------------------------------------------------------
@@ -143,10 +142,10 @@ def make_find_peak(fraction):
 
 
 @device_function
-def add_tap(totals, n, c, y, x, value, scale):
+def add_tap(totals, plane, iy, ix, sides, value, scale):
     """Add one term to a pixel's sum, where the image has that pixel."""
-    if 0 <= y < totals.shape[2] and 0 <= x < totals.shape[3]:
-        cuda.atomic.add(totals, (n, c, y, x), quantize(value, scale))
+    if 0 <= iy < sides[0] and 0 <= ix < sides[1]:
+        cuda.atomic.add(totals, np.uint64(plane + iy * sides[1] + ix), quantize(value, scale))
 
 
 @functools.cache
@@ -170,19 +169,18 @@ def fraction_of(dtype):
     return FRACTION64 if dtype == np.float64 else FRACTION32
 
 
-def sum_images(kernel, blocks, most, dsamples, coords, off, dimages):
+def sum_images(kernel, blocks, most, dsamples, coords, where, dimages):
     """Fill ``dimages`` by a kernel that adds to each pixel at most ``most`` terms, as integers."""
     fraction, terms = fraction_of(dsamples.dtype), max(most - 1, 0).bit_length()
     peak = empty((1,), np.int64, dimages)
     totals = empty(dimages.shape, np.int64, dimages)
-    each(make_clear(), _in_line(totals), peak)
-    bits = np.int64 if fraction == FRACTION64 else np.int32
-    each(make_find_peak(fraction), _in_line(dsamples, bits), peak)
-    launch(kernel, blocks, BLOCK, dsamples, coords, off, peak, terms, totals)
-    each(make_to_floats(fraction), _in_line(totals), peak, terms, _in_line(dimages))
+    each(make_clear(), totals, peak)
+    each(make_find_peak(fraction), _bits(dsamples, fraction), peak)
+    launch(kernel, blocks, BLOCK, dsamples, coords, *where, peak, terms, totals)
+    each(make_to_floats(fraction), totals, peak, terms, dimages)
 
 
-def _in_line(array, dtype=None):
-    """The elements one after another, their bits read as another type if one is given."""
-    view = array.view if dtype is None or not array.size else array.view.view(dtype)
-    return replace(array, view=view.reshape(array.size))
+def _bits(array, fraction):
+    """The bits of the elements, as whole numbers."""
+    kind = np.int64 if fraction == FRACTION64 else np.int32
+    return replace(array, view=array.view.view(kind)) if array.size else array
