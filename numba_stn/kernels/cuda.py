@@ -50,6 +50,7 @@ from .pixel import (
     bilinear_weights,
     bits_are_finite,
     fixed_point_scale,
+    last,
     locate,
     unnormalize,
     unnormalize_slope,
@@ -95,7 +96,7 @@ def next_row(i):
 
 @device_function
 def element(line, k):
-    """Element ``k`` of an array in line; an index without a sign is not tried from the end."""
+    """Element ``k`` of an array in line; an index without a sign is not counted from the end."""
     return line[np.uint64(k)]
 
 
@@ -139,30 +140,35 @@ def point(source, coords, axes, n, i, j, sides, off):
 @device_function
 def all_inside(iy, ix, sides):
     """Whether the taps at (iy, ix) and their right and lower neighbours are in the image."""
-    return 0 <= ix and ix + 1 < sides[1] and 0 <= iy and iy + 1 < sides[0]
+    return 0 <= ix and ix < last(sides[1]) and 0 <= iy and iy < last(sides[0])
+
+
+@device_function
+def inner_taps(images, plane, iy, ix, sides):
+    """The taps nw, ne, sw, se of a plane that begins at ``plane``, all of which it has."""
+    index, one = type(plane), np.uint64(1)
+    upper = np.uint64(index(plane + iy * sides[1] + ix))
+    lower = np.uint64(index(plane + (iy + 1) * sides[1] + ix))
+    return images[upper], images[upper + one], images[lower], images[lower + one]
 
 
 @device_function
 def read(images, plane, iy, ix, sides, fill):
     """One tap: the pixel, or ``fill`` where the image has none."""
-    if 0 <= iy < sides[0] and 0 <= ix < sides[1]:
+    if 0 <= iy and iy < sides[0] and 0 <= ix and ix < sides[1]:
         return element(images, plane + iy * sides[1] + ix)
     return fill
 
 
 @device_function
-def taps(images, plane, iy, ix, inside, sides, fill):
-    """The taps nw, ne, sw, se of a plane that begins at ``plane``."""
-    if inside:
-        upper = np.uint64(plane + iy * sides[1] + ix)
-        lower = np.uint64(plane + (iy + 1) * sides[1] + ix)
-        one = np.uint64(1)
-        return images[upper], images[upper + one], images[lower], images[lower + one]
+def rim_taps(images, plane, iy, ix, sides, fill):
+    """The taps of :func:`inner_taps`, any of which may be outside."""
+    east, south = type(ix)(ix + 1), type(iy)(iy + 1)
     return (
         read(images, plane, iy, ix, sides, fill),
-        read(images, plane, iy, ix + 1, sides, fill),
-        read(images, plane, iy + 1, ix, sides, fill),
-        read(images, plane, iy + 1, ix + 1, sides, fill),
+        read(images, plane, iy, east, sides, fill),
+        read(images, plane, south, ix, sides, fill),
+        read(images, plane, south, east, sides, fill),
     )
 
 
@@ -226,6 +232,27 @@ def make_affine_grid_vjp(real):
 # --- sample: images and coordinates -> samples ----------------------------------------------------
 
 
+@device_function
+def blend(images, plane, x, y, padding, sides, off, fill, channels, to, samples):
+    """Write one output pixel's channels from element ``to`` on; they read from ``plane`` on."""
+    real = samples.dtype.type
+    h, w, rows, columns = sides
+    index = type(h)
+    ix, tx, _ = locate(x, w, padding, off)
+    iy, ty, _ = locate(y, h, padding, off)
+    weights, c = bilinear_weights(real(tx), real(ty)), index(0)
+    if all_inside(iy, ix, sides):
+        while c < channels:
+            nw, ne, sw, se = inner_taps(images, plane, iy, ix, sides)
+            samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
+            plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+        return
+    while c < channels:
+        nw, ne, sw, se = rim_taps(images, plane, iy, ix, sides, fill)
+        samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
+        plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+
+
 @functools.cache
 def make_sample(source, padding):
     """Kernel: images, coords -> samples."""
@@ -233,26 +260,17 @@ def make_sample(source, padding):
 
     def sample(images, coords, off, fill, counts, sides, samples):
         _ = sources
-        real = samples.dtype.type
         count, batch, channels = counts
         h, w, rows, columns = sides
         index = type(h)
         n, first, j = first_place(index)
         while j < columns and n < batch:
             axes, i = image_axes(source, coords, n, sides, off), first
-            image = index(n * channels) if count > 1 else index(0)
+            plane = index(n * channels * h * w) if count > 1 else index(0)
             while i < rows:
                 x, y = point(source, coords, axes, n, i, j, sides, off)
-                ix, tx, _ = locate(x, w, padding, off)
-                iy, ty, _ = locate(y, h, padding, off)
-                weights, inside = bilinear_weights(real(tx), real(ty)), all_inside(iy, ix, sides)
-                plane = index(image * h * w)
                 to = index((n * channels * rows + i) * columns + j)
-                c = index(0)
-                while c < channels:
-                    nw, ne, sw, se = taps(images, plane, iy, ix, inside, sides, fill)
-                    samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
-                    plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+                blend(images, plane, x, y, padding, sides, off, fill, channels, to, samples)
                 i = index(next_row(i))
             n = index(n + cuda.gridDim.z)
 
@@ -291,9 +309,9 @@ def make_sample_vjp_images(source, padding, fraction):
                 while c < channels:
                     d = element(dsamples, at)
                     add_tap(totals, plane, iy, ix, sides, d * nw, scale)
-                    add_tap(totals, plane, iy, ix + 1, sides, d * ne, scale)
-                    add_tap(totals, plane, iy + 1, ix, sides, d * sw, scale)
-                    add_tap(totals, plane, iy + 1, ix + 1, sides, d * se, scale)
+                    add_tap(totals, plane, iy, index(ix + 1), sides, d * ne, scale)
+                    add_tap(totals, plane, index(iy + 1), ix, sides, d * sw, scale)
+                    add_tap(totals, plane, index(iy + 1), index(ix + 1), sides, d * se, scale)
                     plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
                 i = index(next_row(i))
             n = index(n + cuda.gridDim.z)
@@ -318,7 +336,10 @@ def pixel_gradient(dsamples, images, at, plane, channels, x, y, padding, sides, 
     inside = all_inside(iy, ix, sides)
     dx, dy, c = real(0), real(0), index(0)
     while c < channels:
-        nw, ne, sw, se = taps(images, plane, iy, ix, inside, sides, fill)
+        if inside:
+            nw, ne, sw, se = inner_taps(images, plane, iy, ix, sides)
+        else:
+            nw, ne, sw, se = rim_taps(images, plane, iy, ix, sides, fill)
         by_x, by_y = bilinear_slopes(nw, ne, sw, se, real(tx), real(ty))
         d = element(dsamples, at)
         dx += d * by_x

@@ -42,9 +42,9 @@ except ImportError as error:
 BLOCK = (4, 2) if getattr(numba.config, "ENABLE_CUDASIM", 0) else (32, 8)
 THREADS = BLOCK[0] * BLOCK[1]
 
-# Rows that a thread takes in turn: a block's tile is as high as it is wide, so that what a turned
-# tile reads is found in cache.
-ROWS_A_THREAD = 4
+# Rows that a thread takes in turn: enough that what it does once for all of them, a hundred
+# instructions, does not matter, and a tile whose reads stay in cache however it is turned.
+ROWS_A_THREAD = 8
 
 # Hardware's limit on blocks along y and z; and blocks that go through an array's elements.
 MOST_BLOCKS, MOST_LINE_BLOCKS = 65_535, 1024

@@ -48,9 +48,21 @@ scalar = njit(error_model="numpy")
 
 
 @scalar
+def last(size):
+    """Index of a side's last pixel, in the type of indices: 32 bits stay 32."""
+    return type(size)(size - 1)
+
+
+@scalar
+def from_middle(j, size):
+    """Twice the way from a side's middle to pixel j, a whole number."""
+    return type(size)(2 * j - (size - 1))
+
+
+@scalar
 def span(size, off):
     """Pixels that [-1, 1] covers on a side of ``size`` pixels: S - 1, or S without corners."""
-    return type(off)(size - 1) + off
+    return type(off)(last(size)) + off
 
 
 @scalar
@@ -60,7 +72,7 @@ def base_coordinate(j, size, off):
     length = span(size, off)
     if length == real(0):
         return real(0)
-    return real(2 * j - (size - 1)) / length
+    return real(from_middle(j, size)) / length
 
 
 @scalar
@@ -73,7 +85,7 @@ def unnormalize(c, size, off):
 def middle(size, off):
     """Pixel coordinate of a side's middle."""
     real = type(off)
-    return real(size - 1) * real(0.5)
+    return real(last(size)) * real(0.5)
 
 
 @scalar
@@ -101,7 +113,7 @@ def affine_axis(t0, t1, t2, size, width, height, off):
     """
     real = type(off)
     step = affine_step(t0, size, width, off)
-    return step, affine_step(t1, size, height, off), step * real(width - 1), span(size, off) * t2
+    return step, affine_step(t1, size, height, off), step * real(last(width)), span(size, off) * t2
 
 
 @scalar
@@ -112,8 +124,8 @@ def affine_start(axis, i, size, height):
     """
     _, row_step, way, shift = axis
     real = type(way)
-    rows = row_step * real(2 * i - (height - 1))
-    return (rows - way + shift + real(size - 1)) * real(0.5)
+    rows = row_step * real(from_middle(i, height))
+    return (rows - way + shift + real(last(size))) * real(0.5)
 
 
 @scalar
@@ -162,7 +174,7 @@ def split(c, start, step):
 def clip(c, size):
     """Nearest coordinate in [0, S - 1]; slope 0 on and beyond both ends. NaN: the low edge."""
     real = type(c)
-    high = real(size - 1)
+    high = real(last(size))
     if not c > real(0):
         return real(0), real(0)
     if c >= high:
@@ -178,7 +190,7 @@ def reflect(c, size, off):
     and coordinates too large to reflect exactly give the low edge.
     """
     real = type(c)
-    if c >= real(0) and c <= real(size - 1):  # as it is, and not with a rounding more
+    if c >= real(0) and c <= real(last(size)):  # as it is, and not with a rounding more
         return clip(c, size)
     low = -off * real(0.5)
     length = span(size, off)
