@@ -9,13 +9,20 @@ Arrays on the CPU are NumPy's; arrays with ``__cuda_array_interface__`` run on t
 """
 
 from collections.abc import Collection
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from .kernels import backend, on_gpu
-from .kernels.pixel import AFFINE, BORDER, GRID, REFLECTION, ZEROS
+from .checks import (
+    arrays,
+    checked,
+    checked_pair,
+    fill_number,
+    nonzero,
+    off_corners,
+    output_size,
+    sampler_options,
+    wanted_of,
+)
+from .kernels.pixel import AFFINE, GRID
 
 __all__ = [
     "affine_grid",
@@ -28,16 +35,12 @@ __all__ = [
 
 Array = Any  # numpy.ndarray, or an array on a CUDA device
 
-_PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
-_MODES = ("bilinear",)
-_SIZE = "size: expected two positive integers (H_out, W_out)"
-_FLOATS = (np.dtype("float32"), np.dtype("float64"))
-
-
 # --- affine_grid ----------------------------------------------------------------------------------
 
 
-def affine_grid(theta: Array, size: tuple[int, int], *, align_corners: bool = False) -> Array:
+def affine_grid(
+    theta: Array, size: tuple[int, int], *, align_corners: bool = False, stream: Any = None
+) -> Array:
     """Sampling grid of an affine map.
 
     ``grid[n, i, j] = theta[n] @ (x_j, y_i, 1)`` with the normalised pixel centres
@@ -52,6 +55,9 @@ def affine_grid(theta: Array, size: tuple[int, int], *, align_corners: bool = Fa
         The output's spatial shape; PyTorch's full shape is understood too.
     align_corners : bool
         Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
+    stream : stream of Numba, CuPy or PyTorch, or its address, optional
+        Where kernels for arrays on a GPU run, without being waited for; if not given, the current
+        stream of the arrays' library.
 
     Returns
     -------
@@ -75,15 +81,15 @@ def affine_grid(theta: Array, size: tuple[int, int], *, align_corners: bool = Fa
     array([[-0.5,  0.5],
            [-0.5,  0.5]])
     """
-    kernels, theta = _arrays(theta=theta)
-    theta = _checked("theta", theta, (None, 2, 3))
-    rows, columns = _size(size, len(theta))
+    kernels, theta = arrays(stream, theta=theta)
+    theta = checked("theta", theta, (None, 2, 3))
+    rows, columns = output_size(size, len(theta))
     grid = kernels.empty((len(theta), rows, columns, 2), theta.dtype, theta)
-    kernels.affine_grid(theta, _off(align_corners), grid)
+    kernels.affine_grid(theta, off_corners(align_corners), grid)
     return kernels.returned(grid)
 
 
-def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False) -> Array:
+def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = None) -> Array:
     """Gradient of :func:`affine_grid` with respect to theta.
 
     ``dtheta[n] = sum_ij dgrid[n, i, j] (x_j, y_i, 1)^T``, summed in float64 on the CPU.
@@ -92,7 +98,7 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False) -> Array:
     ----------
     dgrid : (N, H_out, W_out, 2) array of float32 or float64
         Gradient of the loss with respect to the grid.
-    align_corners : bool
+    align_corners, stream
         As given to :func:`affine_grid`.
 
     Returns
@@ -111,11 +117,11 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False) -> Array:
     array([[[0., 0., 4.],
             [0., 0., 4.]]])
     """
-    kernels, dgrid = _arrays(dgrid=dgrid)
-    dgrid = _checked("dgrid", dgrid, (None, None, None, 2))
-    _nonzero("dgrid", dgrid.shape[1:3])
+    kernels, dgrid = arrays(stream, dgrid=dgrid)
+    dgrid = checked("dgrid", dgrid, (None, None, None, 2))
+    nonzero("dgrid", dgrid.shape[1:3])
     dtheta = kernels.empty((len(dgrid), 2, 3), dgrid.dtype, dgrid)
-    kernels.affine_grid_vjp(dgrid, _off(align_corners), dtheta)
+    kernels.affine_grid_vjp(dgrid, off_corners(align_corners), dtheta)
     return kernels.returned(dtheta)
 
 
@@ -131,6 +137,7 @@ def grid_sample(
     align_corners: bool = False,
     fill: float = 0.0,
     out: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """Read images at the coordinates of a grid.
 
@@ -156,6 +163,9 @@ def grid_sample(
         Value of the pixels outside the image, under ``padding_mode="zeros"``.
     out : (N, C, H_out, W_out) array of the images' dtype, optional
         Where to write the samples; it must not overlap the inputs.
+    stream : stream of Numba, CuPy or PyTorch, or its address, optional
+        Where kernels for arrays on a GPU run, without being waited for; if not given, the current
+        stream of the arrays' library.
 
     Returns
     -------
@@ -175,11 +185,11 @@ def grid_sample(
     >>> stn.grid_sample(image, centre)
     array([[[[1.5]]]])
     """
-    options = _options(mode, padding_mode, align_corners, fill)
-    kernels, images, grid = _arrays(images=images, grid=grid)
-    images, grid = _checked_pair(images, "grid", grid, (None, None, None, 2))
-    _nonzero("grid", grid.shape[1:3])
-    return _sample(kernels, GRID, images, grid, grid.shape[1:3], options, out)
+    options = sampler_options(mode, padding_mode, align_corners, fill)
+    kernels, images, grid = arrays(stream, images=images, grid=grid)
+    images, grid = checked_pair(images, "grid", grid, (None, None, None, 2))
+    nonzero("grid", grid.shape[1:3])
+    return _sample(kernels, GRID, images, grid, grid.shape[1:3], options, out, stream)
 
 
 def grid_sample_vjp(
@@ -192,6 +202,7 @@ def grid_sample_vjp(
     align_corners: bool = False,
     fill: float = 0.0,
     wrt: Collection[str] = ("images", "grid"),
+    stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
     """Gradients of :func:`grid_sample` with respect to the images and the grid.
 
@@ -204,7 +215,7 @@ def grid_sample_vjp(
     ----------
     dsamples : (N, C, H_out, W_out) array of the images' dtype
         Gradient of the loss with respect to the samples.
-    images, grid, mode, padding_mode, align_corners, fill
+    images, grid, mode, padding_mode, align_corners, fill, stream
         As given to :func:`grid_sample`.
     wrt : collection of {"images", "grid"}
         The gradients wanted. One that is not asked for is None and costs nothing.
@@ -232,12 +243,12 @@ def grid_sample_vjp(
     >>> dgrid
     array([[[[1., 2.]]]])
     """
-    options = _options(mode, padding_mode, align_corners, fill)
-    wanted = _wanted(wrt, ("images", "grid"))
-    kernels, dsamples, images, grid = _arrays(dsamples=dsamples, images=images, grid=grid)
-    images, grid = _checked_pair(images, "grid", grid, (None, None, None, 2))
-    _nonzero("grid", grid.shape[1:3])
-    dsamples = _checked("dsamples", dsamples, (len(grid), images.shape[1], *grid.shape[1:3]))
+    options = sampler_options(mode, padding_mode, align_corners, fill)
+    wanted = wanted_of(wrt, ("images", "grid"))
+    kernels, dsamples, images, grid = arrays(stream, dsamples=dsamples, images=images, grid=grid)
+    images, grid = checked_pair(images, "grid", grid, (None, None, None, 2))
+    nonzero("grid", grid.shape[1:3])
+    dsamples = checked("dsamples", dsamples, (len(grid), images.shape[1], *grid.shape[1:3]))
     return _sample_vjp(kernels, GRID, dsamples, images, grid, options, wanted)
 
 
@@ -254,6 +265,7 @@ def warp_affine(
     align_corners: bool = False,
     fill: float = 0.0,
     out: Array | None = None,
+    stream: Any = None,
 ) -> Array:
     """Warp images by affine maps: :func:`affine_grid` and :func:`grid_sample` in one pass.
 
@@ -268,7 +280,7 @@ def warp_affine(
         Maps normalised output coordinates (x, y) to normalised input coordinates.
     size : (H_out, W_out), optional
         The output's spatial shape; the images' own, if not given.
-    mode, padding_mode, align_corners, fill, out
+    mode, padding_mode, align_corners, fill, out, stream
         As in :func:`grid_sample`.
 
     Returns
@@ -291,11 +303,11 @@ def warp_affine(
     array([[[[2., 1., 0.],
              [5., 4., 3.]]]])
     """
-    options = _options(mode, padding_mode, align_corners, fill)
-    kernels, images, theta = _arrays(images=images, theta=theta)
-    images, theta = _checked_pair(images, "theta", theta, (None, 2, 3))
-    size = images.shape[2:] if size is None else _size(size, len(theta))
-    return _sample(kernels, AFFINE, images, theta, size, options, out)
+    options = sampler_options(mode, padding_mode, align_corners, fill)
+    kernels, images, theta = arrays(stream, images=images, theta=theta)
+    images, theta = checked_pair(images, "theta", theta, (None, 2, 3))
+    size = images.shape[2:] if size is None else output_size(size, len(theta))
+    return _sample(kernels, AFFINE, images, theta, size, options, out, stream)
 
 
 def warp_affine_vjp(
@@ -308,6 +320,7 @@ def warp_affine_vjp(
     align_corners: bool = False,
     fill: float = 0.0,
     wrt: Collection[str] = ("images", "theta"),
+    stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
     """Gradients of :func:`warp_affine` with respect to the images and theta.
 
@@ -318,7 +331,7 @@ def warp_affine_vjp(
     ----------
     dsamples : (N, C, H_out, W_out) array of the images' dtype
         Gradient of the loss with respect to the samples.
-    images, theta, mode, padding_mode, align_corners, fill
+    images, theta, mode, padding_mode, align_corners, fill, stream
         As given to :func:`warp_affine`.
     wrt : collection of {"images", "theta"}
         The gradients wanted. One that is not asked for is None and costs nothing.
@@ -346,38 +359,32 @@ def warp_affine_vjp(
     >>> stn.warp_affine_vjp(np.ones((1, 1, 2, 2)), image, theta, wrt=("theta",))[0] is None
     True
     """
-    options = _options(mode, padding_mode, align_corners, fill)
-    wanted = _wanted(wrt, ("images", "theta"))
-    kernels, dsamples, images, theta = _arrays(dsamples=dsamples, images=images, theta=theta)
-    images, theta = _checked_pair(images, "theta", theta, (None, 2, 3))
-    dsamples = _checked("dsamples", dsamples, (len(theta), images.shape[1], None, None))
-    _nonzero("dsamples", dsamples.shape[2:])
+    options = sampler_options(mode, padding_mode, align_corners, fill)
+    wanted = wanted_of(wrt, ("images", "theta"))
+    kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
+    images, theta = checked_pair(images, "theta", theta, (None, 2, 3))
+    dsamples = checked("dsamples", dsamples, (len(theta), images.shape[1], None, None))
+    nonzero("dsamples", dsamples.shape[2:])
     return _sample_vjp(kernels, AFFINE, dsamples, images, theta, options, wanted)
 
 
 # --- The two passes, whatever the coordinates come from -------------------------------------------
 
 
-class _Options(NamedTuple):
-    """What a sampler does besides reading: the same for every coordinate source."""
-
-    padding: int
-    off: float
-    fill: Real
-
-
-def _sample(kernels, source, images, coords, size, options, out):
+def _sample(kernels, source, images, coords, size, options, out, stream):
     shape = (len(coords), images.shape[1], *size)
-    samples = kernels.output(shape, images, coords, out)
+    samples = kernels.output(shape, images, coords, out, stream)
     if samples.size:
         padding, off, fill = options
-        kernels.sample(source, padding, images, coords, off, _fill(fill, images.dtype), samples)
+        kernels.sample(
+            source, padding, images, coords, off, fill_number(fill, images.dtype), samples
+        )
     return kernels.returned(samples, out)
 
 
 def _sample_vjp(kernels, source, dsamples, images, coords, options, wanted):
     padding, off, fill = options
-    fill = _fill(fill, images.dtype)
+    fill = fill_number(fill, images.dtype)
     if dsamples.dtype != images.dtype:
         raise TypeError(
             f"dsamples: expected the images' dtype, {images.dtype}, got {dsamples.dtype}"
@@ -392,102 +399,3 @@ def _sample_vjp(kernels, source, dsamples, images, coords, options, wanted):
         kernels.sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords)
         dcoords = kernels.returned(dcoords)
     return dimages, dcoords
-
-
-# --- Checks: one clear error before any kernel runs -----------------------------------------------
-
-
-def _arrays(**named):
-    """The kernels for these arrays, and the arrays as those kernels take them."""
-    gpu = [on_gpu(array) for array in named.values()]
-    if any(gpu) and not all(gpu):
-        where = ", ".join(
-            f"{name} is on the {'GPU' if g else 'CPU'}" for name, g in zip(named, gpu, strict=True)
-        )
-        raise TypeError(f"expected all arrays on one device, but {where}")
-    kernels = backend(gpu[0])
-    return kernels, *(kernels.taken(name, array) for name, array in named.items())
-
-
-def _checked(name, array, shape):
-    """``array``, if it is floating and has this shape (None: any length)."""
-    if array.dtype not in _FLOATS:
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
-    got = array.shape
-    if len(got) != len(shape) or any(
-        want is not None and have != want for have, want in zip(got, shape, strict=True)
-    ):
-        wanted = ", ".join("any" if side is None else str(side) for side in shape)
-        raise ValueError(f"{name}: expected shape ({wanted}), got {tuple(got)}")
-    return array
-
-
-def _checked_pair(images, name, coords, shape):
-    """Images and the coordinates that read them; one image may serve many."""
-    _checked("images", images, (None, None, None, None))
-    _checked(name, coords, shape)
-    _nonzero("images", images.shape[2:])
-    if len(images) not in (1, len(coords)):
-        raise ValueError(
-            f"images: expected 1 or {len(coords)} of them, as many as {name} has maps, "
-            f"got {len(images)}"
-        )
-    return images, coords
-
-
-def _nonzero(name, sides):
-    if 0 in sides:
-        raise ValueError(f"{name}: expected sides of at least one pixel, got {tuple(sides)}")
-
-
-def _size(size, batch):
-    """(H_out, W_out) from itself or from PyTorch's (N, C, H_out, W_out)."""
-    try:
-        sides = tuple(side.__index__() for side in size)
-    except (TypeError, AttributeError):
-        raise TypeError(f"{_SIZE}, got {size!r}") from None
-    if len(sides) == 4:
-        if sides[0] != batch:
-            raise ValueError(f"{_SIZE} or (N, C, H_out, W_out) with N = {batch}, got {size!r}")
-        sides = sides[2:]
-    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
-        raise ValueError(f"{_SIZE}, got {size!r}")
-    return sides
-
-
-def _options(mode, padding_mode, align_corners, fill):
-    if mode not in _MODES:  # a tuple, so that unhashable values are compared too
-        raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
-    if padding_mode not in tuple(_PADDINGS):
-        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
-    if not isinstance(fill, Real):
-        raise TypeError(f"fill: expected a number, got {fill!r}")
-    return _Options(_PADDINGS[padding_mode], _off(align_corners), fill)
-
-
-def _fill(fill, dtype):
-    """``fill`` as a number that the images' dtype holds."""
-    try:
-        number = float(fill)
-    except OverflowError:
-        number = np.inf
-    most = float(np.finfo(dtype).max)
-    if abs(number) > most and abs(fill) != np.inf:
-        raise ValueError(f"fill: expected a number that {dtype} holds, got {fill!r}")
-    return number
-
-
-def _off(align_corners):
-    if not isinstance(align_corners, (bool, np.bool_)):
-        raise TypeError(f"align_corners: expected True or False, got {align_corners!r}")
-    return 0.0 if align_corners else 1.0
-
-
-def _wanted(wrt, names):
-    try:
-        asked = None if isinstance(wrt, str) else tuple(wrt)
-    except TypeError:
-        asked = None
-    if asked is None or any(name not in names for name in asked):
-        raise ValueError(f"wrt: expected a collection of {list(names)}, got {wrt!r}")
-    return tuple(name in asked for name in names)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .functional import _MODES, _PADDINGS
+from .checks import padding_of
 from .kernels import interleaved
 from .kernels.pixel import AFFINE, PROJECTIVE
 
@@ -83,7 +83,7 @@ def warp_image(
     """
     image, channels = _checked_image(image)
     source, matrix = _checked_matrix(matrix)
-    padding = _checked_modes(mode, padding_mode)
+    padding = padding_of(mode, padding_mode)
     sides = image.shape[:2] if shape is None else _checked_shape(shape)
     fills = _checked_fill(fill, channels, image.dtype)
     result = _result((*sides, *image.shape[2:]), image, out)
@@ -128,14 +128,6 @@ def _checked_matrix(matrix):
     if found[2, 0] == found[2, 1] == 0:
         return AFFINE, found / found[2, 2]
     return PROJECTIVE, np.ascontiguousarray(found)
-
-
-def _checked_modes(mode, padding_mode):
-    if mode not in _MODES:
-        raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
-    if padding_mode not in tuple(_PADDINGS):
-        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
-    return _PADDINGS[padding_mode]
 
 
 def _checked_shape(shape):

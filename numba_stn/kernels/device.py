@@ -174,7 +174,7 @@ def _library_on(held):
     return streams.stream(streams.ExternalStream(held.stream, held.owner.device))
 
 
-def output(shape, images, coords, out):
+def output(shape, images, coords, out, stream=None):
     """The array that the samples are written to: ``out`` itself, or a new one."""
     if out is None:
         return empty(shape, images.dtype, images)
@@ -182,7 +182,7 @@ def output(shape, images, coords, out):
         raise TypeError(
             f"out: expected an array on the GPU, as the inputs are, got {type(out).__name__}"
         )
-    held = taken("out", out)
+    held = taken("out", out, stream)
     if held.shape != shape or held.dtype != images.dtype:
         raise ValueError(
             f"out: expected shape {shape} and dtype {images.dtype}, "

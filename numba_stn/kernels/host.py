@@ -3,8 +3,11 @@
 import numpy as np
 
 
-def taken(name, array):
-    """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order."""
+def taken(name, array, stream=None):
+    """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order.
+
+    There are no streams here.
+    """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, which would be lost")
     try:
@@ -23,7 +26,7 @@ def empty(shape, dtype, like):
     return np.empty(shape, dtype)
 
 
-def output(shape, images, coords, out):
+def output(shape, images, coords, out, stream=None):
     """The array that the samples are written to: ``out`` itself, or a new one.
 
     A strided ``out`` gets its samples from :func:`returned`.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional
+from ..checks import output_size, sampler_options
 from ..transforms import Transform, by_name
 from .layer import Layer
 from .tree import Tree
@@ -120,7 +121,7 @@ def spatial_transformer(
     (2, 1, 4, 4)
     """
     if size is not None:
-        height, width = functional._size(size, None)
+        height, width = output_size(size, None)
         size = (height, width)
-    functional._options("bilinear", padding_mode, align_corners, 0.0)
+    sampler_options("bilinear", padding_mode, align_corners, 0.0)
     return SpatialTransformer(localisation, by_name(transform), size, padding_mode, align_corners)

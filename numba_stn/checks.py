@@ -1,0 +1,130 @@
+"""Checks of the public functions' arguments: one clear error before any kernel runs."""
+
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from .kernels import backend, on_gpu
+from .kernels.pixel import BORDER, REFLECTION, ZEROS
+
+_PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
+_MODES = ("bilinear",)
+_SIZE = "size: expected two positive integers (H_out, W_out)"
+_FLOATS = (np.dtype("float32"), np.dtype("float64"))
+
+
+class Options(NamedTuple):
+    """What a sampler does besides reading: the same for every coordinate source."""
+
+    padding: int
+    off: float
+    fill: Real
+
+
+def arrays(stream, **named):
+    """The kernels for these arrays, and the arrays as those kernels take them."""
+    gpu = [on_gpu(array) for array in named.values()]
+    if any(gpu) and not all(gpu):
+        where = ", ".join(
+            f"{name} is on the {'GPU' if g else 'CPU'}" for name, g in zip(named, gpu, strict=True)
+        )
+        raise TypeError(f"expected all arrays on one device, but {where}")
+    if stream is not None and not any(gpu):
+        raise TypeError(f"stream: expected None for arrays on the CPU, got {stream!r}")
+    kernels = backend(gpu[0])
+    return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
+
+
+def checked(name, array, shape):
+    """``array``, if it is floating and has this shape (None: any length)."""
+    if array.dtype not in _FLOATS:
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    got = array.shape
+    if len(got) != len(shape) or any(
+        want is not None and have != want for have, want in zip(got, shape, strict=True)
+    ):
+        wanted = ", ".join("any" if side is None else str(side) for side in shape)
+        raise ValueError(f"{name}: expected shape ({wanted}), got {tuple(got)}")
+    return array
+
+
+def checked_pair(images, name, coords, shape):
+    """Images and the coordinates that read them; one image may serve many."""
+    checked("images", images, (None, None, None, None))
+    checked(name, coords, shape)
+    nonzero("images", images.shape[2:])
+    if len(images) not in (1, len(coords)):
+        raise ValueError(
+            f"images: expected 1 or {len(coords)} of them, as many as {name} has maps, "
+            f"got {len(images)}"
+        )
+    return images, coords
+
+
+def nonzero(name, sides):
+    """Refuse sides without pixels."""
+    if 0 in sides:
+        raise ValueError(f"{name}: expected sides of at least one pixel, got {tuple(sides)}")
+
+
+def output_size(size, batch):
+    """(H_out, W_out) from itself or from PyTorch's (N, C, H_out, W_out)."""
+    try:
+        sides = tuple(side.__index__() for side in size)
+    except (TypeError, AttributeError):
+        raise TypeError(f"{_SIZE}, got {size!r}") from None
+    if len(sides) == 4:
+        if sides[0] != batch:
+            raise ValueError(f"{_SIZE} or (N, C, H_out, W_out) with N = {batch}, got {size!r}")
+        sides = sides[2:]
+    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
+        raise ValueError(f"{_SIZE}, got {size!r}")
+    return sides
+
+
+def padding_of(mode, padding_mode):
+    """The kernels' number for a padding; there is one mode."""
+    if mode not in _MODES:  # a tuple, so that unhashable values are compared too
+        raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
+    if padding_mode not in tuple(_PADDINGS):
+        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
+    return _PADDINGS[padding_mode]
+
+
+def sampler_options(mode, padding_mode, align_corners, fill):
+    """What a sampler is asked for besides reading."""
+    padding = padding_of(mode, padding_mode)
+    if not isinstance(fill, Real):
+        raise TypeError(f"fill: expected a number, got {fill!r}")
+    return Options(padding, off_corners(align_corners), fill)
+
+
+def fill_number(fill, dtype):
+    """``fill`` as a number that the images' dtype holds."""
+    try:
+        number = float(fill)
+    except OverflowError:
+        number = np.inf
+    most = float(np.finfo(dtype).max)
+    if abs(number) > most and abs(fill) != np.inf:
+        raise ValueError(f"fill: expected a number that {dtype} holds, got {fill!r}")
+    return number
+
+
+def off_corners(align_corners):
+    """``1 - align_corners``, as the kernels take it."""
+    if not isinstance(align_corners, (bool, np.bool_)):
+        raise TypeError(f"align_corners: expected True or False, got {align_corners!r}")
+    return 0.0 if align_corners else 1.0
+
+
+def wanted_of(wrt, names):
+    """Whether each of the gradients with these names is asked for."""
+    try:
+        asked = None if isinstance(wrt, str) else tuple(wrt)
+    except TypeError:
+        asked = None
+    if asked is None or any(name not in names for name in asked):
+        raise ValueError(f"wrt: expected a collection of {list(names)}, got {wrt!r}")
+    return tuple(name in asked for name in names)
