@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import padding_of
-from .kernels import interleaved
+from .checks import arrays, padding_of
+from .kernels import on_gpu
 from .kernels.pixel import AFFINE, PROJECTIVE
 
 __all__ = ["warp_image"]
@@ -27,6 +27,7 @@ def warp_image(
     padding_mode: str = "zeros",
     fill: Any = 0,
     out: Any = None,
+    stream: Any = None,
 ) -> Any:
     """Warp an image by a matrix from output to input pixels.
 
@@ -34,7 +35,7 @@ def warp_image(
     ``(u, v, w) = matrix @ (x, y, 1)``; w is 1 for a (2, 3) matrix. Between pixels the image is the
     weighted mean of its four neighbours. That is what ``cv2.warpAffine(..., flags=INTER_LINEAR |
     WARP_INVERSE_MAP)`` and ``skimage.transform.warp(image, matrix)`` do. Coordinates are exact to
-    about a millionth of a pixel.
+    about a millionth of a pixel; on a GPU they are float32, but for a float64 image.
 
     Parameters
     ----------
@@ -52,7 +53,9 @@ def warp_image(
     fill : number, or C of them
         With "zeros", what lies outside; the image's dtype must hold it.
     out : array, optional
-        Where to write the result; of its shape and dtype, contiguous, and not the image itself.
+        Where to write the result; of its shape and dtype, and not the image itself.
+    stream : stream of Numba, CuPy or PyTorch, or its address, optional
+        As in :func:`numba_stn.warp_affine`.
 
     Returns
     -------
@@ -81,34 +84,35 @@ def warp_image(
            [40, 10],
            [50, 20]], dtype=uint8)
     """
-    image, channels = _checked_image(image)
     source, matrix = _checked_matrix(matrix)
     padding = padding_of(mode, padding_mode)
+    kernels, image = _taken(image, stream)
     sides = image.shape[:2] if shape is None else _checked_shape(shape)
-    fills = _checked_fill(fill, channels, image.dtype)
-    result = _result((*sides, *image.shape[2:]), image, out)
+    fills = _checked_fill(fill, (*image.shape, 1)[2], image.dtype)
+    result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
     if result.size:
-        flat = image.reshape(*image.shape[:2], channels)
-        interleaved.warp(source, padding, flat, matrix, fills, result.reshape(*sides, channels))
-    return result
+        kernels.warp_image(source, padding, image, matrix, fills, result)
+    return kernels.returned(result, out)
 
 
 # --- Checks: one clear error before any kernel runs -----------------------------------------------
 
 
-def _checked_image(image):
-    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
+def _taken(image, stream):
+    """The kernels for an image, and the image as they take it."""
+    if not on_gpu(image) and (
+        not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray)
+    ):
         raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
-    native = image.dtype.newbyteorder("=")
-    if native not in _DTYPES:
+    kernels, image = arrays(stream, image=image)
+    if image.dtype not in _DTYPES:
         names = ", ".join(map(str, _DTYPES))
         raise TypeError(f"image: expected one of {names}, got {image.dtype}")
-    if image.ndim not in (2, 3):
+    if len(image.shape) not in (2, 3):
         raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
     if 0 in image.shape[:2]:
         raise ValueError(f"image: expected sides of at least one pixel, got {image.shape[:2]}")
-    image = np.ascontiguousarray(image, native)
-    return image, image.shape[2] if image.ndim == 3 else 1
+    return kernels, image
 
 
 def _checked_matrix(matrix):
@@ -157,19 +161,3 @@ def _checked_fill(fill, channels, dtype):
     if not held.all():
         raise ValueError(f"fill: expected what {dtype} holds, got {fill!r}")
     return np.full(channels, numbers, dtype)
-
-
-def _result(shape, image, out):
-    if out is None:
-        return np.empty(shape, image.dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != image.dtype:
-        raise ValueError(
-            f"out: expected shape {shape} and dtype {image.dtype}, got {out.shape} and {out.dtype}"
-        )
-    if not (out.flags.writeable and out.flags.c_contiguous):
-        raise ValueError("out: expected a contiguous array that can be written to")
-    if np.may_share_memory(out, image):
-        raise ValueError("out: expected memory of its own, got memory shared with the image")
-    return out

@@ -162,6 +162,56 @@ def test_identity_gives_the_images_bit_for_bit(real):
     np.testing.assert_array_equal(host(stn.warp_affine(on_device(case.images), theta)), case.images)
 
 
+@paddings
+def test_an_infinite_fill(padding):
+    case = Case(size=(3, 9))
+    case.grid[0, 0] = 9.0
+    for fill in (np.inf, np.nan):
+        got = stn.grid_sample(
+            on_device(case.images), on_device(case.grid), padding_mode=padding, fill=fill
+        )
+        want = stn.grid_sample(case.images, case.grid, padding_mode=padding, fill=fill)
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(host(got), want, rtol=1e-12, atol=1e-12)
+
+
+# --- One image whose channels stand together ------------------------------------------------------
+
+# No blend of whole numbers is a half, whose rounding would be a matter of luck.
+TURN = [[0.8137, 0.5213, -1.3171], [-0.4391, 0.9077, 2.1133]]
+TILT = [*TURN, [0.0117, -0.0193, 1.0913]]
+
+
+@paddings
+@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+def test_warp_image(dtype, matrix, padding):
+    rng = np.random.default_rng(0)
+    for channels, fill in (((), 3), ((3,), (1, 5, 2)), ((1,), 7)):
+        image = (rng.random((5, 7, *channels)) * 200).astype(dtype)
+        options = {"padding_mode": padding, "fill": fill}
+        got = host(stn.warp_image(on_device(image), matrix, (6, 9), **options))
+        want = stn.warp_image(image, matrix, (6, 9), **options)
+        assert got.dtype == want.dtype == dtype
+        # Float32 coordinates may round to the other neighbour, a grey level apart.
+        apart = np.abs(got.astype(float) - want)
+        assert apart.max() <= {"uint8": 1, "uint16": 1, "float32": 2e-3, "float64": 1e-9}[dtype]
+        assert (apart > 1e-2).mean() < 0.05
+
+
+def test_warp_image_into_out_and_wrong_arguments():
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    out = cuda.device_array((4, 6), np.uint8)
+    assert stn.warp_image(on_device(image), np.eye(3), out=out) is out
+    np.testing.assert_array_equal(host(out), image)
+    with pytest.raises(TypeError, match="out: expected an array on the GPU"):
+        stn.warp_image(on_device(image), np.eye(3), out=np.zeros_like(image))
+    with pytest.raises(TypeError, match="image: expected one of uint8.*int64"):
+        stn.warp_image(on_device(image.astype(int)), np.eye(3))
+    with pytest.raises(ValueError, match="fill: expected one number, or at most 64"):
+        stn.warp_image(on_device(np.zeros((2, 2, 65), np.uint8)), np.eye(3), fill=list(range(65)))
+
+
 # --- The same as on the CPU -----------------------------------------------------------------------
 
 
@@ -412,3 +462,31 @@ def test_kernels_run_on_the_librarys_stream(foreign, monkeypatch):
     assert not waits
     stn.warp_affine(foreign(case.images), on_device(case.theta))
     assert waits
+
+
+@simulated
+@pytest.mark.parametrize("attribute", ["cuda_stream", "ptr", "handle", None])
+def test_kernels_run_on_the_stream_that_is_named(foreign, monkeypatch, attribute):
+    case, used, waits, current = Case(), [], [], []
+    streams = sys.modules[foreign.__module__].cuda
+    streams.ExternalStream = lambda *place: Place(place[0])
+    streams.stream = lambda place: current.append(place.index) or place
+    monkeypatch.setattr(device, "_stream", lambda *place: used.append(place) or 0)
+    monkeypatch.setattr(cuda, "synchronize", lambda: waits.append(1))
+    triple = [foreign(a) for a in (case.dsamples, case.images, case.theta)]
+    stn.warp_affine_vjp(*triple, stream=SimpleNamespace(**{attribute: 5}) if attribute else 5)
+    assert set(used) == {(0, 5)}
+    assert not waits
+    # PyTorch's allocator works on that stream too.
+    assert current == ([5] * len(current) if foreign.__module__ == "torch" else [])
+    assert bool(current) == (foreign.__module__ == "torch")
+    stn.warp_affine(*triple[1:], case.size, out=foreign(case.dsamples), stream=5)
+    assert not waits
+
+
+def test_a_wrong_stream_is_named():
+    case = Case()
+    with pytest.raises(TypeError, match="stream: expected a stream of Numba, CuPy or PyTorch"):
+        stn.affine_grid(on_device(case.theta), case.size, stream="fast")
+    with pytest.raises(TypeError, match="stream: expected None for arrays on the CPU, got 5"):
+        stn.affine_grid(case.theta, case.size, stream=5)

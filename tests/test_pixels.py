@@ -140,10 +140,16 @@ def test_layouts_and_out():
     out = np.empty_like(image)
     assert stn.warp_image(image, matrix, out=out) is out
     np.testing.assert_array_equal(out, want)
+    wide = np.zeros((40, 60, 3), np.uint8)
+    assert stn.warp_image(image, matrix, out=wide[:, ::2]).base is wide
+    np.testing.assert_array_equal(wide[:, ::2], want)
+    assert not wide[:, 1::2].any()
     assert stn.warp_image(image[:, :, :0], matrix).shape == (40, 30, 0)
 
 
 IMAGE, MATRIX = np.zeros((4, 5, 3), np.uint8), np.eye(2, 3)
+READ_ONLY = np.zeros((4, 5, 3), np.uint8)
+READ_ONLY.flags.writeable = False
 WRONG = {
     "image: expected a NumPy array": (([[1]], MATRIX), {}),
     "image: expected one of uint8": ((IMAGE.astype(int), MATRIX), {}),
@@ -163,7 +169,8 @@ WRONG = {
     "fill: expected a number, or one": ((IMAGE, MATRIX), {"fill": "black"}),
     "out: expected shape": ((IMAGE, MATRIX), {"out": np.zeros((4, 5), np.uint8)}),
     "out: expected a NumPy": ((IMAGE, MATRIX), {"out": [1]}),
-    "out: expected a contiguous": ((IMAGE, MATRIX), {"out": IMAGE.copy()[::-1]}),
+    "out: expected an array that can be": ((IMAGE, MATRIX), {"out": READ_ONLY}),
+    "stream: expected None": ((IMAGE, MATRIX), {"stream": 7}),
     "out: expected memory": ((IMAGE, MATRIX), {"out": IMAGE}),
 }  # fmt: skip
 

@@ -15,13 +15,22 @@ pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 
-from numba import cuda, float32, float64, int32, int64
+from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import UniTuple
 
 from numba_stn.kernels import cuda as kernels
-from numba_stn.kernels import sums
+from numba_stn.kernels import cuda_interleaved, sums
 from numba_stn.kernels.launch import source_hash
-from numba_stn.kernels.pixel import AFFINE, BORDER, FRACTION32, FRACTION64, GRID, REFLECTION, ZEROS
+from numba_stn.kernels.pixel import (
+    AFFINE,
+    BORDER,
+    FRACTION32,
+    FRACTION64,
+    GRID,
+    PROJECTIVE,
+    REFLECTION,
+    ZEROS,
+)
 
 PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 SOURCES = {"grid": GRID, "affine": AFFINE}
@@ -104,6 +113,18 @@ def test_samplers(make, source, padding, coord, image):
     text = ptx(*make(SOURCES[source], PADDINGS[padding], image, coord))
     assert (".f64" in text) == (float64 in (image, coord))
     assert ("atom.global.add.u64" in text) == (make is sample_vjp_images)
+
+
+@pytest.mark.parametrize("dtype", [uint8, uint16, float32, float64], ids=str)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("source", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
+def test_warp_image(source, padding, dtype):
+    whole, blended = dtype in (uint8, uint16), float64 if dtype == float64 else float32
+    for count in (1, 3):
+        fills = UniTuple(blended, count)
+        types = (line(dtype), UniTuple(blended, 9), fills, int32, UniTuple(int32, 4), line(dtype))
+        text = ptx(cuda_interleaved.make_warp(source, PADDINGS[padding], int(whole)), types)
+        assert (".f64" in text) == (dtype == float64)
 
 
 @pytest.mark.parametrize("dtype", FRACTIONS, ids=str)

@@ -28,6 +28,7 @@ from .block import (
     sum_quads_run,
 )
 from .host import empty, output, returned, taken
+from .interleaved import warp_image
 from .lanes import fetch
 from .pixel import AFFINE, GRID, base_coordinate, scalar, span
 from .places import SLOTS, WORKSPACE, memory, place, run_length
@@ -60,6 +61,7 @@ __all__ = [
     "sample_vjp_coords",
     "sample_vjp_images",
     "taken",
+    "warp_image",
 ]
 
 # Channels of the images' gradient that a task works on, so that their planes stay in cache.

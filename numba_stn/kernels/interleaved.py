@@ -338,9 +338,10 @@ def make_warp(source, padding, channels, whole, parallel):
     return launch.jit(warp, parallel)
 
 
-def warp(source, padding, image, matrix, fill, out):
-    """Fill ``out``, (H_out, W_out, C), from ``image``, (H, W, C)."""
-    channels = image.shape[2]
+def warp_image(source, padding, image, matrix, fill, out):
+    """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
+    channels = len(fill)
+    image, out = (array.reshape(*array.shape[:2], channels) for array in (image, out))
     whole = image.dtype.kind == "u"
     fill = np.tile(fill, out.shape[1])
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
