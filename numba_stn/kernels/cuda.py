@@ -24,6 +24,7 @@ import functools
 
 import numpy as np
 
+from .cuda_gather import gather
 from .cuda_interleaved import warp_image
 from .cuda_points import (
     all_inside,
@@ -53,6 +54,7 @@ from .launch import source_hash
 from .pixel import (
     AFFINE,
     OUTSIDE,
+    ZEROS,
     base_coordinate,
     bilinear,
     bilinear_slopes,
@@ -347,9 +349,12 @@ def sample(source, padding, images, coords, off, fill, samples):
 def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
     batch, _, rows, columns = dsamples.shape
+    where = _off(off, coords), *_sides(dimages, dsamples, coords)
+    if source == AFFINE and padding == ZEROS:
+        gather(dsamples, coords, *where, dimages)
+        return
     kernel = make_sample_vjp_images(source, padding, fraction_of(dsamples.dtype))
     most = rows * columns * (batch if len(dimages) == 1 else 1)
-    where = _off(off, coords), *_sides(dimages, dsamples, coords)
     sum_images(kernel, _tiles(dsamples), most, dsamples, coords, where, dimages)
 
 

@@ -1,0 +1,117 @@
+"""Which samples come near a pixel, as the CUDA kernel that gathers them asks: plain functions."""
+
+import numpy as np
+import pytest
+
+from numba_stn.kernels import pixel
+
+pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
+from numba_stn.kernels import cuda_gather
+
+SIDES = (37, 53, 29, 61)
+REALS = pytest.mark.parametrize("real", [np.float32, np.float64])
+
+
+def turned(angle, zoom, x=0.1, y=-0.2):
+    cos, sin = zoom * np.cos(np.deg2rad(angle)), zoom * np.sin(np.deg2rad(angle))
+    return [[cos, -sin, x], [sin, cos, y]]
+
+
+MAPS = {
+    "identity": turned(0, 1, 0, 0),
+    "turned": turned(30, 0.8),
+    "a quarter turn": turned(90, 1),
+    "far out": turned(20, 9),
+    "far in": turned(70, 0.02),
+    "mirrored": [[-1, 0, 0], [0, 0.7, 0.3]],
+    "sheared": [[1, 5, 0], [0, 1, 0]],
+    "nearly flat": [[1, 1, 0], [1, 1.0001, 0]],
+    "flat": [[1, 1, 0], [1, 1, 0]],
+    "one column": [[0, 0.9, 0], [0.8, 0, 0]],
+    "one line": [[1, 0, 0.2], [0, 0, 0.1]],
+    "one point": [[0, 0, 0.11], [0, 0, -0.3]],
+    "shifted": [[1, 0.2, 1.5], [0, 1, -1.2]],
+    "far away": [[1, 0.2, 1e6], [0, 1, 3]],
+    "steep and far": [[3e3, 20, 2.9e3], [11, 2e3, -2e3]],
+}
+
+
+def axes(theta, real, off, sides):
+    h, w, rows, columns = sides
+    x, y = np.asarray(theta, real)
+    off = real(off)
+    return (
+        pixel.affine_axis(*x, w, columns, rows, off),
+        pixel.affine_axis(*y, h, columns, rows, off),
+    )
+
+
+def coordinates(axes, sides, real):
+    """Of every sample, as the forward kernel has them."""
+    h, w, rows, columns = sides
+    (x, y), column = axes, np.arange(columns).astype(real)
+    starts = [
+        (pixel.affine_start(x, i, w, rows), pixel.affine_start(y, i, h, rows)) for i in range(rows)
+    ]
+    return (
+        np.array([real(sx) + real(x[0]) * column for sx, _ in starts]),
+        np.array([real(sy) + real(y[0]) * column for _, sy in starts]),
+    )
+
+
+def found(axes, sides, real):
+    """All samples that are looked at, by pixel: (pixels, rows, columns) of bool."""
+    h, w, rows, columns = sides
+    x, y = (tuple(map(real, axis)) for axis in axes)
+    inverse = cuda_gather.inverse_of((x, y), sides)
+    with np.errstate(divide="ignore"):
+        inverse_x, inverse_y = real(1) / x[0], real(1) / y[0]
+    looked = np.zeros((h, w, rows, columns), bool)
+    for py in range(h):
+        for px in range(w):
+            for i in range(*cuda_gather.rows_near(inverse, py, px, rows)):
+                j, stop, _, _ = cuda_gather.columns_near(
+                    x, y, i, py, px, inverse_x, inverse_y, sides
+                )
+                looked[py, px, i, j:stop] = True
+    return looked
+
+
+def reading(xs, ys, sides):
+    """The samples that read each pixel."""
+    h, w, _, _ = sides
+    with np.errstate(invalid="ignore"):
+        across = np.abs(xs - np.arange(w).reshape(-1, 1, 1)) < 1
+        down = np.abs(ys - np.arange(h).reshape(-1, 1, 1)) < 1
+    return down[:, None] & across[None]
+
+
+@REALS
+@pytest.mark.parametrize("off", [0, 1])
+@pytest.mark.parametrize("name", MAPS)
+def test_no_sample_that_reads_a_pixel_is_missed(name, off, real):
+    where = axes(MAPS[name], real, off, SIDES)
+    wanted = reading(*coordinates(where, SIDES, real), SIDES)
+    looked = found(where, SIDES, real)
+    assert not (wanted & ~looked).any()
+    if name in ("identity", "turned", "a quarter turn", "far out", "far in", "mirrored", "shifted"):
+        assert looked.sum() <= 3 * wanted.sum() + looked[:, :, :, 0].size
+
+
+@REALS
+def test_sides_of_one_pixel(real):
+    for sides in ((1, 1, 3, 4), (1, 5, 4, 1), (6, 1, 1, 7), (3, 4, 1, 1)):
+        for off in (0, 1):
+            where = axes(MAPS["turned"], real, off, sides)
+            wanted = reading(*coordinates(where, sides, real), sides)
+            assert not (wanted & ~found(where, sides, real)).any()
+
+
+def test_random_maps():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        sides = tuple(int(side) for side in rng.integers(1, 25, 4))
+        theta = rng.standard_normal((2, 3)) * 10.0 ** rng.uniform(-3, 3, (2, 1))
+        where = axes(theta, np.float32, 1, sides)
+        wanted = reading(*coordinates(where, sides, np.float32), sides)
+        assert not (wanted & ~found(where, sides, np.float32)).any()
