@@ -64,15 +64,12 @@ def found(axes, sides, real):
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes)
     inverse = cuda_gather.inverse_of((x, y), sides)
-    with np.errstate(divide="ignore"):
-        inverse_x, inverse_y = real(1) / x[0], real(1) / y[0]
+    across, down = cuda_gather.columns_of(x, w, columns), cuda_gather.columns_of(y, h, columns)
     looked = np.zeros((h, w, rows, columns), bool)
     for py in range(h):
         for px in range(w):
             for i in range(*cuda_gather.rows_near(inverse, py, px, rows)):
-                j, stop, _, _ = cuda_gather.columns_near(
-                    x, y, i, py, px, inverse_x, inverse_y, sides
-                )
+                j, stop, _, _ = cuda_gather.columns_near(x, y, i, py, px, across, down, sides)
                 looked[py, px, i, j:stop] = True
     return looked
 
@@ -115,3 +112,35 @@ def test_random_maps():
         where = axes(theta, np.float32, 1, sides)
         wanted = reading(*coordinates(where, sides, np.float32), sides)
         assert not (wanted & ~found(where, sides, np.float32)).any()
+
+
+NEARLY = {
+    f"flat to {e:g}": [[1, 1, 0.01], [1, 1 + e, -0.02]] for e in (1e-2, 1e-3, 1e-5, 3e-7, 1e-7)
+}
+LARGE = MAPS | NEARLY | {"long and thin": [[1e-3, 0.3, 0], [0.2, 1e-4, 0]]}
+
+
+@REALS
+@pytest.mark.parametrize("sides", [(4096, 3001, 2999, 4000), (4096, 3001, 7, 4000)], ids=str)
+@pytest.mark.parametrize("name", LARGE)
+def test_large_sides(name, sides, real):
+    """A sample anywhere finds its way back, however its coordinates are rounded."""
+    rng = np.random.default_rng(0)
+    h, w, rows, columns = sides
+    x, y = (tuple(map(real, axis)) for axis in axes(LARGE[name], real, 1, sides))
+    inverse = cuda_gather.inverse_of((x, y), sides)
+    across, down = cuda_gather.columns_of(x, w, columns), cuda_gather.columns_of(y, h, columns)
+    inside = 0
+    for i, j in zip(rng.integers(rows, size=3000), rng.integers(columns, size=3000), strict=True):
+        column = real(j)
+        at_x = real(pixel.affine_start(x, i, w, rows)) + x[0] * column
+        at_y = real(pixel.affine_start(y, i, h, rows)) + y[0] * column
+        px, py = int(np.floor(at_x)), int(np.floor(at_y))
+        if not (0 <= px < w and 0 <= py < h):
+            continue
+        inside += 1
+        first, stop = cuda_gather.rows_near(inverse, py, px, rows)
+        assert first <= i < stop
+        first, stop, _, _ = cuda_gather.columns_near(x, y, int(i), py, px, across, down, sides)
+        assert first <= j < stop
+    assert inside or name in ("far away", "steep and far")

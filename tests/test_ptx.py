@@ -19,7 +19,7 @@ from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import UniTuple
 
 from numba_stn.kernels import cuda as kernels
-from numba_stn.kernels import cuda_interleaved, sums
+from numba_stn.kernels import cuda_gather, cuda_interleaved, sums
 from numba_stn.kernels.launch import source_hash
 from numba_stn.kernels.pixel import (
     AFFINE,
@@ -75,6 +75,11 @@ def sample_vjp_coords(source, padding, image, coord, index=int32):
     return kernels.make_grid_gradient(padding), (*types, line(coord))
 
 
+def gather(group, image, coord, index=int32):
+    types = (line(image), line(coord), coord, *shapes(index), line(image))
+    return cuda_gather.make_gather(group), types
+
+
 PLAIN = {
     "affine_grid": lambda f: (
         kernels.make_affine_grid(), (line(f), f, UniTuple(int32, 3), line(f)),
@@ -113,6 +118,15 @@ def test_samplers(make, source, padding, coord, image):
     text = ptx(*make(SOURCES[source], PADDINGS[padding], image, coord))
     assert (".f64" in text) == (float64 in (image, coord))
     assert ("atom.global.add.u64" in text) == (make is sample_vjp_images)
+
+
+@pytest.mark.parametrize("image", FRACTIONS, ids=str)
+@pytest.mark.parametrize("coord", FRACTIONS, ids=str)
+@pytest.mark.parametrize("group", [1, 2, 3, 4])
+def test_gather(group, coord, image):
+    text = ptx(*gather(group, image, coord))
+    assert (".f64" in text) == (float64 in (image, coord))
+    assert "atom." not in text
 
 
 @pytest.mark.parametrize("dtype", [uint8, uint16, float32, float64], ids=str)

@@ -350,7 +350,7 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
     batch, _, rows, columns = dsamples.shape
     where = _off(off, coords), *_sides(dimages, dsamples, coords)
-    if source == AFFINE and padding == ZEROS:
+    if source == AFFINE and padding == ZEROS and batch:
         gather(dsamples, coords, *where, dimages)
         return
     kernel = make_sample_vjp_images(source, padding, fraction_of(dsamples.dtype))
