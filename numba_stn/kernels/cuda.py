@@ -6,12 +6,13 @@ coordinates and values in the type of its images, so a float32 kernel has no flo
 of which most GPUs have little.
 
 The same inputs give the same bits every time: no float is ever added atomically. The images'
-gradient is summed in integers of one unit for the whole array, which is below
-``T max|dsamples| / 2**60``, where T is the number of samples that read one image: 2**-36 of the
-largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each term is rounded to that unit, which
-is far below float32's own rounding of the largest terms; a float64 gradient is exact to that
-fraction of the largest term, and not to 2**-53 of each. The sums cannot overflow. Where
-``dsamples`` holds an infinity or NaN, the images' gradient is NaN everywhere.
+gradient of an affine warp is gathered (:mod:`.cuda_gather`). That of a grid, or under a padding
+that reads the edges from everywhere, is summed in integers of one unit for the whole array, which
+is below ``T max|dsamples| / 2**60``, where T is the number of samples that read one image: 2**-36
+of the largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each term is rounded to that
+unit, which is far below float32's own rounding of the largest terms; a float64 gradient is exact
+to that fraction of the largest term, and not to 2**-53 of each. The sums cannot overflow. Where
+``dsamples`` holds an infinity or NaN, the images' gradient is then NaN everywhere.
 
 ``coords`` is as in :mod:`.cpu`; ``off`` has the coordinates' type. Kernels take the elements of
 arrays in line, and the sides, whose type is that of all indices: 32 bits where they reach. Work is
