@@ -153,3 +153,16 @@ def test_tiles_are_tall_where_no_worker_waits_for_it():
     assert tile_height(1, 1080, 2) == 3  # 12 tiles of 3 bands, not 9 of 4
     assert tile_height(1, 128, 4) == 1
     assert tile_height(64, 28, 2) in (1, 2, 3, 4)  # one tile each
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 15])
+def test_rows_too_short_for_blocks_have_exact_coordinates(columns):
+    """A few pixels that are far apart in the image, and whose steps must not be rounded."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 1, 40, 300)).astype(np.float32)
+    theta = np.array([[[1.5, 0.3, 0.26], [-0.2, 1.1, -0.4]]], np.float32)
+    got = stn.warp_affine(images, theta, (9, columns), padding_mode="reflection")
+    want = stn.warp_affine(
+        images.astype(np.float64), theta.astype(np.float64), (9, columns), padding_mode="reflection"
+    )
+    np.testing.assert_allclose(got, want, rtol=0, atol=3e-6)

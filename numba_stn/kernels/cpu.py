@@ -44,6 +44,7 @@ from .rows import (
     first_slot,
     found_row,
     image_map,
+    origin,
     point,
     reads_nothing,
     tile_height,
@@ -213,7 +214,9 @@ def make_sample(source, padding, parallel):
                             and sample_rim(source, padding, arrays, row, fill, (m, n, i, first))
                         ):
                             for j in range(first, last):
-                                x, y = point(source, coords, row, n, i, j, first, real)
+                                x, y = point(
+                                    source, coords, row, n, i, j, origin(j, first, columns), real
+                                )
                                 point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
         return stamp
 
@@ -313,7 +316,9 @@ def make_sample_vjp_images(source, padding, parallel):
                                     source, padding, arrays, row, real(0), where
                                 )
                             for j in range(last if done else first + skip, last):
-                                x, y = point(source, coords, row, n, i, j, first, real)
+                                x, y = point(
+                                    source, coords, row, n, i, j, origin(j, first, columns), real
+                                )
                                 if small:
                                     point_quads(dsamples, quads, padding, off, c, n, i, j, x, y)
                                 else:
@@ -400,7 +405,9 @@ def make_sample_vjp_coords(source, padding, parallel):
                         ):
                             continue
                         for j in range(first + skip, last):
-                            x, y = point(source, coords, row, n, i, j, first, real)
+                            x, y = point(
+                                source, coords, row, n, i, j, origin(j, first, columns), real
+                            )
                             gx, gy = point_vjp(
                                 dsamples, images, padding, off, fill, m, n, i, j, x, y
                             )

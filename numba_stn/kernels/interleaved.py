@@ -31,6 +31,7 @@ from .rows import (
     block_count,
     block_span,
     can_block,
+    origin,
     row_limits,
     tile_height,
     touching,
@@ -331,7 +332,7 @@ def make_warp(source, padding, channels, whole, parallel):
                         first, last = block_span(k, columns)
                         k += 1
                         for j in range(first, last):
-                            x, y = point(source, row, first, j, real)
+                            x, y = point(source, row, origin(j, first, columns), j, real)
                             blend_point(whole, padding, image, fill, x, y, out, i, j, real)
         return stamp
 

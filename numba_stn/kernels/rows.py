@@ -11,6 +11,7 @@ from numba.extending import overload
 from .pixel import (
     AFFINE,
     FAR,
+    MIDDLE,
     REFLECTION,
     ZEROS,
     affine_axis,
@@ -141,6 +142,15 @@ def block_span(k, columns):
     """First column and last + 1 of block k; the last block is moved back to end with the row."""
     first = max(0, min(k * LANES, columns - LANES))
     return first, min(first + LANES, columns)
+
+
+@scalar
+def origin(j, first, columns):
+    """Column that pixel j is counted from, by :func:`.pixel.along_row`: its block's first one.
+
+    A row too short for blocks has long steps for their size: there each pixel is its own middle.
+    """
+    return first if columns >= LANES else j - MIDDLE
 
 
 @scalar
