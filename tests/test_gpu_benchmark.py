@@ -19,7 +19,7 @@ import numba_stn
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu, gpu_arrays, gpu_rows, tables  # noqa: E402
+from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_rows, tables  # noqa: E402
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
@@ -125,6 +125,17 @@ def test_a_broken_kernel_fails_and_the_row_is_named(broken, row, why, tmp_path):
     assert why in line
     (failed,) = json.loads(path.read_text(), parse_constant=pytest.fail)["failed"]
     assert failed["row"].startswith(row)
+
+
+def test_gradients_are_not_compared_beside_a_change_of_slope():
+    pixels = np.array([2.0, 2.001, 2.25, 2.499, 6.0, 6.3])  # of 8, edges: slopes change at halves
+    grid = np.zeros((1, 6, 1, 2))
+    grid[0, :, 0, 0] = (2 * pixels + 1) / 8 - 1
+    grid[0, :, 0, 1] = 0.3
+    far = gpu_checks._smooth(grid, (1, 8), False)
+    assert far.ravel().tolist() == [False, False, True, False, False, True]
+    # On a side of one pixel whose corners are aligned, there is nothing to be near to.
+    assert gpu_checks._smooth(grid, (1, 8), True)[0, 2, 0]
 
 
 # --- The command, where it cannot run -------------------------------------------------------------
@@ -402,8 +413,8 @@ def test_arrays_of_every_library_come_to_the_host():
 
 
 def test_the_table_of_errors_has_the_worst():
-    kinds = [{"ours": 1e-7, "torch": 2e-7, "tolerance": 1e-3},
-             {"ours": 1e-8, "torch": 3e-7, "tolerance": 1e-6},
+    kinds = [{"ours": 1e-8, "torch": 3e-7, "tolerance": 1e-6},
+             {"ours": 1e-7, "torch": 2e-7, "tolerance": 1e-3},
              {"ours": None, "tolerance": 1e-6}]  # fmt: skip
     listed = [{"op": "warp", "errors": {"samples": kind}} for kind in kinds]
     assert "| `warp` | samples | 1.0e-08 | 3.0e-07 | 1.0e-06 |" in tables.gpu_errors(
