@@ -25,6 +25,7 @@ PEERS = {
     "kornia": "kornia",
     "skimage": "scikit-image",
     "scipy": "SciPy",
+    "cupyx": "CuPy",
     "both gradients": "both gradients",
 }
 
@@ -128,6 +129,39 @@ def sweep(found, which):
     )
 
 
+def gpu(found):
+    """What rows() has, the share of the device's copy bandwidth, and the bars."""
+    listed = found.get("rows", [])
+    names = columns(row["ratios"] for row in listed)
+    return markdown(
+        ["", "ours, ms", "of copy", *names, "bars"],
+        [
+            [f"`{row['row']}`", figure(row["ours_ms"]), percent(row["share_of_copy"]),
+             *ratios(row, names), bars(row)]
+            for row in listed
+        ],
+    )  # fmt: skip
+
+
+def gpu_errors(found):
+    """The worst error of every result, by its tolerance, and that of PyTorch on the same device."""
+    worst = {}
+    for check in found.get("checks", []):
+        for part, error in check.get("errors", {}).items():
+            share = float("inf") if error["ours"] is None else error["ours"] / error["tolerance"]
+            key = (check["op"], part)
+            if key not in worst or share > worst[key][0]:
+                worst[key] = share, error
+    return markdown(
+        ["", "of", "ours", "PyTorch", "tolerance"],
+        [
+            [f"`{op}`", part, *("" if who not in error else "NaN" if error[who] is None
+                                else f"{error[who]:.1e}" for who in ("ours", "torch", "tolerance"))]
+            for (op, part), (_, error) in worst.items()
+        ],
+    )  # fmt: skip
+
+
 def machine(found):
     """What it was measured on."""
     about = found.get("machine")
@@ -144,7 +178,8 @@ def machine(found):
 
 
 TABLES = {
-    table.__name__: table for table in (rows, losses, errors, memory, startup, sweep, machine)
+    table.__name__: table
+    for table in (rows, losses, errors, memory, startup, sweep, gpu, gpu_errors, machine)
 }
 
 
@@ -167,6 +202,22 @@ def ratios(row, names):
     """A row's cells."""
     cells = (row["ratios"].get(who) for who in peers(row["ratios"], names))
     return ["" if ratio is None else f"{ratio:.2f}" for ratio in cells]
+
+
+def bars(row):
+    """What a row should reach, and whether it does."""
+    said = []
+    for who, bar in row["bars"].items():
+        value = row["share_of_copy"] if who == "copy" else row["ratios"].get(who)
+        what = f"{percent(bar)} of copy" if who == "copy" else f"{bar:g} x {PEERS.get(who, who)}"
+        kept = "not measured" if value is None else "reached" if value >= bar else "MISSED"
+        said.append(f"{what}: {kept}")
+    return "; ".join(said)
+
+
+def percent(share):
+    """A share, or nothing where there is none."""
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def figure(number):

@@ -269,7 +269,7 @@ def _report_file(args):
     import json
 
     from .bench import report
-    from .experiment import write_atomically
+    from .record import write_atomically
 
     if args.json is None:
         yield lambda found: None

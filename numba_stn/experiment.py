@@ -1,10 +1,8 @@
 """One experiment from configuration to results: what ``numba-stn train`` runs."""
 
 import json
-import os
 import pathlib
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from .nn import adam, one_cycle, train, zoo
 from .nn.layer import Layer
 from .nn.optim import Optimiser
 from .nn.tree import flatten, size
+from .record import commit, write_atomically
 
 # A task's test set and validation set are drawn once, whatever seed trains; small ones are drawn
 # several times over, so that an error is worth its digits.
@@ -193,32 +192,7 @@ def versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in names}
 
 
-def commit() -> str | None:
-    """The checkout's commit, marked if files have changed since; None for an installed package."""
-    here = pathlib.Path(__file__)
-
-    def git(*words):
-        command = ["git", "-C", str(here.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", here.name)  # not some other project's checkout
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 # --- What is left behind --------------------------------------------------------------------------
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write a file beside ``path``, then put it there, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # What a run writes; a file of an earlier run in the same folder is replaced or removed.

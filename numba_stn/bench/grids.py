@@ -48,7 +48,7 @@ def torch_sample(p):
     """PyTorch's grid_sample."""
     torch = installed("torch")
     sample = torch.nn.functional.grid_sample
-    images, grid = torch.from_numpy(p.images), torch.from_numpy(p.grid)
+    images, grid = torch.as_tensor(p.images), torch.as_tensor(p.grid)
     return Runner(partial(sample, images, grid, align_corners=False), _samples)
 
 

@@ -76,11 +76,11 @@ def torch_step(p):
     from numba_stn.nn import tree
 
     torch = installed("torch")
-    weights = tree.tree_map(
-        lambda w: torch.tensor(w, dtype=_real(torch, p), requires_grad=True), p.params
+    images, labels = torch.as_tensor(p.images), torch.as_tensor(p.labels)
+    weights = tree.tree_map(  # copies: a step changes them in place
+        lambda w: torch.as_tensor(w).to(images.dtype, copy=True).requires_grad_(), p.params
     )
     optimiser = torch.optim.Adam([leaf for _, leaf in tree.leaves(weights)], 1e-3)
-    images, labels = torch.from_numpy(p.images), torch.from_numpy(p.labels)
 
     def run():
         optimiser.zero_grad()
@@ -93,12 +93,8 @@ def torch_step(p):
     return Runner(run, _loss)
 
 
-def _real(torch, p):
-    return {"float32": torch.float32, "float64": torch.float64}[p.images.dtype.name]
-
-
 def _loss(result):
-    return {"loss": np.array([result[1]])}
+    return {"loss": np.array([float(result[1])])}
 
 
 def run_layers(torch, net, weights, x):

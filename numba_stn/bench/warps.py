@@ -63,7 +63,7 @@ def torch_forward(p):
     """PyTorch's two calls."""
     torch = installed("torch")
     functional = torch.nn.functional
-    images, theta = torch.from_numpy(p.images), torch.from_numpy(p.theta)
+    images, theta = torch.as_tensor(p.images), torch.as_tensor(p.theta)
 
     def run():
         with torch.no_grad():
@@ -184,7 +184,7 @@ def torch_both_ways(p, wrt=BOTH):
     """PyTorch's two calls and their backward."""
     torch = installed("torch")
     functional = torch.nn.functional
-    images, theta, dsamples = (torch.from_numpy(part) for part in p)
+    images, theta, dsamples = (torch.as_tensor(part) for part in p)
     images.requires_grad_("images" in wrt), theta.requires_grad_("theta" in wrt)
 
     def run():

@@ -1,0 +1,30 @@
+"""What results are kept with: the commit they belong to, and files that are whole or not there."""
+
+import os
+import pathlib
+import subprocess
+
+
+def commit() -> str | None:
+    """The checkout's commit, marked if files have changed since; None for an installed package."""
+    here = pathlib.Path(__file__)
+
+    def git(*words):
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # not some other project's checkout
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write a file beside ``path``, then put it there, whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
