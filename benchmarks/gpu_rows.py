@@ -8,6 +8,7 @@ import numpy as np
 
 from numba_stn.bench import grids, steps, warps
 from numba_stn.bench.rows import MissingError, Runner, installed, own
+from numba_stn.matrices import from_theta, to_scipy
 
 from .gpu_arrays import Gpu, host
 
@@ -112,8 +113,8 @@ def forward(gpu):
             raise MissingError("CuPy is not installed, or finds no GPU")
         transform = installed("cupyx.scipy.ndimage").affine_transform
         height, width = p.images.shape[2:]
-        matrix = warps.pixel_matrix(host(p.theta)[0], height, width)[::-1, [1, 0, 2]]
-        turn, shift = gpu.put(matrix[:, :2].copy()), gpu.put(matrix[:, 2].copy())
+        matrix = from_theta(host(p.theta)[0], (height, width), (height, width))
+        turn, shift = map(gpu.put, to_scipy(matrix))
         out = gpu.put(np.empty(p.images.shape, np.float32))
         flat = (-1, height, width)
 

@@ -21,7 +21,7 @@ _HOME = {
     ),
     "pixels": ("warp_image",),
 }
-_MODULES = ("data", "functional", "nn", "pixels", "transforms")
+_MODULES = ("data", "functional", "matrices", "nn", "pixels", "transforms")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -29,6 +29,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import matrices as matrices
     from . import nn as nn
     from . import pixels as pixels
     from . import transforms as transforms

@@ -69,6 +69,7 @@ def warp_image(
     See Also
     --------
     numba_stn.warp_affine : The same for batches, with gradients.
+    numba_stn.matrices : From and to the matrices of OpenCV, scikit-image, SciPy and PyTorch.
 
     Examples
     --------

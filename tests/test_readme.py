@@ -9,7 +9,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["warp", "network"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["warp", "photo", "network"])
 def test_python_blocks_run(code):
     exec(compile(code, "README.md", "exec"), {})
 

@@ -1,0 +1,145 @@
+"""Matrices of other libraries: by their own results, by identity, by a shift of one pixel."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import numba_stn as stn
+from numba_stn import matrices
+
+TURN = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])
+TILT = np.vstack([TURN, [0.002, -0.001, 1.0]])
+SHIFT = np.array([[1.0, 0, 1], [0, 1, 0]])  # reads one pixel further right
+IMAGE_SIZE, SIZE = (40, 60), (33, 71)
+
+
+def picture(shape=IMAGE_SIZE):
+    return ndimage.gaussian_filter(np.random.default_rng(0).random(shape), 1.0)
+
+
+def inner(image, margin=8):
+    """Without the rims, where libraries' rules differ."""
+    return image[margin:-margin, margin:-margin]
+
+
+def test_the_identity_stays_the_identity():
+    eye = np.eye(2, 3)
+    np.testing.assert_array_equal(matrices.from_opencv(eye), eye)
+    np.testing.assert_array_equal(matrices.from_skimage(np.eye(3)), eye)
+    np.testing.assert_array_equal(matrices.from_scipy(np.eye(2)), eye)
+    for corners in (False, True):
+        theta = matrices.from_theta(eye, SIZE, SIZE, align_corners=corners)
+        np.testing.assert_allclose(theta, eye, atol=1e-15)
+
+
+def test_a_shift_of_one_pixel():
+    """Ours reads one pixel further right: OpenCV moves the image left, SciPy counts columns."""
+    np.testing.assert_array_equal(matrices.to_opencv(SHIFT), [[1, 0, -1], [0, 1, 0]])
+    np.testing.assert_array_equal(matrices.to_skimage(SHIFT), [*SHIFT.tolist(), [0, 0, 1]])
+    matrix, offset = matrices.to_scipy(SHIFT)
+    np.testing.assert_array_equal(matrix, np.eye(2))
+    np.testing.assert_array_equal(offset, [0, 1])
+    theta = matrices.to_theta(SHIFT, (5, 9), (5, 9))
+    np.testing.assert_allclose(theta, [[1, 0, 2 / 9], [0, 1, 0]], atol=1e-15)
+    theta = matrices.to_theta(SHIFT, (5, 9), (5, 9), align_corners=True)
+    np.testing.assert_allclose(theta, [[1, 0, 2 / 8], [0, 1, 0]], atol=1e-15)
+
+
+@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+def test_there_and_back(matrix):
+    np.testing.assert_allclose(matrices.from_opencv(matrices.to_opencv(matrix)) * matrix[-1, -1],
+                               matrix * matrices.from_opencv(matrices.to_opencv(matrix))[-1, -1],
+                               rtol=1e-12, atol=1e-12)  # fmt: skip
+    np.testing.assert_array_equal(matrices.from_skimage(matrices.to_skimage(matrix)), matrix)
+    for corners in (False, True):
+        theta = matrices.to_theta(matrix, SIZE, IMAGE_SIZE, align_corners=corners)
+        back = matrices.from_theta(theta, SIZE, IMAGE_SIZE, align_corners=corners)
+        np.testing.assert_allclose(back, matrix, rtol=1e-12, atol=1e-12)
+
+
+def test_scipy_there_and_back():
+    np.testing.assert_allclose(matrices.from_scipy(*matrices.to_scipy(TURN)), TURN)
+    matrix, offset = matrices.to_scipy(TURN)
+    whole = np.vstack([np.column_stack([matrix, offset]), [0, 0, 1]])
+    np.testing.assert_allclose(matrices.from_scipy(whole), TURN)
+    np.testing.assert_allclose(matrices.from_scipy(whole[:2], offset=99), TURN)
+    np.testing.assert_array_equal(matrices.from_scipy([2, 3], 1), [[3, 0, 1], [0, 2, 1]])
+
+
+def test_stacks():
+    stack = np.stack([TURN, SHIFT])
+    for there in (matrices.to_opencv, matrices.to_skimage):
+        np.testing.assert_allclose(there(stack)[1], there(SHIFT))
+    np.testing.assert_allclose(
+        matrices.to_theta(stack, SIZE, IMAGE_SIZE)[0], matrices.to_theta(TURN, SIZE, IMAGE_SIZE)
+    )
+    matrix, offset = matrices.to_scipy(stack)
+    np.testing.assert_allclose(matrices.from_scipy(matrix, offset), stack)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_theta_does_what_warp_affine_does(align_corners):
+    image = picture()
+    theta = np.array([[0.7, 0.2, 0.1], [-0.3, 0.8, -0.2]])
+    matrix = matrices.from_theta(theta, SIZE, IMAGE_SIZE, align_corners=align_corners)
+    want = stn.warp_affine(
+        image[None, None], theta[None], SIZE, align_corners=align_corners
+    )[0, 0]  # fmt: skip
+    np.testing.assert_allclose(stn.warp_image(image, matrix, SIZE), want, rtol=0, atol=1e-12)
+
+
+def test_scipy_gives_the_same():
+    image = picture()
+    matrix, offset = matrices.to_scipy(TURN)
+    theirs = ndimage.affine_transform(image, matrix, offset, output_shape=SIZE, order=1)
+    ours = stn.warp_image(image, TURN, SIZE)
+    reached = stn.warp_image(np.ones_like(image), TURN, SIZE) == 1  # nothing blended with outside
+    assert reached.sum() > 1000
+    np.testing.assert_allclose(ours[reached], theirs[reached], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_opencv_gives_the_same(matrix, dtype):
+    cv2 = pytest.importorskip("cv2")
+    image = (picture((200, 300, 3)) * 255).astype(dtype)
+    warp = cv2.warpAffine if len(matrix) == 2 else cv2.warpPerspective
+    theirs = warp(image, matrices.to_opencv(matrix), (280, 190), flags=cv2.INTER_LINEAR)
+    ours = stn.warp_image(image, matrix, (190, 280))
+    reached = stn.warp_image(np.ones(image.shape), matrix, (190, 280)) == 1
+    apart = np.abs(ours.astype(float) - theirs)[reached]
+    # OpenCV's own fractions are float32; a gradient of this image is some 50 grey levels a pixel.
+    assert apart.max() <= (1 if dtype == "uint8" else 0.02)
+
+
+@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+def test_skimage_gives_the_same_on_a_photograph(matrix):
+    transform = pytest.importorskip("skimage.transform")
+    data = pytest.importorskip("skimage.data")
+    image = data.camera().astype(np.float32) / 255
+    theirs = transform.warp(image, matrices.to_skimage(matrix), order=1, output_shape=(400, 500))
+    ours = stn.warp_image(image, matrix, (400, 500))
+    np.testing.assert_allclose(inner(ours), inner(theirs), rtol=0, atol=1e-4)
+    kind = transform.ProjectiveTransform if len(matrix) == 3 else transform.AffineTransform
+    given = kind(matrix=matrices.to_skimage(matrix))
+    np.testing.assert_allclose(matrices.from_skimage(given), matrix)
+
+
+WRONG = {
+    r"matrix: expected shape \(..., 2, 3\)": lambda: matrices.from_opencv(np.eye(2)),
+    "matrix: expected one with an inverse": lambda: matrices.from_opencv(np.zeros((2, 3))),
+    "matrix: expected finite": lambda: matrices.to_skimage(np.full((2, 3), np.nan)),
+    "matrix: expected an affine one": lambda: matrices.to_scipy(TILT),
+    "offset: expected a number": lambda: matrices.from_scipy(np.eye(2), (1, 2, 3)),
+    "align_corners: expected sides": lambda: matrices.to_theta(
+        TURN, (1, 4), (4, 4), align_corners=True
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_argument_is_named(message):
+    with pytest.raises(ValueError, match=message):
+        WRONG[message]()
+    with pytest.raises(TypeError, match="matrix: expected numbers"):
+        matrices.from_opencv("a matrix")
