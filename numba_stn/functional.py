@@ -160,7 +160,9 @@ def grid_sample(
     align_corners : bool
         Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
     fill : float
-        Value of the pixels outside the image, under ``padding_mode="zeros"``.
+        Value of the pixels outside the image, under ``padding_mode="zeros"``. One that is NaN or
+        infinite also makes NaN of samples on the image's last row or column, whose lower or right
+        neighbours are outside with weight 0.
     out : (N, C, H_out, W_out) array of the images' dtype, optional
         Where to write the samples; it must not overlap the inputs.
     stream : stream of Numba, CuPy or PyTorch, or its address, optional

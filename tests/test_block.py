@@ -166,3 +166,22 @@ def test_rows_too_short_for_blocks_have_exact_coordinates(columns):
         images.astype(np.float64), theta.astype(np.float64), (9, columns), padding_mode="reflection"
     )
     np.testing.assert_allclose(got, want, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_an_infinite_gradient_on_the_edge_goes_to_the_same_pixels_in_any_bands(bad):
+    """A clipped sample's tap of weight 0 makes NaN in row 1, also where a band begins there."""
+    theta = np.tile(np.float32([[[1, 0, 0], [0, 1, -3]]]), (100, 1, 1))
+    dsamples = np.zeros((100, 1, 40, 16), np.float32)
+    dsamples[0, 0, 1, 5] = bad
+    image, found = np.zeros((1, 1, 2, 16), np.float32), []
+    stn.warp_affine_vjp(dsamples, image, theta, padding_mode="border")  # the threads are there
+    most = numba.get_num_threads()
+    try:
+        for threads in (1, most):
+            numba.set_num_threads(threads)
+            options = {"padding_mode": "border", "wrt": ("images",)}
+            found.append(stn.warp_affine_vjp(dsamples, image, theta, **options)[0].tobytes())
+    finally:
+        numba.set_num_threads(most)
+    assert len(set(found)) == 1

@@ -156,7 +156,8 @@ def _place_along(blocks, row, limits):
             slot = blocks.slot(b.add(b.add(low, first), k))
             _leave(blocks, slot, [axis.parts(k) for axis in axes], width, whole)
     ones = b.sub(b.shl(I64(1), count), I64(1))
-    return b.shl(ones, b.sub(low, blocks.chunk))
+    # Where there are none, low may be far: shifted by so much, not even 0 is anything.
+    return b.shl(ones, emit.least(b.sub(low, blocks.chunk), I64(63)))
 
 
 def _inner_blocks(blocks, first, last):

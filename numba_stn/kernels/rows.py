@@ -217,7 +217,8 @@ def row_limits(source, padding, row, inverse, top, bottom, right, pitch, sides):
     left, stop = (0, columns)
     if none:
         left, stop = between(row[0], row[1], inverse[0], -1 - x, width + x, columns)
-    low = top - 1 - y if none or top > 0 else -infinite
+    # What is clipped to row 0 has a tap in row 1 too, of weight 0, which makes NaN of infinity.
+    low = top - 1 - y if none or top > 1 else -infinite
     high = bottom + y if none or bottom < height else infinite
     one, two = between(row[2], row[3], inverse[1], low, high, columns)
     return first, last, max(left, one), min(stop, two), pitch
