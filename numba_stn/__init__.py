@@ -16,12 +16,11 @@ _HOME = {
         "affine_grid_vjp",
         "grid_sample",
         "grid_sample_vjp",
-        "warp_affine",
-        "warp_affine_vjp",
     ),
     "pixels": ("warp_image",),
+    "warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
 }
-_MODULES = ("data", "functional", "matrices", "nn", "pixels", "transforms")
+_MODULES = ("data", "functional", "matrices", "nn", "pixels", "transforms", "warps")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -33,13 +32,16 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import pixels as pixels
     from . import transforms as transforms
+    from . import warps as warps
     from .functional import affine_grid as affine_grid
     from .functional import affine_grid_vjp as affine_grid_vjp
     from .functional import grid_sample as grid_sample
     from .functional import grid_sample_vjp as grid_sample_vjp
-    from .functional import warp_affine as warp_affine
-    from .functional import warp_affine_vjp as warp_affine_vjp
     from .pixels import warp_image as warp_image
+    from .warps import warp_affine as warp_affine
+    from .warps import warp_affine_vjp as warp_affine_vjp
+    from .warps import warp_perspective as warp_perspective
+    from .warps import warp_perspective_vjp as warp_perspective_vjp
 
 
 def __getattr__(name: str) -> object:

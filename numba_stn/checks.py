@@ -1,25 +1,49 @@
 """Checks of the public functions' arguments: one clear error before any kernel runs."""
 
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .kernels import backend, on_gpu
-from .kernels.pixel import BORDER, REFLECTION, ZEROS
+from .kernels.kind import Kind
+from .kernels.pixel import (
+    BICUBIC,
+    BILINEAR,
+    BORDER,
+    FILL,
+    NEAREST,
+    REFLECTION,
+    WRAP,
+    ZEROS,
+)
+from .kernels.storage import computed
 
-_PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
-_MODES = ("bilinear",)
+MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}
+PADDINGS = {
+    "zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP, "fill": FILL
+}  # fmt: skip
+LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}
+
 _SIZE = "size: expected two positive integers (H_out, W_out)"
+_SIZE_3D = "size: expected three positive integers (D_out, H_out, W_out)"
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
+_STORED = tuple(np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16"))
 
 
 class Options(NamedTuple):
     """What a sampler does besides reading: the same for every coordinate source."""
 
+    mode: int
     padding: int
     off: float
-    fill: Real
+    fill: Any
+    channels_last: bool
+
+    def kind(self, source, images):
+        """The kind of sampler that reads these images."""
+        dims = len(images.shape) - 2
+        return Kind(source, self.mode, self.padding, dims, self.channels_last)
 
 
 def arrays(stream, **named):
@@ -36,10 +60,10 @@ def arrays(stream, **named):
     return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
 
 
-def checked(name, array, shape):
-    """``array``, if it is floating and has this shape (None: any length)."""
-    if array.dtype not in _FLOATS:
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+def checked(name, array, shape, dtypes=_FLOATS):
+    """``array``, if it is of one of these dtypes and has this shape (None: any length)."""
+    if array.dtype not in dtypes:
+        raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}")
     got = array.shape
     if len(got) != len(shape) or any(
         want is not None and have != want for have, want in zip(got, shape, strict=True)
@@ -49,17 +73,30 @@ def checked(name, array, shape):
     return array
 
 
-def checked_pair(images, name, coords, shape):
-    """Images and the coordinates that read them; one image may serve many."""
-    checked("images", images, (None, None, None, None))
-    checked(name, coords, shape)
-    nonzero("images", images.shape[2:])
+def checked_images(images, options):
+    """Images, if they are a batch of planes or volumes in a layout and dtype that is known."""
+    if images.dtype not in _STORED:
+        names = ", ".join(map(str, _STORED))
+        raise TypeError(f"images: expected one of {names}, got {images.dtype}")
+    rank = len(images.shape)
+    if rank not in (4, 5):
+        planes, volumes = ("(N, H, W, C)", "(N, D, H, W, C)") if options.channels_last else (
+            "(N, C, H, W)", "(N, C, D, H, W)"
+        )  # fmt: skip
+        raise ValueError(f"images: expected shape {planes} or {volumes}, got {tuple(images.shape)}")
+    nonzero("images", options.kind(0, images).spatial(images))
+    if rank == 5 and options.mode == BICUBIC:
+        raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
+    return images
+
+
+def as_many(images, name, coords):
+    """Refuse images that are neither one for all coordinates nor one for each."""
     if len(images) not in (1, len(coords)):
         raise ValueError(
             f"images: expected 1 or {len(coords)} of them, as many as {name} has maps, "
             f"got {len(images)}"
         )
-    return images, coords
 
 
 def nonzero(name, sides):
@@ -68,46 +105,67 @@ def nonzero(name, sides):
         raise ValueError(f"{name}: expected sides of at least one pixel, got {tuple(sides)}")
 
 
-def output_size(size, batch):
-    """(H_out, W_out) from itself or from PyTorch's (N, C, H_out, W_out)."""
+def output_size(size, batch, dims=2):
+    """The output's sides from themselves or from PyTorch's full shape (N, C, ...)."""
+    expected = _SIZE if dims == 2 else _SIZE_3D
     try:
         sides = tuple(side.__index__() for side in size)
     except (TypeError, AttributeError):
-        raise TypeError(f"{_SIZE}, got {size!r}") from None
-    if len(sides) == 4:
+        raise TypeError(f"{expected}, got {size!r}") from None
+    if len(sides) == dims + 2:
         if sides[0] != batch:
-            raise ValueError(f"{_SIZE} or (N, C, H_out, W_out) with N = {batch}, got {size!r}")
+            raise ValueError(f"{expected} or the full shape with N = {batch}, got {size!r}")
         sides = sides[2:]
-    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
-        raise ValueError(f"{_SIZE}, got {size!r}")
+    if len(sides) != dims or not 0 < min(sides) <= max(sides) < 2**31:
+        raise ValueError(f"{expected}, got {size!r}")
     return sides
 
 
-def padding_of(mode, padding_mode):
-    """The kernels' number for a padding; there is one mode."""
-    if mode not in _MODES:  # a tuple, so that unhashable values are compared too
-        raise ValueError(f"mode: expected one of {list(_MODES)}, got {mode!r}")
-    if padding_mode not in tuple(_PADDINGS):
-        raise ValueError(f"padding_mode: expected one of {list(_PADDINGS)}, got {padding_mode!r}")
-    return _PADDINGS[padding_mode]
+def chosen(name, value, table):
+    """What a name stands for; a list of the names if it is none of them."""
+    if value not in tuple(table):  # a tuple, so that unhashable values are compared too
+        raise ValueError(f"{name}: expected one of {list(table)}, got {value!r}")
+    return table[value]
 
 
-def sampler_options(mode, padding_mode, align_corners, fill):
+def sampler_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
     """What a sampler is asked for besides reading."""
-    padding = padding_of(mode, padding_mode)
-    if not isinstance(fill, Real):
-        raise TypeError(f"fill: expected a number, got {fill!r}")
-    return Options(padding, off_corners(align_corners), fill)
+    return Options(
+        chosen("mode", mode, MODES),
+        chosen("padding_mode", padding_mode, PADDINGS),
+        off_corners(align_corners),
+        fill,
+        chosen("layout", layout, LAYOUTS),
+    )
 
 
-def fill_number(fill, dtype):
-    """``fill`` as a number that the images' dtype holds."""
+def fills(fill, channels, dtype):
+    """A number for each channel, in the type that computes, which the images' dtype can hold."""
+    computes = computed(dtype)
+    if isinstance(fill, Real) or getattr(fill, "shape", None) == ():
+        fill = [fill] * channels if channels else [fill][:0]
+    try:
+        values = list(fill)
+    except TypeError:
+        values = [None]
+    if not all(isinstance(value, (Real, np.number)) for value in values):
+        raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
+    if len(values) != channels:
+        raise ValueError(f"fill: expected 1 or {channels} numbers, one a channel, got {fill!r}")
+    return np.array([_held(value, dtype) for value in values], computes)
+
+
+def _held(fill, dtype):
+    """``fill`` as a number that this dtype holds."""
     try:
         number = float(fill)
     except OverflowError:
         number = np.inf
-    most = float(np.finfo(dtype).max)
-    if abs(number) > most and abs(fill) != np.inf:
+    if dtype.kind == "u":
+        held = 0 <= number <= np.iinfo(dtype).max and number == int(number)
+    else:
+        held = abs(number) <= float(np.finfo(dtype).max) or abs(fill) == np.inf or fill != fill
+    if not held:
         raise ValueError(f"fill: expected a number that {dtype} holds, got {fill!r}")
     return number
 

@@ -1,37 +1,33 @@
-"""The sampler's public functions: check the arguments, choose the kernels, allocate, call.
+"""Grids and the sampler: check the arguments, choose the kernels, allocate, call.
 
 Names, modes and meanings are those of PyTorch's ``affine_grid`` and ``grid_sample`` and of
 ONNX's AffineGrid and GridSample. ``f_vjp`` takes the gradient of a loss with respect to f's
 result and gives the gradient with respect to f's inputs.
 
 Images are (N, C, H, W), theta is (N, 2, 3), grids are (N, H_out, W_out, 2) with x before y.
-Arrays on the CPU are NumPy's; arrays with ``__cuda_array_interface__`` run on their device.
+Volumes are (N, C, D, H, W), their theta is (N, 3, 4), their grids (N, D_out, H_out, W_out, 3) with
+x before y before z. :mod:`numba_stn.warps` has the two steps in one. Arrays on the CPU are NumPy's;
+arrays with ``__cuda_array_interface__`` run on their device.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .checks import (
     arrays,
+    as_many,
     checked,
-    checked_pair,
-    fill_number,
+    checked_images,
     nonzero,
     off_corners,
     output_size,
     sampler_options,
     wanted_of,
 )
-from .kernels.pixel import AFFINE, GRID
+from .kernels.pixel import GRID
+from .sampling import Pass
 
-__all__ = [
-    "affine_grid",
-    "affine_grid_vjp",
-    "grid_sample",
-    "grid_sample_vjp",
-    "warp_affine",
-    "warp_affine_vjp",
-]
+__all__ = ["affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"]
 
 Array = Any  # numpy.ndarray, or an array on a CUDA device
 
@@ -39,7 +35,7 @@ Array = Any  # numpy.ndarray, or an array on a CUDA device
 
 
 def affine_grid(
-    theta: Array, size: tuple[int, int], *, align_corners: bool = False, stream: Any = None
+    theta: Array, size: tuple[int, ...], *, align_corners: bool = False, stream: Any = None
 ) -> Array:
     """Sampling grid of an affine map.
 
@@ -49,10 +45,10 @@ def affine_grid(
 
     Parameters
     ----------
-    theta : (N, 2, 3) array of float32 or float64
-        Maps normalised output coordinates (x, y) to normalised input coordinates.
-    size : (H_out, W_out) or (N, C, H_out, W_out)
-        The output's spatial shape; PyTorch's full shape is understood too.
+    theta : (N, 2, 3) or (N, 3, 4) array of float32 or float64
+        Maps normalised output coordinates (x, y) or (x, y, z) to normalised input coordinates.
+    size : (H_out, W_out) or (D_out, H_out, W_out)
+        The output's spatial shape; PyTorch's full shape (N, C, ...) is understood too.
     align_corners : bool
         Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
     stream : stream of Numba, CuPy or PyTorch, or its address, optional
@@ -61,8 +57,8 @@ def affine_grid(
 
     Returns
     -------
-    grid : (N, H_out, W_out, 2) array of theta's dtype
-        Normalised input coordinates, x before y.
+    grid : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array of theta's dtype
+        Normalised input coordinates, x before y before z.
 
     Raises
     ------
@@ -82,9 +78,10 @@ def affine_grid(
            [-0.5,  0.5]])
     """
     kernels, theta = arrays(stream, theta=theta)
-    theta = checked("theta", theta, (None, 2, 3))
-    rows, columns = output_size(size, len(theta))
-    grid = kernels.empty((len(theta), rows, columns, 2), theta.dtype, theta)
+    dims = 3 if tuple(theta.shape[1:]) == (3, 4) else 2
+    theta = checked("theta", theta, (None, dims, dims + 1))
+    grid_shape = (len(theta), *output_size(size, len(theta), dims), dims)
+    grid = kernels.empty(grid_shape, theta.dtype, theta)
     kernels.affine_grid(theta, off_corners(align_corners), grid)
     return kernels.returned(grid)
 
@@ -96,14 +93,14 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = 
 
     Parameters
     ----------
-    dgrid : (N, H_out, W_out, 2) array of float32 or float64
+    dgrid : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array of float32 or float64
         Gradient of the loss with respect to the grid.
     align_corners, stream
         As given to :func:`affine_grid`.
 
     Returns
     -------
-    dtheta : (N, 2, 3) array of dgrid's dtype
+    dtheta : (N, 2, 3) or (N, 3, 4) array of dgrid's dtype
 
     Raises
     ------
@@ -118,9 +115,10 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = 
             [0., 0., 4.]]])
     """
     kernels, dgrid = arrays(stream, dgrid=dgrid)
-    dgrid = checked("dgrid", dgrid, (None, None, None, 2))
-    nonzero("dgrid", dgrid.shape[1:3])
-    dtheta = kernels.empty((len(dgrid), 2, 3), dgrid.dtype, dgrid)
+    dims = 3 if len(dgrid.shape) == 5 else 2
+    dgrid = checked("dgrid", dgrid, (*[None] * (dims + 1), dims))
+    nonzero("dgrid", dgrid.shape[1:-1])
+    dtheta = kernels.empty((len(dgrid), dims, dims + 1), dgrid.dtype, dgrid)
     kernels.affine_grid_vjp(dgrid, off_corners(align_corners), dtheta)
     return kernels.returned(dtheta)
 
@@ -135,7 +133,9 @@ def grid_sample(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool = False,
-    fill: float = 0.0,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
+    coverage: bool = False,
     out: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -147,23 +147,35 @@ def grid_sample(
 
     Parameters
     ----------
-    images : (N, C, H, W) array of float32 or float64
-        With N = 1, one image is read by every grid.
-    grid : (N, H_out, W_out, 2) array of float32 or float64
-        Normalised coordinates, x before y. Its precision may differ from the images'.
-    mode : {"bilinear"}
-        How values between pixels are formed.
-    padding_mode : {"zeros", "border", "reflection"}
-        What lies outside the image: ``fill``, the nearest border pixel, or the image mirrored.
-        NaN, infinite and huge coordinates count as outside under zeros, and go to an edge under
-        the others.
+    images : (N, C, H, W) or (N, C, D, H, W) array of float32, float64, float16, uint8 or uint16
+        With N = 1, one image is read by every grid. Integers and float16 are read one by one and
+        computed in float32; there is no float copy of the images.
+    grid : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array of float32 or float64
+        Normalised coordinates, x before y before z. Its precision may differ from the images'.
+    mode : {"bilinear", "nearest", "bicubic"}
+        How values between pixels are formed: from 2 neighbours along each axis, from the nearest
+        pixel (of two as near, the even one), or from 4 by Keys's convolution with a = -0.75, which
+        is for planes only.
+    padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
+        What lies outside the image. zeros: ``fill``, into which the image fades over a pixel.
+        border: the nearest pixel of the border. reflection: the image mirrored, at -1 and 1.
+        wrap: the image again, the pixel after the last being the first, whatever the corners.
+        fill: ``fill`` outside of -1 to 1, and border inside, so that nothing fades.
+        NaN, infinite and huge coordinates count as outside under zeros and fill, and go to an edge
+        under the others.
     align_corners : bool
         Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
-    fill : float
-        Value of the pixels outside the image, under ``padding_mode="zeros"``. One that is NaN or
-        infinite also makes NaN of samples on the image's last row or column, whose lower or right
-        neighbours are outside with weight 0.
-    out : (N, C, H_out, W_out) array of the images' dtype, optional
+    fill : float, or one for each channel
+        Value of the pixels outside the image, under zeros and fill. With the bilinear mode and
+        zeros, one that is NaN or infinite may also make NaN of samples on the image's last row or
+        column, whose lower or right neighbours are outside with weight 0.
+    layout : {"NCHW", "NHWC"}
+        Whether the channels of images and samples stand before their sides or last. NCDHW and
+        NDHWC mean the same.
+    coverage : bool
+        Whether to return, too, how much of each sample comes from inside the image: the sum of the
+        weights of its taps there (under ``padding_mode="fill"``, 1 or 0).
+    out : (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) array of the images' dtype, optional
         Where to write the samples; it must not overlap the inputs.
     stream : stream of Numba, CuPy or PyTorch, or its address, optional
         Where kernels for arrays on a GPU run, without being waited for; if not given, the current
@@ -171,8 +183,10 @@ def grid_sample(
 
     Returns
     -------
-    samples : (N, C, H_out, W_out) array of the images' dtype
-        ``out``, if it was given.
+    samples : (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) array of the images' dtype
+        ``out``, if it was given. Integers are rounded, a half to the even one, and saturated.
+    covered : (N, H_out, W_out) or (N, D_out, H_out, W_out) array of the grid's dtype
+        Only with ``coverage=True``.
 
     Raises
     ------
@@ -187,11 +201,11 @@ def grid_sample(
     >>> stn.grid_sample(image, centre)
     array([[[[1.5]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill)
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images, grid = arrays(stream, images=images, grid=grid)
-    images, grid = checked_pair(images, "grid", grid, (None, None, None, 2))
-    nonzero("grid", grid.shape[1:3])
-    return _sample(kernels, GRID, images, grid, grid.shape[1:3], options, out, stream)
+    images, grid = _checked_grid(images, grid, options)
+    one = Pass(kernels, GRID, images, grid, options)
+    return one.sample(grid.shape[1:-1], out, coverage, stream)
 
 
 def grid_sample_vjp(
@@ -202,7 +216,8 @@ def grid_sample_vjp(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool = False,
-    fill: float = 0.0,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
     wrt: Collection[str] = ("images", "grid"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
@@ -215,16 +230,17 @@ def grid_sample_vjp(
 
     Parameters
     ----------
-    dsamples : (N, C, H_out, W_out) array of the images' dtype
-        Gradient of the loss with respect to the samples.
-    images, grid, mode, padding_mode, align_corners, fill, stream
+    dsamples : array of the samples' shape
+        Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
+        the images are integers.
+    images, grid, mode, padding_mode, align_corners, fill, layout, stream
         As given to :func:`grid_sample`.
     wrt : collection of {"images", "grid"}
         The gradients wanted. One that is not asked for is None and costs nothing.
 
     Returns
     -------
-    dimages : array of the images' shape and dtype, or None
+    dimages : array of the images' shape and of dsamples' dtype, or None
         With one image and many grids, the sum over the grids.
     dgrid : array of the grid's shape and dtype, or None
 
@@ -245,159 +261,18 @@ def grid_sample_vjp(
     >>> dgrid
     array([[[[1., 2.]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill)
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     wanted = wanted_of(wrt, ("images", "grid"))
     kernels, dsamples, images, grid = arrays(stream, dsamples=dsamples, images=images, grid=grid)
-    images, grid = checked_pair(images, "grid", grid, (None, None, None, 2))
-    nonzero("grid", grid.shape[1:3])
-    dsamples = checked("dsamples", dsamples, (len(grid), images.shape[1], *grid.shape[1:3]))
-    return _sample_vjp(kernels, GRID, dsamples, images, grid, options, wanted)
+    images, grid = _checked_grid(images, grid, options)
+    return Pass(kernels, GRID, images, grid, options).vjp(dsamples, wanted, grid.shape[1:-1])
 
 
-# --- warp_affine ----------------------------------------------------------------------------------
-
-
-def warp_affine(
-    images: Array,
-    theta: Array,
-    size: tuple[int, int] | None = None,
-    *,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    align_corners: bool = False,
-    fill: float = 0.0,
-    out: Array | None = None,
-    stream: Any = None,
-) -> Array:
-    """Warp images by affine maps: :func:`affine_grid` and :func:`grid_sample` in one pass.
-
-    The grid is never in memory. The coordinates are formed in float64 on the CPU, so an identity
-    theta returns its (finite) images bit for bit.
-
-    Parameters
-    ----------
-    images : (N, C, H, W) array of float32 or float64
-        With N = 1, one image is read by every theta.
-    theta : (N, 2, 3) array of float32 or float64
-        Maps normalised output coordinates (x, y) to normalised input coordinates.
-    size : (H_out, W_out), optional
-        The output's spatial shape; the images' own, if not given.
-    mode, padding_mode, align_corners, fill, out, stream
-        As in :func:`grid_sample`.
-
-    Returns
-    -------
-    samples : (N, C, H_out, W_out) array of the images' dtype
-        ``out``, if it was given.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
-
-    Examples
-    --------
-    Mirror an image left to right:
-
-    >>> import numpy as np, numba_stn as stn
-    >>> image = np.arange(6.0).reshape(1, 1, 2, 3)
-    >>> stn.warp_affine(image, np.array([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]))
-    array([[[[2., 1., 0.],
-             [5., 4., 3.]]]])
-    """
-    options = sampler_options(mode, padding_mode, align_corners, fill)
-    kernels, images, theta = arrays(stream, images=images, theta=theta)
-    images, theta = checked_pair(images, "theta", theta, (None, 2, 3))
-    size = images.shape[2:] if size is None else output_size(size, len(theta))
-    return _sample(kernels, AFFINE, images, theta, size, options, out, stream)
-
-
-def warp_affine_vjp(
-    dsamples: Array,
-    images: Array,
-    theta: Array,
-    *,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    align_corners: bool = False,
-    fill: float = 0.0,
-    wrt: Collection[str] = ("images", "theta"),
-    stream: Any = None,
-) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`warp_affine` with respect to the images and theta.
-
-    :func:`grid_sample_vjp` and :func:`affine_grid_vjp` in one pass, without a grid or its
-    gradient in memory. The same inputs give the same bits every time.
-
-    Parameters
-    ----------
-    dsamples : (N, C, H_out, W_out) array of the images' dtype
-        Gradient of the loss with respect to the samples.
-    images, theta, mode, padding_mode, align_corners, fill, stream
-        As given to :func:`warp_affine`.
-    wrt : collection of {"images", "theta"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
-
-    Returns
-    -------
-    dimages : array of the images' shape and dtype, or None
-        With one image and many thetas, the sum over the thetas.
-    dtheta : (N, 2, 3) array of theta's dtype, or None
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
-
-    Examples
-    --------
-    >>> import numpy as np, numba_stn as stn
-    >>> image = np.arange(4.0).reshape(1, 1, 2, 2)
-    >>> theta = np.array([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
-    >>> dimages, dtheta = stn.warp_affine_vjp(np.ones((1, 1, 2, 2)), image, theta)
-    >>> dimages
-    array([[[[1., 1.],
-             [1., 1.]]]])
-    >>> stn.warp_affine_vjp(np.ones((1, 1, 2, 2)), image, theta, wrt=("theta",))[0] is None
-    True
-    """
-    options = sampler_options(mode, padding_mode, align_corners, fill)
-    wanted = wanted_of(wrt, ("images", "theta"))
-    kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
-    images, theta = checked_pair(images, "theta", theta, (None, 2, 3))
-    dsamples = checked("dsamples", dsamples, (len(theta), images.shape[1], None, None))
-    nonzero("dsamples", dsamples.shape[2:])
-    return _sample_vjp(kernels, AFFINE, dsamples, images, theta, options, wanted)
-
-
-# --- The two passes, whatever the coordinates come from -------------------------------------------
-
-
-def _sample(kernels, source, images, coords, size, options, out, stream):
-    shape = (len(coords), images.shape[1], *size)
-    samples = kernels.output(shape, images, coords, out, stream)
-    if samples.size:
-        padding, off, fill = options
-        kernels.sample(
-            source, padding, images, coords, off, fill_number(fill, images.dtype), samples
-        )
-    return kernels.returned(samples, out)
-
-
-def _sample_vjp(kernels, source, dsamples, images, coords, options, wanted):
-    padding, off, fill = options
-    fill = fill_number(fill, images.dtype)
-    if dsamples.dtype != images.dtype:
-        raise TypeError(
-            f"dsamples: expected the images' dtype, {images.dtype}, got {dsamples.dtype}"
-        )
-    dimages = dcoords = None
-    if wanted[0]:
-        dimages = kernels.empty(images.shape, images.dtype, images)
-        kernels.sample_vjp_images(source, padding, dsamples, coords, off, dimages)
-        dimages = kernels.returned(dimages)
-    if wanted[1]:
-        dcoords = kernels.empty(coords.shape, coords.dtype, coords)
-        kernels.sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords)
-        dcoords = kernels.returned(dcoords)
-    return dimages, dcoords
+def _checked_grid(images, grid, options):
+    """Images and a grid that reads them."""
+    images = checked_images(images, options)
+    dims = len(images.shape) - 2
+    checked("grid", grid, (*[None] * (dims + 1), dims))
+    nonzero("grid", grid.shape[1:-1])
+    as_many(images, "grid", grid)
+    return images, grid

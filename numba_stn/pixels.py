@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .checks import arrays, padding_of
+from .checks import MODES, PADDINGS, arrays, chosen, fills
 from .kernels import on_gpu
+from .kernels.kind import Kind
 from .kernels.pixel import AFFINE, PROJECTIVE
 
 __all__ = ["warp_image"]
@@ -45,13 +46,14 @@ def warp_image(
         Maps output pixels (x, y) to input pixels (x, y), whose centres are whole numbers.
     shape : (H_out, W_out), optional
         The output's sides; the image's own, if not given.
-    mode : {"bilinear"}
-        Interpolation.
-    padding_mode : {"zeros", "border", "reflection"}
-        What lies outside the image: ``fill``, the nearest pixel, or the image mirrored at the
-        outer edges of its pixels (OpenCV's BORDER_REFLECT).
+    mode : {"bilinear", "nearest", "bicubic"}
+        How values between pixels are formed; see :func:`numba_stn.grid_sample`.
+    padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
+        What lies outside the image: ``fill``, the nearest pixel, the image mirrored at the outer
+        edges of its pixels (OpenCV's BORDER_REFLECT), the image again, or ``fill`` beyond those
+        edges and the nearest pixel up to them, so that nothing fades.
     fill : number, or C of them
-        With "zeros", what lies outside; the image's dtype must hold it.
+        With "zeros" and "fill", what lies outside; the image's dtype must hold it.
     out : array, optional
         Where to write the result; of its shape and dtype, and not the image itself.
     stream : stream of Numba, CuPy or PyTorch, or its address, optional
@@ -86,13 +88,19 @@ def warp_image(
            [50, 20]], dtype=uint8)
     """
     source, matrix = _checked_matrix(matrix)
-    padding = padding_of(mode, padding_mode)
+    kind = Kind(
+        source,
+        chosen("mode", mode, MODES),
+        chosen("padding_mode", padding_mode, PADDINGS),
+        channels_last=True,
+        between_pixels=True,
+    )
     kernels, image = _taken(image, stream)
     sides = image.shape[:2] if shape is None else _checked_shape(shape)
-    fills = _checked_fill(fill, (*image.shape, 1)[2], image.dtype)
+    numbers = fills(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
     result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
     if result.size:
-        kernels.warp_image(source, padding, image, matrix, fills, result)
+        kernels.warp_image(kind, image, matrix, numbers, result)
     return kernels.returned(result, out)
 
 
@@ -143,22 +151,3 @@ def _checked_shape(shape):
     if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
         raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
     return sides
-
-
-def _checked_fill(fill, channels, dtype):
-    """One number of the image's dtype for each channel."""
-    try:
-        numbers = np.asarray(fill, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"fill: expected a number, or one for each channel, got {fill!r}") from None
-    if numbers.shape not in ((), (channels,)):
-        raise ValueError(f"fill: expected a number, or {channels} of them, got {fill!r}")
-    limits = np.iinfo(dtype) if dtype.kind == "u" else np.finfo(dtype)
-    held = (numbers >= limits.min) & (numbers <= limits.max)
-    if dtype.kind == "u":
-        held &= numbers == np.rint(numbers)
-    else:
-        held |= ~np.isfinite(numbers)
-    if not held.all():
-        raise ValueError(f"fill: expected what {dtype} holds, got {fill!r}")
-    return np.full(channels, numbers, dtype)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import functional as stn
+from . import warps
 from .kernels import launch
 
 DTYPES = ("float32", "float64")
@@ -47,7 +48,7 @@ def _samplers() -> Iterator[Call]:
     for dtype in DTYPES:
         for padding in PADDINGS:
             for function, vjp, coords, draw in (
-                (stn.warp_affine, stn.warp_affine_vjp, "theta", _theta),
+                (warps.warp_affine, warps.warp_affine_vjp, "theta", _theta),
                 (stn.grid_sample, stn.grid_sample_vjp, "grid", _grid),
             ):
                 name, run = f"{function.__name__} {dtype} {padding}", partial(_sample, dtype, draw)

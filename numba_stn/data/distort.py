@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..functional import warp_affine
+from ..warps import warp_affine
 
 
 @dataclass(frozen=True)

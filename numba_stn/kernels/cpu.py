@@ -15,7 +15,7 @@ import functools
 import numpy as np
 from numba import carray, prange
 
-from . import launch
+from . import general, interleaved, launch
 from .block import (
     gather_quads,
     sample_rim,
@@ -27,10 +27,19 @@ from .block import (
     sum_quads_rim,
     sum_quads_run,
 )
-from .host import empty, output, returned, taken
-from .interleaved import warp_image
+from .host import clear, converted, empty, output, returned, taken
 from .lanes import fetch
-from .pixel import AFFINE, GRID, base_coordinate, scalar, span
+from .pixel import (
+    AFFINE,
+    BILINEAR,
+    BORDER,
+    GRID,
+    REFLECTION,
+    ZEROS,
+    base_coordinate,
+    scalar,
+    span,
+)
 from .places import SLOTS, WORKSPACE, memory, place, run_length
 from .points import pixel_of_quads, point_quads, point_sample, point_scatter, point_vjp
 from .rows import (
@@ -50,11 +59,15 @@ from .rows import (
     tile_height,
     touching,
 )
+from .storage import computed
 from .vectors import LANES
 
 __all__ = [
     "affine_grid",
     "affine_grid_vjp",
+    "clear",
+    "converted",
+    "coverage",
     "empty",
     "output",
     "returned",
@@ -192,7 +205,9 @@ def make_sample(source, padding, parallel):
                     if fast and i + 1 < end:
                         row, limit = found_row(maps, limits, i + 1 - start)
                         where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
-                        following = place(source, padding, fill, coords, row, limit, where, slots)
+                        following = place(
+                            source, padding, BILINEAR, fill, coords, row, limit, where, slots
+                        )
                         if source == GRID:
                             fetch(images, (m, 0, images.shape[1], following), slots)
                     if i < start:
@@ -284,7 +299,7 @@ def make_sample_vjp_images(source, padding, parallel):
                             low, high = touching(source, limit, chunk, stop)
                             where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
                             following = place(
-                                source, padding, real(0), coords, row, limit, where, slots
+                                source, padding, BILINEAR, real(0), coords, row, limit, where, slots
                             )
                             if source == GRID and not small:
                                 fetch(dimages, (m, c, end_c, following), slots)
@@ -379,7 +394,9 @@ def make_sample_vjp_coords(source, padding, parallel):
                     if fast and i + 1 < end:
                         row, limit = found_row(maps, limits, i + 1 - start)
                         where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
-                        following = place(source, padding, fill, coords, row, limit, where, slots)
+                        following = place(
+                            source, padding, BILINEAR, fill, coords, row, limit, where, slots
+                        )
                         if source == GRID:
                             fetch(images, (m, 0, images.shape[1], following), slots)
                     if i < start:
@@ -434,31 +451,47 @@ def make_sample_vjp_coords(source, padding, parallel):
 
 
 def affine_grid(theta, off, grid):
-    """Fill ``grid``, (N, H_out, W_out, 2), from ``theta``, (N, 2, 3)."""
+    """Fill ``grid``, (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), from ``theta``."""
+    if grid.ndim == 5:
+        general.affine_grid(theta, off, grid)
+        return
     launch.run(make_affine_grid, (), grid.size, theta, np.float64(off), grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
-    """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
+    """Fill ``dtheta``, (N, 2, 3) or (N, 3, 4), from ``dgrid``."""
+    if dgrid.ndim == 5:
+        general.affine_grid_vjp(dgrid, off, dtheta)
+        return
     _, rows, columns, _ = dgrid.shape
     moments = np.empty((*dgrid.shape[:2], 2, 3))
     launch.run(make_grid_moments, (), dgrid.size, dgrid, moments)
     _theta_from(moments, rows, columns, (1.0, 1.0), off, dtheta)
 
 
-def sample(source, padding, images, coords, off, fill, samples):
-    """Fill ``samples``, (N, C, H_out, W_out)."""
-    coords = _four_sided(source, coords)
-    fill = images.dtype.type(fill)
+def sample(kind, images, coords, off, fill, samples):
+    """Fill ``samples``, which read ``fill`` outside, a number for each channel."""
+    if not _common(kind, images) or not _alike(fill):
+        general.sample(kind, images, coords, off, fill, samples)
+        return
     work = samples.size * 4
     tall = tile_height(samples.shape[0], samples.shape[2], launch.workers(work))
     launch.run(
-        make_sample, (source, padding), work, images, coords, np.float64(off), fill, tall, samples
-    )
+        make_sample, (kind.source, kind.padding), work,
+        images, _four_sided(kind.source, coords), np.float64(off), fill[0], tall, samples,
+    )  # fmt: skip
 
 
-def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
+def coverage(kind, coords, sides, off, covered):
+    """Fill ``covered``: how much of each sample of images with such sides comes from inside."""
+    general.coverage(kind, coords, sides, off, covered)
+
+
+def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
+    if not _common(kind, dimages):
+        general.sample_vjp_images(kind, dsamples, coords, off, dimages)
+        return
     count, _, height, width = dimages.shape
     work = dsamples.size * 4
     bands = max(1, min(-(-launch.workers(work) // max(count, 1)), height))
@@ -467,27 +500,52 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     room = QUADS // ((height + 1) * (width + 1) * 4 * dimages.itemsize)
     small = room > 0 and count == len(dsamples)
     launch.run(
-        make_sample_vjp_images, (source, padding), work,
-        dsamples, _four_sided(source, coords), np.float64(off),
+        make_sample_vjp_images, (kind.source, kind.padding), work,
+        dsamples, _four_sided(kind.source, coords), np.float64(off),
         1 if small else bands, min(room, GROUP) if small else GROUP, small, dimages,
     )  # fmt: skip
 
 
-def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords):
-    """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
+def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
+    """Fill ``dcoords``: dgrid, or dtheta where the source is a matrix."""
+    if not _common(kind, images) or not _alike(fill):
+        general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
+        return
     off = np.float64(off)
     rows, columns = dsamples.shape[2:]
     h, w = images.shape[2:]
-    affine = source == AFFINE
+    affine = kind.source == AFFINE
     out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
     work = dsamples.size * 4
     tall = tile_height(dsamples.shape[0], rows, launch.workers(work))
     launch.run(
-        make_sample_vjp_coords, (source, padding), work,
-        dsamples, images, _four_sided(source, coords), off, images.dtype.type(fill), tall, out,
+        make_sample_vjp_coords, (kind.source, kind.padding), work,
+        dsamples, images, _four_sided(kind.source, coords), off,
+        fill[0] if len(fill) else images.dtype.type(0), tall, out,
     )  # fmt: skip
     if affine:
         _theta_from(out, rows, columns, ((w - 1 + off) / 2, (h - 1 + off) / 2), off, dcoords)
+
+
+def _alike(fill):
+    """Whether all channels have the same fill; NaN is alike too."""
+    return bool((fill == fill[:1]).all() or np.isnan(fill).all())
+
+
+def warp_image(kind, image, matrix, fill, out):
+    """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C]), by a matrix of pixels."""
+    channels = len(fill)
+    image, out = (array.reshape(1, *array.shape[:2], channels) for array in (image, out))
+    if kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
+        interleaved.warp_image(kind.source, kind.padding, image[0], matrix, fill, out[0])
+    else:
+        fill = fill.astype(computed(image.dtype))
+        general.sample(kind, image, matrix[None], interleaved.OFF, fill, out)
+
+
+def _common(kind, images):
+    """Whether these images have the kernels of this file; :mod:`.general` has all others."""
+    return kind.is_common() and images.dtype.kind == "f" and images.itemsize > 2
 
 
 def _theta_from(moments, rows, columns, scales, off, dtheta):

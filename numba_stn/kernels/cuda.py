@@ -40,6 +40,8 @@ from .cuda_points import (
 from .device import (
     BLOCK,
     THREADS,
+    clear,
+    converted,
     cuda,
     device_function,
     empty,
@@ -71,6 +73,9 @@ from .sums import add_block, add_tap, fraction_of, moments, plus, sum_images, su
 __all__ = [
     "affine_grid",
     "affine_grid_vjp",
+    "clear",
+    "converted",
+    "coverage",
     "empty",
     "output",
     "returned",
@@ -329,26 +334,36 @@ def make_theta_gradient(padding, real):
 
 def affine_grid(theta, off, grid):
     """Fill ``grid``, (N, H_out, W_out, 2), from ``theta``, (N, 2, 3)."""
+    _require_planes(theta)
     shape = _typed(narrow(grid), grid.shape[:3])
     launch(make_affine_grid(), tiles(*shape), BLOCK, theta, _off(off, theta), shape, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
+    _require_planes(dtheta)
     kernel, shape = make_affine_grid_vjp(dgrid.dtype.type), _typed(narrow(dgrid), dgrid.shape[:3])
     sum_theta(kernel, dgrid.shape[1], dtheta, dgrid, _off(off, dgrid), shape)
 
 
-def sample(source, padding, images, coords, off, fill, samples):
+def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``, (N, C, H_out, W_out)."""
+    _require_common(kind, images, fill)
     launch(
-        make_sample(source, padding), _tiles(samples), BLOCK, images, coords, _off(off, coords),
-        images.dtype.type(fill), *_sides(images, samples, coords), samples,
+        make_sample(kind.source, kind.padding), _tiles(samples), BLOCK, images, coords,
+        _off(off, coords), fill[0], *_sides(images, samples, coords), samples,
     )  # fmt: skip
 
 
-def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
+def coverage(kind, coords, sides, off, covered):
+    """Not on a GPU yet."""
+    raise NotImplementedError("coverage: has no kernel for arrays on a GPU yet")
+
+
+def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
+    _require_common(kind, dimages)
+    source, padding = kind.source, kind.padding
     batch, _, rows, columns = dsamples.shape
     where = _off(off, coords), *_sides(dimages, dsamples, coords)
     if source == AFFINE and padding == ZEROS and batch:
@@ -359,10 +374,12 @@ def sample_vjp_images(source, padding, dsamples, coords, off, dimages):
     sum_images(kernel, _tiles(dsamples), most, dsamples, coords, where, dimages)
 
 
-def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoords):
+def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
+    _require_common(kind, images, fill)
+    source, padding = kind.source, kind.padding
     args = (
-        dsamples, images, coords, _off(off, coords), images.dtype.type(fill),
+        dsamples, images, coords, _off(off, coords), fill[0] if len(fill) else fill.dtype.type(0),
         *_sides(images, dsamples, coords),
     )  # fmt: skip
     if source == AFFINE:
@@ -370,6 +387,22 @@ def sample_vjp_coords(source, padding, dsamples, images, coords, off, fill, dcoo
         sum_theta(kernel, dsamples.shape[2], dcoords, *args)
     else:
         launch(make_grid_gradient(padding), _tiles(dsamples), BLOCK, *args, dcoords)
+
+
+def _require_planes(theta):
+    if theta.shape[1] != 2:
+        raise NotImplementedError("grids of volumes have no kernel for arrays on a GPU yet")
+
+
+def _require_common(kind, images, fill=()):
+    """Say what these kernels do not do, where something else is asked for."""
+    if len(fill) and not (fill == fill[0]).all() and not np.isnan(fill).all():
+        raise NotImplementedError("fill: a number for each channel has no kernel on a GPU yet")
+    if not kind.is_common() or images.dtype.kind != "f" or images.dtype.itemsize < 4:
+        raise NotImplementedError(
+            "arrays on a GPU: so far only bilinear samples of float32 or float64 planes, with "
+            "channels first, by a grid or an affine map, padded by zeros, border or reflection"
+        )
 
 
 def _off(off, coords):

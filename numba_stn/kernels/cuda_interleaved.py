@@ -10,7 +10,16 @@ import numpy as np
 from .cuda_points import all_inside, element, first_place, next_row
 from .device import BLOCK, device_function, jit, launch, narrow, tiles
 from .launch import source_hash
-from .pixel import AFFINE, OUTSIDE, bilinear_by_columns, locate
+from .pixel import (
+    AFFINE,
+    BILINEAR,
+    BORDER,
+    OUTSIDE,
+    REFLECTION,
+    ZEROS,
+    bilinear_by_columns,
+    locate,
+)
 
 # Channels that may each have a fill of their own: a kernel gets them one by one.
 MOST_FILLS = 64
@@ -84,8 +93,13 @@ def make_warp(source, padding, whole):
     return jit(warp)
 
 
-def warp_image(source, padding, image, matrix, fills, out):
+def warp_image(kind, image, matrix, fills, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
+    source, padding = kind.source, kind.padding
+    if kind.mode != BILINEAR or padding not in (ZEROS, BORDER, REFLECTION):
+        raise NotImplementedError(
+            "arrays on a GPU: so far only bilinear, padded by zeros, border or reflection"
+        )
     channels = len(fills)
     real = np.float64 if image.dtype == np.float64 else np.float32
     if (fills == fills[0]).all() or np.isnan(fills).all():

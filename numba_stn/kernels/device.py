@@ -200,6 +200,18 @@ def returned(result, out=None):
     return result.owner if out is None else out
 
 
+def converted(array, dtype):
+    """``array``, of this dtype."""
+    if array.dtype == dtype:
+        return array
+    raise NotImplementedError(f"arrays on a GPU: {array.dtype} has no kernel yet")
+
+
+def clear(array):
+    """Fill an array with zeros."""
+    raise NotImplementedError("arrays on a GPU: the nearest pixel has no kernel yet")
+
+
 def _library(owner):
     """Name of the library that an array comes from: "torch", "cupy", "numba" or another."""
     return type(owner).__module__.partition(".")[0]

@@ -52,3 +52,13 @@ def returned(result, out=None):
         return result
     out[...] = result
     return out
+
+
+def converted(array, dtype):
+    """``array``, of this dtype."""
+    return array.astype(dtype, copy=False)
+
+
+def clear(array):
+    """Fill an array with zeros."""
+    array[...] = 0

@@ -18,6 +18,7 @@ from . import launch
 from .lanes import Run
 from .pixel import (
     AFFINE,
+    BILINEAR,
     OUTSIDE,
     along_row,
     bilinear_by_columns,
@@ -308,7 +309,9 @@ def make_warp(source, padding, channels, whole, parallel):
             inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
             for i in range(start, end):
                 row = matrix_row(matrix, i)
-                limits = row_limits(source, padding, row[:4], inverse, 0, h, right, w, sides)
+                limits = row_limits(
+                    source, padding, BILINEAR, row[:4], inverse, 0, h, right, w, sides
+                )
                 low, high = touching(source, limits, 0, blocks)
                 fill_span(out, fill, i, 0, min(low * LANES, columns))
                 fill_span(out, fill, i, high * LANES, columns)
@@ -316,11 +319,15 @@ def make_warp(source, padding, channels, whole, parallel):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(start, end):
                     row = matrix_row(matrix, i)
-                    limits = row_limits(source, padding, row[:4], inverse, 0, h, right, w, sides)
+                    limits = row_limits(
+                        source, padding, BILINEAR, row[:4], inverse, 0, h, right, w, sides
+                    )
                     inside = np.int64(0)
                     if fast:
                         where = (0, i, chunk, stop, chunk, columns)
-                        inside = place(source, padding, zero, matrix, row, limits, where, slots)
+                        inside = place(
+                            source, padding, BILINEAR, zero, matrix, row, limits, where, slots
+                        )
                     k, high = touching(source, limits, chunk, stop)
                     while k < high:
                         length = run_length(inside >> (k - chunk))

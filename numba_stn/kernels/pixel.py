@@ -33,7 +33,10 @@ SNAP = 1.5
 FAR = 2**22
 
 # What a coordinate outside the image means.
-ZEROS, BORDER, REFLECTION = 0, 1, 2
+ZEROS, BORDER, REFLECTION, WRAP, FILL = 0, 1, 2, 3, 4
+
+# How values between pixels are formed.
+NEAREST, BILINEAR, BICUBIC = 0, 1, 2
 
 # An index whose two taps, OUTSIDE and OUTSIDE + 1, both miss the image.
 OUTSIDE = -2
@@ -138,7 +141,22 @@ def along_row(start, step, first, lane, real):
     splits that sum, or the distance alone, finds the same tap and fraction.
     """
     place = start + step * (first + MIDDLE)
-    base = np.floor(place)
+    return counted(place, np.floor(place), step, lane, real)
+
+
+@scalar
+def along_row_evenly(start, step, first, lane, real):
+    """:func:`along_row`, but counted from an even number, so that halves go to the even neighbour.
+
+    Whoever rounds the distance alone then finds what rounding the sum gives.
+    """
+    place = start + step * (first + MIDDLE)
+    return counted(place, np.float64(2) * np.floor(place * np.float64(0.5)), step, lane, real)
+
+
+@scalar
+def counted(place, base, step, lane, real):
+    """Coordinate of a lane of the block whose middle is at ``place``, counted from ``base``."""
     near = real(place - base)
     if near != near:  # infinite: there is no distance to it
         near = real(0)

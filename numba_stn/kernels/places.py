@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .pixel import AFFINE, FAR, GRID, MIDDLE, PROJECTIVE, SNAP, ZEROS
+from .pixel import AFFINE, BICUBIC, FAR, GRID, MIDDLE, NEAREST, PROJECTIVE, SNAP, ZEROS
 from .vectors import F32, F64, I8, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for: a chunk of a row.
@@ -82,39 +82,60 @@ def column_of(emit, k, columns):
 
 
 @intrinsic(prefer_literal=True)
-def place(typingctx, source, padding, fill, coords, row, limits, where, slots):
+def place(typingctx, source, padding, mode, fill, coords, row, limits, where, slots):
     """Place blocks of a row; bit k of the result: whether the k-th of a chunk is inside.
 
     ``where`` is (n, i, first, stop, chunk, columns): of samples n, row i of so many columns, blocks
     first to stop - 1; block ``chunk`` has the workspace's first slot. ``row`` and ``limits`` are
-    those of :mod:`.rows`. Fractions are of ``fill``'s type.
+    those of :mod:`.rows`. Fractions are of ``fill``'s type. Where the ``mode`` is the nearest
+    pixel, that is what is left in place of the lower tap.
     """
-    if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
+    if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding, mode)):
         return None
 
     def codegen(context, builder, signature, args):
-        row_, limits_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (4, 5, 6))
+        row_, limits_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (5, 6, 7))
         emit = Emitter(builder, context.get_value_type(fill))
-        blocks = _Blocks(emit, where_, args[7])
+        blocks = _Blocks(emit, where_, args[8], mode.literal_value)
         if source.literal_value == AFFINE:
             return _place_along(blocks, row_, limits_)
-        grid = Plane(context, builder, coords, args[3])
+        grid = Plane(context, builder, coords, args[4])
         return _place_anywhere(
             blocks, source.literal_value, padding.literal_value, grid, row_, limits_
         )
 
-    return types.int64(source, padding, fill, coords, row, limits, where, slots), codegen
+    return types.int64(source, padding, mode, fill, coords, row, limits, where, slots), codegen
 
 
 class _Blocks:
     """The blocks to be placed."""
 
-    def __init__(self, emit, where, slots):
-        self.emit, self.slots = emit, slots
+    def __init__(self, emit, where, slots, mode):
+        self.emit, self.slots, self.mode = emit, slots, mode
         self.n, self.i, self.first, self.stop, self.chunk, self.columns = where
 
     def slot(self, k):
         return Slot(self.emit, self.slots, self.emit.builder.sub(k, self.chunk))
+
+    def tap(self, c):
+        """Lower tap, or nearest one, of coordinates."""
+        return self.emit.call("rint" if self.mode == NEAREST else "floor", c)
+
+    def base(self, place):
+        """Whole numbers from which coordinates near ``place`` are counted.
+
+        Even ones where a half is rounded to the even neighbour.
+        """
+        emit, b = self.emit, self.emit.builder
+        if self.mode != NEAREST:
+            return emit.call("floor", place)
+        half = ir.Constant(place.type, [0.5] * place.type.count)
+        whole = emit.call("floor", b.fmul(place, half))
+        return b.fadd(whole, whole)
+
+    def margin(self):
+        """How many more pixels are read to each side of the lower tap and its neighbour."""
+        return F64(1.0 if self.mode == BICUBIC else 0.0)
 
 
 def _leave(blocks, slot, parts, width, whole=None):
@@ -177,7 +198,8 @@ class _Along:
     """One coordinate of an affine row's blocks: a whole number for each, and offsets from it."""
 
     def __init__(self, blocks, start, step):
-        self.emit = emit = blocks.emit
+        self.blocks, self.emit = blocks, blocks.emit
+        emit = self.emit
         b = emit.builder
         last = b.sitofp(b.sub(blocks.columns, I64(LANES)), F64)
         self.last = emit.splat(last, GROUP)
@@ -194,7 +216,7 @@ class _Along:
         middle = ir.Constant(first.type, [float(MIDDLE)] * GROUP)
         columns = b.fadd(b.select(ends, self.last, first), middle)
         place = b.fadd(self.start, b.fmul(self.step, columns))
-        base = emit.call("floor", place)
+        base = self.blocks.base(place)
         self.nears = emit.stored(emit.narrow(b.fsub(place, base)))
         self.bases = emit.stored(base)
         return base
@@ -206,7 +228,7 @@ class _Along:
         c = b.fsub(b.fadd(b.fadd(emit.splat(near), self.steps), snap), snap)
         if emit.real == F64:  # the sum is rounded, and that is what counts
             c = b.fadd(emit.splat(b.load(b.gep(self.bases, [k]))), c)
-        low = emit.call("floor", c)
+        low = self.blocks.tap(c)
         return b.fptosi(low, lanes(I32)), b.fsub(c, low)
 
 
@@ -222,13 +244,13 @@ def _place_anywhere(blocks, source, padding, grid, row, limits):
         where = (blocks.n, blocks.i, column_of(emit, k, blocks.columns))
         if source == GRID:
             _fetch_grid(emit, grid, where)
-        if _is_split(emit, source, grid):
+        if blocks.mode != NEAREST and _is_split(emit, source, grid):
             parts = _split(emit, grid, where, row)
-            holds = _whole_inside(emit, parts, padding, limits)
+            holds = _whole_inside(blocks, parts, padding, limits)
         else:
             found = coordinates(emit, source, grid, row, where)
-            holds = _inside(emit, found, padding, limits)
-            lows = [emit.call("floor", c) for c in found]
+            holds = _inside(blocks, found, padding, limits)
+            lows = [blocks.tap(c) for c in found]
             parts = [(low, b.fsub(c, low)) for low, c in zip(lows, found, strict=True)]
         with b.if_then(holds, likely=True):
             taps = [(b.fptosi(low, lanes(I32)), fraction) for low, fraction in parts]
@@ -246,31 +268,35 @@ def _fetch_grid(emit, grid, where):
         emit.prefetch(b.add(later, I64(line)))
 
 
-def _spans(emit, padding, limits):
+def _spans(blocks, padding, limits):
     """The lower taps that are inside, in x and in y: from and up to; float64.
 
     A coordinate that is clipped, 0 too, has no slope, and is left to others.
     """
-    b, least = emit.builder, F64(0.0 if padding == ZEROS else 1.0)
+    emit, b, margin = blocks.emit, blocks.emit.builder, blocks.margin()
+    least = F64(0.0 if padding == ZEROS else 1.0)
     top, bottom, right = (b.sitofp(limit, F64) for limit in limits[:3])
     low = emit.number("maxnum", least, top)
-    return [(low, b.fsub(high, F64(1.0))) for low, high in ((least, right), (low, bottom))]
+    return [
+        (b.fadd(low, margin), b.fsub(b.fsub(high, F64(1.0)), margin))
+        for low, high in ((least, right), (low, bottom))
+    ]
 
 
-def _inside(emit, found, padding, limits):
+def _inside(blocks, found, padding, limits):
     """Whether all taps of these coordinates are inside."""
-    b = emit.builder
+    emit, b = blocks.emit, blocks.emit.builder
     return emit.every([
-        check for c, (low, high) in zip(found, _spans(emit, padding, limits), strict=True)
+        check for c, (low, high) in zip(found, _spans(blocks, padding, limits), strict=True)
         for check in (b.fcmp_ordered(">=", c, emit.splat(low)),
                       b.fcmp_ordered("<", c, emit.splat(high)))
     ])  # fmt: skip
 
 
-def _whole_inside(emit, parts, padding, limits):
+def _whole_inside(blocks, parts, padding, limits):
     """The same of lower taps, in float32; they are whole numbers."""
-    b = emit.builder
-    spans = _spans(emit, padding, limits)
+    emit, b = blocks.emit, blocks.emit.builder
+    spans = _spans(blocks, padding, limits)
     checks = []
     for (low, _), (least, high) in zip(parts, spans, strict=True):
         checks.append(b.fcmp_ordered(">=", low, emit.splat(b.fptrunc(least, F32))))
@@ -290,7 +316,7 @@ def coordinates(emit, source, coords, row, where):
         return [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
     found = [
         b.fadd(emit.splat(start), b.fmul(emit.splat(step), emit.widen(c)))
-        for c, start, step in zip(_loaded(emit, coords, where), row[::2], row[1::2], strict=True)
+        for c, start, step in zip(_loaded(emit, coords, where), row[:4:2], row[1:4:2], strict=True)
     ]
     if not _is_split(emit, source, coords):
         return found
@@ -342,7 +368,7 @@ def _split(emit, grid, where, row):
     """Lower taps and fractions of a float32 grid, in float32: :func:`.pixel.split`."""
     b, one = emit.builder, lanes(F32, 1.0)
     parts = []
-    for c, start, step in zip(_loaded(emit, grid, where), row[::2], row[1::2], strict=True):
+    for c, start, step in zip(_loaded(emit, grid, where), row[:4:2], row[1:4:2], strict=True):
         middle, step = (emit.splat(emit.narrow(value)) for value in (start, step))
         product = b.fmul(c, step)
         rest = emit.call("fma", c, step, b.fneg(product))

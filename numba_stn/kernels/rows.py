@@ -10,9 +10,13 @@ from numba.extending import overload
 
 from .pixel import (
     AFFINE,
+    BICUBIC,
+    BILINEAR,
     FAR,
+    FILL,
     MIDDLE,
     REFLECTION,
+    WRAP,
     ZEROS,
     affine_axis,
     affine_start,
@@ -191,7 +195,7 @@ def slack(step):
 
 
 @scalar
-def row_limits(source, padding, row, inverse, top, bottom, right, pitch, sides):
+def row_limits(source, padding, mode, row, inverse, top, bottom, right, pitch, sides):
     """What :func:`.places.place` wants to know of a row.
 
     Of an affine row, the columns from which on and up to which all taps are inside, and those
@@ -206,14 +210,15 @@ def row_limits(source, padding, row, inverse, top, bottom, right, pitch, sides):
     if not tame:
         return 0, 0, 0, columns, pitch
     least = 0.0 if padding == ZEROS else 1.0
-    x, y = slack(row[1]), slack(row[3])
+    margin = 1.0 if mode == BICUBIC else 0.0
+    x, y = slack(row[1]) + margin, slack(row[3]) + margin
     first, last = between(row[0], row[1], inverse[0], least + x, right - 1 - x, columns)
     one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
-    if padding == REFLECTION or (first == 0 and last == columns):
+    if padding in (REFLECTION, WRAP) or (first == 0 and last == columns):
         return first, last, 0, columns, pitch
     # What is clipped to an edge is read there.
-    none, infinite = padding == ZEROS, 1e30
+    none, infinite = padding in (ZEROS, FILL), 1e30
     left, stop = (0, columns)
     if none:
         left, stop = between(row[0], row[1], inverse[0], -1 - x, width + x, columns)
@@ -230,7 +235,9 @@ def find_rows(source, padding, axes, sides, first, last, top, bottom, pitch, map
     inverse = (1.0 / axes[0][0], 1.0 / axes[1][0])
     for i in range(first, last):
         row = row_map(source, axes, i, sides)
-        found = row_limits(source, padding, row, inverse, top, bottom, sides[1], pitch, sides)
+        found = row_limits(
+            source, padding, BILINEAR, row, inverse, top, bottom, sides[1], pitch, sides
+        )
         for k in range(4):
             maps[i - first, k] = row[k]
         for k in range(5):

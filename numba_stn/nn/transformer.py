@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional
+from .. import warps
 from ..checks import output_size, sampler_options
 from ..transforms import Transform, by_name
 from .layer import Layer
@@ -78,10 +78,10 @@ class SpatialTransformer(Layer):
         }
         theta, back, state = self.theta(params, x, state, train, wrt_x)
         wrt = ("images", "theta") if wrt_x else ("theta",)
-        samples = functional.warp_affine(x, theta, self.size, **options)
+        samples = warps.warp_affine(x, theta, self.size, **options)
 
         def pullback(dsamples):
-            dimages, dtheta = functional.warp_affine_vjp(dsamples, x, theta, **options, wrt=wrt)
+            dimages, dtheta = warps.warp_affine_vjp(dsamples, x, theta, **options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, dimages + dseen if wrt_x else None
 
