@@ -22,7 +22,8 @@ _NEEDED = (
 
 def is_cupy(array: Any) -> bool:
     """Whether ``array`` is CuPy's."""
-    return type(array).__module__.partition(".")[0] == "cupy"
+    kind = type(array)
+    return kind is not np.ndarray and kind.__module__.partition(".")[0] == "cupy"
 
 
 def namespace(*arrays: Any) -> ModuleType:

@@ -70,7 +70,7 @@ class Transform:
         return self.name
 
     def theta(self, params: Array) -> Array:
-        """Theta (N, 2, 3) of the parameters (N, P), in their dtype.
+        """Theta (N, 2, 3) of the parameters (N, P), in their dtype; of NumPy or CuPy, as they are.
 
         Raises
         ------

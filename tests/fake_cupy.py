@@ -1,6 +1,6 @@
 """A stand-in for CuPy, for machines without a GPU: NumPy's arrays in a coat.
 
-It has what CuPy 14 has and this project uses, and refuses what CuPy refuses: becoming a NumPy array
+It has what CuPy has and this project uses, and refuses what CuPy refuses: becoming a NumPy array
 by itself, working with one, unknown functions and keywords, ufuncs' methods. Reductions give arrays
 of one number, results of ufuncs are in rows whatever their inputs were, an index out of range wraps
 around, and an assignment by indices that name a place twice, whose result is undefined, is an

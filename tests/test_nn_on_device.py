@@ -231,7 +231,11 @@ def test_a_step_uploads_its_batch_and_waits_for_nothing(cupy):
     for images, labels in batches(3):
         learner, _, _ = train.step(NET, optimiser, learner, images, labels)
     assert fake_cupy.counts == {"waits": 0, "uploads": 6}
+    there = [tuple(map(cupy.asarray, batch)) for batch in batches(3)]
     fake_cupy.counts["uploads"] = 0
+    for images, labels in there:
+        learner, _, _ = train.step(NET, optimiser, learner, images, labels)
+    assert fake_cupy.counts == {"waits": 0, "uploads": 0}
     train.predict(NET, learner, np.zeros((10, 1, 9, 8), np.float32), batch=5)
     assert fake_cupy.counts == {"waits": 1, "uploads": 2}
 

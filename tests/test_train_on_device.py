@@ -31,12 +31,21 @@ MISSING = {
         "sys.modules['cupy'], sys.modules['numba.cuda'] = fake_cupy.module(), None",
         "import of numba.cuda halted",
     ),
+    "a driver": (
+        "import sys, fake_cupy\n"
+        "sys.modules['cupy'] = fake_cupy.module()\n"
+        "from numba_stn.kernels import device\n"
+        "device.cuda.is_available, device.cuda.cuda_error = lambda: False, lambda: 'no libcuda'",
+        "no libcuda",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", MISSING)
 def test_what_the_device_lacks_is_one_line_before_the_work(what, tmp_path, monkeypatch):
     before, why = MISSING[what]
+    if what == "a driver":
+        pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     code = (
         f"{before}\nfrom numba_stn import cli\n"

@@ -102,6 +102,8 @@ def spatial_transformer(
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
 
+    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine`.
+
     Parameters
     ----------
     localisation : Layer
