@@ -19,9 +19,10 @@ _HOME = {
         "warp_affine",
         "warp_affine_vjp",
     ),
+    "images": ("crop_and_resize", "resize", "rotate"),
     "pixels": ("warp_image",),
 }
-_MODULES = ("data", "functional", "matrices", "nn", "pixels", "transforms")
+_MODULES = ("data", "functional", "images", "matrices", "nn", "pixels", "transforms")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -29,6 +30,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import images as images
     from . import matrices as matrices
     from . import nn as nn
     from . import pixels as pixels
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from .functional import grid_sample_vjp as grid_sample_vjp
     from .functional import warp_affine as warp_affine
     from .functional import warp_affine_vjp as warp_affine_vjp
+    from .images import crop_and_resize as crop_and_resize
+    from .images import resize as resize
+    from .images import rotate as rotate
     from .pixels import warp_image as warp_image
 
 

@@ -120,10 +120,10 @@ print(all((result == expected).all() for result in results))
 
 
 def test_imports_point_down():
-    """kernels, checks, functional, transforms and pixels, data and nn, and the rest above."""
+    """kernels, checks, functional, transforms and pixels, images and data and nn, and the rest."""
     levels = {"kernels": 0, "matrices": 0, "checks": 1, "functional": 2}
     levels |= {"pixels": 3, "transforms": 3}
-    levels |= {"data": 4, "nn": 4}
+    levels |= {"images": 4, "data": 4, "nn": 4}
     package = ROOT / "numba_stn"
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts[0].removesuffix(".py")
