@@ -18,9 +18,26 @@ _HOME = {
         "grid_sample_vjp",
     ),
     "pixels": ("warp_image",),
+    "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
+    "tangents": (
+        "grid_sample_jvp",
+        "warp_affine_gauss_newton",
+        "warp_affine_jvp",
+        "warp_perspective_jvp",
+    ),
     "warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
 }
-_MODULES = ("data", "functional", "matrices", "nn", "pixels", "transforms", "warps")
+_MODULES = (
+    "data",
+    "functional",
+    "matrices",
+    "nn",
+    "pixels",
+    "points",
+    "tangents",
+    "transforms",
+    "warps",
+)
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -31,6 +48,8 @@ if TYPE_CHECKING:
     from . import matrices as matrices
     from . import nn as nn
     from . import pixels as pixels
+    from . import points as points
+    from . import tangents as tangents
     from . import transforms as transforms
     from . import warps as warps
     from .functional import affine_grid as affine_grid
@@ -38,6 +57,14 @@ if TYPE_CHECKING:
     from .functional import grid_sample as grid_sample
     from .functional import grid_sample_vjp as grid_sample_vjp
     from .pixels import warp_image as warp_image
+    from .points import sample_points as sample_points
+    from .points import sample_points_vjp as sample_points_vjp
+    from .points import splat as splat
+    from .points import splat_vjp as splat_vjp
+    from .tangents import grid_sample_jvp as grid_sample_jvp
+    from .tangents import warp_affine_gauss_newton as warp_affine_gauss_newton
+    from .tangents import warp_affine_jvp as warp_affine_jvp
+    from .tangents import warp_perspective_jvp as warp_perspective_jvp
     from .warps import warp_affine as warp_affine
     from .warps import warp_affine_vjp as warp_affine_vjp
     from .warps import warp_perspective as warp_perspective

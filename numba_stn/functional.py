@@ -203,7 +203,7 @@ def grid_sample(
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images, grid = arrays(stream, images=images, grid=grid)
-    images, grid = _checked_grid(images, grid, options)
+    images, grid = checked_grid(images, grid, options)
     one = Pass(kernels, GRID, images, grid, options)
     return one.sample(grid.shape[1:-1], out, coverage, stream)
 
@@ -264,11 +264,11 @@ def grid_sample_vjp(
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     wanted = wanted_of(wrt, ("images", "grid"))
     kernels, dsamples, images, grid = arrays(stream, dsamples=dsamples, images=images, grid=grid)
-    images, grid = _checked_grid(images, grid, options)
+    images, grid = checked_grid(images, grid, options)
     return Pass(kernels, GRID, images, grid, options).vjp(dsamples, wanted, grid.shape[1:-1])
 
 
-def _checked_grid(images, grid, options):
+def checked_grid(images, grid, options):
     """Images and a grid that reads them."""
     images = checked_images(images, options)
     dims = len(images.shape) - 2

@@ -261,7 +261,7 @@ def warp_perspective_vjp(
 
 def _warp(source, images, theta, size, options, coverage, out, stream):
     kernels, images, theta = arrays(stream, images=images, theta=theta)
-    images, theta = _checked_theta(source, images, theta, options)
+    images, theta = checked_theta(source, images, theta, options)
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
     return Pass(kernels, source, images, theta, options).sample(size, out, coverage, stream)
@@ -270,11 +270,11 @@ def _warp(source, images, theta, size, options, coverage, out, stream):
 def _warp_vjp(source, dsamples, images, theta, options, wrt, stream):
     wanted = wanted_of(wrt, ("images", "theta"))
     kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
-    images, theta = _checked_theta(source, images, theta, options)
+    images, theta = checked_theta(source, images, theta, options)
     return Pass(kernels, source, images, theta, options).vjp(dsamples, wanted)
 
 
-def _checked_theta(source, images, theta, options):
+def checked_theta(source, images, theta, options):
     """Images and maps that read them."""
     images = checked_images(images, options)
     dims = len(images.shape) - 2

@@ -133,6 +133,33 @@ def make_contract(kind, dtype):
 
 
 @functools.cache
+def make_channel_slopes(kind, dtype):
+    """Function: spot, fractions -> slopes of one channel's samples in x, y and z, in pixels."""
+    dims = kind.dims
+    within, anywhere = make_contract(kind, dtype)
+    along_z, along_y, along_x = (make_weights(kind.mode, dims, axis) for axis in range(3))
+    deep = dims == 3
+
+    def channel_slopes(images, fill, m, c, spot, t, inside, sides, off):
+        real = fill.dtype.type
+        wz, wy, wx = along_z(t, real), along_y(t, real), along_x(t, real)
+        z = real(0)
+        if inside:
+            x = within(images, fill, m, c, spot, wx, sides, off)
+            y = within(images, fill, m, c, spot, wy, sides, off)
+            if deep:
+                z = within(images, fill, m, c, spot, wz, sides, off)
+        else:
+            x = anywhere(images, fill, m, c, spot, wx, sides, off)
+            y = anywhere(images, fill, m, c, spot, wy, sides, off)
+            if deep:
+                z = anywhere(images, fill, m, c, spot, wz, sides, off)
+        return x, y, z
+
+    return scalar(channel_slopes)
+
+
+@functools.cache
 def make_run_contract(mode, dtype):
     """Function: line, place, steps, weights -> the weighted sum of the taps around an element.
 

@@ -60,6 +60,7 @@ from .rows import (
     touching,
 )
 from .storage import computed
+from .tangents import normal_matrix, sample_jvp_coords
 from .vectors import LANES
 
 __all__ = [
@@ -69,9 +70,11 @@ __all__ = [
     "converted",
     "coverage",
     "empty",
+    "normal_matrix",
     "output",
     "returned",
     "sample",
+    "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
     "taken",

@@ -17,7 +17,14 @@ import numpy as np
 from numba import prange
 
 from . import launch
-from .contract import make_at, make_contract, make_lengths, make_locate, make_put, make_weights
+from .contract import (
+    make_at,
+    make_channel_slopes,
+    make_lengths,
+    make_locate,
+    make_put,
+    make_weights,
+)
 from .pixel import FILL, GRID, base_coordinate, from_middle, scalar, unnormalize_slope
 from .places import SLOTS, WORKSPACE, memory
 from .rows import block_count, block_span, can_block, touching
@@ -188,29 +195,18 @@ def make_slopes(kind, dtype):
     """
     _, mode, padding, dims, channels_last, _ = kind
     at, locate = make_at(channels_last), make_locate(mode, padding, dims)
-    within, anywhere = make_contract(kind, dtype)
-    along_z, along_y, along_x = (make_weights(mode, dims, axis) for axis in range(3))
-    deep = dims == 3
+    channel_slopes = make_channel_slopes(kind, dtype)
 
     def slopes(images, dsamples, fill, m, n, k, i, j, pixel, sides, channels, off):
         real, zero = fill.dtype.type, type(off)(0)
         spot, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
         if not some:
             return zero, zero, zero
-        wz, wy, wx = along_z(t, real), along_y(t, real), along_x(t, real)
         gx, gy, gz = real(0), real(0), real(0)
         for c in range(channels):
             g = at(dsamples, n, c, k, i, j)
-            if inside:
-                gx += g * within(images, fill, m, c, spot, wx, sides, off)
-                gy += g * within(images, fill, m, c, spot, wy, sides, off)
-                if deep:
-                    gz += g * within(images, fill, m, c, spot, wz, sides, off)
-            else:
-                gx += g * anywhere(images, fill, m, c, spot, wx, sides, off)
-                gy += g * anywhere(images, fill, m, c, spot, wy, sides, off)
-                if deep:
-                    gz += g * anywhere(images, fill, m, c, spot, wz, sides, off)
+            x, y, z = channel_slopes(images, fill, m, c, spot, t, inside, sides, off)
+            gx, gy, gz = gx + g * x, gy + g * y, gz + g * z
         # A slope of 0 must win over an infinite difference, as a missing tap does.
         return (
             type(off)(gx) * sx if sx != zero else zero,

@@ -34,11 +34,13 @@ from .vectors import LANES
 
 
 @functools.cache
-def make_matrix(source, dims):
+def make_matrix(source, dims, tangent=False):
     """Function: coords, n, type -> the rows of theta for x, y, z and the divisor.
 
-    Each has the factors of column, row and slice, and what is added.
+    Each has the factors of column, row and slice, and what is added. In a ``tangent`` the divisor
+    that an affine map does not have is 0, and not 1.
     """
+    unit = 0 if tangent else 1
     if source == GRID:
 
         def matrix(coords, n, real):
@@ -52,14 +54,14 @@ def make_matrix(source, dims):
                 _entries(coords, n, 0, real),
                 _entries(coords, n, 1, real),
                 _entries(coords, n, 2, real),
-                (real(0), real(0), real(0), real(1)),
+                (real(0), real(0), real(0), real(unit)),
             )
 
     else:
         projective = source == PROJECTIVE
 
         def matrix(coords, n, real):
-            none, one = real(0), real(1)
+            none, one = real(0), real(unit)
             x0, x1, x2 = real(coords[n, 0, 0]), real(coords[n, 0, 1]), real(coords[n, 0, 2])
             y0, y1, y2 = real(coords[n, 1, 0]), real(coords[n, 1, 1]), real(coords[n, 1, 2])
             w0, w1, w2 = none, none, one
@@ -109,9 +111,9 @@ def divisor_row(t, i, sizes, off):
 
 
 @functools.cache
-def make_row(source, dims, between_pixels):
+def make_row(source, dims, between_pixels, tangent=False):
     """Function: coords, n, k, i, sides, sizes, off -> the row."""
-    matrix = make_matrix(source, dims)
+    matrix = make_matrix(source, dims, tangent)
     if source == GRID:
 
         def row(coords, n, k, i, sides, sizes, off):
@@ -194,6 +196,40 @@ def make_point(source, dims, mode):
 
 
 # --- The adjoint ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_push(source, dims):
+    """Function: coords_dot, row, row_dot, n, k, i, j, pixel -> how the pixel moves, in pixels.
+
+    ``row_dot`` is the row of ``coords_dot`` as a tangent; the map is linear in theta but for the
+    division.
+    """
+    deep = dims == 3
+    if source == GRID and deep:
+
+        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
+            d = coords_dot[n, k, i, j]
+            return d[0] * row[0][1], d[1] * row[1][1], d[2] * row[2][1]
+
+    elif source == GRID:
+
+        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
+            d = coords_dot[n, i, j]
+            return d[0] * row[0][1], d[1] * row[1][1], 0.0
+
+    else:
+        projective = source == PROJECTIVE
+
+        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
+            (x0, xs), (y0, ys), (z0, zs), (w0, ws) = row_dot
+            x, y, z = x0 + xs * j, y0 + ys * j, z0 + zs * j
+            if projective:
+                w, w_dot = row[3][0] + row[3][1] * j, w0 + ws * j
+                x, y = (x - pixel[0] * w_dot) / w, (y - pixel[1] * w_dot) / w
+            return x, y, z
+
+    return scalar(push)
 
 
 @functools.cache

@@ -1,0 +1,289 @@
+"""Forward derivatives of the warps: where samples go as images and coordinates move.
+
+``f_jvp`` takes small changes of f's inputs, named with a ``_dot`` behind, to the change of its
+result, to first order: the product of f's Jacobian J with a vector, where ``f_vjp`` is that of
+its transpose. :func:`warp_affine_gauss_newton` gives J^T J and J^T r with respect to theta, for
+aligning images. J itself is never formed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .checks import arrays, checked, nonzero, output_size, sampler_options
+from .functional import checked_grid
+from .kernels.pixel import AFFINE, GRID, NEAREST, PROJECTIVE
+from .kernels.storage import computed
+from .sampling import Pass
+from .warps import checked_theta, warp_affine_vjp
+
+__all__ = [
+    "grid_sample_jvp",
+    "warp_affine_gauss_newton",
+    "warp_affine_jvp",
+    "warp_perspective_jvp",
+]
+
+Array = Any
+
+
+def grid_sample_jvp(
+    images: Array,
+    grid: Array,
+    images_dot: Array | None = None,
+    grid_dot: Array | None = None,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
+) -> Array:
+    """How the samples of :func:`numba_stn.grid_sample` change.
+
+    ``samples_dot = S(images_dot) + (d samples / d grid) grid_dot``, where S samples with a fill
+    of 0.
+
+    Parameters
+    ----------
+    images, grid, mode, padding_mode, align_corners, fill, layout
+        As given to :func:`numba_stn.grid_sample`; arrays on the CPU.
+    images_dot : array of the images' shape, optional
+        How the images change; float32 where they are integers or float16. If not given, not at all.
+    grid_dot : array of the grid's shape and dtype, optional
+        How the grid changes.
+
+    Returns
+    -------
+    samples_dot : array of the samples' shape and of images_dot's dtype
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, type or value; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, numba_stn as stn
+    >>> image, centre = np.arange(4.0).reshape(1, 1, 2, 2), np.zeros((1, 1, 1, 2))
+    >>> stn.grid_sample_jvp(image, centre, grid_dot=np.array([[[[0.1, 0.0]]]]))
+    array([[[[0.1]]]])
+    """
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, grid = arrays(None, images=images, grid=grid)
+    images, grid = checked_grid(images, grid, options)
+    one = Pass(kernels, GRID, images, grid, options)
+    return _jvp(one, grid.shape[1:-1], images_dot, "grid_dot", grid_dot)
+
+
+def warp_affine_jvp(
+    images: Array,
+    theta: Array,
+    images_dot: Array | None = None,
+    theta_dot: Array | None = None,
+    size: tuple[int, ...] | None = None,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
+) -> Array:
+    """How the samples of :func:`numba_stn.warp_affine` change.
+
+    Parameters
+    ----------
+    images, theta, size, mode, padding_mode, align_corners, fill, layout
+        As given to :func:`numba_stn.warp_affine`; arrays on the CPU.
+    images_dot : array of the images' shape, optional
+        How the images change; float32 where they are integers or float16. If not given, not at all.
+    theta_dot : array of theta's shape and dtype, optional
+        How theta changes.
+
+    Returns
+    -------
+    samples_dot : array of the samples' shape and of images_dot's dtype
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, type or value; the message names it.
+
+    Examples
+    --------
+    A ramp moved to the left by a tenth of its width:
+
+    >>> import numpy as np, numba_stn as stn
+    >>> image = np.tile(np.arange(8.0), (1, 1, 3, 1))
+    >>> theta, theta_dot = np.eye(2, 3)[None], np.array([[[0, 0, 0.2], [0, 0, 0]]])
+    >>> stn.warp_affine_jvp(image, theta, theta_dot=theta_dot, padding_mode="border")[0, 0, 0]
+    array([0. , 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0. ])
+    """
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options)
+
+
+def warp_perspective_jvp(
+    images: Array,
+    theta: Array,
+    images_dot: Array | None = None,
+    theta_dot: Array | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
+) -> Array:
+    """How the samples of :func:`numba_stn.warp_perspective` change.
+
+    Parameters
+    ----------
+    images, theta, size, mode, padding_mode, align_corners, fill, layout
+        As given to :func:`numba_stn.warp_perspective`; arrays on the CPU.
+    images_dot : array of the images' shape, optional
+        How the images change; float32 where they are integers or float16. If not given, not at all.
+    theta_dot : array of theta's shape and dtype, optional
+        How theta changes.
+
+    Returns
+    -------
+    samples_dot : array of the samples' shape and of images_dot's dtype
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, type or value; the message names it.
+
+    Examples
+    --------
+    Larger by a tenth, since the divisor is:
+
+    >>> import numpy as np, numba_stn as stn
+    >>> image = np.tile(np.arange(5.0), (1, 1, 1, 1))
+    >>> theta_dot = np.zeros((1, 3, 3))
+    >>> theta_dot[0, 2, 2] = 0.1
+    >>> stn.warp_perspective_jvp(image, np.eye(3)[None], theta_dot=theta_dot).round(2)[0, 0, 0]
+    array([ 0.2,  0.1,  0. , -0.1,  0.8])
+    """
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options)
+
+
+def warp_affine_gauss_newton(
+    images: Array,
+    theta: Array,
+    residuals: Array,
+    *,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    fill: float | Sequence[float] = 0.0,
+    layout: str = "NCHW",
+) -> tuple[Array, Array]:
+    """J^T J and J^T r of :func:`numba_stn.warp_affine` with respect to theta.
+
+    J is the Jacobian of the samples with respect to theta's six numbers, row after row, and r are
+    the residuals. Where r is ``warp_affine(images, theta) - target``, a Gauss-Newton step is
+    ``theta - solve(jtj, jtr)`` (Lucas and Kanade 1981). The sums are added up in the loop over
+    pixels; J, with its row for every pixel, is never in memory.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) array of float32, float64, float16, uint8 or uint16
+        With N = 1, one image is read by every theta.
+    theta : (N, 2, 3) array of float32 or float64
+        Maps normalised output coordinates (x, y) to normalised input coordinates.
+    residuals : array of the samples' shape
+        Of the images' dtype, or float32 where the images are integers.
+    mode : {"bilinear", "bicubic"}
+        As given to :func:`numba_stn.warp_affine`.
+    padding_mode, align_corners, fill, layout
+        As given to :func:`numba_stn.warp_affine`.
+
+    Returns
+    -------
+    jtj : (N, 6, 6) array of float64
+        Symmetric and positive semi-definite.
+    jtr : (N, 6) array of float64
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, type or value; the message names it.
+
+    Examples
+    --------
+    One step towards an image moved by a tenth of its width:
+
+    >>> import numpy as np, numba_stn as stn
+    >>> y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    >>> image = np.exp(-4 * (x**2 + 0.5 * y**2 + 0.3 * x * y))[None, None]
+    >>> target = stn.warp_affine(image, np.array([[[1, 0, 0.2], [0, 1, 0.0]]]))
+    >>> theta = np.eye(2, 3)[None]
+    >>> residuals = stn.warp_affine(image, theta) - target
+    >>> jtj, jtr = stn.warp_affine_gauss_newton(image, theta, residuals)
+    >>> step = np.linalg.solve(jtj[0], jtr[0])
+    >>> round(float((theta.ravel() - step)[2]), 1)
+    0.2
+    """
+    if mode == "nearest":
+        raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
+    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images_, theta_, held = arrays(None, images=images, theta=theta, residuals=residuals)
+    images_, theta_ = checked_theta(AFFINE, images_, theta_, options)
+    kind = options.kind(AFFINE, images_)
+    if kind.dims == 3:
+        raise ValueError(f"images: expected planes, got volumes, {images_.shape}")
+    samples = kind.shape(len(theta_), kind.channels(images_), (None, None))
+    expected = np.dtype(np.float32) if images_.dtype.kind == "u" else images_.dtype
+    checked("residuals", held, samples, (expected,))
+    one = Pass(kernels, AFFINE, images_, theta_, options)
+    dtheta: Any = warp_affine_vjp(
+        residuals, images, theta_.astype(np.float64), mode=mode, padding_mode=padding_mode,
+        align_corners=align_corners, fill=fill, layout=layout, wrt=("theta",),
+    )[1]  # fmt: skip
+    normal = np.empty((len(theta_), 6, 6))
+    sizes = kind.spatial(held)
+    nonzero("residuals", sizes)
+    kernels.normal_matrix(kind, images_, theta_, sizes, options.off, one.fill, normal)
+    return normal, dtheta.reshape(-1, 6)
+
+
+# --- Both passes ----------------------------------------------------------------------------------
+
+
+def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options):
+    kernels, images, theta = arrays(None, images=images, theta=theta)
+    images, theta = checked_theta(source, images, theta, options)
+    kind = options.kind(source, images)
+    size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
+    one = Pass(kernels, source, images, theta, options)
+    return _jvp(one, size, images_dot, "theta_dot", theta_dot)
+
+
+def _jvp(one, size, images_dot, name, coords_dot):
+    """What both tangents do to the samples; one that is None does nothing."""
+    kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
+    dtype = computed(images.dtype)
+    if not hasattr(kernels, "sample_jvp_coords"):
+        raise NotImplementedError("arrays on a GPU: forward derivatives have no kernels there yet")
+    if images_dot is not None:
+        _, images_dot = arrays(None, images_dot=images_dot)
+        checked("images_dot", images_dot, images.shape, (dtype,))
+        samples_dot = one._replace(
+            images=images_dot, options=one.options._replace(fill=0.0)
+        ).sample(size)  # fmt: skip
+    else:
+        shape = kind.shape(len(coords), kind.channels(images), size)
+        samples_dot = np.zeros(shape, dtype)
+    if coords_dot is not None:
+        _, coords_dot = arrays(None, coords_dot=coords_dot)
+        checked(name, coords_dot, coords.shape, (coords.dtype,))
+        if kind.mode != NEAREST and samples_dot.size:
+            kernels.sample_jvp_coords(
+                kind, images, coords, coords_dot, one.options.off, one.fill, samples_dot
+            )
+    return samples_dot

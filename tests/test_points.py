@@ -1,0 +1,101 @@
+"""Lists of points: sampled, spread, and their gradients."""
+
+import numpy as np
+import pytest
+from gradcheck import check_vjp
+
+import numba_stn as stn
+
+LAYOUTS = ("NCHW", "NHWC")
+
+
+def lists(rng, dims=2, count=11, dtype=np.float64):
+    """Images, points in and around them, and values at the points."""
+    images = rng.standard_normal((2, 3, *(5, 6, 7)[:dims])).astype(dtype)
+    points = rng.uniform(-1.3, 1.3, (2, count, dims)).astype(dtype)
+    return images, points, rng.standard_normal((2, 3, count)).astype(dtype)
+
+
+def placed(array, layout):
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1)) if layout == "NHWC" else array
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_points_are_a_grid_of_one_row(dims, layout):
+    images, points, _ = lists(np.random.default_rng(0), dims)
+    grid = points.reshape(2, *[1] * (dims - 1), 11, dims)
+    expected = stn.grid_sample(images, grid, fill=0.5).reshape(2, 3, 11)
+    got = stn.sample_points(placed(images, layout), points, fill=0.5, layout=layout)
+    np.testing.assert_allclose(got, placed(expected, layout), atol=1e-13)
+
+
+def test_a_long_list_is_shared_out_and_has_the_same_samples():
+    images, points, values = lists(np.random.default_rng(1), count=64 * 100, dtype=np.float32)
+    one = stn.grid_sample(images, points[:, None])[:, :, 0]
+    np.testing.assert_array_equal(stn.sample_points(images, points), one)
+    np.testing.assert_array_equal(stn.sample_points(images, points[:, :6399]), one[:, :, :6399])
+    spread = stn.grid_sample_vjp(values[:, :, None], images, points[:, None])[0]
+    np.testing.assert_allclose(stn.splat(values, points, (5, 6)), spread, atol=1e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_splat_is_the_transpose_of_sampling(mode, layout):
+    images, points, values = lists(np.random.default_rng(2))
+    images, values = placed(images, layout), placed(values, layout)
+    chosen = {"mode": mode, "padding_mode": "wrap", "layout": layout}
+    ahead = np.sum(values * stn.sample_points(images, points, **chosen))
+    back = np.sum(images * stn.splat(values, points, (5, 6), **chosen))
+    assert abs(ahead) > 0.1
+    assert abs(ahead - back) < 1e-12 * np.abs(values).sum()
+
+
+def test_a_volume_is_splat_too():
+    images, points, values = lists(np.random.default_rng(3), 3)
+    ahead = np.sum(values * stn.sample_points(images, points))
+    back = np.sum(images * stn.splat(values, points, images.shape[2:]))
+    assert abs(ahead - back) < 1e-12 < abs(ahead)
+
+
+def test_gradients():
+    rng = np.random.default_rng(4)
+    images, points, values = lists(rng)
+    check_vjp(
+        lambda x: stn.sample_points(*x), lambda d: stn.sample_points_vjp(d, images, points),
+        (images, points), rng, step=1e-7, rtol=1e-5,
+    )  # fmt: skip
+    check_vjp(
+        lambda x: stn.splat(*x, (5, 6)), lambda d: stn.splat_vjp(d, values, points),
+        (values, points), rng, step=1e-7, rtol=1e-5,
+    )  # fmt: skip
+
+
+def test_only_what_is_wanted():
+    images, points, values = lists(np.random.default_rng(5))
+    assert stn.sample_points_vjp(values, images, points, wrt=("points",))[0] is None
+    assert stn.sample_points_vjp(values, images, points, wrt=("images",))[1] is None
+    dvalues, none = stn.splat_vjp(images, values, points, wrt=("values",))
+    assert dvalues.shape == values.shape
+    assert none is None
+    none, dpoints = stn.splat_vjp(images, values, points, wrt=("points",))
+    assert dpoints.shape == points.shape
+    assert none is None
+
+
+BAD = {
+    "points.*N, P, 2.*got .2, 2, 11, 2": lambda i, p, v: stn.sample_points(i, np.stack([p, p], 1)),
+    "points.*one at least.*2, 0, 2": lambda i, p, v: stn.sample_points(i, p[:, :0]),
+    "points.*got int64": lambda i, p, v: stn.sample_points(i, p.astype(int)),
+    "wrt.*images.*points.*'grid'": lambda i, p, v: stn.sample_points_vjp(v, i, p, wrt=("grid",)),
+    "wrt.*'values'.*'x'": lambda i, p, v: stn.splat_vjp(i, v, p, wrt="x"),
+    "size.*two positive.*5": lambda i, p, v: stn.splat(v, p, (5, 6, 7, 8, 9)),
+    "values.*N, C, P": lambda i, p, v: stn.splat(v[0], p, (5, 6)),
+    "layout.*NCHW.*'HWC'": lambda i, p, v: stn.sample_points(i, p, layout="HWC"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_named(message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        BAD[message](*lists(np.random.default_rng(7)))
