@@ -8,6 +8,7 @@ its inputs.
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from .antialias import gradients, require_host, samples
 from .checks import (
     arrays,
     as_many,
@@ -38,6 +39,7 @@ def warp_affine(
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
     coverage: bool = False,
+    antialias: bool = False,
     out: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -56,6 +58,9 @@ def warp_affine(
         The output's spatial shape; the images' own, if not given.
     mode, padding_mode, align_corners, fill, layout, coverage, out, stream
         As in :func:`numba_stn.grid_sample`.
+    antialias : bool
+        Whether an output pixel is the mean over its area where the map shrinks the image: of as
+        many samples as it skips pixels, at most 16 by 16. Otherwise it is one sample.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def warp_affine(
              [5., 4., 3.]]]])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp(AFFINE, images, theta, size, options, coverage, out, stream)
+    return _warp(AFFINE, images, theta, size, options, coverage, antialias, out, stream)
 
 
 def warp_affine_vjp(
@@ -93,6 +98,7 @@ def warp_affine_vjp(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    antialias: bool = False,
     wrt: Collection[str] = ("images", "theta"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
@@ -106,7 +112,7 @@ def warp_affine_vjp(
     dsamples : array of the samples' shape
         Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
         the images are integers.
-    images, theta, mode, padding_mode, align_corners, fill, layout, stream
+    images, theta, mode, padding_mode, align_corners, fill, layout, antialias, stream
         As given to :func:`warp_affine`.
     wrt : collection of {"images", "theta"}
         The gradients wanted. One that is not asked for is None and costs nothing.
@@ -135,7 +141,7 @@ def warp_affine_vjp(
     True
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_vjp(AFFINE, dsamples, images, theta, options, wrt, stream)
+    return _warp_vjp(AFFINE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- warp_perspective -----------------------------------------------------------------------------
@@ -152,6 +158,7 @@ def warp_perspective(
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
     coverage: bool = False,
+    antialias: bool = False,
     out: Array | None = None,
     stream: Any = None,
 ) -> Array:
@@ -171,6 +178,9 @@ def warp_perspective(
         The output's spatial shape; the images' own, if not given.
     mode, padding_mode, align_corners, fill, layout, coverage, out, stream
         As in :func:`numba_stn.grid_sample`.
+    antialias : bool
+        Whether an output pixel is the mean over its area where the map shrinks the image: of as
+        many samples as it skips pixels, at most 16 by 16. Otherwise it is one sample.
 
     Returns
     -------
@@ -197,7 +207,7 @@ def warp_perspective(
              [1.  , 1.  , 1.  , 1.  ]]]])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp(PROJECTIVE, images, theta, size, options, coverage, out, stream)
+    return _warp(PROJECTIVE, images, theta, size, options, coverage, antialias, out, stream)
 
 
 def warp_perspective_vjp(
@@ -210,6 +220,7 @@ def warp_perspective_vjp(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    antialias: bool = False,
     wrt: Collection[str] = ("images", "theta"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
@@ -224,7 +235,7 @@ def warp_perspective_vjp(
     dsamples : array of the samples' shape
         Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
         the images are integers.
-    images, theta, mode, padding_mode, align_corners, fill, layout, stream
+    images, theta, mode, padding_mode, align_corners, fill, layout, antialias, stream
         As given to :func:`warp_perspective`.
     wrt : collection of {"images", "theta"}
         The gradients wanted. One that is not asked for is None and costs nothing.
@@ -253,25 +264,38 @@ def warp_perspective_vjp(
     (1, 3, 3)
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_vjp(PROJECTIVE, dsamples, images, theta, options, wrt, stream)
+    return _warp_vjp(PROJECTIVE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- Both -----------------------------------------------------------------------------------------
 
 
-def _warp(source, images, theta, size, options, coverage, out, stream):
+def _warp(source, images, theta, size, options, coverage, antialias, out, stream):
     kernels, images, theta = arrays(stream, images=images, theta=theta)
     images, theta = checked_theta(source, images, theta, options)
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    return Pass(kernels, source, images, theta, options).sample(size, out, coverage, stream)
+    one = Pass(kernels, source, images, theta, options)
+    if not antialias:
+        return one.sample(size, out, coverage, stream)
+    require_host(kernels)
+    shape = kind.shape(len(theta), kind.channels(images), size)
+    held = kernels.output(shape, images, theta, out)
+    found = samples(one, size, coverage)
+    held[...] = found[0] if coverage else found
+    held = kernels.returned(held, out)
+    return (held, found[1]) if coverage else held
 
 
-def _warp_vjp(source, dsamples, images, theta, options, wrt, stream):
+def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
     wanted = wanted_of(wrt, ("images", "theta"))
     kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
     images, theta = checked_theta(source, images, theta, options)
-    return Pass(kernels, source, images, theta, options).vjp(dsamples, wanted)
+    one = Pass(kernels, source, images, theta, options)
+    if not antialias:
+        return one.vjp(dsamples, wanted)
+    require_host(kernels)
+    return gradients(one, dsamples, wanted)
 
 
 def checked_theta(source, images, theta, options):

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from .pixel import ZEROS, scalar
+from .pixel import ZEROS, inlined, scalar
 from .storage import make_load
 from .taps import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
 
@@ -72,7 +72,7 @@ def make_locate(mode, padding, dims):
             some, inside = some and some_z, inside and 0 <= iz and iz + count <= d
         return (iz, iy, ix), (tz, ty, tx), (sz, sy, sx), some, inside
 
-    return scalar(locate)
+    return inlined(locate)
 
 
 @functools.cache
@@ -129,7 +129,7 @@ def make_contract(kind, dtype):
             total += column * wx[x]
         return total
 
-    return scalar(within), scalar(anywhere)
+    return inlined(within), scalar(anywhere)
 
 
 @functools.cache

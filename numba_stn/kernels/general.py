@@ -29,20 +29,23 @@ from .pixel import FILL, GRID, base_coordinate, from_middle, scalar, unnormalize
 from .places import SLOTS, WORKSPACE, memory
 from .rows import block_count, block_span, can_block, touching
 from .sources import make_point, make_pull, make_row, scales
-from .spans import limits_of, make_pixel, make_run, placed
-from .storage import bits, make_store
+from .spans import limits_of, make_pixel, make_run, make_spread, placed
+from .storage import bits
 from .taps import MISSING, TAPS, make_coverage, on_side, tap
 from .vectors import LANES
 
 # Rows whose shares of theta's gradient are added up before others.
 BAND = 16
 
+# As many channels that stand last, at most, are sampled together.
+MOST = 4
+
 
 # --- sample ---------------------------------------------------------------------------------------
 
 
 @functools.cache
-def make_sample(kind, dtype, parallel):
+def make_sample(kind, dtype, colours, parallel):
     """Kernel: images, coords -> samples of this dtype.
 
     In the plane, where rows are long enough, the blocks of :mod:`.places` tell which pixels are
@@ -51,8 +54,8 @@ def make_sample(kind, dtype, parallel):
     stamp = launch.stamp(parallel)
     source, mode, padding, dims, channels_last, between = kind
     row_of, lengths = make_row(source, dims, between), make_lengths(channels_last)
-    pixel, run, put = make_pixel(kind, dtype), make_run(kind, dtype), make_put(channels_last)
-    store, flat = make_store(dtype), dims == 2
+    pixel, run = make_pixel(kind, dtype), make_run(kind, dtype, colours)
+    spread, flat = make_spread(channels_last, dtype), dims == 2
 
     def sample(images, coords, off, fill, samples):
         count, _, sides = lengths(images)
@@ -71,11 +74,8 @@ def make_sample(kind, dtype, parallel):
             slots = memory(WORKSPACE)
             limits = limits_of(source, padding, mode, row, h, w, rows, columns)
             left, right = touching(source, limits, 0, blocks)
-            for j in range(columns):
-                if left * LANES <= j < right * LANES:
-                    continue
-                for c in range(channels):
-                    put(samples, n, c, k, i, j, store(fill[c]))
+            spread(lines[1], fill, n, i, 0, min(left * LANES, columns), rows, columns)
+            spread(lines[1], fill, n, i, right * LANES, columns, rows, columns)
             for chunk in range(left, right, SLOTS):
                 stop = min(chunk + SLOTS, right)
                 where = (n, i, chunk, stop, chunk, columns)
@@ -355,9 +355,11 @@ def affine_grid_vjp(dgrid, off, dtheta):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
+    channels = kind.channels(images)
+    colours = channels if kind.channels_last and kind.dims == 2 and channels <= MOST else 0
     work = samples.size * TAPS[kind.mode] ** kind.dims
     launch.run(
-        make_sample, (kind, images.dtype), work,
+        make_sample, (kind, images.dtype, colours), work,
         volume(kind, images), coords, np.float64(off), fill, volume(kind, samples),
     )  # fmt: skip
 

@@ -46,6 +46,9 @@ MOST_REFLECTIONS = 2**22
 
 scalar = njit(error_model="numpy")
 
+# For what a loop does with each block: LLVM would call it, and pass its arguments through memory.
+inlined = njit(error_model="numpy", forceinline=True)
+
 
 # --- Normalised and pixel coordinates -----------------------------------------------------------
 

@@ -141,8 +141,9 @@ class _Blocks:
 def _leave(blocks, slot, parts, width, whole=None):
     """Leave fractions, and offsets of lower taps; ``parts`` are those of x and y."""
     emit, b = blocks.emit, blocks.emit.builder
-    for (_, fraction), address in zip(parts, (slot.x, slot.y), strict=True):
-        emit.store(emit.narrow(fraction), address)
+    if blocks.mode != NEAREST:
+        for (_, fraction), address in zip(parts, (slot.x, slot.y), strict=True):
+            emit.store(emit.narrow(fraction), address)
     (x, _), (y, _) = parts
     offsets = b.add(b.mul(y, emit.splat(b.trunc(width, I32))), x)
     emit.store(offsets if whole is None else b.add(offsets, whole), slot.offsets)

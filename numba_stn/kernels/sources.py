@@ -22,6 +22,7 @@ from .pixel import (
     along_row_evenly,
     base_coordinate,
     from_middle,
+    inlined,
     middle,
     scalar,
     span,
@@ -192,7 +193,7 @@ def make_point(source, dims, mode):
             first = origin(j, block_span(j // LANES, columns)[0], columns)
             return along(x0, xs, first, j - first, real), along(y0, ys, first, j - first, real), z0
 
-    return scalar(point)
+    return inlined(point)
 
 
 # --- The adjoint ----------------------------------------------------------------------------------

@@ -17,12 +17,13 @@ from .contract import (
     make_run_contract,
     make_weights,
 )
-from .pixel import scalar
+from .pixel import NEAREST, inlined, scalar
 from .places import WORKSPACE, place
 from .rows import row_limits
 from .sources import make_point
 from .storage import make_store
 from .vectors import LANES
+from .wide import make_wide
 
 # Numbers of four bytes in a workspace of blocks.
 FLOATS = WORKSPACE // 4
@@ -42,6 +43,27 @@ def placed(source, padding, mode, fill, coords, row, limits, where, slots):
     (x0, xs), (y0, ys), _, (w0, ws) = row
     line, zero = (x0, xs, y0, ys, w0, ws), fill.dtype.type(0)
     return place(source, padding, mode, zero, coords, line, limits, where, slots)
+
+
+@functools.cache
+def make_spread(channels_last, dtype):
+    """Function: write the fill to the samples, in line, from one column on up to another."""
+    store, u = make_store(dtype), np.uint64
+
+    def spread(samples, fill, n, i, first, last, rows, columns):
+        channels = len(fill)
+        if channels_last:
+            start = (n * rows + i) * columns
+            for j in range(first, last):
+                for c in range(channels):
+                    samples[u((start + j) * channels + c)] = store(fill[c])
+            return
+        for c in range(channels):
+            start, value = ((n * channels + c) * rows + i) * columns, store(fill[c])
+            for j in range(start + first, start + last):
+                samples[u(j)] = value
+
+    return scalar(spread)
 
 
 @functools.cache
@@ -71,15 +93,40 @@ def make_pixel(kind, dtype):
             for c in range(channels):
                 put(samples, n, c, k, i, j, store(fill[c]))
 
-    return scalar(pixel)
+    return inlined(pixel)
 
 
 @functools.cache
-def make_run(kind, dtype):
-    """Function: write all channels of a placed block's samples, from column j on."""
-    _, mode, _, _, channels_last, _ = kind
-    contract, weights_of = make_run_contract(mode, dtype), make_weights(mode, 2)
-    store = make_store(dtype)
+def make_run(kind, dtype, colours):
+    """Function: write all channels of a placed block's samples, from column j on.
+
+    ``colours``: the channels, if they stand last and are at most 4; else 0.
+    """
+    if (dtype == np.float16 and kind.mode != NEAREST) or (kind.channels_last and not colours):
+        return make_slow_run(kind, dtype)
+    wide = make_wide(kind.mode, max(colours, 1))
+
+    def run(lines, slots, slot, fill, m, to, h, w, channels):
+        image, samples = lines
+        n, i, j, rows, columns = to
+        zero = fill.dtype.type(0)
+        if colours:
+            end = ((n * rows + i) * columns + j) * channels
+            first, pitch = m * h * w * channels, w * channels
+            wide(image, first, pitch, samples, end, slots, slot, zero)
+            return
+        for c in range(channels):
+            end = ((n * channels + c) * rows + i) * columns + j
+            wide(image, (m * channels + c) * h * w, w, samples, end, slots, slot, zero)
+
+    return inlined(run)
+
+
+@functools.cache
+def make_slow_run(kind, dtype):
+    """Function: the same, pixel by pixel, for float16 and for many channels that stand last."""
+    contract, weights_of = make_run_contract(kind.mode, dtype), make_weights(kind.mode, 2)
+    store, channels_last = make_store(dtype), kind.channels_last
 
     def run(lines, slots, slot, fill, m, to, h, w, channels):
         real, (image, samples) = fill.dtype.type, lines
@@ -87,23 +134,14 @@ def make_run(kind, dtype):
         t, offsets = carray(slots, (FLOATS // 2,), real), carray(slots, (FLOATS,), np.int32)
         x = slot * (2 * LANES + LANES * 4 // t.itemsize)
         y, place = x + LANES, (x + 2 * LANES) * t.itemsize // 4
-        if channels_last:
-            start, end = m * h * w, ((n * rows + i) * columns + j) * channels
-            for lane in range(LANES):
-                weights = weights_of((real(0), t[y + lane], t[x + lane]), real)
-                first = (start + offsets[place + lane]) * channels
-                for c in range(channels):
-                    value = contract(image, first + c, (channels, w * channels), weights, real)
-                    samples[np.uint64(end + lane * channels + c)] = store(value)
-            return
-        for c in range(channels):
-            start, end = (m * channels + c) * h * w, ((n * channels + c) * rows + i) * columns + j
-            for lane in range(LANES):
-                weights = weights_of(
-                    (real(0), t[np.uint64(y + lane)], t[np.uint64(x + lane)]), real
-                )
-                first = start + offsets[np.uint64(place + lane)]
-                value = contract(image, first, (1, w), weights, real)
-                samples[np.uint64(end + lane)] = store(value)
+        along, apart = (channels, 1) if channels_last else (1, h * w)
+        between = 1 if channels_last else rows * columns
+        for lane in range(LANES):
+            weights = weights_of((real(0), t[y + lane], t[x + lane]), real)
+            first = m * channels * h * w + offsets[place + lane] * along
+            end = (i * columns + j + lane) * along + n * channels * rows * columns
+            for c in range(channels):
+                value = contract(image, first + c * apart, (along, w * along), weights, real)
+                samples[np.uint64(end + c * between)] = store(value)
 
-    return scalar(run)
+    return inlined(run)

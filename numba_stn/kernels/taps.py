@@ -22,6 +22,7 @@ from .pixel import (
     WRAP,
     ZEROS,
     clip,
+    inlined,
     last,
     reflect,
     scalar,
@@ -41,16 +42,16 @@ TAPS = (1, 2, 4)
 # --- The coordinate: into the image's neighbourhood, whole and fraction ---------------------------
 
 
-@scalar
+@inlined
 def around(c, period):
     """``c`` less whole periods, and a slope of 1; 0 and 0 where that is not exact any more."""
     real = type(c)
     if period == real(0) or not abs(c) < period * real(MOST_REFLECTIONS):
         return real(0), real(0)
-    return c - math.floor(c / period) * period, real(1)
+    return c - real(math.floor(c / period)) * period, real(1)
 
 
-@scalar
+@inlined
 def on_side(c, size, off):
     """Whether ``c`` is on a side: between its outer edges, or aligned centres."""
     real = type(c)
@@ -58,7 +59,7 @@ def on_side(c, size, off):
     return c >= -edge and c <= real(last(size)) + edge
 
 
-@scalar
+@inlined
 def near(c, size, mode, padding, off):
     """Coordinate not far from the image whose taps are those of ``c``; its slope; if it has any."""
     real = type(c)
@@ -88,7 +89,7 @@ def near(c, size, mode, padding, off):
     return c, slope, some
 
 
-@scalar
+@inlined
 def half_to_even(c):
     """Nearest whole number, as a float; a half goes to the even one."""
     real = type(c)
@@ -99,7 +100,7 @@ def half_to_even(c):
     return real(low) + (real(1) if up else real(0))
 
 
-@scalar
+@inlined
 def place(c, size, mode, padding, off):
     """First tap, fraction, slope of the padded coordinate, and whether any tap is read."""
     real, whole = type(c), type(size)

@@ -1,0 +1,176 @@
+"""Placed blocks of any mode, in LLVM vectors: of one plane, or of pixels of 2 to 4 channels.
+
+All taps of a block of :mod:`.places` are inside the image. Along each axis a mode reads n of them
+(1, 2 or 4), which stand together in a row of memory, so each pixel takes n loads of n neighbours.
+They are weighted and summed by rows first, then by columns, in the order of
+:func:`.contract.make_run_contract`, whose bits these are. Integers are computed in float32.
+"""
+
+import functools
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .pixel import BICUBIC, BILINEAR, NEAREST
+from .places import Slot
+from .taps import KEYS, TAPS
+from .vectors import I32, I64, LANES, Emitter, Plane, lanes
+
+
+@functools.cache
+def make_wide(mode, colours):
+    """Function: write a placed block's samples; ``colours``: 1, or so many channels of pixels.
+
+    ``f(image, first, pitch, samples, to, slots, slot, real)``: the image's elements in line, of
+    which the first of all is number ``first``, ``pitch`` of them to a row; samples are written from
+    element ``to`` on. ``real`` is a number of the type that computes.
+    """
+
+    @intrinsic
+    def wide(typingctx, image, first, pitch, samples, to, slots, slot, real):
+        def codegen(context, builder, signature, args):
+            image_, first_, pitch_, samples_, to_, slots_, slot_, _ = args
+            emit = Emitter(builder, context.get_value_type(real))
+            source = Plane(context, builder, image, image_)
+            target = Plane(context, builder, samples, samples_)
+            taps = _Taps(emit, mode, colours, source, image.dtype)
+            taps.start(Slot(emit, slots_, slot_), first_, pitch_)
+            if colours == 1:
+                taps.plane(target.at(to_))
+            else:
+                taps.pixels(target.at(to_))
+            return context.get_dummy_value()
+
+        return types.void(image, first, pitch, samples, to, slots, slot, real), codegen
+
+    return wide
+
+
+class _Taps:
+    """A block's taps, weights and samples."""
+
+    def __init__(self, emit, mode, colours, image, dtype):
+        self.emit, self.mode, self.colours, self.image = emit, mode, colours, image
+        self.count, self.whole = TAPS[mode], isinstance(dtype, types.Integer)
+        self.most = float(2 ** (8 * image.bytes) - 1)
+
+    def start(self, slot, first, pitch):
+        """Weights, and the addresses of the rows of taps around the image's first pixel."""
+        emit, b = self.emit, self.emit.builder
+        self.slot, size = slot, I64(self.image.bytes)
+        if self.mode == BICUBIC:  # one pixel to the left, one row up
+            first = b.sub(first, b.add(pitch, I64(self.colours)))
+        start, step = self.image.at(first), b.mul(pitch, size)
+        self.rows = []
+        for _ in range(self.count):
+            self.rows.append(emit.hidden(start))
+            start = b.add(start, step)
+        if self.mode != NEAREST:
+            x, y = slot.fractions()
+            self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
+            self.down = [emit.stored(weight) for weight in self.down]
+
+    def plane(self, target):
+        """Samples of one plane, side by side."""
+        emit, b = self.emit, self.emit.builder
+        if self.mode == NEAREST:
+            for k in range(LANES):
+                place = b.add(target, I64(k * self.image.bytes))
+                b.store(self._raw(self.rows[0], k, 1),
+                        b.inttoptr(place, self.image.kind.as_pointer()))  # fmt: skip
+            return
+        columns = emit.join([self._column(k) for k in range(LANES)])
+        value = None
+        for n in range(self.count):
+            order = ir.Constant(
+                ir.VectorType(I32, LANES), list(range(n, self.count * LANES, self.count))
+            )
+            term = b.fmul(b.shuffle_vector(columns, columns, order), self.across[n])
+            value = term if value is None else b.fadd(value, term)
+        _store(b, self._stored(value), target)
+
+    def pixels(self, target):
+        """Samples of pixels, one after another, all their channels together."""
+        emit, b, size = self.emit, self.emit.builder, self.colours * self.image.bytes
+        if self.mode != NEAREST:
+            across = [emit.stored(weight) for weight in self.across]
+        for k in range(LANES):
+            place = b.add(target, I64(k * size))
+            if self.mode == NEAREST:
+                _store(b, self._raw(self.rows[0], k, self.colours), place, self.image.bytes)
+                continue
+            column, value = self._column(k), None
+            for n in range(self.count):
+                order = [n * self.colours + c for c in range(self.colours)]
+                order = ir.Constant(ir.VectorType(I32, self.colours), order)
+                weight = emit.splat(emit.lane(across[n], k), self.colours)
+                term = b.fmul(b.shuffle_vector(column, column, order), weight)
+                value = term if value is None else b.fadd(value, term)
+            _store(b, self._stored(value), place, self.image.bytes)
+
+    def _raw(self, row, k, count):
+        """Elements of lane k from its tap in a row on; a single one is no vector."""
+        b, bytes_ = self.emit.builder, self.image.bytes
+        far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.colours * bytes_))
+        kind = self.image.kind if count == 1 else ir.VectorType(self.image.kind, count)
+        load = b.load(b.inttoptr(b.add(row, far), kind.as_pointer()))
+        load.align = bytes_
+        return load
+
+    def _column(self, k):
+        """Lane k's neighbours along its row, each the weighted sum of its column."""
+        emit, b, width = self.emit, self.emit.builder, self.count * self.colours
+        value = None
+        for row, weights in zip(self.rows, self.down, strict=True):
+            numbers = self._real(self._raw(row, k, width))
+            term = b.fmul(emit.splat(emit.lane(weights, k), width), numbers)
+            value = term if value is None else b.fadd(value, term)
+        return value
+
+    def _real(self, vector):
+        """Numbers to compute with."""
+        if not self.whole:
+            return vector
+        b, count = self.emit.builder, vector.type.count
+        wide = b.zext(vector, ir.VectorType(I32, count))
+        return b.sitofp(wide, ir.VectorType(self.emit.real, count))
+
+    def _stored(self, vector):
+        """Elements of the samples: rounded half to even and saturated, where they are whole."""
+        if not self.whole:
+            return vector
+        emit, b, count = self.emit, self.emit.builder, vector.type.count
+        limits = (ir.Constant(vector.type, [limit] * count) for limit in (0.0, self.most))
+        low, high = limits
+        vector = emit.call("minnum", high, emit.call("maxnum", low, emit.call("rint", vector)))
+        whole = b.fptosi(vector, ir.VectorType(I32, count))
+        return b.trunc(whole, ir.VectorType(self.image.kind, count))
+
+
+def _store(builder, vector, address, align=1):
+    """A vector to an address."""
+    place = builder.inttoptr(address, vector.type.as_pointer())
+    builder.store(vector, place).align = align
+
+
+def _weights(emit, mode, t):
+    """The weights of :data:`.taps.WEIGHTS` for fractions."""
+    b, one = emit.builder, lanes(emit.real, 1.0)
+    if mode == BILINEAR:
+        return [b.fsub(one, t), t]
+    up = b.fsub(one, t)
+    return [_outer(emit, b.fadd(one, t)), _inner(emit, t), _inner(emit, up),
+            _outer(emit, b.fsub(lanes(emit.real, 2.0), t))]  # fmt: skip
+
+
+def _inner(emit, d):
+    b, (two, three, one) = emit.builder, (lanes(emit.real, c) for c in (KEYS + 2, KEYS + 3, 1.0))
+    return b.fadd(b.fmul(b.fmul(b.fsub(b.fmul(two, d), three), d), d), one)
+
+
+def _outer(emit, d):
+    b = emit.builder
+    a, five, eight, four = (lanes(emit.real, c * KEYS) for c in (1.0, 5.0, 8.0, 4.0))
+    inner = b.fadd(b.fmul(b.fsub(b.fmul(a, d), five), d), eight)
+    return b.fsub(b.fmul(inner, d), four)

@@ -1,0 +1,122 @@
+"""Shrinking without aliasing: means over areas, their gradients, and what must not change."""
+
+import numpy as np
+import pytest
+from gradcheck import check_vjp
+
+import numba_stn as stn
+
+IDENTITY = np.eye(2, 3)[None]
+
+
+def checkerboard(side):
+    return (np.indices((side, side)).sum(0) % 2).astype(float)[None, None]
+
+
+def test_a_checkerboard_shrinks_to_grey():
+    board = checkerboard(32)
+    aliased = stn.warp_affine(board, IDENTITY, (11, 11))
+    smooth = stn.warp_affine(board, IDENTITY, (11, 11), antialias=True)
+    assert np.abs(aliased - 0.5).max() > 0.4
+    assert np.abs(smooth - 0.5).max() < 0.12
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_whole_factor_is_the_mean_of_blocks(layout):
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((2, 3, 12, 20))
+    blocks = images.reshape(2, 3, 4, 3, 10, 2).mean(axis=(3, 5))
+    if layout == "NHWC":
+        images, blocks = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (images, blocks))
+    theta = np.repeat(IDENTITY, 2, 0)
+    got = stn.warp_affine(images, theta, (4, 10), antialias=True, layout=layout)
+    np.testing.assert_allclose(got, blocks, atol=1e-12)
+
+
+def test_aligned_corners_divide_the_same_areas():
+    x = np.linspace(-1, 1, 41)
+    image = np.tile(x**2, (1, 1, 3, 1))  # its mean over an area is known
+    got = stn.warp_affine(image, IDENTITY, (3, 11), antialias=True, align_corners=True)
+    finer = np.linspace(-1, 1, 11)[1:-1, None] + np.array([-1.5, -0.5, 0.5, 1.5]) * 0.05
+    expected = np.interp(finer, x, x**2).mean(axis=1)
+    np.testing.assert_allclose(got[0, 0, 1, 1:-1], expected, atol=1e-12)
+
+
+def test_what_does_not_shrink_is_as_it_was():
+    rng = np.random.default_rng(1)
+    image = rng.standard_normal((1, 2, 9, 9)).astype(np.float32)
+    theta = np.array([[[0.6, -0.5, 0.1], [0.5, 0.6, 0.0]]])
+    np.testing.assert_array_equal(
+        stn.warp_affine(image, theta, antialias=True), stn.warp_affine(image, theta)
+    )
+
+
+def test_each_map_is_as_if_it_were_alone():
+    rng = np.random.default_rng(2)
+    images, theta = (
+        rng.random((3, 1, 20, 20)),
+        np.eye(2, 3) * np.array([1, 2.5, 4.2])[:, None, None],
+    )
+    together = stn.warp_affine(images, theta, (7, 8), antialias=True)
+    for n in range(3):
+        alone = stn.warp_affine(images[n : n + 1], theta[n : n + 1], (7, 8), antialias=True)
+        np.testing.assert_array_equal(together[n : n + 1], alone)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", ["warp_affine", "warp_perspective"])
+def test_gradients(name, align_corners):
+    rng = np.random.default_rng(3)
+    rows = 2 if name == "warp_affine" else 3
+    images = rng.standard_normal((2, 2, 13, 12))
+    theta = np.eye(rows, 3) * np.array([1.3, 0.7])[:, None, None]
+    theta[:, :2] += 0.1 * rng.standard_normal((2, 2, 3))
+    warp, vjp = getattr(stn, name), getattr(stn, f"{name}_vjp")
+    chosen = {"antialias": True, "align_corners": align_corners}
+    assert np.abs(warp(images, theta, (4, 5), **chosen) - warp(images, theta, (4, 5))).max() > 0.1
+    check_vjp(
+        lambda x: warp(*x, (4, 5), **chosen), lambda d: vjp(d, images, theta, **chosen),
+        (images, theta), rng, step=1e-8, rtol=1e-5,
+    )  # fmt: skip
+
+
+def test_one_image_serves_many_maps_and_its_gradient_is_the_sum():
+    rng = np.random.default_rng(4)
+    image, theta = rng.random((1, 2, 16, 16)), np.eye(2, 3) * np.array([1, 3])[:, None, None]
+    d = rng.standard_normal((2, 2, 5, 5))
+    many = np.repeat(image, 2, 0)
+    np.testing.assert_array_equal(
+        stn.warp_affine(image, theta, (5, 5), antialias=True),
+        stn.warp_affine(many, theta, (5, 5), antialias=True),
+    )
+    dimage, dtheta = stn.warp_affine_vjp(d, image, theta, antialias=True)
+    dmany, dexpected = stn.warp_affine_vjp(d, many, theta, antialias=True)
+    np.testing.assert_allclose(dimage, dmany.sum(0, keepdims=True), atol=1e-12)
+    np.testing.assert_array_equal(dtheta, dexpected)
+
+
+def test_coverage_out_and_integers():
+    image = np.full((1, 1, 16, 16), 200, np.uint8)
+    out = np.empty((1, 1, 4, 4), np.uint8)
+    theta = np.array([[[1.0, 0, 1.0], [0, 1.0, 0]]])
+    got, covered = stn.warp_affine(image, theta, (4, 4), antialias=True, coverage=True, out=out)
+    assert got is out
+    np.testing.assert_allclose(covered[0, 0], [1, 1, 0.03125 * 1, 0], atol=0.04)
+    assert (out[0, 0, :, :2] == 200).all()
+    assert not out[0, 0, :, 3].any()
+
+
+def test_a_volume_shrinks_too():
+    rng = np.random.default_rng(5)
+    volume = rng.random((1, 1, 6, 8, 4))
+    got = stn.warp_affine(volume, np.eye(3, 4)[None], (3, 2, 4), antialias=True)
+    expected = volume.reshape(1, 1, 3, 2, 2, 4, 4).mean(axis=(3, 5))
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_odd_maps_are_safe():
+    image, theta = np.ones((1, 1, 4, 4)), np.eye(2, 3)[None].copy()
+    for value in (np.nan, np.inf, 1e30, 0.0):
+        theta[0, 0, 0] = value
+        assert stn.warp_affine(image, theta, antialias=True).shape == (1, 1, 4, 4)
+        assert stn.warp_affine(image[:0], theta[:0], antialias=True).shape == (0, 1, 4, 4)
