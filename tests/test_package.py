@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy
 import pytest
 
 import numba_stn
@@ -92,6 +93,40 @@ except ValueError:
     for _ in range(2):  # compiled, then from the cache
         assert python(code.format(10**9), **cache) == "serial"
         assert python(code.format(0), **cache) == "parallel"
+
+
+TWO = """
+import numpy, numba_stn
+image, grid = numpy.arange(12.0).reshape(1, 1, 3, 4), numpy.full((1, 1, 1, 2), 0.25)
+for mode in ("nearest", "bicubic"):
+    print(numba_stn.grid_sample(image, grid, mode=mode, padding_mode="wrap").item())
+"""
+
+
+def test_kernels_made_by_factories_are_found_again(tmp_path):
+    """In another process; each in files of its own, so that two processes may write at once."""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first = python(TWO, **cache)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert len(files) == 4
+    assert python(TWO, **cache) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == files
+
+
+def test_a_kernel_is_named_by_what_it_is_made_of():
+    from numba_stn.kernels import general
+    from numba_stn.kernels.cache import described
+    from numba_stn.kernels.kind import Kind
+
+    names = set()
+    for mode in range(3):
+        for padding in range(5):
+            kind = Kind(0, mode, padding, 2, True)
+            for dtype, colours in (("uint8", 0), ("float32", 0), ("float32", 3)):
+                kernel = general.make_sample(kind, numpy.dtype(dtype), colours, False)
+                names.add(repr(described(kernel)))
+    assert len(names) == 45
+    assert not any(" at 0x" in name for name in names)  # which is another one in every process
 
 
 FIRST = {

@@ -110,11 +110,10 @@ def make_covered(kind, parallel):
             for j in range(columns):
                 x, y, z = point(coords, row, n, k, i, j, columns, np.float64)
                 if cut:
-                    part = float(
-                        on_side(x, sides[2], off)
-                        and on_side(y, sides[1], off)
-                        and (not deep or on_side(z, sides[0], off))
-                    )
+                    some = on_side(x, sides[2], off) and on_side(y, sides[1], off)
+                    if deep:
+                        some = some and on_side(z, sides[0], off)
+                    part = 1.0 if some else 0.0
                 else:
                     part = axis(x, sides[2], off) * axis(y, sides[1], off)
                     if deep:
