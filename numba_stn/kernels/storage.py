@@ -47,7 +47,7 @@ def nearest(value):
 
     Of a sum from 2**23 on, whole numbers are all that float32 keeps. (CUDA kernels have no rint.)
     """
-    return (value + np.float32(2.0**23)) - np.float32(2.0**23)
+    return (np.float32(value) + np.float32(2.0**23)) - np.float32(2.0**23)
 
 
 @scalar
