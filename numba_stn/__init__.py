@@ -30,6 +30,7 @@ _HOME = {
 _MODULES = (
     "data",
     "functional",
+    "loops",
     "matrices",
     "nn",
     "pixels",
@@ -45,6 +46,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import loops as loops
     from . import matrices as matrices
     from . import nn as nn
     from . import pixels as pixels

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   numba-stn train                                       learn to read rotated digits, offline
   numba-stn train --model cnn                           the same without the transformer
   numba-stn train --dataset mnist --task RTS --epochs 5
+  numba-stn train --device cuda                         on the GPU, with CuPy
   numba-stn bench warp_affine                           race the other libraries at this
   numba-stn warmup                                      compile now, not at the first calls
 """
@@ -28,6 +29,7 @@ MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 TRANSFORMS = (
     "translation", "scale", "rotation", "shear", "attention", "restricted_affine", "affine",
 )  # fmt: skip
+DEVICES = ("cpu", "cuda")
 
 
 class UsageError(Exception):
@@ -89,6 +91,8 @@ def _add_train(commands) -> None:
     add("--seed", type=_seed, default=0, metavar="S", help="default: 0")
     add("--batch", type=_positive, metavar="N", help="default: 50 for digits, 128 for mnist")
     add("--rate", type=_rate, metavar="R", help="highest learning rate")
+    add("--device", choices=DEVICES, default="cpu", help="cuda: the whole step on the GPU, which "
+        "needs CuPy; default: cpu")  # fmt: skip
     add("--out", metavar="DIR", help="where to write; default: runs/<time>")
     add("--data-dir", metavar="DIR", help="folder that holds MNIST's four files under mnist/; "
         "default: the environment's NUMBA_STN_DATA, else they are downloaded once")  # fmt: skip
@@ -140,6 +144,7 @@ def run_train(args: argparse.Namespace) -> int:
             f'training needs more packages ({error}); pip install "numba-stn[train]"'
         ) from error
     config = _config(args)
+    _require(config.device)
     with _folder(pathlib.Path(args.out or f"runs/{started}")) as folder:
         try:
             setup = experiment.prepare(config, args.data_dir)
@@ -180,7 +185,18 @@ def _config(args):
     }
     if args.rate:
         chosen["rate"] = args.rate
-    return Config(dataset=args.dataset, task=args.task, model=args.model, seed=args.seed, **chosen)
+    named = ("dataset", "task", "model", "seed", "device")
+    return Config(**{name: getattr(args, name) for name in named}, **chosen)
+
+
+def _require(device):
+    """Say what the device lacks, before there is a folder or a file."""
+    from .namespace import library
+
+    try:
+        library(device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import __version__, data
+from . import __version__, data, namespace
 from .nn import adam, one_cycle, train, zoo
 from .nn.layer import Layer
 from .nn.optim import Optimiser
@@ -23,13 +23,16 @@ from .record import commit, write_atomically
 TEST_SEED, TEST_DRAWS = 20150605, 2_000
 VALIDATION_SEED, VALIDATION_DRAWS = 20150606, 500
 
+# Steps after which the loss is looked at; in between the GPU runs ahead.
+LOOK = {"cpu": 1, "cuda": 16}
+
 
 @dataclass(frozen=True)
 class Config:
     """What to train, on what, and how.
 
     ``batch`` and ``rate`` belong to the optimiser (Adam, one cycle); the localisation trains at
-    ``rate * localisation_rate``.
+    ``rate * localisation_rate``. With the ``device`` "cuda" the steps run on the GPU, with CuPy.
     """
 
     dataset: str = "digits"
@@ -41,6 +44,7 @@ class Config:
     batch: int = 50
     rate: float = 1e-2
     localisation_rate: float = 0.1
+    device: str = "cpu"
 
 
 class DivergedError(Exception):
@@ -74,7 +78,8 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
     ValueError
         If the configuration names something that does not exist.
     """
-    for name, choices in (("dataset", data.DATASETS), ("task", data.TASKS)):
+    named = (("dataset", data.DATASETS), ("task", data.TASKS), ("device", namespace.DEVICES))
+    for name, choices in named:
         if getattr(config, name) not in choices:
             got = getattr(config, name)
             raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
@@ -131,11 +136,15 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
     ------
     DivergedError
         If the loss is no longer finite.
+    RuntimeError
+        If something that the device "cuda" needs is missing.
     """
     config, history, began = setup.config, [], time.perf_counter()
-    origin = {"versions": versions(), "commit": commit()}
-    shape = setup.test.images.shape[1:]
-    learner = train.start(setup.net, setup.optimiser, shape, np.random.default_rng(config.seed))
+    library = namespace.library(config.device)
+    origin = {"gpu": namespace.gpu_name(library), "versions": versions(library),
+              "commit": commit()}  # fmt: skip
+    rng, shape = np.random.default_rng(config.seed), setup.test.images.shape[1:]
+    learner = train.start(setup.net, setup.optimiser, shape, rng, library)
     interrupted = False
     try:
         for epoch in range(config.epochs):
@@ -165,30 +174,37 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
 
 
 def _epoch(setup, learner, epoch, on_step):
-    """Each step's learner, and the epoch's means so far."""
+    """Each step's learner, and the epoch's means when the loss was last looked at."""
     config = setup.config
+    means: dict[str, float] = {}
     rng = np.random.default_rng([config.seed, epoch])
     batches = train.shuffled(rng, setup.train, config.batch, setup.task)
     total, wrong = 0.0, 0
     done = train.steps(setup.net, setup.optimiser, learner, batches)
     for count, (learner, loss, misread) in enumerate(done, 1):
-        if not np.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} in epoch {epoch + 1}; a smaller --rate may help"
-            )
         total, wrong = total + loss, wrong + misread
-        means = {
-            "train_loss": total / count,
-            "train_error": 100 * wrong / (count * config.batch),
-        }
+        if not means or count % LOOK[config.device] == 0 or count == setup.steps:
+            means = _means(total, wrong, count, config.batch)
+        if not np.isfinite(means["train_loss"]):
+            raise DivergedError(
+                f"the loss is {float(loss)} in epoch {epoch + 1}; a smaller --rate may help"
+            )
         on_step(epoch, means["train_loss"], means["train_error"])
         yield learner, means
 
 
-def versions() -> dict[str, str]:
+def _means(total, wrong, count, batch):
+    """Loss and error of an epoch's first steps."""
+    return {"train_loss": float(total) / count, "train_error": 100 * int(wrong) / (count * batch)}
+
+
+def versions(library: Any = np) -> dict[str, str]:
     """Versions of Python and of what the numbers depend on."""
-    names = ("numba", "numpy", "scipy")
+    names = ["numba", "numpy", "scipy"]
     own = {"python": platform.python_version(), "numba-stn": __version__}
+    if library is not np:
+        names.append("numba-cuda")
+        own["cupy"] = library.__version__
     return own | {name: metadata.version(name) for name in names}
 
 
@@ -202,12 +218,14 @@ FILES = ("weights.safetensors", "curves.png", "classes.png", "metrics.json")
 def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
     """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
 
-    Everything is made before the first file is written.
+    Everything is made before the first file is written, and of NumPy's arrays: the files do not
+    depend on the device.
     """
     from safetensors.numpy import save as packed
 
     from . import pictures
 
+    learner = train.on_host(learner)
     tree = flatten({"params": learner.params, "state": learner.state})
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     content = {

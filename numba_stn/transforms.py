@@ -8,9 +8,12 @@ it zooms in.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+
+from .namespace import as_array, namespace
 
 __all__ = [
     "TRANSFORMS",
@@ -67,7 +70,7 @@ class Transform:
         return self.name
 
     def theta(self, params: Array) -> Array:
-        """Theta (N, 2, 3) of the parameters (N, P), in their dtype.
+        """Theta (N, 2, 3) of the parameters (N, P), in their dtype; of NumPy or CuPy, as they are.
 
         Raises
         ------
@@ -84,17 +87,15 @@ class Transform:
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params, dtheta = self._checked(params), np.asarray(dtheta)
+        params, dtheta = self._checked(params), as_array(dtheta)
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
-        if np.shape(dtheta) != (len(params), 2, 3):
-            raise ValueError(
-                f"dtheta: expected shape ({len(params)}, 2, 3), got {np.shape(dtheta)}"
-            )
+        if dtheta.shape != (len(params), 2, 3):
+            raise ValueError(f"dtheta: expected shape ({len(params)}, 2, 3), got {dtheta.shape}")
         return self.backward(dtheta, params)
 
     def _checked(self, params):
-        params = np.asarray(params)
+        params = as_array(params)
         if params.ndim != 2 or params.shape[1] != self.size:
             raise ValueError(
                 f"params: {self.name} expects shape (N, {self.size}), got {params.shape}"
@@ -139,7 +140,7 @@ def _translation_vjp(dtheta, params):
 
 
 def _scale(params):
-    theta = np.zeros((len(params), 2, 3), params.dtype)
+    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
     theta[:, 0, 0], theta[:, 1, 1] = params.T
     return theta
 
@@ -152,7 +153,7 @@ def _scale_vjp(dtheta, params):
 
 
 def _rotation(params):
-    theta = np.zeros((len(params), 2, 3), params.dtype)
+    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
     cos, sin = np.cos(params[:, 0]), np.sin(params[:, 0])
     theta[:, 0, 0], theta[:, 0, 1] = cos, -sin
     theta[:, 1, 0], theta[:, 1, 1] = sin, cos
@@ -183,7 +184,7 @@ def _shear_vjp(dtheta, params):
 
 
 def _attention(params):
-    theta = np.zeros((len(params), 2, 3), params.dtype)
+    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
     theta[:, 0, 0] = theta[:, 1, 1] = params[:, 0]
     theta[:, :, 2] = params[:, 1:]
     return theta
@@ -248,7 +249,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     if not transforms:
         raise ValueError("compose: expected at least one transform")
     parts = [by_name(transform) for transform in transforms]
-    ends = np.cumsum([transform.size for transform in parts])[:-1]
+    *ends, _ = accumulate(transform.size for transform in parts)
 
     def factors(params):
         own = np.split(params, ends, axis=1)
@@ -292,6 +293,6 @@ TRANSFORMS = {
 
 
 def _identity(params):
-    theta = np.zeros((len(params), 2, 3), params.dtype)
+    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     return theta

@@ -2,7 +2,7 @@
 
 import os
 
-# Runs in a process of its own, under Numba's CUDA simulator: see test_cuda_simulator.py.
+# Run in processes of their own, under Numba's CUDA simulator: see test_cuda_simulator.py.
 collect_ignore = []
 if "NUMBA_ENABLE_CUDASIM" not in os.environ:
-    collect_ignore.append("cuda_simulator_suite.py")
+    collect_ignore += ["cuda_simulator_suite.py", "train_simulator_suite.py"]

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reference
+import simulator
 from numba import config, cuda
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 import numba_stn as stn
 from numba_stn.kernels import device, sums
 
-# The simulator waits for its threads in a loop, and each turn costs one of these.
-sys.setswitchinterval(1e-5)
+simulator.prepare()
 device.MOST_LINE_BLOCKS = 2
 
 PADDINGS = ("zeros", "border", "reflection")

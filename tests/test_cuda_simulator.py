@@ -7,15 +7,16 @@ import sys
 
 import pytest
 
-SUITE = pathlib.Path(__file__).with_name("cuda_simulator_suite.py")
+HERE = pathlib.Path(__file__).parent
 
 
-def test_cuda_kernels_in_the_simulator():
+@pytest.mark.parametrize("suite", ["cuda_simulator_suite.py", "train_simulator_suite.py"])
+def test_cuda_kernels_in_the_simulator(suite):
     pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(SUITE)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / suite)]
     done = subprocess.run(
         command,
-        cwd=SUITE.parent.parent,
+        cwd=HERE.parent,
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,

@@ -120,8 +120,8 @@ print(all((result == expected).all() for result in results))
 
 
 def test_imports_point_down():
-    """kernels, checks, functional, transforms and pixels, data and nn, and the rest above."""
-    levels = {"kernels": 0, "matrices": 0, "checks": 1, "functional": 2}
+    """namespace and kernels, checks, functional, transforms and pixels, data and nn, the rest."""
+    levels = {"namespace": 0, "kernels": 0, "matrices": 0, "checks": 1, "functional": 2}
     levels |= {"pixels": 3, "transforms": 3}
     levels |= {"data": 4, "nn": 4}
     package = ROOT / "numba_stn"

@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from . import clock, grids, images, memory, startup, steps, warps
+from . import clock, grids, images, memory, modes, startup, steps, warps
 from .rows import MissingError, Row, difference, disagreement, runners, widened
 
-ROWS: dict[str, Row] = {**warps.ROWS, **grids.ROWS, **images.ROWS, **steps.ROWS}
+ROWS: dict[str, Row] = {
+    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **steps.ROWS,
+}  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",
              "scikit-image", "kornia")  # fmt: skip

@@ -126,6 +126,18 @@ class WarpImageRatios(_Ratios):
     params = (rows("warp_image"), ["torch", "cv2", "skimage", "scipy"])
 
 
+class Modes(_Ours):
+    """Other modes, volumes, projective maps and layouts."""
+
+    params = (rows("modes"),)
+
+
+class ModesRatios(_Ratios):
+    """Other modes, volumes, projective maps and layouts against the peers."""
+
+    params = (rows("modes"), ["torch", "cv2"])
+
+
 class Training(_Ours):
     """One Adam step."""
 

@@ -47,7 +47,7 @@ def around(c, period):
     real = type(c)
     if period == real(0) or not abs(c) < period * real(MOST_REFLECTIONS):
         return real(0), real(0)
-    return c - math.floor(c / period) * period, real(1)
+    return c - real(math.floor(c / period)) * period, real(1)
 
 
 @inlined

@@ -1,4 +1,8 @@
-"""Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer."""
+"""Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer.
+
+Everything here takes NumPy's arrays, or CuPy's, which stay on the GPU: parameters, state and images
+must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
+"""
 
 from . import tree
 from .layer import Layer

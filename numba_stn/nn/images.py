@@ -3,6 +3,8 @@
 Such layers work on bundles of images (:mod:`numba_stn.kernels.bundles`). One on its own bundles
 its input and unbundles its output; a network hands a run of them to :func:`through`, which does so
 once, at its ends. So what stands between layers is always (N, C, H, W).
+
+CuPy's arrays are worked on as they are, by functions of the same names (:mod:`.dense`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +14,15 @@ from typing import Any
 import numpy as np
 
 from ..kernels import bundles, convolve
+from ..namespace import namespace
+from . import dense
 from .layer import Layer, Pullback, Shape, check, he, whole, zeros
 from .tree import Tree
+
+
+def loops(*arrays: Any) -> tuple[Any, Any]:
+    """The modules whose functions pool and convolve these arrays, by whose arrays they are."""
+    return (bundles, convolve) if namespace(*arrays) is np else (dense, dense)
 
 
 class Bundled(Layer):
@@ -52,21 +61,22 @@ def through(
     for layer, own in zip(layers, params, strict=True):
         check(layer.name, x, layer.expects(own), (batch, *shape))
         shape = layer.output_shape(shape)
-    y, pullbacks = bundles.bundle(x), []
+    form, _ = loops(x)
+    y, pullbacks = form.bundle(x), []
     for layer, own in zip(layers, params, strict=True):
         y, back = layer.bundled(own, y, wrt_x)
         pullbacks.append(back)
         wrt_x = wrt_x or bool(own)
 
     def pullback(dy):
-        dparams, dx = [], bundles.bundle(dy.astype(y.dtype, copy=False))
+        dparams, dx = [], form.bundle(dy.astype(y.dtype, copy=False))
         for back in reversed(pullbacks):
             down, dx = ((), None) if dx is None else back(dx)
             dparams.append(down)
-        dx = None if dx is None else bundles.unbundle(dx, batch)
+        dx = None if dx is None else form.unbundle(dx, batch)
         return tuple(reversed(dparams)), dx
 
-    return bundles.unbundle(y, batch), pullback
+    return form.unbundle(y, batch), pullback
 
 
 # --- Convolution ----------------------------------------------------------------------------------
@@ -109,18 +119,19 @@ class Conv2d(Windowed):
     def bundled(self, params, x, wrt_x=True):
         """See the class."""
         weight, margin = params["weight"], self.padding
-        wide = bundles.padded(x.astype(np.result_type(x, weight), copy=False), margin)
+        form, sums = loops(x, weight)
+        wide = form.padded(x.astype(np.result_type(x.dtype, weight.dtype), copy=False), margin)
 
         def pullback(dy):
             dy = dy.astype(wide.dtype, copy=False)
-            dweight, dbias = convolve.convolve_vjp_weight(dy, wide, weight.shape, self.stride)
+            dweight, dbias = sums.convolve_vjp_weight(dy, wide, weight.shape, self.stride)
             dx = None
             if wrt_x:
-                dx = convolve.convolve_vjp_x(dy, weight, wide.shape, self.stride)
-                dx = np.ascontiguousarray(bundles.cropped(dx, margin))
+                dx = sums.convolve_vjp_x(dy, weight, wide.shape, self.stride)
+                dx = namespace(dx).ascontiguousarray(form.cropped(dx, margin))
             return {"weight": dweight, "bias": dbias}, dx
 
-        return convolve.convolve(wide, weight, params["bias"], self.stride), pullback
+        return sums.convolve(wide, weight, params["bias"], self.stride), pullback
 
 
 # --- Pooling --------------------------------------------------------------------------------------
@@ -144,8 +155,9 @@ class MaxPool(Windowed):
 
     def bundled(self, params, x, wrt_x=True):
         """See the class."""
-        y, which = bundles.max_pool(x, self.kernel)
-        return y, lambda dy: ((), bundles.max_pool_vjp(dy, which, x.shape, self.kernel))
+        form, _ = loops(x)
+        y, which = form.max_pool(x, self.kernel)
+        return y, lambda dy: ((), form.max_pool_vjp(dy, which, x.shape, self.kernel))
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,7 @@ class AvgPool(Windowed):
         k = self.kernel
         h, w = (side // k for side in x.shape[2:4])
         inner = x[:, :, : h * k, : w * k]
-        y = inner.reshape(*x.shape[:2], h, k, w, k, x.shape[-1]).mean((3, 5), dtype=x.dtype)
+        y = inner.reshape(*x.shape[:2], h, k, w, k, *x.shape[4:]).mean((3, 5), dtype=x.dtype)
 
         def pullback(dy):
             dx = np.zeros_like(x)

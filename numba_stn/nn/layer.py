@@ -39,7 +39,7 @@ class Layer:
     def apply(
         self, params: Tree, x: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Pullback, Tree]:
-        """Output, pullback and new state for the batch ``x``.
+        """Output, pullback and new state for the batch ``x``, all of NumPy's or of CuPy's arrays.
 
         Without ``wrt_x``, as for the images a network is trained on, the pullback's second result
         may be None, and then costs nothing.

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import prod
 
 import numpy as np
 
-from ..kernels import bundles
-from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, through
+from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, loops, through
 from .layer import Layer, check, he, whole, zeros
 from .tree import Tree
 
@@ -59,8 +58,9 @@ class Relu(Bundled):
 
     def bundled(self, params, x, wrt_x=True):
         """See the class."""
-        y = bundles.rectify(x)
-        return y, lambda dy: ((), bundles.rectify_vjp(dy, y))
+        form, _ = loops(x)
+        y = form.rectify(x)
+        return y, lambda dy: ((), form.rectify_vjp(dy, y))
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class Parallel(Layer):
             layer.apply(own, x, past, train, wrt_x)
             for layer, own, past in _with_own(self.layers, params, state)
         ]
-        ends = np.cumsum([y.shape[1] for y, _, _ in results])[:-1]
+        *ends, _ = accumulate(y.shape[1] for y, _, _ in results)
 
         def pullback(dy):
             parts = np.split(dy, ends, axis=1)

@@ -3,21 +3,25 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
+
+from ..namespace import as_array, beside, is_cupy, namespace
 
 
-def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, Any]:
+def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[Any, Any]:
     """``mean_n -log softmax(logits[n])[labels[n]]`` and its gradient.
 
     Parameters
     ----------
     logits : (N, classes) floating array
+        Of NumPy or CuPy.
     labels : (N,) integer array
-        Each in [0, classes).
+        Each in [0, classes). With logits on the GPU, labels of NumPy are checked and copied there;
+        those of CuPy are not waited for: one out of range makes the loss NaN.
 
     Returns
     -------
     loss : float
+        With logits on the GPU, an array of one number there: nothing is waited for.
     dlogits : (N, classes) array
         ``(softmax(logits) - onehot(labels)) / N``.
 
@@ -34,7 +38,13 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, Any]:
     >>> print(round(loss, 4), dlogits)
     0.6931 [[ 0.5 -0.5]]
     """
-    logits, labels = _floating("logits", logits), np.asarray(labels)
+    logits = _floating("logits", logits)
+    return cross_entropy(logits, labels_for(logits, labels))
+
+
+def labels_for(logits: Any, labels: Any) -> Any:
+    """The labels where the logits are, checked; those on the GPU already for shape and type."""
+    labels = as_array(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, got {labels.dtype}")
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -43,28 +53,46 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, Any]:
         )
     if not labels.size:
         raise ValueError("labels: expected at least one, got an empty batch")
-    if not (0 <= labels.min() and labels.max() < logits.shape[1]):
+    if not is_cupy(labels) and not (0 <= labels.min() and labels.max() < logits.shape[1]):
         raise ValueError(
             f"labels: expected integers in [0, {logits.shape[1]}), "
             f"got {labels.min()} to {labels.max()}"
         )
-    each = np.arange(len(labels))
-    logs = log_softmax(logits, axis=1)
+    return beside(labels, logits)
+
+
+def cross_entropy(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """:func:`softmax_cross_entropy` of what is known to be right."""
+    each = namespace(logits, labels).arange(len(labels))
+    logs = _log_softmax(logits)
     dlogits = np.exp(logs)
     dlogits[each, labels] -= 1
-    return float(-logs[each, labels].mean()), dlogits / logits.dtype.type(len(labels))
+    own = logs[each, labels]
+    if is_cupy(own):  # where an index out of range wraps around
+        own = np.where((labels >= 0) & (labels < logits.shape[1]), own, own.dtype.type(np.nan))
+    return _number(-own.mean()), dlogits / logits.dtype.type(len(labels))
 
 
-def mean_squared_error(outputs: Any, targets: Any) -> tuple[float, Any]:
+def _log_softmax(logits):
+    """``log softmax(logits)``, each row from its largest, for exp not to overflow."""
+    largest = logits.max(1, keepdims=True)
+    below = logits - np.where(np.isfinite(largest), largest, largest.dtype.type(0))
+    with np.errstate(divide="ignore"):
+        return below - np.log(np.exp(below).sum(1, keepdims=True))
+
+
+def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     """``mean (outputs - targets)^2`` over all elements, and its gradient.
 
     Parameters
     ----------
     outputs, targets : floating arrays of one shape
+        Of NumPy or CuPy; targets of NumPy are copied to the GPU if the outputs are there.
 
     Returns
     -------
     loss : float
+        With outputs on the GPU, an array of one number there.
     doutputs : array
         ``2 (outputs - targets) / size``.
 
@@ -81,16 +109,25 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[float, Any]:
     (2.0, array([0., 2.]))
     """
     outputs = _floating("outputs", outputs)
-    if outputs.shape != np.shape(targets):
+    targets = beside(as_array(targets), outputs)
+    if outputs.shape != targets.shape:
         raise ValueError(
-            f"targets: expected the outputs' shape {outputs.shape}, got {np.shape(targets)}"
+            f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
         )
-    difference = outputs - np.asarray(targets, outputs.dtype)
-    return float((difference**2).mean()), difference * outputs.dtype.type(2 / outputs.size)
+    namespace(outputs, targets)  # nothing but a clear error if they are apart
+    difference = outputs - targets.astype(outputs.dtype, copy=False)
+    return _number((difference * difference).mean()), difference * outputs.dtype.type(
+        2 / outputs.size
+    )
 
 
 def _floating(name: str, array: Any) -> Any:
-    array = np.asarray(array)
+    array = as_array(array)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected floating numbers, got {array.dtype}")
     return array
+
+
+def _number(mean: Any) -> Any:
+    """A float; on the GPU an array of one, in float64 as Python's floats are."""
+    return mean.astype(np.float64) if is_cupy(mean) else float(mean)

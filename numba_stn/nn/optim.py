@@ -78,7 +78,7 @@ class Optimiser:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def init(self, params: Tree) -> dict:
-        """State before the first step."""
+        """State before the first step, its arrays where the parameters are."""
         keys = {key for path, _ in leaves(params) for key in path}
         if unknown := self.factors.keys() - keys:
             raise ValueError(

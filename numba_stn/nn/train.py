@@ -1,4 +1,7 @@
-"""Training: what is learned as one value, a step, an epoch, and the error on a split."""
+"""Training: what is learned as one value, a step, an epoch, and the error on a split.
+
+A learner of CuPy's arrays learns on the GPU, from batches of NumPy's, which are copied there.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -6,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.launch import one_blas_thread
+from ..namespace import beside, host
 from .layer import Layer, Shape
-from .losses import softmax_cross_entropy
+from .losses import cross_entropy, labels_for
 from .optim import Optimiser
-from .tree import Tree
+from .tree import Tree, leaves, tree_map
 
 
 class Learner(NamedTuple):
@@ -20,28 +24,47 @@ class Learner(NamedTuple):
     memory: Any  # the optimiser's
 
 
-def start(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.Generator) -> Learner:
-    """A learner before the first step."""
-    params = net.init(rng, shape)
-    return Learner(params, net.init_state(shape), optimiser.init(params))
+def start(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.Generator,
+          library: Any = np) -> Learner:  # fmt: skip
+    """A learner before the first step, its arrays of this library: ``numpy`` or ``cupy``."""
+    params = tree_map(library.asarray, net.init(rng, shape))
+    state = tree_map(library.asarray, net.init_state(shape))
+    return Learner(params, state, optimiser.init(params))
+
+
+def on_host(learner: Learner) -> Learner:
+    """The learner with parameters and state of NumPy's arrays; the optimiser's are left."""
+    return learner._replace(
+        params=tree_map(host, learner.params), state=tree_map(host, learner.state)
+    )
+
+
+def _beside(learner: Learner, array: Any) -> Any:
+    """The array where the learner's parameters are."""
+    return beside(array, *(leaf for _, leaf in leaves(learner.params)))
 
 
 def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
-         ) -> tuple[Learner, float, int]:  # fmt: skip
-    """One batch: the new learner, the loss, and how many images were misread."""
+         ) -> tuple[Learner, Any, Any]:  # fmt: skip
+    """One batch: the new learner, the loss, and how many images were misread.
+
+    On the GPU the two are arrays of one number, and nothing is waited for.
+    """
+    images = _beside(learner, images)
     with one_blas_thread():  # the layers' own threads share out the work
         logits, pullback, state = net.apply(
             learner.params, images, learner.state, train=True, wrt_x=False
         )
-        loss, dlogits = softmax_cross_entropy(logits, labels)
+        labels = labels_for(logits, labels)
+        loss, dlogits = cross_entropy(logits, labels)
         dparams, _ = pullback(dlogits)
         params, memory = optimiser.update(learner.params, dparams, learner.memory)
-    return Learner(params, state, memory), loss, int((logits.argmax(1) != labels).sum())
+    return Learner(params, state, memory), loss, (logits.argmax(1) != labels).sum()
 
 
 def steps(
     net: Layer, optimiser: Optimiser, learner: Learner, batches: Iterable[tuple[Any, Any]]
-) -> Iterator[tuple[Learner, float, int]]:
+) -> Iterator[tuple[Learner, Any, Any]]:
     """A step for each batch (images, labels), each yielded as it is done."""
     for images, labels in batches:
         learner, loss, wrong = step(net, optimiser, learner, images, labels)
@@ -59,13 +82,13 @@ def shuffled(
 
 
 def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
-    """The most likely class of each image."""
+    """The most likely class of each image, as NumPy's array."""
+    found = []
     with one_blas_thread():
-        found = [
-            net.apply(learner.params, images[first : first + batch], learner.state)[0].argmax(1)
-            for first in range(0, len(images), batch)
-        ]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+        for first in range(0, len(images), batch):
+            part = _beside(learner, images[first : first + batch])
+            found.append(net.apply(learner.params, part, learner.state)[0].argmax(1))
+    return host(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import warps
 from ..checks import output_size, sampler_options
+from ..namespace import namespace
 from ..transforms import Transform, by_name
 from .layer import Layer
 from .tree import Tree
@@ -78,10 +79,12 @@ class SpatialTransformer(Layer):
         }
         theta, back, state = self.theta(params, x, state, train, wrt_x)
         wrt = ("images", "theta") if wrt_x else ("theta",)
+        in_rows = namespace(x, theta).ascontiguousarray  # the GPU's kernels take nothing else
+        x, theta = in_rows(x), in_rows(theta)
         samples = warps.warp_affine(x, theta, self.size, **options)
 
         def pullback(dsamples):
-            dimages, dtheta = warps.warp_affine_vjp(dsamples, x, theta, **options, wrt=wrt)
+            dimages, dtheta = warps.warp_affine_vjp(in_rows(dsamples), x, theta, **options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, dimages + dseen if wrt_x else None
 
@@ -96,6 +99,8 @@ def spatial_transformer(
     align_corners: bool = False,
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
+
+    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine`.
 
     Parameters
     ----------
