@@ -1,7 +1,7 @@
 """Every mode, padding, layout, dtype and coordinate source on device arrays, against the oracle.
 
-Run with cuda_simulator_suite.py, by test_cuda_simulator.py. What a test does not name it takes in
-turn from the lists below, so that together the tests meet every value of each.
+Run by test_cuda_simulator.py. What a test does not name it takes in turn from the lists below, so
+that together the tests meet every value of each.
 """
 
 import itertools
@@ -134,8 +134,7 @@ def test_every_dtype_in_either_layout(dtype, last):
 @paddings
 @pytest.mark.parametrize("corners", [False, True])
 def test_images_of_one_pixel_a_side(mode, padding, corners):
-    for sides in ((1, 1), (3, 1)):
-        Case(np.float64, np.float64, "grid", last=True, sides=sides).check(mode, padding, corners)
+    Case(np.float64, np.float64, "grid", last=True, sides=(3, 1)).check(mode, padding, corners)
 
 
 @pytest.mark.parametrize("corners", [False, True])
@@ -151,13 +150,14 @@ def test_grids_of_volumes(size, real, corners):
     close(host(dtheta), reference_any.theta_gradient(dgrid, theta, corners), False)
 
 
-@pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 1e30, -1e30])
 @paddings
 @modes
-def test_wild_coordinates(mode, padding, wild):
+def test_wild_coordinates(mode, padding):
     case = Case(np.float64, np.float32, "grid", last=True)
-    case.coords[0, 0, 1:3, 0] = wild
-    case.coords[1, 1, 2:4, 1] = wild
+    wild = np.float32([np.nan, np.inf, -np.inf, 1e30, -1e30])
+    case.coords[0, 0, :5, 0] = wild
+    case.coords[0, 1, :5, 1] = wild
+    case.coords[1, 1, :5] = wild[:, None]
     case.check(mode, padding)
 
 
@@ -317,17 +317,6 @@ def picture(image, matrix, size, fill, mode, padding):
     return np.moveaxis(reference_any.sample(
         np.moveaxis(image, -1, 0)[None], grid[None], fill, mode, padding, False
     )[0][0], 0, -1)  # fmt: skip
-
-
-def test_the_cpu_gives_the_same():
-    """Where the oracle is not asked: one kind of each dimension, bit for bit in whole numbers."""
-    for mode, source, dims in (("bicubic", "projective", 2), ("bilinear", "grid", 3)):
-        case = Case(np.uint16, np.float64, source, dims, last=True)
-        images = np.ascontiguousarray(np.moveaxis(case.images, 1, -1))
-        options = {"mode": mode, "padding_mode": "reflection", "layout": "NHWC"}
-        want = case.forward(images, case.coords, *case.arguments, **options)
-        got = case.forward(on_device(images), on_device(case.coords), *case.arguments, **options)
-        np.testing.assert_array_equal(host(got), want)
 
 
 def test_wrong_arguments_are_named():
