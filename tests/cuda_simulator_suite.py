@@ -208,8 +208,6 @@ def test_warp_image_into_out_and_wrong_arguments():
         stn.warp_image(on_device(image), np.eye(3), out=np.zeros_like(image))
     with pytest.raises(TypeError, match="image: expected one of uint8.*int64"):
         stn.warp_image(on_device(image.astype(int)), np.eye(3))
-    with pytest.raises(ValueError, match="fill: expected one number, or at most 64"):
-        stn.warp_image(on_device(np.zeros((2, 2, 65), np.uint8)), np.eye(3), fill=list(range(65)))
 
 
 # --- The same as on the CPU -----------------------------------------------------------------------
@@ -373,7 +371,7 @@ def test_wrong_shapes_and_types_are_named():
     images, theta = on_device(case.images), on_device(case.theta)
     with pytest.raises(ValueError, match=r"theta: expected shape \(any, 2, 3\), got \(2, 3\)"):
         stn.warp_affine(images, theta[0])
-    with pytest.raises(TypeError, match="images: expected float32 or float64, got int64"):
+    with pytest.raises(TypeError, match="images: expected one of float32, .*, got int64"):
         stn.warp_affine(on_device(case.images.astype(np.int64)), theta)
 
 

@@ -10,14 +10,22 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 
 
-@pytest.mark.parametrize("suite", ["cuda_simulator_suite.py", "train_simulator_suite.py"])
+# The scalar math compiled, and, where there are many kinds of it and little to compute, in Python.
+SUITES = {
+    "cuda_simulator_suite.py": {},
+    "cuda_simulator_general.py": {"NUMBA_DISABLE_JIT": "1"},
+    "train_simulator_suite.py": {},
+}
+
+
+@pytest.mark.parametrize("suite", SUITES)
 def test_cuda_kernels_in_the_simulator(suite):
     pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / suite)]
     done = subprocess.run(
         command,
         cwd=HERE.parent,
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", **SUITES[suite]},
         capture_output=True,
         text=True,
         timeout=600,

@@ -1,11 +1,12 @@
 """The integers in which CUDA kernels sum: range, precision, and what is not a number."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from numba_stn.kernels import pixel
+from numba_stn.kernels import pixel, taps
 
 FLOATS = {np.float32: (np.int32, pixel.FRACTION32), np.float64: (np.int64, pixel.FRACTION64)}
 
@@ -47,6 +48,35 @@ def test_the_largest_sum_fits_in_64_bits(real, terms):
 def test_no_more_than_two_bits_are_left_unused(real, terms):
     for peak in extremes(real)[:3]:
         assert pixel.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
+
+
+@pytest.mark.parametrize("mode", [pixel.NEAREST, pixel.BILINEAR, pixel.BICUBIC])
+def test_a_samples_weights_add_up_to_no_more_than_is_said(real, mode):
+    """In magnitude, over a plane, or over a volume where the mode has one."""
+    axes = 2 if mode == pixel.BICUBIC else 3
+    most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real)) ** axes
+    assert most <= 2.0 ** taps.SPREAD[mode] * (1 + 4 * np.finfo(real).eps)
+    assert (mode == pixel.BICUBIC) == (most > 1.5)
+
+
+def weights_of(mode, real):
+    """The weights along an axis for fractions from 0 to 1, the worst, 1/2, among them."""
+    return [taps.four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
+
+
+@pytest.mark.parametrize("terms", [0, 1, 24, 40])
+@pytest.mark.parametrize("mode", [pixel.BILINEAR, pixel.BICUBIC])
+def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
+    """2**terms samples, each with all its taps where the image has one pixel, all of one sign."""
+    axes = 2 if mode == pixel.BICUBIC else 3
+    for peak in extremes(real):
+        factor = scale([peak], terms + taps.SPREAD[mode], real)
+        for along in weights_of(mode, real)[::32]:
+            total = sum(
+                abs(pixel.quantize(real(peak) * real(math.prod(weights)), factor))
+                for weights in itertools.product(map(real, along), repeat=axes)
+            )
+            assert total * 2**terms < 2**63
 
 
 def test_scale_and_its_inverse_are_normal(real):

@@ -19,16 +19,23 @@ from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import UniTuple
 
 from numba_stn.kernels import cuda as kernels
-from numba_stn.kernels import cuda_gather, cuda_interleaved, sums
+from numba_stn.kernels import cuda_convert, cuda_gather, cuda_general, cuda_interleaved, sums
+from numba_stn.kernels.cuda_taps import HALF, PLAIN
+from numba_stn.kernels.kind import Kind
 from numba_stn.kernels.launch import source_hash
 from numba_stn.kernels.pixel import (
     AFFINE,
+    BICUBIC,
+    BILINEAR,
     BORDER,
+    FILL,
     FRACTION32,
     FRACTION64,
     GRID,
+    NEAREST,
     PROJECTIVE,
     REFLECTION,
+    WRAP,
     ZEROS,
 )
 
@@ -75,18 +82,84 @@ def sample_vjp_coords(source, padding, image, coord, index=int32):
     return kernels.make_grid_gradient(padding), (*types, line(coord))
 
 
+# --- Kernels of every kind ------------------------------------------------------------------------
+
+# What images are stored as (float16 as bits, told by how it is read), and computed in.
+STORED = {
+    "float32": (float32, PLAIN, float32), "float16": (uint16, HALF, float32),
+    "uint8": (uint8, 255, float32), "float64": (float64, PLAIN, float64),
+    "uint16": (uint16, 65535, float32),
+}  # fmt: skip
+
+
+def kinds():
+    """(kind, dtype, coordinates' type): every mode with every padding, the rest in turn."""
+    planes, volumes = [(GRID, 2), (AFFINE, 2), (PROJECTIVE, 2)], [(GRID, 3), (AFFINE, 3)]
+    for mode in (BILINEAR, NEAREST, BICUBIC):
+        places = planes + (planes[:2] if mode == BICUBIC else volumes)
+        for padding in (ZEROS, BORDER, REFLECTION, WRAP, FILL):
+            source, dims = places[(padding + mode) % 5]
+            dtype = list(STORED)[(padding + 2 * mode) % 5]
+            coord = float64 if dtype == "float64" and mode != BICUBIC else float32
+            yield Kind(source, mode, padding, dims, (mode + padding) % 2 == 0), dtype, coord
+
+
+def any_sample(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    where = line(stored), line(coord), coord, outside(kind, computed)
+    return cuda_general.make_sample(kind, form), (*where, *[UniTuple(index, 3)] * 3, line(stored))
+
+
+def any_coverage(kind, dtype, coord, index=int32):
+    sizes = [UniTuple(index, 3)] * 2
+    return cuda_general.make_covered(kind), (line(coord), coord, index, *sizes, line(coord))
+
+
+def any_vjp_images(kind, dtype, coord, index=int32):
+    _, _, computed = STORED[dtype]
+    where, summed = (line(computed), line(coord), coord), (line(int64), int64, line(int64))
+    kernel = cuda_general.make_sample_vjp_images(kind, FRACTIONS[computed])
+    return kernel, (*where, *[UniTuple(index, 3)] * 3, *summed)
+
+
+def any_vjp_coords(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    where = line(computed), line(stored), line(coord), coord, outside(kind, computed)
+    where += (UniTuple(index, 3),) * 3
+    if kind.source == GRID:
+        return cuda_general.make_grid_gradient(kind, form), (*where, line(coord))
+    kernel = cuda_general.make_theta_gradient(kind, form, real(coord))
+    return kernel, (*where, int64, line(coord))
+
+
+def outside(kind, computed):
+    """One number for all channels, or one for each."""
+    return line(computed) if kind.padding == ZEROS else UniTuple(computed, 1)
+
+
 def gather(group, image, coord, index=int32):
     types = (line(image), line(coord), coord, *shapes(index), line(image))
     return cuda_gather.make_gather(group), types
 
 
-PLAIN = {
+OTHERS = {
     "affine_grid": lambda f: (
         kernels.make_affine_grid(), (line(f), f, UniTuple(int32, 3), line(f)),
     ),
     "affine_grid_vjp": lambda f: (
         kernels.make_affine_grid_vjp(real(f)),
         (line(f), f, UniTuple(int32, 3), int64, line(f)),
+    ),
+    "affine_grid of volumes": lambda f: (
+        cuda_general.make_affine_volume(), (line(f), f, int32, UniTuple(int32, 3), line(f)),
+    ),
+    "affine_grid_vjp of volumes": lambda f: (
+        cuda_general.make_affine_volume_vjp(real(f)),
+        (line(f), f, UniTuple(int32, 3), int64, line(f)),
+    ),
+    "zeros": lambda f: (cuda_convert.make_zeros(), (line(f),)),
+    "write": lambda f: (
+        cuda_convert.make_write(), (UniTuple(f, cuda_convert.CHUNK), int64, line(f)),
     ),
     "theta_sum": lambda f: (sums.make_theta_sum(real(f)), (line(f), int64, line(f))),
     "clear": lambda f: (sums.make_clear(), (line(int64), line(int64))),
@@ -120,6 +193,27 @@ def test_samplers(make, source, padding, coord, image):
     assert ("atom.global.add.u64" in text) == (make is sample_vjp_images)
 
 
+@pytest.mark.parametrize(("kind", "dtype", "coord"), list(kinds()), ids=str)
+@pytest.mark.parametrize("make", [any_sample, any_coverage, any_vjp_images, any_vjp_coords])
+def test_samplers_of_every_kind(make, kind, dtype, coord):
+    if kind.mode == NEAREST and make is any_vjp_coords:
+        return  # the nearest pixel stays the same
+    text = ptx(*make(kind, dtype, coord))
+    wide = coord == float64 or (dtype == "float64" and make is not any_coverage)
+    assert (".f64" in text) == wide
+    assert ("atom.global.add.u64" in text) == (make is any_vjp_images)
+    # Flags are constants where they are used: no function is left to be called, and no tuple is
+    # looked up in memory.
+    assert not re.search(r"\bcall\b|\.local\b", text)
+
+
+@pytest.mark.parametrize("pair", [(HALF, PLAIN), (PLAIN, HALF)], ids=["from", "to"])
+def test_float16(pair):
+    lines = [line({HALF: uint16, PLAIN: float32}[form]) for form in pair]
+    text = ptx(cuda_convert.make_convert(*pair), tuple(lines))
+    assert ".f64" not in text
+
+
 @pytest.mark.parametrize("image", FRACTIONS, ids=str)
 @pytest.mark.parametrize("coord", FRACTIONS, ids=str)
 @pytest.mark.parametrize("group", [1, 2, 3, 4])
@@ -134,23 +228,40 @@ def test_gather(group, coord, image):
 @pytest.mark.parametrize("source", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
 def test_warp_image(source, padding, dtype):
     whole, blended = dtype in (uint8, uint16), float64 if dtype == float64 else float32
-    for count in (1, 3):
-        fills = UniTuple(blended, count)
+    for fills in (UniTuple(blended, 1), line(blended)):
         types = (line(dtype), UniTuple(blended, 9), fills, int32, UniTuple(int32, 4), line(dtype))
         text = ptx(cuda_interleaved.make_warp(source, PADDINGS[padding], int(whole)), types)
         assert (".f64" in text) == (dtype == float64)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("mode", [NEAREST, BILINEAR, BICUBIC])
+def test_warp_image_of_any_mode(mode, dtype):
+    stored, form, computed = STORED[dtype]
+    source, padding = ((AFFINE, WRAP), (PROJECTIVE, FILL))[(mode + form) % 2]
+    types = line(stored), UniTuple(computed, 9), line(computed), int32, UniTuple(int32, 4)
+    kernel = cuda_interleaved.make_general_warp(source, mode, padding, form)
+    assert (".f64" in ptx(kernel, (*types, line(stored)))) == (dtype == "float64")
+
+
 @pytest.mark.parametrize("dtype", FRACTIONS, ids=str)
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_kernels(name, dtype):
-    text = ptx(*PLAIN[name](dtype))
-    assert (".f64" in text) == (dtype == float64 and name not in ("clear", "find_peak"))
+    text = ptx(*OTHERS[name](dtype))
+    moved = name in ("clear", "find_peak", "zeros")
+    assert (".f64" in text) == (dtype == float64 and not moved)
 
 
 @pytest.mark.parametrize("make", [sample, sample_vjp_images, sample_vjp_coords])
 def test_hopper(make):
     ptx(*make(AFFINE, REFLECTION, float32, float32), capability=(9, 0))
+
+
+@pytest.mark.parametrize("make", [any_sample, any_coverage, any_vjp_images, any_vjp_coords])
+def test_every_kind_on_hopper_and_beyond_the_reach_of_32_bits(make):
+    for source, mode, dims, coord in ((AFFINE, BILINEAR, 3, float32), (GRID, BICUBIC, 2, float64)):
+        kind = Kind(source, mode, REFLECTION, dims, dims == 3)
+        ptx(*make(kind, "float16", coord, int64), capability=(9, 0))
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -25,7 +25,10 @@ import functools
 
 import numpy as np
 
+from . import cuda_general
+from .cuda_convert import alike, clear, converted
 from .cuda_gather import gather
+from .cuda_general import coverage
 from .cuda_interleaved import warp_image
 from .cuda_points import (
     all_inside,
@@ -40,8 +43,6 @@ from .cuda_points import (
 from .device import (
     BLOCK,
     THREADS,
-    clear,
-    converted,
     cuda,
     device_function,
     empty,
@@ -333,36 +334,39 @@ def make_theta_gradient(padding, real):
 
 
 def affine_grid(theta, off, grid):
-    """Fill ``grid``, (N, H_out, W_out, 2), from ``theta``, (N, 2, 3)."""
-    _require_planes(theta)
+    """Fill ``grid``, (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), from ``theta``."""
+    if len(grid.shape) == 5:
+        cuda_general.affine_grid(theta, off, grid)
+        return
     shape = _typed(narrow(grid), grid.shape[:3])
     launch(make_affine_grid(), tiles(*shape), BLOCK, theta, _off(off, theta), shape, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
-    """Fill ``dtheta``, (N, 2, 3), from ``dgrid``, (N, H_out, W_out, 2)."""
-    _require_planes(dtheta)
+    """Fill ``dtheta``, (N, 2, 3) or (N, 3, 4), from ``dgrid``."""
+    if len(dgrid.shape) == 5:
+        cuda_general.affine_grid_vjp(dgrid, off, dtheta)
+        return
     kernel, shape = make_affine_grid_vjp(dgrid.dtype.type), _typed(narrow(dgrid), dgrid.shape[:3])
     sum_theta(kernel, dgrid.shape[1], dtheta, dgrid, _off(off, dgrid), shape)
 
 
 def sample(kind, images, coords, off, fill, samples):
-    """Fill ``samples``, (N, C, H_out, W_out)."""
-    _require_common(kind, images, fill)
+    """Fill ``samples``, which read ``fill`` outside, a number for each channel."""
+    if not _common(kind, images) or not alike(fill):
+        cuda_general.sample(kind, images, coords, off, fill, samples)
+        return
     launch(
         make_sample(kind.source, kind.padding), _tiles(samples), BLOCK, images, coords,
         _off(off, coords), fill[0], *_sides(images, samples, coords), samples,
     )  # fmt: skip
 
 
-def coverage(kind, coords, sides, off, covered):
-    """Not on a GPU yet."""
-    raise NotImplementedError("coverage: has no kernel for arrays on a GPU yet")
-
-
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
-    _require_common(kind, dimages)
+    if not _common(kind, dimages):
+        cuda_general.sample_vjp_images(kind, dsamples, coords, off, dimages)
+        return
     source, padding = kind.source, kind.padding
     batch, _, rows, columns = dsamples.shape
     where = _off(off, coords), *_sides(dimages, dsamples, coords)
@@ -375,8 +379,10 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
-    """Fill ``dcoords``: dgrid, or dtheta where the source is affine."""
-    _require_common(kind, images, fill)
+    """Fill ``dcoords``: dgrid, or dtheta where the source is a matrix."""
+    if not _common(kind, images) or not alike(fill):
+        cuda_general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
+        return
     source, padding = kind.source, kind.padding
     args = (
         dsamples, images, coords, _off(off, coords), fill[0] if len(fill) else fill.dtype.type(0),
@@ -389,20 +395,9 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
         launch(make_grid_gradient(padding), _tiles(dsamples), BLOCK, *args, dcoords)
 
 
-def _require_planes(theta):
-    if theta.shape[1] != 2:
-        raise NotImplementedError("grids of volumes have no kernel for arrays on a GPU yet")
-
-
-def _require_common(kind, images, fill=()):
-    """Say what these kernels do not do, where something else is asked for."""
-    if len(fill) and not (fill == fill[0]).all() and not np.isnan(fill).all():
-        raise NotImplementedError("fill: a number for each channel has no kernel on a GPU yet")
-    if not kind.is_common() or images.dtype.kind != "f" or images.dtype.itemsize < 4:
-        raise NotImplementedError(
-            "arrays on a GPU: so far only bilinear samples of float32 or float64 planes, with "
-            "channels first, by a grid or an affine map, padded by zeros, border or reflection"
-        )
+def _common(kind, images):
+    """Whether these images have the kernels of this file; :mod:`.cuda_general` has all others."""
+    return kind.is_common() and images.dtype.kind == "f" and images.dtype.itemsize > 2
 
 
 def _off(off, coords):

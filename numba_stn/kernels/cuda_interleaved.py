@@ -7,7 +7,9 @@ import functools
 
 import numpy as np
 
+from .cuda_convert import numbers_for
 from .cuda_points import all_inside, element, first_place, next_row
+from .cuda_taps import blend, form_of, number_for
 from .device import BLOCK, device_function, jit, launch, narrow, tiles
 from .launch import source_hash
 from .pixel import (
@@ -20,12 +22,7 @@ from .pixel import (
     bilinear_by_columns,
     locate,
 )
-
-# Channels that may each have a fill of their own: a kernel gets them one by one.
-MOST_FILLS = 64
-
-# The sum of this and a small float32 is rounded to a whole number.
-SNAP = 2**23
+from .storage import computed, nearest
 
 
 @device_function
@@ -47,15 +44,9 @@ def read(image, at, there, fill):
     return type(fill)(element(image, at)) if there else fill
 
 
-@device_function
-def nearest(value):
-    """Nearest whole number, a half to the even one, of a float32 from 0 to 2**22."""
-    return (value + np.float32(SNAP)) - np.float32(SNAP)
-
-
 @functools.cache
 def make_warp(source, padding, whole):
-    """Kernel: image (H, W, C), matrix and fills as tuples -> out; ``whole``: of whole numbers."""
+    """Kernel: image (H, W, C), matrix as a tuple, fills -> out; ``whole``: of whole numbers."""
     sources = source_hash()
 
     def warp(image, matrix, fills, channels, sides, out):
@@ -76,7 +67,7 @@ def make_warp(source, padding, whole):
             lower = index(upper + w * channels)
             to, c = index(index(i * columns + j) * channels), index(0)
             while c < channels:
-                fill = fills[c] if len(fills) > 1 else fills[0]
+                fill = number_for(fills, c)
                 value = bilinear_by_columns(
                     read(image, upper + c, north and west, fill),
                     read(image, upper + channels + c, north and east, fill),
@@ -93,26 +84,41 @@ def make_warp(source, padding, whole):
     return jit(warp)
 
 
+@functools.cache
+def make_general_warp(source, mode, padding, form):
+    """The same kernel for any mode and padding."""
+    sources, rule = source_hash(), (mode, padding, 2)
+
+    def warp(image, matrix, fills, channels, sides, out):
+        _ = sources
+        real = type(matrix[0])
+        h, w, rows, columns = sides
+        index = type(h)
+        _, i, j = first_place(index)
+        while j < columns and i < rows:
+            x, y = place(source, matrix, i, j)
+            steps, to = (index(1), index(1), channels), index(index(i * columns + j) * channels)
+            pixel, volume = (x, y, real(0)), (index(1), h, w)
+            blend(
+                image, index(0), steps, pixel, volume, rule, real(1), fills, channels, form, out, to
+            )
+            i = index(next_row(i))
+
+    return jit(warp)
+
+
 def warp_image(kind, image, matrix, fills, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
-    source, padding = kind.source, kind.padding
-    if kind.mode != BILINEAR or padding not in (ZEROS, BORDER, REFLECTION):
-        raise NotImplementedError(
-            "arrays on a GPU: so far only bilinear, padded by zeros, border or reflection"
-        )
-    channels = len(fills)
-    real = np.float64 if image.dtype == np.float64 else np.float32
-    if (fills == fills[0]).all() or np.isnan(fills).all():
-        fills = fills[:1]
-    elif channels > MOST_FILLS:
-        raise ValueError(
-            f"fill: expected one number, or at most {MOST_FILLS} different ones on a GPU, "
-            f"got {channels}"
-        )
+    source, mode, padding = kind.source, kind.mode, kind.padding
+    real = computed(image.dtype)
+    if mode == BILINEAR and padding in (ZEROS, BORDER, REFLECTION):
+        kernel = make_warp(source, padding, int(image.dtype.kind == "u"))
+    else:
+        kernel = make_general_warp(source, mode, padding, form_of(image.dtype))
     index = narrow(image, out)
     sides = tuple(index(side) for side in (*image.shape[:2], *out.shape[:2]))
     launch(
-        make_warp(source, padding, int(image.dtype.kind == "u")), tiles(1, *out.shape[:2]), BLOCK,
-        image, tuple(map(real, matrix.ravel())), tuple(map(real, fills)), index(channels), sides,
-        out,
+        kernel, tiles(1, *out.shape[:2]), BLOCK,
+        image, tuple(map(real.type, matrix.ravel())), numbers_for(fills.astype(real), image),
+        index(len(fills)), sides, out,
     )  # fmt: skip

@@ -37,9 +37,11 @@ except ImportError as error:
     raise RuntimeError(f"{_NEEDED}: {error}") from error
 
 
+SIMULATED = bool(getattr(numba.config, "ENABLE_CUDASIM", 0))
+
 # Threads of a block, along x and along rows: powers of two, and 6 or more together, one for each
 # number of theta's gradient. The simulator starts a Python thread for each.
-BLOCK = (4, 2) if getattr(numba.config, "ENABLE_CUDASIM", 0) else (32, 8)
+BLOCK = (4, 2) if SIMULATED else (32, 8)
 THREADS = BLOCK[0] * BLOCK[1]
 
 # Rows that a thread takes in turn: enough that what it does once for all of them, a hundred
@@ -54,6 +56,10 @@ MOST_BLOCKS, MOST_LINE_BLOCKS = 65_535, 1024
 NARROW = 2**30
 
 device_function = cuda.jit(device=True)
+
+# For functions that are told by flags what to do: only where they are in place of their call are
+# these constants, and the branches not taken gone.
+inlined = device_function if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
 def jit(function):
@@ -198,18 +204,6 @@ def output(shape, images, coords, out, stream=None):
 def returned(result, out=None):
     """What the caller gets: an array of the caller's own library."""
     return result.owner if out is None else out
-
-
-def converted(array, dtype):
-    """``array``, of this dtype."""
-    if array.dtype == dtype:
-        return array
-    raise NotImplementedError(f"arrays on a GPU: {array.dtype} has no kernel yet")
-
-
-def clear(array):
-    """Fill an array with zeros."""
-    raise NotImplementedError("arrays on a GPU: the nearest pixel has no kernel yet")
 
 
 def _library(owner):

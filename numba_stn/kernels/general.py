@@ -25,13 +25,13 @@ from .contract import (
     make_put,
     make_weights,
 )
-from .pixel import FILL, GRID, base_coordinate, from_middle, scalar, unnormalize_slope
+from .pixel import GRID, base_coordinate, from_middle, scalar, unnormalize_slope
 from .places import SLOTS, WORKSPACE, memory
 from .rows import block_count, block_span, can_block, touching
 from .sources import make_point, make_pull, make_row, scales
 from .spans import limits_of, make_pixel, make_run, make_spread, placed
 from .storage import bits
-from .taps import MISSING, TAPS, make_coverage, on_side, tap
+from .taps import MISSING, TAPS, all_covered, tap
 from .vectors import LANES
 
 # Rows whose shares of theta's gradient are added up before others.
@@ -99,7 +99,6 @@ def make_covered(kind, parallel):
     stamp = launch.stamp(parallel)
     source, mode, padding, dims, _, between = kind
     row_of, point = make_row(source, dims, between), make_point(source, dims, mode)
-    axis, deep, cut = make_coverage(mode), dims == 3, padding == FILL
 
     def coverage(coords, sides, off, covered):
         batch, depth, rows, columns = covered.shape
@@ -109,16 +108,7 @@ def make_covered(kind, parallel):
             row = row_of(coords, n, k, i, sides, sizes, off)
             for j in range(columns):
                 x, y, z = point(coords, row, n, k, i, j, columns, np.float64)
-                if cut:
-                    some = on_side(x, sides[2], off) and on_side(y, sides[1], off)
-                    if deep:
-                        some = some and on_side(z, sides[0], off)
-                    part = 1.0 if some else 0.0
-                else:
-                    part = axis(x, sides[2], off) * axis(y, sides[1], off)
-                    if deep:
-                        part *= axis(z, sides[0], off)
-                covered[n, k, i, j] = part
+                covered[n, k, i, j] = all_covered((x, y, z), sides, mode, padding, dims, off)
         return stamp
 
     return launch.jit(coverage, parallel)

@@ -325,7 +325,7 @@ def fixed_point_shift(peak, fraction, terms):
 @scalar
 def fixed_point_scale(peak, fraction, terms, one):
     """2**s in the precision of ``one``, where s is the :func:`fixed_point_shift`."""
-    return math.ldexp(one, fixed_point_shift(peak, fraction, terms))
+    return type(one)(math.ldexp(one, int(fixed_point_shift(peak, fraction, terms))))
 
 
 @scalar

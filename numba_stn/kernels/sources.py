@@ -12,20 +12,16 @@ is that of :mod:`.pixel`. Coordinates are a grid (N, D_out, H_out, W_out, 2 or 3
 
 import functools
 
+from .maps import axis_row, divided, divisor_row
 from .pixel import (
     GRID,
     NEAREST,
     PROJECTIVE,
-    affine_axis,
-    affine_step,
     along_row,
     along_row_evenly,
-    base_coordinate,
-    from_middle,
     inlined,
     middle,
     scalar,
-    span,
     unnormalize_slope,
 )
 from .rows import block_span, from_grid, origin
@@ -84,31 +80,6 @@ def _entries(coords, n, k, real):
 
 
 # --- Rows and pixels ------------------------------------------------------------------------------
-
-
-@scalar
-def axis_row(t, size, divisor, k, i, sizes, off):
-    """Start and step, along a row, of a coordinate's numerator.
-
-    In pixels; the middle is times the divisor, since it is added after the division.
-    """
-    depth, height, width = sizes
-    real, half = type(off), type(off)(0.5)
-    step, row_step, way, shift = affine_axis(t[0], t[1], t[3], size, width, height, off)
-    rows = row_step * real(from_middle(i, height))
-    slices = affine_step(t[2], size, depth, off) * real(from_middle(k, depth))
-    start = (slices + rows - way + shift) * half + middle(size, off) * divisor[0]
-    return start, step + middle(size, off) * divisor[1]
-
-
-@scalar
-def divisor_row(t, i, sizes, off):
-    """Start and step of the divisor along a row."""
-    _, height, width = sizes
-    real = type(off)
-    start = t[0] * base_coordinate(0, width, off) + t[1] * base_coordinate(i, height, off) + t[3]
-    length = span(width, off)
-    return start, t[0] * real(2) / length if length != real(0) else real(0)
 
 
 @functools.cache
@@ -177,8 +148,8 @@ def make_point(source, dims, mode):
 
         def point(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), (w0, ws) = row
-            divisor = w0 + ws * j
-            return (x0 + xs * j) / divisor, (y0 + ys * j) / divisor, z0
+            inverse = 1.0 / (w0 + ws * j)
+            return (x0 + xs * j) * inverse, (y0 + ys * j) * inverse, z0
 
     elif deep:
 
@@ -242,17 +213,7 @@ def make_pull(source):
     """
     if source != PROJECTIVE:
         return scalar(lambda row, j, pixel, slopes, sides, off: slopes)
-
-    def pull(row, j, pixel, slopes, sides, off):
-        real = type(off)
-        gx, gy, _ = slopes
-        if gx == real(0) and gy == real(0):
-            return real(0), real(0), real(0)
-        w = row[3][0] + row[3][1] * real(j)
-        u, v = pixel[0] - middle(sides[2], off), pixel[1] - middle(sides[1], off)
-        return gx / w, gy / w, -(gx * u + gy * v) / w
-
-    return scalar(pull)
+    return divided
 
 
 def scales(source, sides, off):

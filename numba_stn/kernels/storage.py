@@ -31,6 +31,7 @@ def from_half(bits):
     Shifted into place, exponent and fraction are those of a float32 that is 2**-112 times the
     number; the product is exact, for subnormal numbers too.
     """
+    bits = np.uint16(bits)
     magnitude = np.uint32(np.uint32(bits & np.uint16(0x7FFF)) << np.uint32(_SHIFT))
     if magnitude >= np.uint32(0x7C00 << _SHIFT):  # infinite, or NaN
         magnitude |= np.uint32(0x7F800000)
@@ -38,6 +39,15 @@ def from_half(bits):
     else:
         value = np.uint32(magnitude).view(np.float32) * np.float32(2.0**_BIAS)
     return -value if bits & np.uint16(0x8000) else value
+
+
+@scalar
+def nearest(value):
+    """Nearest whole number, a half to the even one, of a float32 from 0 to 2**22.
+
+    Of a sum from 2**23 on, whole numbers are all that float32 keeps. (CUDA kernels have no rint.)
+    """
+    return (np.float32(value) + np.float32(2.0**23)) - np.float32(2.0**23)
 
 
 @scalar
@@ -51,7 +61,7 @@ def to_half(value):
     if magnitude >= np.uint32((_BIAS + 31) << 23) - np.uint32(1 << 12):  # rounds to infinity
         return np.uint16(sign | np.uint16(0x7C00))
     if magnitude < np.uint32((_BIAS + 1) << 23):  # subnormal: whole numbers of 2**-24
-        whole = np.rint(np.uint32(magnitude).view(np.float32) * np.float32(2.0**24))
+        whole = nearest(np.uint32(magnitude).view(np.float32) * np.float32(2.0**24))
         return np.uint16(sign | np.uint16(whole))
     odd = (magnitude >> np.uint32(_SHIFT)) & np.uint32(1)
     rounded = magnitude + np.uint32(0xFFF) + odd - np.uint32(_BIAS << 23)
@@ -84,11 +94,13 @@ def make_store(dtype):
         return scalar(lambda value: kind(value))
     most = np.float32(np.iinfo(dtype).max)
 
-    def store(value):
-        # NaN fails both comparisons and becomes 0.
-        value = np.rint(value)
-        if not value > np.float32(0):
-            return kind(0)
-        return kind(value) if value < most else kind(most)
+    return scalar(lambda value: kind(saturated(np.rint(value), most)))
 
-    return scalar(store)
+
+@scalar
+def saturated(value, most):
+    """``value`` from 0 to ``most``; NaN fails both comparisons and becomes 0."""
+    real = type(value)
+    if not value > real(0):
+        return real(0)
+    return value if value < real(most) else real(most)

@@ -62,14 +62,71 @@ def add_block(shared, sums, n, part, parts, partials):
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     shared[0, t], shared[1, t], shared[2, t] = sums[0], sums[1], sums[2]
     shared[3, t], shared[4, t], shared[5, t] = sums[3], sums[4], sums[5]
+    write_block(shared, n, part, parts, partials)
+
+
+@device_function
+def write_block(shared, n, part, parts, partials):
+    """Write the sums of ``shared[:, t]`` over the threads to ``partials[n, :, part]``."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    numbers = shared.shape[0]
     add_threads(shared)
-    if t < 6:
-        partials[(n * 6 + t) * parts + part] = shared[t, 0]
+    while t < numbers:
+        partials[(n * numbers + t) * parts + part] = shared[t, 0]
+        t += cuda.blockDim.x * cuda.blockDim.y
+
+
+# The same for theta of any shape: three rows, each the sums of a gradient times (x, y, z, 1).
+
+
+@scalar
+def no_rows(off):
+    """Sums of nothing, of the type of ``off``."""
+    none = type(off)(0)
+    return (none, none, none, none), (none, none, none, none), (none, none, none, none)
+
+
+@scalar
+def add_to_rows(sums, g, x, y, z):
+    """Add one pixel's gradient."""
+    return (
+        add_to_row(sums[0], g[0], x, y, z),
+        add_to_row(sums[1], g[1], x, y, z),
+        add_to_row(sums[2], g[2], x, y, z),
+    )
+
+
+@scalar
+def add_to_row(row, g, x, y, z):
+    """Add to one row."""
+    return row[0] + g * x, row[1] + g * y, row[2] + g * z, row[3] + g
+
+
+@device_function
+def put_row(shared, t, k, row, dims):
+    """Write one row to ``shared[k:, t]``; a plane's has no z."""
+    shared[k, t], shared[k + 1, t], shared[k + dims, t] = row[0], row[1], row[3]
+    if dims == 3:
+        shared[k + 2, t] = row[2]
+
+
+@device_function
+def add_rows(shared, sums, dims, n, part, parts, partials):
+    """:func:`add_block` for as many rows as ``shared`` has room for."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    put_row(shared, t, 0, sums[0], dims)
+    put_row(shared, t, dims + 1, sums[1], dims)
+    if shared.shape[0] > 2 * (dims + 1):
+        put_row(shared, t, 2 * (dims + 1), sums[2], dims)
+    write_block(shared, n, part, parts, partials)
 
 
 @functools.cache
 def make_theta_sum(real):
-    """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number."""
+    """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number.
+
+    Or so many numbers as theta has.
+    """
     sources, threads = source_hash(), THREADS
 
     def theta_sum(partials, parts, dtheta):
@@ -89,11 +146,11 @@ def make_theta_sum(real):
 
 def sum_theta(kernel, rows, dtheta, *args):
     """Fill ``dtheta`` by a kernel that adds up parts of the rows, and by a sum over the parts."""
-    batch = len(dtheta)
+    batch, numbers = len(dtheta), dtheta.shape[1] * dtheta.shape[2]
     parts = min(-(-rows // BLOCK[1]), MOST_PARTS)
-    partials = empty((batch, 6, parts), dtheta.dtype, dtheta)
+    partials = empty((batch, numbers, parts), dtheta.dtype, dtheta)
     launch(kernel, (batch * parts,), BLOCK, *args, parts, partials)
-    launch(make_theta_sum(dtheta.dtype.type), (batch * 6,), THREADS, partials, parts, dtheta)
+    launch(make_theta_sum(dtheta.dtype.type), (batch * numbers,), THREADS, partials, parts, dtheta)
 
 
 # --- The images' gradient: integers ---------------------------------------------------------------

@@ -9,7 +9,6 @@ the coordinate is brought near the image as a float (so that NaN, infinity and 1
 numbers before anything is made an integer), and then each tap, a whole number, into it.
 """
 
-import functools
 import math
 
 from .pixel import (
@@ -221,20 +220,59 @@ WEIGHTS = (nearest_weights, linear_weights, cubic_weights)
 SLOPES = (nearest_slopes, linear_slopes, cubic_slopes)
 
 
-@functools.cache
-def make_coverage(mode):
-    """Function: coordinate, side -> how much of the weights on an axis falls on the image."""
-    weights_of, count = WEIGHTS[mode], TAPS[mode]
+# How many powers of two the magnitudes of a sample's weights may add up to, over a plane: those of
+# the linear modes to 1, Keys's along an axis to 1 + 1.5 t (1 - t), at most 11/8, whose square is
+# below 2.
+SPREAD = (0, 0, 1)
 
-    def coverage(c, size, off):
-        real = type(c)
-        first, t, _, some = place(c, size, mode, ZEROS, off)
-        total = real(0)
-        if some:
-            weights = weights_of(t)
-            for k in range(count):
-                if 0 <= first + k and first + k < size:
-                    total += weights[k]
-        return total
 
-    return scalar(coverage)
+# --- The same four numbers whatever the mode, for code that is compiled for all -------------------
+
+
+@scalar
+def four_weights(t, mode):
+    """Weights of the taps, and zeros for those that the mode has not."""
+    none = type(t)(0)
+    if mode == BICUBIC:
+        return cubic_weights(t)
+    if mode == NEAREST:
+        return type(t)(1), none, none, none
+    low, high = linear_weights(t)
+    return low, high, none, none
+
+
+@scalar
+def four_slopes(t, mode):
+    """Slopes of :func:`four_weights`."""
+    none = type(t)(0)
+    if mode == BICUBIC:
+        return cubic_slopes(t)
+    if mode == NEAREST:
+        return none, none, none, none
+    low, high = linear_slopes(t)
+    return low, high, none, none
+
+
+@scalar
+def covered(c, size, mode, off):
+    """How much of the weights along an axis falls on the image."""
+    first, t, _, some = place(c, size, mode, ZEROS, off)
+    total = type(c)(0)
+    if some:
+        weights = four_weights(t, mode)
+        for k in range(4):
+            if 0 <= first + k and first + k < size:
+                total += weights[k]
+    return total
+
+
+@scalar
+def all_covered(pixel, sides, mode, padding, dims, off):
+    """How much of a sample comes from inside; with FILL, all or nothing."""
+    (x, y, z), (d, h, w) = pixel, sides
+    real = type(x)
+    if padding == FILL:
+        inside = on_side(x, w, off) and on_side(y, h, off) and (dims == 2 or on_side(z, d, off))
+        return real(1) if inside else real(0)
+    part = covered(x, w, mode, off) * covered(y, h, mode, off)
+    return part * covered(z, d, mode, off) if dims == 3 else part
