@@ -208,6 +208,10 @@ def test_an_infinite_fill_is_not_where_it_has_no_weight():
         close(found[:, 1], want[0][:, 1], False)
         inside = want[1] == 1
         close(found[:, 0][inside], want[0][:, 0][inside], False)
+        # On the rim, at pixels' centres, taps outside have a weight of 0.
+        maps = on_device(np.eye(2, 3)[None].repeat(2, 0))
+        got = stn.warp_affine(images, maps, mode=mode, fill=(np.inf, np.nan), layout="NHWC")
+        np.testing.assert_array_equal(case.get(got), case.images)
 
 
 def test_many_channels_each_with_a_fill(monkeypatch):
