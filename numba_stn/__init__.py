@@ -17,6 +17,7 @@ _HOME = {
         "grid_sample",
         "grid_sample_vjp",
     ),
+    "images": ("crop_and_resize", "resize", "rotate"),
     "pixels": ("warp_image",),
     "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
     "tangents": (
@@ -30,6 +31,7 @@ _HOME = {
 _MODULES = (
     "data",
     "functional",
+    "images",
     "loops",
     "matrices",
     "nn",
@@ -46,6 +48,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import images as images
     from . import loops as loops
     from . import matrices as matrices
     from . import nn as nn
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
     from .functional import affine_grid_vjp as affine_grid_vjp
     from .functional import grid_sample as grid_sample
     from .functional import grid_sample_vjp as grid_sample_vjp
+    from .images import crop_and_resize as crop_and_resize
+    from .images import resize as resize
+    from .images import rotate as rotate
     from .pixels import warp_image as warp_image
     from .points import sample_points as sample_points
     from .points import sample_points_vjp as sample_points_vjp

@@ -25,10 +25,13 @@ PADDINGS = {
 }  # fmt: skip
 LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}
 
+
+MOST_SIDE = 2**31 - 1
 _SIZE = "size: expected two positive integers (H_out, W_out)"
 _SIZE_3D = "size: expected three positive integers (D_out, H_out, W_out)"
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 _STORED = tuple(np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16"))
+_PIXELS = (np.dtype("uint8"), np.dtype("uint16"), *_FLOATS)
 
 
 class Options(NamedTuple):
@@ -58,6 +61,46 @@ def arrays(stream, **named):
         raise TypeError(f"stream: expected None for arrays on the CPU, got {stream!r}")
     kernels = backend(gpu[0])
     return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
+
+
+def image_array(image, stream):
+    """The kernels for one image (H, W) or (H, W, C), and the image as those kernels take it."""
+    if not on_gpu(image) and (
+        not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray)
+    ):
+        raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
+    kernels, image = arrays(stream, image=image)
+    if image.dtype not in _PIXELS:
+        names = ", ".join(map(str, _PIXELS))
+        raise TypeError(f"image: expected one of {names}, got {image.dtype}")
+    if len(image.shape) not in (2, 3):
+        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
+    nonzero("image", image.shape[:2])
+    return kernels, image
+
+
+def image_shape(shape):
+    """An image's sides (H_out, W_out)."""
+    try:
+        sides = tuple(side.__index__() for side in shape)
+    except (TypeError, AttributeError):
+        sides = ()
+    if len(sides) != 2 or not 0 < min(sides) <= max(sides) <= MOST_SIDE:
+        raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
+    return sides
+
+
+def finite_numbers(name, array, wanted, fits):
+    """float64 numbers whose shape ``fits``; ``wanted`` says in an error what they should be."""
+    try:
+        found = np.asarray(array, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected {wanted}, got {array!r}") from None
+    if not fits(found.shape):
+        raise ValueError(f"{name}: expected {wanted}, got shape {found.shape}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: expected {wanted}, got {found.tolist()}")
+    return found
 
 
 def checked(name, array, shape, dtypes=_FLOATS):
@@ -116,7 +159,7 @@ def output_size(size, batch, dims=2):
         if sides[0] != batch:
             raise ValueError(f"{expected} or the full shape with N = {batch}, got {size!r}")
         sides = sides[2:]
-    if len(sides) != dims or not 0 < min(sides) <= max(sides) < 2**31:
+    if len(sides) != dims or not 0 < min(sides) <= max(sides) <= MOST_SIDE:
         raise ValueError(f"{expected}, got {size!r}")
     return sides
 
@@ -172,9 +215,14 @@ def _held(fill, dtype):
 
 def off_corners(align_corners):
     """``1 - align_corners``, as the kernels take it."""
-    if not isinstance(align_corners, (bool, np.bool_)):
-        raise TypeError(f"align_corners: expected True or False, got {align_corners!r}")
-    return 0.0 if align_corners else 1.0
+    return 0.0 if flag("align_corners", align_corners) else 1.0
+
+
+def flag(name, value):
+    """``value``, if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
 
 
 def wanted_of(wrt, names):

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .checks import MODES, PADDINGS, arrays, chosen, fills
-from .kernels import on_gpu
+from .checks import MODES, PADDINGS, chosen, fills, image_array, image_shape
 from .kernels.kind import Kind
 from .kernels.pixel import AFFINE, PROJECTIVE
 
 __all__ = ["warp_image"]
-
-_DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
 
 
 def warp_image(
@@ -70,6 +67,7 @@ def warp_image(
 
     See Also
     --------
+    numba_stn.rotate, numba_stn.resize, numba_stn.crop_and_resize : With a matrix of their own.
     numba_stn.warp_affine : The same for batches, with gradients.
     numba_stn.matrices : From and to the matrices of OpenCV, scikit-image, SciPy and PyTorch.
 
@@ -95,8 +93,8 @@ def warp_image(
         channels_last=True,
         between_pixels=True,
     )
-    kernels, image = _taken(image, stream)
-    sides = image.shape[:2] if shape is None else _checked_shape(shape)
+    kernels, image = image_array(image, stream)
+    sides = image.shape[:2] if shape is None else image_shape(shape)
     numbers = fills(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
     result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
     if result.size:
@@ -105,23 +103,6 @@ def warp_image(
 
 
 # --- Checks: one clear error before any kernel runs -----------------------------------------------
-
-
-def _taken(image, stream):
-    """The kernels for an image, and the image as they take it."""
-    if not on_gpu(image) and (
-        not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray)
-    ):
-        raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
-    kernels, image = arrays(stream, image=image)
-    if image.dtype not in _DTYPES:
-        names = ", ".join(map(str, _DTYPES))
-        raise TypeError(f"image: expected one of {names}, got {image.dtype}")
-    if len(image.shape) not in (2, 3):
-        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
-    if 0 in image.shape[:2]:
-        raise ValueError(f"image: expected sides of at least one pixel, got {image.shape[:2]}")
-    return kernels, image
 
 
 def _checked_matrix(matrix):
@@ -141,13 +122,3 @@ def _checked_matrix(matrix):
     if found[2, 0] == found[2, 1] == 0:
         return AFFINE, found / found[2, 2]
     return PROJECTIVE, np.ascontiguousarray(found)
-
-
-def _checked_shape(shape):
-    try:
-        sides = tuple(side.__index__() for side in shape)
-    except (TypeError, AttributeError):
-        sides = ()
-    if len(sides) != 2 or not 0 < min(sides) <= max(sides) < 2**31:
-        raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
-    return sides

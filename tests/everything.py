@@ -7,6 +7,7 @@ ends.
 from functools import partial
 
 import numpy as np
+from samplers import ALL, problem
 
 import numba_stn as stn
 
@@ -70,6 +71,42 @@ def _grid(images, theta, grid, dsamples, padding, like=np.array):
     gradients = stn.grid_sample_vjp(like(dsamples), like(images), like(grid), **kind)
     made = stn.affine_grid(like(theta), dsamples.shape[2:])
     return out, *gradients, made, stn.affine_grid_vjp(like(grid))
+
+
+# (D, H, W) of the images, of which a plane takes the last two, and of the samples: narrow ones, a
+# block of pixels and a little more, and images longer than 16 bits can count.
+NARROW = [
+    ((1, 1, 1), (1, 1, 1)),
+    ((2, 1, 5), (2, 3, 8)),
+    ((3, 7, 1), (2, 4, 16)),
+    ((2, 2, 2), (1, 2, 33)),
+    ((2, 9, 40), (2, 3, 41)),
+    ((3, 40, 3), (1, 8, 33)),
+    ((1, 1, 64), (2, 7, 64)),
+]
+THIN = [((1, 1, 33001), (2, 2, 40)), ((1, 33001, 1), (1, 5, 17)), ((33001, 1, 1), (3, 2, 9))]
+
+# Samplers of every source, mode, padding and number of dimensions that are compiled once more.
+FEW = [ALL[k] for k in (6, 10, 13, 17, 19, 22, 36, 39)]
+
+
+def kinds(table=ALL, shapes=NARROW):
+    """The other samplers: forward, coverage, and both gradients."""
+    rng = np.random.default_rng(0)
+    for sampler in table:
+        for sides, size in shapes:
+            given = problem(rng, sampler, sides, size)
+            if sampler.source != "grid":
+                given.coords[:, 0] *= rng.choice([0.1, 1, 5])
+            align = bool(rng.integers(2))
+            yield f"{sampler} {sides} {size} {align}", partial(_kind, sampler, given, align)
+
+
+def _kind(sampler, given, align, like=np.array):
+    arrays, kind = (given.images, given.coords), {"fill": given.fill, "like": like}
+    out = like(sampler.laid(np.zeros(given.dsamples.shape, sampler.dtype)))
+    _, covered = sampler.sample(*arrays, given.size, align, out=out, coverage=True, **kind)
+    return out, covered, *sampler.vjp(given.dsamples, *arrays, align, **kind)
 
 
 def pictures(dtypes=("uint8", "uint16", "float32", "float64")):

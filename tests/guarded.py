@@ -70,6 +70,8 @@ def calls(words):
         return
     yield from everything.samplers("float32")
     yield from everything.samplers("float64", everything.SERIAL)
+    yield from everything.kinds()
+    yield from everything.kinds(everything.FEW, everything.THIN)
     yield from everything.pictures()
     yield from everything.layers()
 

@@ -1,13 +1,20 @@
 """The oracle: slow, obvious float64 loops, written from the definitions and from nothing else.
 
-Nothing is shared with the package. Paddings are applied by walking (reflect until inside), the
-interpolation is the paper's sum over pixels of max(0, 1 - |x - w|), and theta's gradient goes
-through the grid.
+Nothing is shared with the package. Paddings are applied by walking (reflect, or go round, until
+inside), weights are kernels of the distance from a pixel (the paper's max(0, 1 - |x - w|), and
+Keys's polynomials), and theta's gradient goes through the grid. In the plane and in space alike;
+channels stand before the sides.
 """
 
+import itertools
 import math
 
 import numpy as np
+
+FAR = 1e6  # too far to walk
+
+
+# --- Where samples read ---------------------------------------------------------------------------
 
 
 def base_line(size, align_corners):
@@ -17,99 +24,227 @@ def base_line(size, align_corners):
     return line if align_corners else line * (size - 1) / size
 
 
+def base_points(size, align_corners):
+    """(index, (x, y, 1) or (x, y, z, 1)) of every output pixel."""
+    lines = [base_line(side, align_corners) for side in size]
+    for index in itertools.product(*map(range, size)):
+        point = [line[i] for line, i in zip(lines, index, strict=True)]
+        yield index, [*point[::-1], 1.0]
+
+
 def affine_grid(theta, size, align_corners=False):
-    grid = np.zeros((len(theta), *size, 2))
-    ys, xs = base_line(size[0], align_corners), base_line(size[1], align_corners)
+    grid = np.zeros((len(theta), *size, len(size)))
     for n, matrix in enumerate(np.asarray(theta, float)):
-        for i, y in enumerate(ys):
-            for j, x in enumerate(xs):
-                grid[n, i, j] = matrix @ [x, y, 1.0]
+        for index, point in base_points(size, align_corners):
+            grid[(n, *index)] = matrix @ point
     return grid
 
 
 def affine_grid_vjp(dgrid, align_corners=False):
-    batch, rows, columns, _ = dgrid.shape
-    ys, xs = base_line(rows, align_corners), base_line(columns, align_corners)
-    dtheta = np.zeros((batch, 2, 3))
-    for n in range(batch):
-        for i in range(rows):
-            for j in range(columns):
-                dtheta[n] += np.outer(np.asarray(dgrid[n, i, j], float), [xs[j], ys[i], 1.0])
+    size = dgrid.shape[1:-1]
+    dtheta = np.zeros((len(dgrid), len(size), len(size) + 1))
+    for n in range(len(dgrid)):
+        for index, point in base_points(size, align_corners):
+            dtheta[n] += np.outer(np.asarray(dgrid[(n, *index)], float), point)
     return dtheta
 
 
-def padded(g, size, padding_mode, align_corners):
-    """Pixel coordinate after padding, and its slope with respect to the normalised one."""
-    scale = (size - 1) / 2 if align_corners else size / 2
-    c = (g + 1) / 2 * (size - 1) if align_corners else ((g + 1) * size - 1) / 2
+def projective_grid(theta, size, align_corners=False):
+    grid = np.zeros((len(theta), *size, 2))
+    for n, matrix in enumerate(np.asarray(theta, float)):
+        for index, point in base_points(size, align_corners):
+            u, v, w = matrix @ point
+            grid[(n, *index)] = u / w, v / w
+    return grid
+
+
+def projective_grid_vjp(dgrid, theta, align_corners=False):
+    """The quotient rule, pixel by pixel."""
+    dtheta = np.zeros(theta.shape)
+    for n, matrix in enumerate(np.asarray(theta, float)):
+        for index, point in base_points(dgrid.shape[1:-1], align_corners):
+            u, v, w = matrix @ point
+            gx, gy = dgrid[(n, *index)]
+            dtheta[n] += np.outer([gx / w, gy / w, -(gx * u + gy * v) / w**2], point)
+    return dtheta
+
+
+# --- One axis: which pixels a coordinate reads ----------------------------------------------------
+
+
+def pixel_of(g, size, align_corners):
+    """Pixel coordinate of a normalised one, and its slope."""
+    if align_corners:
+        return (g + 1) / 2 * (size - 1), (size - 1) / 2
+    return ((g + 1) * size - 1) / 2, size / 2
+
+
+def is_on(c, size, align_corners):
+    """Whether a coordinate is between the outer edges, or aligned centres, of a side."""
+    return (0 <= c <= size - 1) if align_corners else (-0.5 <= c <= size - 0.5)
+
+
+def walked(c, size, padding_mode, align_corners):
+    """Coordinate after walking to the image, and the slope: of a reflection, or going round."""
+    low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+    if not abs(c) < FAR or (padding_mode == "reflection" and high <= low):
+        return 0.0, 0.0
     slope = 1.0
-    if padding_mode == "zeros":
-        return c, slope * scale
-    if padding_mode == "reflection":
-        low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-        if high <= low or not abs(c) < 1e6:
-            return 0.0, 0.0
-        while c < low or c > high:
-            c = 2 * (low if c < low else high) - c
-            slope = -slope
+    if padding_mode == "wrap":
+        while c < 0 or c >= size:
+            c += size if c < 0 else -size
+        return c, slope
+    while c < low or c > high:
+        c = 2 * (low if c < low else high) - c
+        slope = -slope
+    return c, slope
+
+
+def clipped(c, size):
     if not c > 0:
         return 0.0, 0.0
     if c >= size - 1:
         return size - 1.0, 0.0
-    return c, slope * scale
+    return c, 1.0
 
 
-def neighbours(c):
-    """The two taps of a coordinate, each with its weight and the weight's slope."""
-    if not abs(c) < 1e6:
-        return []
+def padded(c, size, mode, padding_mode, align_corners):
+    """Coordinate from which taps are counted, and its slope; None where nothing is read.
+
+    Bicubic taps are padded one by one, so for them only what is too far to count comes nearer.
+    """
+    if padding_mode == "zeros" or (padding_mode == "fill" and not is_on(c, size, align_corners)):
+        return (c, 1.0) if padding_mode == "zeros" and abs(c) < FAR else None
+    if padding_mode == "wrap":
+        return walked(c, size, "wrap", align_corners)
+    if mode == "bicubic":
+        if abs(c) < FAR:
+            return (c, 1.0) if size > 1 or padding_mode != "reflection" else (0.0, 0.0)
+        return (size + 5.0 if c > 0 and padding_mode == "border" else 0.0), 0.0
+    slope = 1.0
+    if padding_mode == "reflection":
+        c, slope = walked(c, size, "reflection", align_corners)
+    c, inside = clipped(c, size)
+    return c, slope * inside
+
+
+def pixel_at(i, size, padding_mode, align_corners):
+    """The pixel that tap i reads; None outside."""
+    if padding_mode == "zeros":
+        return i if 0 <= i < size else None
+    if padding_mode in ("wrap", "reflection"):
+        i = round(walked(float(i), size, padding_mode, align_corners)[0])
+    return min(max(i, 0), size - 1)
+
+
+NEAR, FURTHER = np.poly1d([1.25, -2.25, 0, 1]), np.poly1d([-0.75, 3.75, -6, 3])
+
+
+def keys(d):
+    """Keys's weight of a pixel at the distance d, and its slope in d."""
+    piece = NEAR if abs(d) <= 1 else FURTHER
+    return piece(abs(d)), piece.deriv()(abs(d)) * (1 if d >= 0 else -1)
+
+
+def weighed(c, mode):
+    """(tap, weight, slope) of the taps of a coordinate."""
     low = math.floor(c)
-    return [(low, 1 - (c - low), -1.0), (low + 1, c - low, 1.0)]
+    if mode == "nearest":
+        return [(round(c), 1.0, 0.0)]  # a half to the even one, as Python rounds
+    if mode == "bilinear":
+        return [(low, 1 - (c - low), -1.0), (low + 1, c - low, 1.0)]
+    return [(i, *keys(c - i)) for i in range(low - 1, low + 3)]
 
 
-def taps(point, shape, padding_mode, align_corners):
-    """(row, column, weight, slope in x, slope in y, inside) of each tap of one grid point."""
-    x, scale_x = padded(float(point[0]), shape[1], padding_mode, align_corners)
-    y, scale_y = padded(float(point[1]), shape[0], padding_mode, align_corners)
-    for h, wy, sy in neighbours(y):
-        for w, wx, sx in neighbours(x):
-            inside = 0 <= h < shape[0] and 0 <= w < shape[1]
-            yield h, w, wx * wy, sx * wy * scale_x, wx * sy * scale_y, inside
+def axis_taps(g, size, mode, padding_mode, align_corners):
+    """(pixel or None, weight, slope in g) of each tap along an axis; None if nothing is read."""
+    c, scale = pixel_of(float(g), size, align_corners)
+    found = padded(c, size, mode, padding_mode, align_corners)
+    if found is None:
+        return None
+    c, inside = found
+    return [
+        (pixel_at(i, size, padding_mode, align_corners), weight, slope * inside * scale)
+        for i, weight, slope in weighed(c, mode)
+    ]
 
 
-def grid_sample(images, grid, padding_mode="zeros", align_corners=False, fill=0.0):
-    batch, rows, columns, _ = grid.shape
-    out = np.zeros((batch, images.shape[1], rows, columns))
-    for n in range(batch):
+# --- Samples --------------------------------------------------------------------------------------
+
+
+def taps(point, shape, mode, padding_mode, align_corners):
+    """(place or None, weight, slopes in x, y, z) of each tap of one grid point."""
+    axes = [
+        axis_taps(g, size, mode, padding_mode, align_corners)
+        for g, size in zip(point, shape[::-1], strict=True)
+    ]
+    if None in axes:
+        return
+    for along in itertools.product(*axes):
+        place = tuple(pixel for pixel, _, _ in along)[::-1]
+        weights = [weight for _, weight, _ in along]
+        slopes = [
+            slope * math.prod(weights[:axis] + weights[axis + 1 :])
+            for axis, (_, _, slope) in enumerate(along)
+        ]
+        yield None if None in place else place, math.prod(weights), slopes
+
+
+def fill_of(fill, channels):
+    return np.broadcast_to(np.asarray(fill, float), (channels,))
+
+
+def grid_sample(images, grid, padding_mode="zeros", align_corners=False, fill=0.0, mode="bilinear"):
+    size = grid.shape[1:-1]
+    out = np.zeros((len(grid), images.shape[1], *size))
+    outside = fill_of(fill, images.shape[1])
+    for n in range(len(grid)):
         image = np.asarray(images[n if len(images) > 1 else 0], float)
-        for i in range(rows):
-            for j in range(columns):
-                found = list(taps(grid[n, i, j], image.shape[1:], padding_mode, align_corners))
-                if not found:
-                    out[n, :, i, j] = fill
-                for h, w, weight, _, _, inside in found:
-                    out[n, :, i, j] += weight * (image[:, h, w] if inside else fill)
+        for index in itertools.product(*map(range, size)):
+            found = list(
+                taps(grid[(n, *index)], image.shape[1:], mode, padding_mode, align_corners)
+            )
+            value = np.zeros(len(image)) if found else outside
+            for place, weight, _ in found:
+                value = value + weight * (outside if place is None else image[(..., *place)])
+            out[(n, slice(None), *index)] = value
     return out
 
 
-def grid_sample_vjp(dsamples, images, grid, padding_mode="zeros", align_corners=False, fill=0.0):
-    batch, rows, columns, _ = grid.shape
+def grid_sample_vjp(
+    dsamples, images, grid, padding_mode="zeros", align_corners=False, fill=0.0, mode="bilinear"
+):
+    size = grid.shape[1:-1]
     dimages, dgrid = np.zeros(images.shape), np.zeros(grid.shape)
-    for n in range(batch):
+    outside = fill_of(fill, images.shape[1])
+    for n in range(len(grid)):
         m = n if len(images) > 1 else 0
         image = np.asarray(images[m], float)
-        for i in range(rows):
-            for j in range(columns):
-                d = np.asarray(dsamples[n, :, i, j], float)
-                for h, w, weight, slope_x, slope_y, inside in taps(
-                    grid[n, i, j], image.shape[1:], padding_mode, align_corners
-                ):
-                    value = image[:, h, w] if inside else np.full(len(image), fill)
-                    if inside:
-                        dimages[m, :, h, w] += weight * d
-                    dgrid[n, i, j, 0] += slope_x * (d @ value)
-                    dgrid[n, i, j, 1] += slope_y * (d @ value)
+        for index in itertools.product(*map(range, size)):
+            d = np.asarray(dsamples[(n, slice(None), *index)], float)
+            for place, weight, slopes in taps(
+                grid[(n, *index)], image.shape[1:], mode, padding_mode, align_corners
+            ):
+                if place is not None:
+                    dimages[(m, slice(None), *place)] += weight * d
+                value = outside if place is None else image[(..., *place)]
+                dgrid[(n, *index)] += np.array(slopes) * (d @ value)
     return dimages, dgrid
+
+
+def coverage(grid, shape, padding_mode="zeros", align_corners=False, mode="bilinear"):
+    """The weights of the taps inside, whatever the padding; all or nothing for "fill"."""
+    covered = np.zeros(grid.shape[:-1])
+    for index in np.ndindex(covered.shape):
+        if padding_mode == "fill":
+            covered[index] = all(
+                is_on(pixel_of(float(g), size, align_corners)[0], size, align_corners)
+                for g, size in zip(grid[index], shape[::-1], strict=True)
+            )
+            continue
+        for place, weight, _ in taps(grid[index], shape, mode, "zeros", align_corners):
+            covered[index] += weight if place is not None else 0
+    return covered
 
 
 def warp_affine(images, theta, size=None, align_corners=False, **options):
@@ -121,3 +256,21 @@ def warp_affine_vjp(dsamples, images, theta, align_corners=False, **options):
     grid = affine_grid(theta, dsamples.shape[2:], align_corners)
     dimages, dgrid = grid_sample_vjp(dsamples, images, grid, align_corners=align_corners, **options)
     return dimages, affine_grid_vjp(dgrid, align_corners)
+
+
+def warp_perspective_vjp(dsamples, images, theta, align_corners=False, **options):
+    grid = projective_grid(theta, dsamples.shape[2:], align_corners)
+    dimages, dgrid = grid_sample_vjp(dsamples, images, grid, align_corners=align_corners, **options)
+    return dimages, projective_grid_vjp(dgrid, theta, align_corners)
+
+
+# --- How samples are stored -----------------------------------------------------------------------
+
+
+def stored(values, dtype):
+    """Values as a dtype holds them: integers rounded, a half to the even one, and saturated."""
+    dtype = np.dtype(dtype)
+    if dtype.kind != "u":
+        with np.errstate(over="ignore"):
+            return values.astype(dtype)
+    return np.clip(np.rint(values), 0, np.iinfo(dtype).max).astype(dtype)

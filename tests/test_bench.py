@@ -152,9 +152,9 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
 
 
 def test_the_command_lists_its_rows(capsys):
-    assert main(["bench", "--list", "warp_image", "memory"]) == 0
+    assert main(["bench", "--list", "grid_sample", "memory"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert listed == [*images.ROWS, "memory"]
+    assert listed == [*grids.ROWS, "memory"]
 
 
 @pytest.mark.parametrize(

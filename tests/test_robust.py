@@ -56,7 +56,8 @@ def checked():
         return True
     return False
 calls = itertools.chain(everything.samplers("float32", everything.SERIAL), everything.pictures(),
-                        everything.layers())
+                        everything.layers(), everything.kinds(everything.FEW),
+                        everything.kinds(everything.FEW, everything.THIN))
 digest = hashlib.sha256()
 for name, call in calls:
     for result in call():

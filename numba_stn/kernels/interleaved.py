@@ -241,8 +241,8 @@ def point(source, row, first, j, real):
             along_row(row[0], row[1], first, j - first, real),
             along_row(row[2], row[3], first, j - first, real),
         )
-    divisor = row[4] + row[5] * j
-    return (row[0] + row[1] * j) / divisor, (row[2] + row[3] * j) / divisor
+    inverse = 1.0 / (row[4] + row[5] * j)
+    return (row[0] + row[1] * j) * inverse, (row[2] + row[3] * j) * inverse
 
 
 @scalar

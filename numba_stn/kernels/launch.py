@@ -18,6 +18,8 @@ from typing import Any
 import numba
 import numba.np.ufunc.parallel
 
+from .cache import KernelCache
+
 # Array elements touched, about a nanosecond each, below which one thread is faster than waking
 # the others: a launch costs up to 60 microseconds, and milliseconds while other work has the cores.
 PARALLEL_WORK = 200_000
@@ -73,13 +75,14 @@ def source_hash() -> int:
 def jit(function: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel, cached on disk where there is a place for it."""
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    kernel = numba.njit(**options)(function)
     try:
-        return numba.njit(cache=True, **options)(function)
+        kernel._cache = KernelCache(function)
     except RuntimeError as error:  # no writable place for the cache
         if "cannot cache" not in str(error):
             raise
         _warn_no_cache()
-        return numba.njit(**options)(function)
+    return kernel
 
 
 @functools.cache

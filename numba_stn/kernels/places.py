@@ -350,7 +350,8 @@ def _projected(emit, row, j):
         b.fadd(emit.splat(start), b.fmul(emit.splat(step), columns))
         for start, step in (row[:2], row[2:4], row[4:])
     )
-    return [b.fdiv(x, w), b.fdiv(y, w)]
+    inverse = b.fdiv(lanes(F64, 1.0), w)
+    return [b.fmul(x, inverse), b.fmul(y, inverse)]
 
 
 def _loaded(emit, grid, where):

@@ -148,8 +148,8 @@ def make_point(source, dims, mode):
 
         def point(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), (w0, ws) = row
-            divisor = w0 + ws * j
-            return (x0 + xs * j) / divisor, (y0 + ys * j) / divisor, z0
+            inverse = 1.0 / (w0 + ws * j)
+            return (x0 + xs * j) * inverse, (y0 + ys * j) * inverse, z0
 
     elif deep:
 

@@ -1,0 +1,71 @@
+"""Images warped in float64 NumPy, straight from the definitions: the oracle for images (H, W[, C]).
+
+A tap outside the image is dealt with by itself, and a turn is a product of complex numbers.
+"""
+
+import numpy as np
+
+
+def read(image, x, y, padding="zeros", fill=0):
+    """The image between its pixels, at (x, y) in pixels whose centres are whole numbers."""
+    planes = image.astype(float).reshape(*image.shape[:2], -1)
+    x, y = np.broadcast_arrays(x, y)
+    left, top = np.floor(x), np.floor(y)
+    total = np.zeros((*x.shape, planes.shape[2]))
+    for dy in (0, 1):
+        for dx in (0, 1):
+            weight = (1 - np.abs(x - left - dx)) * (1 - np.abs(y - top - dy))
+            total += weight[..., None] * _tap(planes, left + dx, top + dy, padding, fill)
+    return total.reshape(*x.shape, *image.shape[2:])
+
+
+def _tap(planes, x, y, padding, fill):
+    """Pixels at whole coordinates, inside or outside."""
+    x, y = x.astype(int), y.astype(int)
+    height, width = planes.shape[:2]
+    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+    if padding == "reflection":
+        x, y = (np.minimum(k % (2 * n), -(k + 1) % (2 * n)) for k, n in ((x, width), (y, height)))
+    found = planes[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return np.where(outside[..., None], fill, found) if padding == "zeros" else found
+
+
+def pixels(shape):
+    """x and y of an output's pixels."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
+    return x, y
+
+
+def warped(matrix, shape):
+    """Where a matrix reads."""
+    x, y = pixels(shape)
+    u, v, w = np.einsum("rc,c...->r...", np.vstack([matrix, [0, 0, 1]])[:3], [x, y, np.ones(shape)])
+    return (u / w, v / w) if len(matrix) == 3 else (u, v)
+
+
+def turned(sides, degrees, center=None, zoom=1.0, shape=None):
+    """Where an image turned counter-clockwise reads; into a shape, about the middles of both."""
+    x, y = pixels(sides if shape is None else shape)
+    middle = complex((sides[1] - 1) / 2, (sides[0] - 1) / 2)
+    about = middle if center is None else complex(*center)
+    target = about if shape is None else complex((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    z = about + (x + 1j * y - target) * np.exp(1j * np.deg2rad(degrees)) / zoom
+    return z.real, z.imag
+
+
+def cropped(box, shape):
+    """Where a box (x0, y0, x1, y1) of pixels' edges is read, spread over a shape."""
+    x, y = pixels(shape)
+    x0, y0, x1, y1 = box
+    return (
+        x0 + (x + 0.5) * (x1 - x0) / shape[1] - 0.5,
+        y0 + (y + 0.5) * (y1 - y0) / shape[0] - 0.5,
+    )
+
+
+def within(places, sides, margin=0.0):
+    """Which places have only pixels of the image around them, so far from its outermost ones."""
+    x, y = places
+    height, width = sides
+    inside = (x >= margin) & (x <= width - 1 - margin)
+    return inside & (y >= margin) & (y <= height - 1 - margin)

@@ -1,0 +1,108 @@
+"""ONNX's own cases of GridSample and AffineGrid, run from the installed package; ``peers`` has it.
+
+What ONNX calls linear and cubic is bilinear and bicubic here; everything else has the same name.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import numba_stn as stn
+
+pytest.importorskip("onnx")
+
+from onnx.backend.test.case.node import collect_testcases
+from onnx.reference.ops.op_grid_sample import GridSample
+
+MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
+
+
+def cases():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other operators' cases overflow on purpose
+        found = collect_testcases(None)
+    return [case for case in found if case.name.startswith(("test_gridsample", "test_affine_grid"))]
+
+
+CASES = cases()
+
+
+def ours(case, inputs):
+    """This package's answer to a case. The expanded ones are AffineGrid in smaller operators."""
+    node = case.model.graph.node[0]
+    said = {each.name: each.s.decode() if each.s else each.i for each in node.attribute}
+    if case.name.startswith("test_affine_grid"):
+        aligned = "align_corners" in case.name
+        assert node.op_type != "AffineGrid" or said["align_corners"] == aligned
+        return stn.affine_grid(inputs[0], inputs[1], align_corners=aligned)
+    assert said.keys() <= {"mode", "padding_mode", "align_corners"}
+    return stn.grid_sample(
+        *inputs,
+        mode=MODES[said.get("mode", "linear")],
+        padding_mode=said.get("padding_mode", "zeros"),
+        align_corners=bool(said.get("align_corners", 0)),
+    )
+
+
+def test_all_cases_are_here():
+    """ONNX 1.23 has 18 of GridSample, and 4 of AffineGrid, each as a node and expanded."""
+    grids = [case for case in CASES if case.name.startswith("test_affine_grid")]
+    assert len(grids) >= 8
+    assert len(CASES) >= 26
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case):
+    assert case.data_sets
+    for inputs, outputs in case.data_sets:
+        got = ours(case, inputs)
+        assert got.dtype == outputs[0].dtype
+        np.testing.assert_allclose(got, outputs[0], rtol=case.rtol, atol=max(case.atol, 1e-6))
+
+
+# --- Beyond the cases: the reference implementation -----------------------------------------------
+
+
+def reference(images, grid, mode, padding_mode, align_corners):
+    run = object.__new__(GridSample)._run
+    return run(images, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)[0]
+
+
+def compared(mode, padding_mode, align_corners):
+    """Both answers on random coordinates, a fourth of a pixel or more from where any rule breaks.
+
+    And next to and in the image, where the reference and everyone else agree on a reflection.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((1, 2, 5, 6)).astype(np.float32)
+    pixel = rng.integers(-3, 8, (1, 6, 6, 2)) + rng.choice([0.25, 0.75], (1, 6, 6, 2))
+    sides = np.array([6, 5])
+    grid = 2 * pixel / (sides - 1) - 1 if align_corners else (2 * pixel + 1) / sides - 1
+    arguments = images, grid.astype(np.float32)
+    chosen = {"padding_mode": padding_mode, "align_corners": align_corners}
+    got = stn.grid_sample(*arguments, mode=MODES[mode], **chosen)
+    return got, reference(*arguments, mode, padding_mode, align_corners)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("mode", "padding_mode"), [
+    ("linear", "zeros"), ("linear", "border"), ("linear", "reflection"), ("nearest", "zeros"),
+    ("cubic", "zeros"),
+])  # fmt: skip
+def test_the_reference_implementation_agrees(mode, padding_mode, align_corners):
+    got, want = compared(mode, padding_mode, align_corners)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_where_the_reference_implementation_differs(align_corners):
+    """Cubic with border: it clips the coordinate, and then the taps; PyTorch and we only the taps.
+
+    So just outside of the image its value has stopped, and ours still swings. test_peers_all.py
+    has that ours is PyTorch's; the operator's text does not say which is meant.
+    """
+    got, want = compared("cubic", "border", align_corners)
+    differs = np.abs(got - want) > 1e-4
+    assert 0.1 < differs.mean() < 0.9
+    np.testing.assert_allclose(got[~differs], want[~differs], atol=2e-4)
