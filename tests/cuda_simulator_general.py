@@ -343,3 +343,30 @@ def test_wrong_arguments_are_named():
     images = on_device(np.zeros((1, 1, 2, 2), np.float16))
     with pytest.raises(ValueError, match="out: expected .* dtype float16"):
         stn.warp_affine(images, on_device(np.zeros((1, 2, 3))), out=out)
+
+
+# --- What is made of samplers ---------------------------------------------------------------------
+
+
+def test_points():
+    rng = np.random.default_rng(0)
+    images, points = rng.standard_normal((1, 2, 4, 5)), rng.uniform(-1, 1, (2, 6, 2))
+    got = host(stn.sample_points(on_device(images), on_device(points), mode="bicubic"))
+    want = reference.grid_sample(images, points[:, None], mode="bicubic")[:, :, 0]
+    close(got, want, False)
+    values = rng.standard_normal((2, 2, 6))
+    got = host(stn.splat(on_device(values), on_device(points), (4, 5), padding_mode="wrap"))
+    want = reference.grid_sample_vjp(values[:, :, None], np.zeros((2, 2, 4, 5)), points[:, None],
+                                     "wrap")[0]  # fmt: skip
+    close(got, want, False)
+
+
+def test_what_has_no_kernel_says_so():
+    case = Case(np.float64, np.float64, "affine")
+    arrays = on_device(case.images), on_device(case.coords)
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine_jvp(*arrays, theta_dot=arrays[1])
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine_gauss_newton(*arrays, on_device(case.dsamples))
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine(*arrays, antialias=True)
