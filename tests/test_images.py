@@ -99,7 +99,8 @@ def test_the_center_stays_and_the_zoom_enlarges():
     np.testing.assert_array_equal(found[::2, ::2], image[:15, :20])
     assert stn.rotate(image, 0, zoom=2, expand=True).shape == (60, 80)
     assert stn.rotate(image, 0, zoom=0.01, expand=True).shape == (1, 1)
-    assert stn.rotate(image, 0, zoom=1.1, expand=True).shape == (33, 44)  # 1.1 * 30 is above 33
+    large = stn.rotate(np.zeros((50, 90)), 0, zoom=1.1, expand=True)
+    assert large.shape == (55, 99)  # 1.1 * 50 is a little above 55
     assert stn.rotate(image, 60, expand=True, zoom=2).shape == (
         math.ceil(60 * 0.5 + 80 * 3**0.5 / 2), math.ceil(60 * 3**0.5 / 2 + 80 * 0.5)
     )  # fmt: skip
