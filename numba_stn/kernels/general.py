@@ -340,7 +340,8 @@ def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 3, 4)."""
     sums = np.empty((*dgrid.shape[:2], 3, 4))
     launch.run(make_volume_moments, (), dgrid.size, dgrid, sums)
-    dtheta[...] = sums.sum(axis=1) * _across(dgrid.shape[1:4], off)
+    with unwatched():
+        dtheta[...] = sums.sum(axis=1) * _across(dgrid.shape[1:4], off)
 
 
 def sample(kind, images, coords, off, fill, samples):
@@ -383,7 +384,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
         volume(kind, dsamples), volume(kind, images), coords, np.float64(off), fill, sums,
     )  # fmt: skip
     if kind.source != GRID:
-        theta_from(kind, sums.sum(axis=1), sides, sizes, off, dcoords)
+        theta_from(kind, sums, sides, sizes, off, dcoords)
 
 
 def volume(kind, array):
@@ -395,10 +396,17 @@ def volume(kind, array):
 
 
 def theta_from(kind, sums, sides, sizes, off, dtheta):
-    """Theta's gradient from sums over pixels: in pixels, of columns from the middle, times two."""
-    found = sums * _across(sizes, off) * np.array(scales(kind.source, sides, off))[:, None]
+    """Theta's gradient from parts' sums: in pixels, of columns from the middle, times two."""
     columns = [0, 1, 2, 3] if kind.dims == 3 else [0, 1, 3]
-    dtheta[...] = found[:, : dtheta.shape[1], columns]
+    with unwatched():
+        found = sums.sum(axis=1) * _across(sizes, off)
+        found *= np.array(scales(kind.source, sides, off))[:, None]
+        dtheta[...] = found[:, : dtheta.shape[1], columns]
+
+
+def unwatched():
+    """No warnings from NumPy, where gradients need not be finite, as kernels do not warn either."""
+    return np.errstate(invalid="ignore", over="ignore")
 
 
 def _across(sizes, off):

@@ -10,7 +10,7 @@ from numba import prange
 
 from . import launch
 from .contract import make_at, make_channel_slopes, make_lengths, make_locate, make_put
-from .general import BAND, volume
+from .general import BAND, unwatched, volume
 from .pixel import base_coordinate, scalar
 from .sources import make_point, make_push, make_row, scales
 
@@ -138,6 +138,7 @@ def normal_matrix(kind, images, coords, sizes, off, fill, normal):
         volume(kind, images), coords, np.float64(off), fill, (1, rows, columns), sums,
     )  # fmt: skip
     x, y, _ = scales(kind.source, (1, *kind.spatial(images)), off)
-    xx, xy, yy = np.moveaxis(sums.sum(axis=1)[..., _PRODUCTS], 1, 0)
-    normal[:, :3, :3], normal[:, 3:, 3:] = xx * x * x, yy * y * y
-    normal[:, :3, 3:] = normal[:, 3:, :3] = xy * x * y
+    with unwatched():
+        xx, xy, yy = np.moveaxis(sums.sum(axis=1)[..., _PRODUCTS], 1, 0)
+        normal[:, :3, :3], normal[:, 3:, 3:] = xx * x * x, yy * y * y
+        normal[:, :3, 3:] = normal[:, 3:, :3] = xy * x * y
