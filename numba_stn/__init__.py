@@ -20,12 +20,14 @@ _HOME = {
     "images": ("crop_and_resize", "resize", "rotate"),
     "pixels": ("warp_image",),
     "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
+    "splines": ("control_points", "tps_grid", "tps_grid_vjp"),
     "tangents": (
         "grid_sample_jvp",
         "warp_affine_gauss_newton",
         "warp_affine_jvp",
         "warp_perspective_jvp",
     ),
+    "tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
     "warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
 }
 _MODULES = (
@@ -37,7 +39,9 @@ _MODULES = (
     "nn",
     "pixels",
     "points",
+    "splines",
     "tangents",
+    "tps",
     "transforms",
     "warps",
 )
@@ -54,7 +58,9 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import pixels as pixels
     from . import points as points
+    from . import splines as splines
     from . import tangents as tangents
+    from . import tps as tps
     from . import transforms as transforms
     from . import warps as warps
     from .functional import affine_grid as affine_grid
@@ -69,10 +75,16 @@ if TYPE_CHECKING:
     from .points import sample_points_vjp as sample_points_vjp
     from .points import splat as splat
     from .points import splat_vjp as splat_vjp
+    from .splines import control_points as control_points
+    from .splines import tps_grid as tps_grid
+    from .splines import tps_grid_vjp as tps_grid_vjp
     from .tangents import grid_sample_jvp as grid_sample_jvp
     from .tangents import warp_affine_gauss_newton as warp_affine_gauss_newton
     from .tangents import warp_affine_jvp as warp_affine_jvp
     from .tangents import warp_perspective_jvp as warp_perspective_jvp
+    from .tps import warp_tps as warp_tps
+    from .tps import warp_tps_jvp as warp_tps_jvp
+    from .tps import warp_tps_vjp as warp_tps_vjp
     from .warps import warp_affine as warp_affine
     from .warps import warp_affine_vjp as warp_affine_vjp
     from .warps import warp_perspective as warp_perspective
