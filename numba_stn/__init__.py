@@ -33,6 +33,7 @@ _HOME = {
 _MODULES = (
     "data",
     "functional",
+    "groups",
     "images",
     "loops",
     "matrices",
@@ -52,6 +53,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import groups as groups
     from . import images as images
     from . import loops as loops
     from . import matrices as matrices
