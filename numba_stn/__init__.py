@@ -17,9 +17,18 @@ _HOME = {
         "grid_sample",
         "grid_sample_vjp",
     ),
+    "grids": (
+        "grid_from_displacement",
+        "grid_from_displacement_vjp",
+        "grid_from_pixels",
+        "grid_from_pixels_vjp",
+        "pixels_from_grid",
+        "pixels_from_grid_vjp",
+    ),
     "images": ("crop_and_resize", "resize", "rotate"),
     "pixels": ("warp_image",),
     "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
+    "polar": ("polar_grid", "polar_grid_vjp"),
     "splines": ("control_points", "tps_grid", "tps_grid_vjp"),
     "tangents": (
         "grid_sample_jvp",
@@ -33,6 +42,7 @@ _HOME = {
 _MODULES = (
     "data",
     "functional",
+    "grids",
     "groups",
     "images",
     "loops",
@@ -40,6 +50,7 @@ _MODULES = (
     "nn",
     "pixels",
     "points",
+    "polar",
     "splines",
     "tangents",
     "tps",
@@ -53,6 +64,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import grids as grids
     from . import groups as groups
     from . import images as images
     from . import loops as loops
@@ -60,6 +72,7 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import pixels as pixels
     from . import points as points
+    from . import polar as polar
     from . import splines as splines
     from . import tangents as tangents
     from . import tps as tps
@@ -69,6 +82,12 @@ if TYPE_CHECKING:
     from .functional import affine_grid_vjp as affine_grid_vjp
     from .functional import grid_sample as grid_sample
     from .functional import grid_sample_vjp as grid_sample_vjp
+    from .grids import grid_from_displacement as grid_from_displacement
+    from .grids import grid_from_displacement_vjp as grid_from_displacement_vjp
+    from .grids import grid_from_pixels as grid_from_pixels
+    from .grids import grid_from_pixels_vjp as grid_from_pixels_vjp
+    from .grids import pixels_from_grid as pixels_from_grid
+    from .grids import pixels_from_grid_vjp as pixels_from_grid_vjp
     from .images import crop_and_resize as crop_and_resize
     from .images import resize as resize
     from .images import rotate as rotate
@@ -77,6 +96,8 @@ if TYPE_CHECKING:
     from .points import sample_points_vjp as sample_points_vjp
     from .points import splat as splat
     from .points import splat_vjp as splat_vjp
+    from .polar import polar_grid as polar_grid
+    from .polar import polar_grid_vjp as polar_grid_vjp
     from .splines import control_points as control_points
     from .splines import tps_grid as tps_grid
     from .splines import tps_grid_vjp as tps_grid_vjp
