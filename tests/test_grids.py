@@ -1,5 +1,8 @@
 """Displacement fields, pixel coordinates and polar grids: known places, gradients, peers."""
 
+import sys
+
+import fake_cupy
 import numpy as np
 import pytest
 from gradcheck import check_vjp
@@ -112,6 +115,15 @@ def results(like, dtype):
 def test_dtypes_are_kept(dtype):
     assert {array.dtype for array in results(np.asarray, dtype)} == {np.dtype(dtype)}
     assert stn.polar_grid((3, 4), (8, 9), (4, 4), 3).dtype == np.float64
+
+
+def test_arrays_of_cupy_stay_there(monkeypatch):
+    cupy = fake_cupy.module()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    pairs = zip(results(cupy.asarray, "float64"), results(np.asarray, "float64"), strict=True)
+    for got, want in pairs:
+        assert isinstance(got, fake_cupy.ndarray)
+        np.testing.assert_array_equal(got.get(), want)
 
 
 # --- Polar ----------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Products and inverses of theta: the laws of a group, warps of warps, gradients."""
 
+import sys
+
+import fake_cupy
 import numpy as np
 import pytest
 from gradcheck import check_vjp
@@ -105,6 +108,24 @@ def test_float32_is_kept():
     found += groups.product_vjp(theta, theta, theta)
     assert {array.dtype for array in found} == {np.dtype(np.float32)}
     assert groups.inverse(theta[:0]).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["affine", "projective"])
+def test_arrays_of_cupy_stay_there(monkeypatch, name):
+    cupy = fake_cupy.module()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+    def everything(first, second):
+        back = groups.inverse(first)
+        yield groups.product(first, second)
+        yield from groups.product_vjp(second, first, second)
+        yield from (back, groups.inverse_vjp(second, back))
+
+    own = maps(name, 9), maps(name, 10)
+    there = map(cupy.asarray, own)
+    for got, want in zip(everything(*there), everything(*own), strict=True):
+        assert isinstance(got, fake_cupy.ndarray)
+        np.testing.assert_allclose(got.get(), want, atol=1e-14)
 
 
 AFFINE, SQUARE = np.eye(2, 3)[None], np.eye(3)[None]
