@@ -185,13 +185,15 @@ def sampler_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
 def fills(fill, channels, dtype):
     """A number for each channel, in the type that computes, which the images' dtype can hold."""
     computes = computed(dtype)
-    if isinstance(fill, Real) or getattr(fill, "shape", None) == ():
-        fill = [fill] * channels if channels else [fill][:0]
+    if getattr(fill, "shape", None) == ():
+        fill = fill[()]  # of an array without axes, its number
+    if isinstance(fill, Real):
+        fill = [fill] * channels
     try:
         values = list(fill)
     except TypeError:
         values = [None]
-    if not all(isinstance(value, (Real, np.number)) for value in values):
+    if not all(isinstance(value, Real) for value in values):
         raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
     if len(values) != channels:
         raise ValueError(f"fill: expected 1 or {channels} numbers, one a channel, got {fill!r}")

@@ -233,6 +233,7 @@ def warp_affine_gauss_newton(
         raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images_, theta_, held = arrays(None, images=images, theta=theta, residuals=residuals)
+    _require(kernels, "normal_matrix")
     images_, theta_ = checked_theta(AFFINE, images_, theta_, options)
     kind = options.kind(AFFINE, images_)
     if kind.dims == 3:
@@ -268,8 +269,7 @@ def jvp_of(one, size, images_dot, name, coords_dot):
     """What both tangents do to the samples; one that is None does nothing."""
     kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
     dtype = computed(images.dtype)
-    if not hasattr(kernels, "sample_jvp_coords"):
-        raise NotImplementedError("arrays on a GPU: forward derivatives have no kernels there yet")
+    _require(kernels, "sample_jvp_coords")
     if images_dot is not None:
         _, images_dot = arrays(None, images_dot=images_dot)
         checked("images_dot", images_dot, images.shape, (dtype,))
@@ -287,3 +287,9 @@ def jvp_of(one, size, images_dot, name, coords_dot):
                 kind, images, coords, coords_dot, one.options.off, one.fill, samples_dot
             )
     return samples_dot
+
+
+def _require(kernels, name):
+    """Say what only the CPU does."""
+    if not hasattr(kernels, name):
+        raise NotImplementedError("arrays on a GPU: forward derivatives have no kernels there yet")

@@ -201,10 +201,10 @@ def warp_perspective(
     >>> import numpy as np, numba_stn as stn
     >>> image = np.ones((1, 1, 3, 4))
     >>> theta = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 1.0]]])
-    >>> stn.warp_perspective(image, theta).round(2)
-    array([[[[0.  , 0.5 , 0.5 , 0.  ],
-             [1.  , 1.  , 1.  , 1.  ],
-             [1.  , 1.  , 1.  , 1.  ]]]])
+    >>> stn.warp_perspective(image, theta).round(3)
+    array([[[[0.125, 0.5  , 0.5  , 0.125],
+             [1.   , 1.   , 1.   , 1.   ],
+             [1.   , 1.   , 1.   , 1.   ]]]])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     return _warp(PROJECTIVE, images, theta, size, options, coverage, antialias, out, stream)

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
-import reference_any
+import reference
 from cuda_simulator_suite import host, on_device
 from numba import cuda
 
@@ -71,32 +71,41 @@ class Case:
     def grid(self, corners):
         if self.source == "grid":
             return self.coords
-        return reference_any.grid_of(self.coords, self.size, corners)
+        make = getattr(reference, f"{self.source}_grid")
+        return make(self.coords, self.size, corners)
+
+    def from_grid(self, dgrid, corners):
+        """The coordinates' gradient from the grid's."""
+        if self.source == "grid":
+            return dgrid
+        if self.source == "affine":
+            return reference.affine_grid_vjp(dgrid, corners)
+        return reference.projective_grid_vjp(dgrid, self.coords, corners)
 
     def check(self, mode, padding, corners=False, fill=(3, 7)):
         """Hold samples, coverage and gradients against the oracle's."""
         options = {"mode": mode, "padding_mode": padding, "align_corners": corners}
         options |= {"fill": fill, "layout": self.layout}
-        rule, grid = (mode, padding, corners), self.grid(corners)
+        rule, grid = (padding, corners), self.grid(corners)
         images, coords = self.put(self.images), on_device(self.coords)
         out = self.put(np.zeros((2, 2, *self.size), self.images.dtype))
         got, covered = self.forward(
             images, coords, *self.arguments, coverage=True, out=out, **options
         )
         assert got is out
-        want, inside, slopes = reference_any.sample(self.images, grid, fill, *rule)
         coarse = self.coords.dtype == np.float32
+        want = reference.grid_sample(self.images, grid, *rule, fill=fill, mode=mode)
         close(self.get(got), want, coarse)
+        inside = reference.coverage(grid, self.sides, *rule, mode=mode)
         close(host(covered), inside, coarse)
         dimages, dcoords = self.backward(self.put(self.dsamples), images, coords, **options)
-        close(self.get(dimages), reference_any.scatter(
-            self.dsamples, self.images.shape, grid, *rule
-        ), coarse)  # fmt: skip
-        dgrid = (slopes * np.asarray(self.dsamples, float)[..., None]).sum(1)
-        if self.source != "grid":
-            dgrid = reference_any.theta_gradient(dgrid, self.coords, corners)
+        want, dgrid = reference.grid_sample_vjp(
+            self.dsamples, self.images, grid, *rule, fill=fill, mode=mode
+        )
+        close(self.get(dimages), want, coarse)
         assert host(dcoords).dtype == self.coords.dtype
-        close(host(dcoords), dgrid, coarse or self.images.dtype != np.float64)
+        coarse = coarse or self.images.dtype != np.float64
+        close(host(dcoords), self.from_grid(dgrid, corners), coarse)
 
 
 def close(got, want, coarse):
@@ -144,10 +153,10 @@ def test_grids_of_volumes(size, real, corners):
     rng = np.random.default_rng(0)
     theta = rng.uniform(-1, 1, (2, 3, 4)).astype(real)
     grid = stn.affine_grid(on_device(theta), size, align_corners=corners)
-    close(host(grid), reference_any.grid_of(theta, size, corners), False)
+    close(host(grid), reference.affine_grid(theta, size, corners), False)
     dgrid = rng.standard_normal((2, *size, 3)).astype(real)
     dtheta = stn.affine_grid_vjp(on_device(dgrid), align_corners=corners)
-    close(host(dtheta), reference_any.theta_gradient(dgrid, theta, corners), False)
+    close(host(dtheta), reference.affine_grid_vjp(dgrid, corners), False)
 
 
 @paddings
@@ -184,7 +193,7 @@ def test_identity_gives_the_images_bit_for_bit(source):
         case = Case(dtype, np.float32, "affine", last=True)
         theta = np.eye(2 + (source == "projective"), 3, dtype=np.float32)
         if source == "grid":
-            coords = reference_any.grid_of(theta[None].repeat(2, 0), case.sides, True)
+            coords = reference.affine_grid(theta[None].repeat(2, 0), case.sides, True)
             got = stn.grid_sample(
                 case.put(case.images), on_device(coords), mode=mode, layout="NHWC",
                 align_corners=True, padding_mode="border",
@@ -202,12 +211,15 @@ def test_an_infinite_fill_is_not_where_it_has_no_weight():
     images, grid = case.put(case.images), on_device(case.coords)
     for mode in MODES:
         got = stn.grid_sample(images, grid, mode=mode, fill=(np.inf, 1.0), layout="NHWC")
-        want = reference_any.sample(case.images, case.coords, 1.0, mode, "zeros", False)
-        found = case.get(got)
+        want = reference.grid_sample(case.images, case.coords, fill=1.0, mode=mode)
+        found, inside = case.get(got), reference.coverage(case.coords, case.sides, mode=mode) == 1
         assert (found[0, 0, 0] == np.inf).all()
-        close(found[:, 1], want[0][:, 1], False)
-        inside = want[1] == 1
-        close(found[:, 0][inside], want[0][:, 0][inside], False)
+        close(found[:, 1], want[:, 1], False)
+        close(found[:, 0][inside], want[:, 0][inside], False)
+        # On the rim, at pixels' centres, taps outside have a weight of 0.
+        maps = on_device(np.eye(2, 3)[None].repeat(2, 0))
+        got = stn.warp_affine(images, maps, mode=mode, fill=(np.inf, np.nan), layout="NHWC")
+        np.testing.assert_array_equal(case.get(got), case.images)
 
 
 def test_many_channels_each_with_a_fill(monkeypatch):
@@ -314,9 +326,10 @@ def picture(image, matrix, size, fill, mode, padding):
         found = found[..., :2] / found[..., 2:]
     sides = np.array(image.shape[1::-1])
     grid = (2 * found + 1) / sides - 1
-    return np.moveaxis(reference_any.sample(
-        np.moveaxis(image, -1, 0)[None], grid[None], fill, mode, padding, False
-    )[0][0], 0, -1)  # fmt: skip
+    images = np.moveaxis(image, -1, 0)[None]
+    return np.moveaxis(
+        reference.grid_sample(images, grid[None], padding, fill=fill, mode=mode)[0], 0, -1
+    )
 
 
 def test_wrong_arguments_are_named():
@@ -330,3 +343,30 @@ def test_wrong_arguments_are_named():
     images = on_device(np.zeros((1, 1, 2, 2), np.float16))
     with pytest.raises(ValueError, match="out: expected .* dtype float16"):
         stn.warp_affine(images, on_device(np.zeros((1, 2, 3))), out=out)
+
+
+# --- What is made of samplers ---------------------------------------------------------------------
+
+
+def test_points():
+    rng = np.random.default_rng(0)
+    images, points = rng.standard_normal((1, 2, 4, 5)), rng.uniform(-1, 1, (2, 6, 2))
+    got = host(stn.sample_points(on_device(images), on_device(points), mode="bicubic"))
+    want = reference.grid_sample(images, points[:, None], mode="bicubic")[:, :, 0]
+    close(got, want, False)
+    values = rng.standard_normal((2, 2, 6))
+    got = host(stn.splat(on_device(values), on_device(points), (4, 5), padding_mode="wrap"))
+    want = reference.grid_sample_vjp(values[:, :, None], np.zeros((2, 2, 4, 5)), points[:, None],
+                                     "wrap")[0]  # fmt: skip
+    close(got, want, False)
+
+
+def test_what_has_no_kernel_says_so():
+    case = Case(np.float64, np.float64, "affine")
+    arrays = on_device(case.images), on_device(case.coords)
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine_jvp(*arrays, theta_dot=arrays[1])
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine_gauss_newton(*arrays, on_device(case.dsamples))
+    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
+        stn.warp_affine(*arrays, antialias=True)

@@ -199,6 +199,25 @@ def test_warp_image(dtype, matrix, padding):
         assert (apart > 1e-2).mean() < 0.05
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_rotate_resize_and_crop(dtype):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(dtype)
+    boxes = [(0, 0, 7, 5), (-1.5, 1, 3.25, 4), (6, 0, 9, 2)]
+    for run in (
+        lambda image, **out: stn.rotate(image, 30, expand=True, fill=9, **out),
+        lambda image, **out: stn.resize(image, (4, 9), **out),
+        lambda image, **out: stn.crop_and_resize(image, boxes[1], (3, 6), **out),
+        lambda image, **out: stn.crop_and_resize(image, boxes, (3, 6), **out),
+    ):
+        want = run(image)
+        got = run(on_device(image))
+        assert type(got) is type(on_device(image))
+        np.testing.assert_allclose(host(got), want, rtol=0, atol=1 if dtype == "uint8" else 1e-10)
+        out = on_device(np.zeros_like(want))
+        assert run(on_device(image), out=out) is out
+        np.testing.assert_array_equal(host(out), host(got))
+
+
 def test_warp_image_into_out_and_wrong_arguments():
     image = np.arange(24, dtype=np.uint8).reshape(4, 6)
     out = cuda.device_array((4, 6), np.uint8)

@@ -191,7 +191,9 @@ def problem(rng, sampler, sides=(4, 5, 7), size=(3, 4, 6), batch=2, channels=2, 
 def coordinates(rng, sampler, batch, sides, size, align=False):
     """A grid off the whole and half pixels, where slopes break; or maps, moved and turned."""
     if sampler.source == "grid":
-        pixel = np.floor(rng.uniform(-8, np.add(sides[::-1], 8), (batch, *size, sampler.dims)))
+        far = rng.choice([0, 8], (batch, *size, 1))
+        whole = rng.uniform(-1 - far, np.add(sides[::-1], far), (batch, *size, sampler.dims))
+        pixel = np.floor(whole)
         pixel += rng.choice([0.25, 0.75], pixel.shape) + rng.uniform(-0.2, 0.2, pixel.shape)
         return normalised(pixel, sides, align)
     theta = np.eye(sampler.dims + (sampler.source == "projective"), sampler.dims + 1)

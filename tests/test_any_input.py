@@ -243,6 +243,8 @@ BAD = {
     "fill: NaN": (lambda: stn.warp_affine(BYTES, THETA, fill=np.nan), ValueError, "fill.*uint8"),
     "fill: float16": (lambda: stn.warp_affine(IMAGES.astype("e"), THETA, fill=1e5), ValueError,
                       "fill.*float16"),
+    "fill: complex": (lambda: stn.warp_affine(IMAGES, THETA, fill=np.complex64(1j)), TypeError,
+                      "fill.*1j"),
     "fill: text": (lambda: stn.warp_affine(IMAGES, THETA, fill=["a"] * 3), TypeError, "fill"),
     "images: int8": (lambda: stn.warp_affine(IMAGES.astype("int8"), THETA), TypeError,
                      "images.*uint8.*int8"),

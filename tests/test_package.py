@@ -113,6 +113,33 @@ def test_kernels_made_by_factories_are_found_again(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == files
 
 
+SAME = """
+import sys, numpy, numba_stn
+rng = numpy.random.default_rng(0)
+images, eye = rng.random((1, 1, 5, 6)), numpy.eye(3)[None]
+def affine():
+    return numba_stn.warp_affine(images, 0.7 * eye[:, :2], mode="nearest", padding_mode="wrap")
+def projective():
+    theta = 0.7 * eye + [[0, 0, 0], [0, 0, 0], [0.2, 0.3, 0.4]]
+    return numba_stn.warp_perspective(images, theta, mode="nearest")
+print([eval(name)().tolist() for name in sys.argv[1].split()])
+"""
+
+
+def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
+    """Numba counts functions in each process; a third links what bears the same name only once."""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    found = []
+    for names in ("affine", "projective", "affine projective", "projective affine"):
+        command = [sys.executable, "-c", SAME, names]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(eval(done.stdout))
+    (first,), (second,), both, turned = found
+    assert first != second
+    assert (both, turned) == ([first, second], [second, first])
+
+
 def test_a_kernel_is_named_by_what_it_is_made_of():
     from numba_stn.kernels import general
     from numba_stn.kernels.cache import described

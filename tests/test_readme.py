@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README and of docs/images.md runs as it stands; their links lead somewhere."""
 
 import pathlib
 import re
@@ -6,12 +6,17 @@ import re
 import pytest
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+IMAGES = README.parent / "docs" / "images.md"
+BLOCKS = [
+    code
+    for page in (README, IMAGES)
+    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["warp", "photo", "network"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["warp", "photo", "network", "images"])
 def test_python_blocks_run(code):
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "a page", "exec"), {})
 
 
 def test_the_first_two_bash_blocks_are_one_line_each():
@@ -21,6 +26,7 @@ def test_the_first_two_bash_blocks_are_one_line_each():
     assert "pytest" in blocks[1]
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize("page", [README, IMAGES], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target

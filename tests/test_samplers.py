@@ -108,10 +108,10 @@ WHOLE = [row for row in STORED if row.dtype.startswith("u") and row.mode != "nea
 def test_integers_round_half_to_even_and_saturate(sampler):
     """At half a step between neighbours the mean of two integers is whole, or a half, exactly."""
     most = np.iinfo(sampler.dtype).max
-    line = np.array([7, 8, 9, 11, 14, most, 0, most, most, 0, 0, most], sampler.dtype)
-    images = np.tile(line, (1, 1, *(2,) * (sampler.dims - 1), 1))
+    line = [7, 8, 9, 12, 14, 15, 17, 17, 18, 20, most, 0, most, most, 0, 0]
+    images = np.tile(line, (1, 1, *(2,) * (sampler.dims - 1), 1)).astype(sampler.dtype)
     theta = np.eye(sampler.dims + (sampler.source == "projective"), sampler.dims + 1)[None]
-    theta[:, 0, -1] = 1 / 12  # half a pixel
+    theta[:, 0, -1] = 1 / 16  # half a pixel
     coords = theta.astype(sampler.coords)
     if sampler.source == "grid":
         coords = stn.affine_grid(coords, images.shape[2:])

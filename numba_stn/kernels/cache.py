@@ -1,9 +1,11 @@
-"""Numba's cache, for kernels that a factory puts together.
+"""Numba's cache, for kernels and helpers that a factory puts together.
 
 Numba tells kernels that close over something else apart by pickling it, and the pickle of a
 function made in a factory is another one in every process: what was compiled is never found again.
-Moreover it numbers the variants of a kernel, so that two processes may write two under one number.
-Here a kernel is named by what it is made of, and its files by that name.
+It numbers the variants of a kernel, so that two processes may write two under one number. And it
+numbers the functions of a process, which is all that tells those from one factory apart in
+compiled code: two kernels that two processes compiled may hold two functions of one name, and a
+third, which loads both, links one of them twice. Here all are named by what they are made of.
 """
 
 import hashlib
@@ -33,8 +35,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
+def named(function: Any) -> Any:
+    """The function, under a name of its own if it closes over anything."""
+    if function.__closure__:
+        function.__qualname__ += f"_{digest(described(function))}"
+    return function
+
+
 class _Files(IndexDataCacheFile):
-    """A kernel's index, and a file for each signature, named by it and not by a number."""
+    """A kernel's index, and a file for each signature: its number is the signature's hash."""
 
     def save(self, key, data):
         overloads = self._load_index()
@@ -44,16 +53,13 @@ class _Files(IndexDataCacheFile):
 
 
 class KernelCache(FunctionCache):
-    """Where a kernel's variants are found again."""
+    """Where the variants of a :func:`named` kernel are found again."""
 
     def __init__(self, function):
         super().__init__(function)
-        self._made_of = digest(described(function))
         self._cache_file = _Files(
-            self._cache_path,
-            f"{self._impl.filename_base}-{self._made_of}",
-            self._impl.locator.get_source_stamp(),
+            self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp()
         )
 
     def _index_key(self, sig, codegen):
-        return sig, codegen.magic_tuple(), self._made_of
+        return sig, codegen.magic_tuple(), self._py_func.__qualname__

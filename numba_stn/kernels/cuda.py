@@ -1,7 +1,9 @@
 """CUDA kernels: one thread a pixel, forward and backward side by side.
 
-The scalar math is that of :mod:`.pixel`; here stand only loops and writes. Arrays and launches are
-in :mod:`.device`, sums in :mod:`.sums`. A kernel computes coordinates in the type of its
+Those of the common case, bilinear samples of float planes with their channels first; all others
+are in :mod:`.cuda_general`, and what is said here holds for them too. No call falls back to the
+CPU. The scalar math is that of :mod:`.pixel`; here stand only loops and writes. Arrays and launches
+are in :mod:`.device`, sums in :mod:`.sums`. A kernel computes coordinates in the type of its
 coordinates and values in the type of its images, so a float32 kernel has no float64 arithmetic,
 of which most GPUs have little.
 
@@ -11,7 +13,8 @@ that reads the edges from everywhere, is summed in integers of one unit for the 
 is below ``T max|dsamples| / 2**60``, where T is the number of samples that read one image: 2**-36
 of the largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each term is rounded to that
 unit, which is far below float32's own rounding of the largest terms; a float64 gradient is exact
-to that fraction of the largest term, and not to 2**-53 of each. The sums cannot overflow. Where
+to that fraction of the largest term, and not to 2**-53 of each. (Keys's weights may add up to 1.9
+in magnitude, so the bicubic unit is twice that.) The sums cannot overflow. Where
 ``dsamples`` holds an infinity or NaN, the images' gradient is then NaN everywhere.
 
 ``coords`` is as in :mod:`.cpu`; ``off`` has the coordinates' type. Kernels take the elements of

@@ -18,7 +18,7 @@ from typing import Any
 import numba
 import numba.np.ufunc.parallel
 
-from .cache import KernelCache
+from .cache import KernelCache, named
 
 # Array elements touched, about a nanosecond each, below which one thread is faster than waking
 # the others: a launch costs up to 60 microseconds, and milliseconds while other work has the cores.
@@ -75,7 +75,7 @@ def source_hash() -> int:
 def jit(function: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel, cached on disk where there is a place for it."""
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
-    kernel = numba.njit(**options)(function)
+    kernel = numba.njit(**options)(named(function))
     try:
         kernel._cache = KernelCache(function)
     except RuntimeError as error:  # no writable place for the cache

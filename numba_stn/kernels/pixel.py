@@ -20,6 +20,8 @@ import math
 import numpy as np
 from numba import njit
 
+from .cache import named
+
 # Where the coordinates come from: an array in memory, or a matrix, computed on the fly.
 GRID, AFFINE, PROJECTIVE = 0, 1, 2
 
@@ -44,10 +46,18 @@ OUTSIDE = -2
 # A coordinate that would be reflected more often than this is called too large to reflect.
 MOST_REFLECTIONS = 2**22
 
-scalar = njit(error_model="numpy")
 
-# For what a loop does with each block: LLVM would call it, and pass its arguments through memory.
-inlined = njit(error_model="numpy", forceinline=True)
+def scalar(function):
+    """Compile scalar math; what a factory makes gets a name of its own, for the linker."""
+    return njit(error_model="numpy")(named(function))
+
+
+def inlined(function):
+    """:func:`scalar` for what a loop does with each block.
+
+    LLVM would call it, and pass its arguments through memory.
+    """
+    return njit(error_model="numpy", forceinline=True)(named(function))
 
 
 # --- Normalised and pixel coordinates -----------------------------------------------------------
