@@ -167,6 +167,9 @@ def test_forward_derivatives_against_the_gradients():
     chosen["fill"] = 0.0
     np.testing.assert_allclose(one, stn.warp_tps(dots[0], control, (6, 20), **chosen))
     assert not stn.warp_tps_jvp(images, control).any()
+    still = stn.warp_tps_jvp(images, control, control_dot=dots[1], **chosen)
+    tiny = stn.warp_tps_jvp(images, control, control_dot=2.0**-40 * dots[1], **chosen)
+    np.testing.assert_allclose(2.0**40 * tiny, still, atol=1e-12)
 
 
 # --- Bits -----------------------------------------------------------------------------------------
@@ -196,10 +199,13 @@ def test_groups_of_images_change_nothing(monkeypatch):
     _, images, control = problem(10)
     samples = stn.warp_tps(images, control, (21, 33))
     gradients = stn.warp_tps_vjp(samples, images, control)
+    single, _ = stn.warp_tps_vjp(samples, images[:1], control)
     monkeypatch.setattr(splines, "CHUNK", 1)
     np.testing.assert_array_equal(stn.warp_tps(images, control, (21, 33)), samples)
     for one, other in zip(stn.warp_tps_vjp(samples, images, control), gradients, strict=True):
         np.testing.assert_array_equal(one, other)
+    one, _ = stn.warp_tps_vjp(samples, images[:1], control)
+    np.testing.assert_allclose(one, single, atol=1e-13)
 
 
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
