@@ -17,27 +17,43 @@ _HOME = {
         "grid_sample",
         "grid_sample_vjp",
     ),
+    "grids": (
+        "grid_from_displacement",
+        "grid_from_displacement_vjp",
+        "grid_from_pixels",
+        "grid_from_pixels_vjp",
+        "pixels_from_grid",
+        "pixels_from_grid_vjp",
+    ),
     "images": ("crop_and_resize", "resize", "rotate"),
     "pixels": ("warp_image",),
     "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
+    "polar": ("polar_grid", "polar_grid_vjp"),
+    "splines": ("control_points", "tps_grid", "tps_grid_vjp"),
     "tangents": (
         "grid_sample_jvp",
         "warp_affine_gauss_newton",
         "warp_affine_jvp",
         "warp_perspective_jvp",
     ),
+    "tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
     "warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
 }
 _MODULES = (
     "data",
     "functional",
+    "grids",
+    "groups",
     "images",
     "loops",
     "matrices",
     "nn",
     "pixels",
     "points",
+    "polar",
+    "splines",
     "tangents",
+    "tps",
     "transforms",
     "warps",
 )
@@ -48,19 +64,30 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
+    from . import grids as grids
+    from . import groups as groups
     from . import images as images
     from . import loops as loops
     from . import matrices as matrices
     from . import nn as nn
     from . import pixels as pixels
     from . import points as points
+    from . import polar as polar
+    from . import splines as splines
     from . import tangents as tangents
+    from . import tps as tps
     from . import transforms as transforms
     from . import warps as warps
     from .functional import affine_grid as affine_grid
     from .functional import affine_grid_vjp as affine_grid_vjp
     from .functional import grid_sample as grid_sample
     from .functional import grid_sample_vjp as grid_sample_vjp
+    from .grids import grid_from_displacement as grid_from_displacement
+    from .grids import grid_from_displacement_vjp as grid_from_displacement_vjp
+    from .grids import grid_from_pixels as grid_from_pixels
+    from .grids import grid_from_pixels_vjp as grid_from_pixels_vjp
+    from .grids import pixels_from_grid as pixels_from_grid
+    from .grids import pixels_from_grid_vjp as pixels_from_grid_vjp
     from .images import crop_and_resize as crop_and_resize
     from .images import resize as resize
     from .images import rotate as rotate
@@ -69,10 +96,18 @@ if TYPE_CHECKING:
     from .points import sample_points_vjp as sample_points_vjp
     from .points import splat as splat
     from .points import splat_vjp as splat_vjp
+    from .polar import polar_grid as polar_grid
+    from .polar import polar_grid_vjp as polar_grid_vjp
+    from .splines import control_points as control_points
+    from .splines import tps_grid as tps_grid
+    from .splines import tps_grid_vjp as tps_grid_vjp
     from .tangents import grid_sample_jvp as grid_sample_jvp
     from .tangents import warp_affine_gauss_newton as warp_affine_gauss_newton
     from .tangents import warp_affine_jvp as warp_affine_jvp
     from .tangents import warp_perspective_jvp as warp_perspective_jvp
+    from .tps import warp_tps as warp_tps
+    from .tps import warp_tps_jvp as warp_tps_jvp
+    from .tps import warp_tps_vjp as warp_tps_vjp
     from .warps import warp_affine as warp_affine
     from .warps import warp_affine_vjp as warp_affine_vjp
     from .warps import warp_perspective as warp_perspective

@@ -27,7 +27,8 @@ DATASETS = ("digits", "mnist")
 TASKS = ("none", "R", "RTS", "TC")
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 TRANSFORMS = (
-    "translation", "scale", "rotation", "shear", "attention", "restricted_affine", "affine",
+    "translation", "scale", "rotation", "shear", "rigid", "similarity", "attention",
+    "restricted_affine", "affine", "projective", "tps",
 )  # fmt: skip
 DEVICES = ("cpu", "cuda")
 

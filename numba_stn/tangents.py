@@ -74,7 +74,7 @@ def grid_sample_jvp(
     kernels, images, grid = arrays(None, images=images, grid=grid)
     images, grid = checked_grid(images, grid, options)
     one = Pass(kernels, GRID, images, grid, options)
-    return _jvp(one, grid.shape[1:-1], images_dot, "grid_dot", grid_dot)
+    return jvp_of(one, grid.shape[1:-1], images_dot, "grid_dot", grid_dot)
 
 
 def warp_affine_jvp(
@@ -262,10 +262,10 @@ def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options):
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
     one = Pass(kernels, source, images, theta, options)
-    return _jvp(one, size, images_dot, "theta_dot", theta_dot)
+    return jvp_of(one, size, images_dot, "theta_dot", theta_dot)
 
 
-def _jvp(one, size, images_dot, name, coords_dot):
+def jvp_of(one, size, images_dot, name, coords_dot):
     """What both tangents do to the samples; one that is None does nothing."""
     kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
     dtype = computed(images.dtype)

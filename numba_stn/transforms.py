@@ -1,9 +1,12 @@
 """Parametrisations of theta: params (N, P) -> theta (N, 2, 3), and the way back for gradients.
 
 A transform is a frozen value with ``theta(params)`` and ``vjp(dtheta, params) -> dparams``, which
-stand side by side below, and with the parameters of its identity. Theta maps normalised output
-coordinates to normalised input coordinates, so a scale of 0.5 reads half of the input's width:
-it zooms in.
+stand side by side in :mod:`numba_stn.families`, and with the parameters of its identity. Theta maps
+normalised output coordinates to normalised input coordinates, so a scale of 0.5 reads half of the
+input's width: it zooms in. Angles are true ones where an image is square. A projective transform's
+theta is (N, 3, 3); a thin-plate spline's is its control points, (N, K, 2).
+
+:mod:`numba_stn.groups` has products and inverses of theta.
 """
 
 from collections.abc import Callable
@@ -13,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import as_array, namespace
+from . import families
+from .groups import multiplied, multiplied_vjp, square
+from .namespace import as_array
+from .splines import control_points, smoothing
 
 __all__ = [
     "TRANSFORMS",
@@ -22,19 +28,26 @@ __all__ = [
     "attention",
     "by_name",
     "compose",
+    "projective",
     "restricted_affine",
+    "rigid",
     "rotation",
     "scale",
     "shear",
+    "similarity",
+    "tps",
     "translation",
 ]
 
 Array = Any
 
+# Theta's shape, but for N, of each kind but the splines, which may have any number of points.
+SHAPES = {"affine": (2, 3), "projective": (3, 3)}
+
 
 @dataclass(frozen=True)
 class Transform:
-    """A family of affine maps.
+    """A family of maps.
 
     Parameters
     ----------
@@ -43,9 +56,13 @@ class Transform:
     identity : tuple of float
         The P parameters of the identity map.
     forward : callable
-        params (N, P) -> theta (N, 2, 3).
+        params (N, P) -> theta (N, 2, 3), or of the kind's shape.
     backward : callable
         (dtheta, params) -> dparams.
+    kind : {"affine", "projective", "tps"}
+        Whose theta it is: that of ``warp_affine``, ``warp_perspective`` or ``warp_tps``.
+    regularisation : float
+        What ``warp_tps`` is given besides.
 
     Examples
     --------
@@ -60,17 +77,24 @@ class Transform:
     identity: tuple[float, ...]
     forward: Callable[[Array], Array]
     backward: Callable[[Array, Array], Array]
+    kind: str = "affine"
+    regularisation: float = 0.0
 
     @property
     def size(self) -> int:
         """Number of parameters, P."""
         return len(self.identity)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Theta's shape, but for N."""
+        return SHAPES.get(self.kind, (self.size // 2, 2))
+
     def __repr__(self) -> str:
         return self.name
 
     def theta(self, params: Array) -> Array:
-        """Theta (N, 2, 3) of the parameters (N, P), in their dtype; of NumPy or CuPy, as they are.
+        """Theta (N, *shape) of the params (N, P), in their dtype; of NumPy or CuPy, as they are.
 
         Raises
         ------
@@ -90,8 +114,10 @@ class Transform:
         params, dtheta = self._checked(params), as_array(dtheta)
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
-        if dtheta.shape != (len(params), 2, 3):
-            raise ValueError(f"dtheta: expected shape ({len(params)}, 2, 3), got {dtheta.shape}")
+        if dtheta.shape != (len(params), *self.shape):
+            raise ValueError(
+                f"dtheta: expected shape {(len(params), *self.shape)}, got {dtheta.shape}"
+            )
         return self.backward(dtheta, params)
 
     def _checked(self, params):
@@ -123,119 +149,68 @@ def by_name(transform: str | Transform) -> Transform:
     return TRANSFORMS[transform]
 
 
-# --- Translation: (tx, ty) ------------------------------------------------------------------------
+# --- Thin-plate splines ---------------------------------------------------------------------------
 
 
-def _translation(params):
-    theta = _identity(params)
-    theta[:, :, 2] = params
-    return theta
+def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
+    """Thin-plate splines of k x k control points: see :func:`numba_stn.warp_tps`.
 
+    The parameters are where the points of :func:`numba_stn.control_points` read the input, one
+    after another, x before y. By the name "tps" there is the paper's, of 16 points.
 
-def _translation_vjp(dtheta, params):
-    return dtheta[:, :, 2].copy()
+    Parameters
+    ----------
+    k : int
+        Points a side, 2 at least.
+    regularisation : float
+        0: the points read where they are told to. More: a smoother map only comes near.
 
+    Returns
+    -------
+    Transform
 
-# --- Scale: (sx, sy) ------------------------------------------------------------------------------
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value; the message names it.
 
-
-def _scale(params):
-    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
-    theta[:, 0, 0], theta[:, 1, 1] = params.T
-    return theta
-
-
-def _scale_vjp(dtheta, params):
-    return np.stack([dtheta[:, 0, 0], dtheta[:, 1, 1]], axis=1)
-
-
-# --- Rotation: (angle,), in radians ---------------------------------------------------------------
-
-
-def _rotation(params):
-    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
-    cos, sin = np.cos(params[:, 0]), np.sin(params[:, 0])
-    theta[:, 0, 0], theta[:, 0, 1] = cos, -sin
-    theta[:, 1, 0], theta[:, 1, 1] = sin, cos
-    return theta
-
-
-def _rotation_vjp(dtheta, params):
-    cos, sin = np.cos(params[:, 0]), np.sin(params[:, 0])
-    by_cos = dtheta[:, 0, 0] + dtheta[:, 1, 1]
-    by_sin = dtheta[:, 1, 0] - dtheta[:, 0, 1]
-    return (by_sin * cos - by_cos * sin)[:, None]
-
-
-# --- Shear: (kx, ky), x reads kx y more, y reads ky x more ----------------------------------------
-
-
-def _shear(params):
-    theta = _identity(params)
-    theta[:, 0, 1], theta[:, 1, 0] = params.T
-    return theta
-
-
-def _shear_vjp(dtheta, params):
-    return np.stack([dtheta[:, 0, 1], dtheta[:, 1, 0]], axis=1)
-
-
-# --- Attention: (s, tx, ty), one scale for both axes (Jaderberg et al. 2015, equation 2) ----------
-
-
-def _attention(params):
-    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
-    theta[:, 0, 0] = theta[:, 1, 1] = params[:, 0]
-    theta[:, :, 2] = params[:, 1:]
-    return theta
-
-
-def _attention_vjp(dtheta, params):
-    zoom = dtheta[:, 0, 0] + dtheta[:, 1, 1]
-    return np.concatenate([zoom[:, None], dtheta[:, :, 2]], axis=1)
-
-
-# --- Affine: theta's six entries, row by row ------------------------------------------------------
-
-
-def _affine(params):
-    return params.reshape(-1, 2, 3).copy()
-
-
-def _affine_vjp(dtheta, params):
-    return dtheta.reshape(-1, 6).copy()
+    Examples
+    --------
+    >>> from numba_stn.transforms import tps
+    >>> tps(3).size
+    18
+    """
+    points, regularisation = control_points(k), smoothing(regularisation)
+    sides = [f"k={k}"] if k != 4 else []
+    smooth = [f"regularisation={regularisation}"] if regularisation else []
+    name = f"tps({', '.join(sides + smooth)})" if sides or smooth else "tps"
+    identity = tuple(points.ravel().tolist())
+    return Transform(name, identity, families.points, families.points_vjp, "tps", regularisation)
 
 
 # --- Composition ----------------------------------------------------------------------------------
 
 
-def _product(first, second):
-    """Theta of "``second``, then ``first``", as 3 x 3 matrices with a last row (0, 0, 1)."""
-    theta = first[:, :, :2] @ second
-    theta[:, :, 2] += first[:, :, 2]
-    return theta
-
-
-def _product_vjp(dtheta, first, second):
-    linear = dtheta @ second.swapaxes(1, 2)
-    dfirst = np.concatenate([linear, dtheta[:, :, 2:]], axis=2)
-    return dfirst, first[:, :, :2].swapaxes(1, 2) @ dtheta
-
-
 def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     """The product of transforms: an output point goes through the last one first.
 
-    The parameters are those of the transforms, one after another.
+    The parameters are those of the transforms, one after another. With a projective one among
+    them the product is projective.
 
     Parameters
     ----------
     *transforms : Transform or str
-        At least one.
+        At least one; affine or projective.
     name : str, optional
 
     Returns
     -------
     Transform
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is a spline.
 
     Examples
     --------
@@ -249,50 +224,59 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     if not transforms:
         raise ValueError("compose: expected at least one transform")
     parts = [by_name(transform) for transform in transforms]
+    if any(transform.kind == "tps" for transform in parts):
+        raise ValueError("compose: expected affine or projective transforms, got a spline")
+    kind = "projective" if any(t.kind == "projective" for t in parts) else "affine"
     *ends, _ = accumulate(transform.size for transform in parts)
 
     def factors(params):
         own = np.split(params, ends, axis=1)
-        return [t.theta(part) for t, part in zip(parts, own, strict=True)], own
+        thetas = [t.theta(part) for t, part in zip(parts, own, strict=True)]
+        return thetas if kind == "affine" else [square(theta) for theta in thetas], own
 
     def forward(params):
         thetas, _ = factors(params)
         product = thetas[0]
         for theta in thetas[1:]:
-            product = _product(product, theta)
+            product = multiplied(product, theta)
         return product
 
     def backward(dtheta, params):
         thetas, own = factors(params)
         products = [thetas[0]]
         for theta in thetas[1:-1]:
-            products.append(_product(products[-1], theta))
+            products.append(multiplied(products[-1], theta))
         dparams = []
         for k in range(len(parts) - 1, 0, -1):
-            dtheta, dlast = _product_vjp(dtheta, products[k - 1], thetas[k])
-            dparams.append(parts[k].vjp(dlast, own[k]))
-        dparams.append(parts[0].vjp(dtheta, own[0]))
+            dtheta, dlast = multiplied_vjp(dtheta, products[k - 1], thetas[k])
+            dparams.append(parts[k].vjp(dlast[:, : parts[k].shape[0]], own[k]))
+        dparams.append(parts[0].vjp(dtheta[:, : parts[0].shape[0]], own[0]))
         return np.concatenate(dparams[::-1], axis=1)
 
     identity = tuple(value for transform in parts for value in transform.identity)
-    return Transform(name or " * ".join(t.name for t in parts), identity, forward, backward)
+    return Transform(name or " * ".join(t.name for t in parts), identity, forward, backward, kind)
 
 
-translation = Transform("translation", (0.0, 0.0), _translation, _translation_vjp)
-scale = Transform("scale", (1.0, 1.0), _scale, _scale_vjp)
-rotation = Transform("rotation", (0.0,), _rotation, _rotation_vjp)
-shear = Transform("shear", (0.0, 0.0), _shear, _shear_vjp)
-attention = Transform("attention", (1.0, 0.0, 0.0), _attention, _attention_vjp)
-affine = Transform("affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), _affine, _affine_vjp)
+translation = Transform("translation", (0.0, 0.0), families.translation, families.translation_vjp)
+scale = Transform("scale", (1.0, 1.0), families.scale, families.scale_vjp)
+rotation = Transform("rotation", (0.0,), families.rotation, families.rotation_vjp)
+shear = Transform("shear", (0.0, 0.0), families.shear, families.shear_vjp)
+attention = Transform("attention", (1.0, 0.0, 0.0), families.attention, families.attention_vjp)
+affine = Transform("affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), families.affine, families.affine_vjp)
 restricted_affine = compose(translation, rotation, shear, scale, name="restricted_affine")
+rigid = Transform("rigid", (0.0, 0.0, 0.0), families.rigid, families.rigid_vjp)
+similarity = Transform(
+    "similarity", (0.0, 1.0, 0.0, 0.0), families.similarity, families.similarity_vjp
+)
+projective = Transform(
+    "projective", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+    families.projective, families.projective_vjp, "projective",
+)  # fmt: skip
 
 TRANSFORMS = {
     transform.name: transform
-    for transform in (translation, scale, rotation, shear, attention, restricted_affine, affine)
-}
-
-
-def _identity(params):
-    theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1
-    return theta
+    for transform in (
+        translation, scale, rotation, shear, rigid, similarity, attention, restricted_affine,
+        affine, projective, tps(),
+    )
+}  # fmt: skip

@@ -256,8 +256,12 @@ def _all_own(arrays):
     return [array._data for array in arrays]
 
 
+def inv(a):
+    return outside(np.linalg.inv(a._data))  # CuPy's own says nothing of a matrix without one
+
+
 FUNCTIONS = {
-    function.__name__: function for function in (zeros_like, concatenate, stack, split, where)
+    function.__name__: function for function in (zeros_like, concatenate, stack, split, where, inv)
 }
 
 

@@ -139,7 +139,7 @@ def test_transforms_give_what_they_give_on_the_cpu(cupy, name, real):
     transform = TRANSFORMS[name] if name in TRANSFORMS else compose("rotation")
     rng = np.random.default_rng(0)
     params = rng.standard_normal((4, transform.size)).astype(real)
-    dtheta = rng.standard_normal((4, 2, 3)).astype(real)
+    dtheta = rng.standard_normal((4, *transform.shape)).astype(real)
     tolerance = 1e-6 if real is np.float32 else 1e-14
     there = cupy.asarray(params)
     close(transform.theta(there), transform.theta(params), tolerance)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from gradcheck import check_vjp
 
-from numba_stn import transforms
+import numba_stn as stn
+from numba_stn import experiment, groups, nn, transforms
+from numba_stn.splines import control_points
 
 ALL = list(transforms.TRANSFORMS.values())
 
@@ -12,7 +14,9 @@ ALL = list(transforms.TRANSFORMS.values())
 @pytest.mark.parametrize("transform", ALL, ids=repr)
 def test_identity_and_gradient(transform):
     identity = transform.theta(np.array([transform.identity]))
-    np.testing.assert_array_equal(identity, np.eye(2, 3)[None])
+    own = transform.kind == "tps"
+    expected = control_points(4) if own else np.eye(*transform.shape)
+    np.testing.assert_array_equal(identity, expected[None])
     rng = np.random.default_rng(0)
     params = rng.standard_normal((4, transform.size))
     check_vjp(transform.theta, lambda d: transform.vjp(d, params), params, rng)
@@ -26,6 +30,7 @@ def test_dtype_is_kept_and_nothing_is_shared(transform):
     assert theta.dtype == dparams.dtype == np.float32
     assert not np.shares_memory(theta, params)
     assert not np.shares_memory(dparams, theta)
+    assert transform.theta(params[:0]).shape == (0, *transform.shape)
 
 
 KNOWN = {
@@ -35,6 +40,9 @@ KNOWN = {
     "shear": ([3.0, 4.0], [[1, 3, 0], [4, 1, 0]]),
     "attention": ([2.0, 3.0, 4.0], [[2, 0, 3], [0, 2, 4]]),
     "affine": ([1.0, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]),
+    "rigid": ([np.pi / 2, 3.0, 4.0], [[0, -1, 3], [1, 0, 4]]),
+    "similarity": ([np.pi / 2, 2.0, 3.0, 4.0], [[0, -2, 3], [2, 0, 4]]),
+    "projective": ([1.0, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
     # Scaled to (2, 0), not sheared, turned to (0, 2), moved to (1, 2).
     "restricted_affine": ([1.0, 0, np.pi / 2, 0, 0, 2, 3], [[0, -3, 1], [2, 0, 0]]),
 }
@@ -66,6 +74,69 @@ def test_composition_is_the_matrix_product():
     assert transforms.compose(transforms.scale).size == 2
 
 
+def test_composition_with_a_projective_map():
+    rng = np.random.default_rng(2)
+    both = transforms.compose("similarity", "projective", "shear")
+    assert both.kind == "projective"
+    params = rng.standard_normal((3, both.size))
+    parts = [
+        groups.square(part.theta(own))
+        for part, own in (
+            (transforms.similarity, params[:, :4]),
+            (transforms.projective, params[:, 4:12]),
+            (transforms.shear, params[:, 12:]),
+        )
+    ]
+    np.testing.assert_allclose(both.theta(params), parts[0] @ parts[1] @ parts[2], atol=1e-12)
+    check_vjp(both.theta, lambda d: both.vjp(d, params), params, rng)
+    identity = np.eye(3)[None]
+    np.testing.assert_array_equal(both.theta(np.array([both.identity])), identity)
+
+
+def test_splines_of_any_size():
+    bent = transforms.tps(3, regularisation=0.5)
+    assert repr(bent) == "tps(k=3, regularisation=0.5)"
+    assert (bent.size, bent.shape, bent.kind) == (18, (9, 2), "tps")
+    assert repr(transforms.tps()) == "tps"
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((2, 1, 7, 7)), rng.standard_normal((2, 1, 7, 7))
+    layer = nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), bent)
+    params = layer.init(rng, x.shape[1:])
+    bias = params["localisation"]["head"]["bias"]
+    bias += 0.1 * rng.standard_normal(18).astype(np.float32)
+    y, pullback, _ = layer.apply(params, x)
+    control = np.tile(bias.reshape(1, 9, 2), (2, 1, 1)).astype(y.dtype)
+    np.testing.assert_allclose(y, stn.warp_tps(x, control, regularisation=0.5), atol=1e-12)
+    _, dcontrol = stn.warp_tps_vjp(dy, x, control, regularisation=0.5)
+    dbias = pullback(dy)[0]["localisation"]["head"]["bias"]
+    np.testing.assert_allclose(dbias, dcontrol.sum(axis=0).ravel(), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["projective", "tps"])
+def test_bent_digits_are_learned(name):
+    """An epoch lowers the loss by more than a fifth of it, and moves the transformer."""
+    config = experiment.Config(model="st-fcn", transform=name, epochs=1)
+    learner, metrics = experiment.run(experiment.prepare(config))
+    head = learner.params[0]["localisation"]["head"]
+    assert metrics["test_error"] < 60
+    assert np.abs(head["weight"]).max() > 1e-5
+    assert np.isfinite(head["bias"]).all()
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflection"])
+def test_gradients_are_finite_where_the_divisor_is_near_zero(padding_mode):
+    """w is 0 on a line through the output, on pixels' centres and beside them."""
+    rng = np.random.default_rng(4)
+    images, dsamples = rng.standard_normal((4, 1, 9, 9)), rng.standard_normal((4, 1, 9, 9))
+    params = np.array([transforms.projective.identity] * 4)
+    params[:, 6] = 9 / 4, 9 / 4 + 1e-15, 9 / 4 - 1e-9, 1e300
+    theta = transforms.projective.theta(params)
+    samples = stn.warp_perspective(images, theta, padding_mode=padding_mode)
+    dimages, dtheta = stn.warp_perspective_vjp(dsamples, images, theta, padding_mode=padding_mode)
+    for array in (samples, dimages, transforms.projective.vjp(dtheta, params)):
+        assert np.isfinite(array).all()
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"params.*rotation.*\(N, 1\).*\(2, 3\)"):
         transforms.rotation.theta(np.zeros((2, 3)))
@@ -77,3 +148,7 @@ def test_bad_input_is_named():
         transforms.by_name("swirl")
     with pytest.raises(ValueError, match="compose"):
         transforms.compose()
+    with pytest.raises(ValueError, match="compose.*spline"):
+        transforms.compose("affine", "tps")
+    with pytest.raises(ValueError, match=r"dtheta.*\(2, 16, 2\).*\(2, 2, 3\)"):
+        transforms.by_name("tps").vjp(np.zeros((2, 2, 3)), np.zeros((2, 32)))

@@ -1,11 +1,12 @@
 """The spatial transformer (Jaderberg et al. 2015) as a layer like any other."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import warps
+from .. import tps, warps
 from ..checks import output_size, sampler_options
 from ..namespace import namespace
 from ..transforms import Transform, by_name
@@ -55,7 +56,7 @@ class SpatialTransformer(Layer):
     def theta(
         self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Any, Tree]:
-        """Theta (N, 2, 3) for each image, its pullback, and the localisation's new state."""
+        """Theta (N, ...) for each image, its pullback, and the localisation's new state."""
         own = params["localisation"]
         features, back, state = self.localisation.apply(
             own["features"], images, state, train, wrt_x
@@ -78,17 +79,28 @@ class SpatialTransformer(Layer):
             "align_corners": self.align_corners,
         }
         theta, back, state = self.theta(params, x, state, train, wrt_x)
-        wrt = ("images", "theta") if wrt_x else ("theta",)
+        warp, warp_vjp, name = _warp(self.transform)
+        wrt = ("images", name) if wrt_x else (name,)
         in_rows = namespace(x, theta).ascontiguousarray  # the GPU's kernels take nothing else
         x, theta = in_rows(x), in_rows(theta)
-        samples = warps.warp_affine(x, theta, self.size, **options)
+        samples = warp(x, theta, self.size, **options)
 
         def pullback(dsamples):
-            dimages, dtheta = warps.warp_affine_vjp(in_rows(dsamples), x, theta, **options, wrt=wrt)
+            dimages, dtheta = warp_vjp(in_rows(dsamples), x, theta, **options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, dimages + dseen if wrt_x else None
 
         return samples, pullback, state
+
+
+def _warp(transform):
+    """The warp that takes a transform's theta, its vjp, and what theta is called there."""
+    if transform.kind == "tps":
+        more = {"regularisation": transform.regularisation}
+        return partial(tps.warp_tps, **more), partial(tps.warp_tps_vjp, **more), "control"
+    if transform.kind == "projective":
+        return warps.warp_perspective, warps.warp_perspective_vjp, "theta"
+    return warps.warp_affine, warps.warp_affine_vjp, "theta"
 
 
 def spatial_transformer(
@@ -100,7 +112,8 @@ def spatial_transformer(
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
 
-    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine`.
+    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine` and
+    :func:`numba_stn.warp_perspective`; thin-plate splines have none yet.
 
     Parameters
     ----------
