@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_metrics_on_any_number_of_threads(tmp_path)
 def test_ctrl_c_keeps_what_was_learned(tmp_path):
     script = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
 from numba_stn import cli, experiment
 original, count = experiment.train.step, 0
 def step(*args):
@@ -125,6 +126,7 @@ def test_ctrl_c_while_measuring_keeps_what_was_learned(tmp_path):
     (tmp_path / "curves.png").write_text("an older run's")
     script = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
 from numba_stn import cli, experiment
 original, count = experiment.train.error_percent, 0
 def measure(*args):
