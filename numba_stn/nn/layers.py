@@ -255,8 +255,12 @@ class Parallel(Layer):
             dx = sum(dx for _, dx in backs) if wrt_x else None
             return tuple(dparams for dparams, _ in backs), dx
 
-        joined = np.concatenate([y for y, _, _ in results], axis=1)
-        return joined, pullback, tuple(new for _, _, new in results)
+        return self.joined([y for y, _, _ in results]), pullback, tuple(s for _, _, s in results)
+
+    @staticmethod
+    def joined(outputs):
+        """The layers' outputs as one, along channels."""
+        return np.concatenate(outputs, axis=1)
 
 
 # --- The names that networks are written with -----------------------------------------------------

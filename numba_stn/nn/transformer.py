@@ -74,23 +74,35 @@ class SpatialTransformer(Layer):
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """The warped images; the pullback's dx adds both ways: sampler and localisation."""
-        options: dict[str, Any] = {
-            "padding_mode": self.padding_mode,
-            "align_corners": self.align_corners,
-        }
         theta, back, state = self.theta(params, x, state, train, wrt_x)
+        x, theta = _in_rows(x, theta)
         warp, warp_vjp, name = _warp(self.transform)
         wrt = ("images", name) if wrt_x else (name,)
-        in_rows = namespace(x, theta).ascontiguousarray  # the GPU's kernels take nothing else
-        x, theta = in_rows(x), in_rows(theta)
-        samples = warp(x, theta, self.size, **options)
+        samples = warp(x, theta, self.size, **self._options)
 
         def pullback(dsamples):
-            dimages, dtheta = warp_vjp(in_rows(dsamples), x, theta, **options, wrt=wrt)
+            dsamples, _ = _in_rows(dsamples, theta)
+            dimages, dtheta = warp_vjp(dsamples, x, theta, **self._options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, dimages + dseen if wrt_x else None
 
         return samples, pullback, state
+
+    def covered(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
+        """The warped images, and how much of each sample, (N, H_out, W_out), lies inside."""
+        theta, _, _ = self.theta(params, x, state)
+        warp, _, _ = _warp(self.transform)
+        return warp(*_in_rows(x, theta), self.size, **self._options, coverage=True)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
+
+
+def _in_rows(x, theta):
+    """Both without gaps: the GPU's kernels take nothing else."""
+    in_rows = namespace(x, theta).ascontiguousarray
+    return in_rows(x), in_rows(theta)
 
 
 def _warp(transform):
