@@ -4,7 +4,7 @@ A learner of CuPy's arrays learns on the GPU, from batches of NumPy's, which are
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ def shuffled(
         yield distort(rng, split.take(order[first : first + batch]))
 
 
-def ahead(batches: Iterable[Any], depth: int = 2) -> Iterator[Any]:
+def ahead(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
     """The same batches in the same order, drawn by a thread while earlier ones are learned from.
 
     ``depth`` of them are drawn before they are asked for. Kernels in that thread run on it alone.

@@ -63,7 +63,7 @@ def _output(layer: Layer, params: Tree, x: Any, state: Tree, seen: list[Seen]) -
         samples, covered = layer.covered(params, x, state)
         seen.append(Seen(host(x), host(samples), host(covered)))
         return samples
-    if not _has_transformer(layer):
+    if not isinstance(layer, (Serial, Parallel)) or not _has_transformer(layer):
         return layer.apply(params, x, state)[0]
     parts = zip(layer.layers, params, state, strict=False)
     if isinstance(layer, Parallel):

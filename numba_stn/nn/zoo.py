@@ -85,11 +85,17 @@ def fcn(shape: Shape, classes: int) -> Serial:
 
 
 def cnn(shape: Shape, classes: int) -> Serial:
-    """Three convolutions, pooling after the first and the third, and a hidden layer."""
-    first = 5 if shape[1] >= 28 else 3
+    """Three convolutions, pooling after the first and the third, and a hidden layer.
+
+    Images above 32 pixels a side are pooled after the second too. Those below 28 get two
+    convolutions, and no hidden layer.
+    """
+    if shape[1] < 28:
+        return serial(*_pooled(32, 5), *_pooled(64, 3), flatten(), linear(classes))
+    second = _pooled(64, 3) if shape[1] > 32 else [*_convolution(64, 3), relu()]
     return serial(
-        *_pooled(32, first), *_convolution(64, 3), relu(), *_pooled(64, 3),
-        flatten(), linear(128 if shape[1] <= 32 else 64), batch_norm(), relu(), linear(classes),
+        *_pooled(32, 5), *second, *_pooled(64, 3),
+        flatten(), linear(128), batch_norm(), relu(), linear(classes),
     )  # fmt: skip
 
 
