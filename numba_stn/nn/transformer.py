@@ -27,7 +27,7 @@ class SpatialTransformer(Layer):
 
     localisation: Layer
     transform: Transform
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     padding_mode: str = "zeros"
     align_corners: bool = False
 
@@ -118,7 +118,7 @@ def _warp(transform):
 def spatial_transformer(
     localisation: Layer,
     transform: str | Transform = "affine",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     padding_mode: str = "zeros",
     align_corners: bool = False,
 ) -> SpatialTransformer:
@@ -130,11 +130,11 @@ def spatial_transformer(
     Parameters
     ----------
     localisation : Layer
-        From images (N, C, H, W) to features (N, F). The layer that turns features into the
-        transform's parameters is added here, and starts at the identity.
+        From images (N, C, H, W), or volumes (N, C, D, H, W), to features (N, F). The layer that
+        turns features into the transform's parameters is added here, and starts at the identity.
     transform : str or Transform
         See :mod:`numba_stn.transforms`.
-    size : (H_out, W_out), optional
+    size : (H_out, W_out) or, for volumes, (D_out, H_out, W_out), optional
         Sides of the samples; the images' own, if not given.
     padding_mode, align_corners
         As in :func:`numba_stn.warp_affine`.
@@ -150,8 +150,8 @@ def spatial_transformer(
     >>> samples.shape
     (2, 1, 4, 4)
     """
+    transform = by_name(transform)
     if size is not None:
-        height, width = output_size(size, None)
-        size = (height, width)
+        size = tuple(output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
-    return SpatialTransformer(localisation, by_name(transform), size, padding_mode, align_corners)
+    return SpatialTransformer(localisation, transform, size, padding_mode, align_corners)
