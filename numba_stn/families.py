@@ -189,12 +189,13 @@ def affine_3d_vjp(dtheta, params):
 
 def rigid_3d(params):
     """(rx, ry, rz, tx, ty, tz) -> theta (N, 3, 4)."""
-    xp, turn = namespace(params), params[:, :3]
+    turn = params[:, :3]
     (a, b), _ = _turning(turn)
     across = _crosses(turn)
-    theta = xp.empty((len(params), 3, 4), params.dtype)
-    theta[:, :, :3] = xp.eye(3, dtype=params.dtype) + a * across + b * (across @ across)
+    theta = namespace(params).zeros((len(params), 3, 4), params.dtype)
+    theta[:, :, :3] = a * across + b * (across @ across)
     theta[:, :, 3] = params[:, 3:]
+    theta[:, range(3), range(3)] += 1
     return theta
 
 
