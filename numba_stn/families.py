@@ -195,7 +195,8 @@ def rigid_3d(params):
     theta = namespace(params).zeros((len(params), 3, 4), params.dtype)
     theta[:, :, :3] = a * across + b * (across @ across)
     theta[:, :, 3] = params[:, 3:]
-    theta[:, range(3), range(3)] += 1
+    for k in range(3):
+        theta[:, k, k] += 1
     return theta
 
 
