@@ -39,9 +39,9 @@ LOOK = {"cpu": 1, "cuda": 16}
 class Config:
     """What to train, on what, and how.
 
-    ``transformers`` stand side by side. ``batch`` and ``rate`` belong to the optimiser (Adam, one
-    cycle); the localisation trains at ``rate * localisation_rate``. With the ``device`` "cuda" the
-    steps run on the GPU, with CuPy.
+    ``transformers`` stand side by side. ``batch``, ``rate`` and ``weight_decay`` belong to the
+    optimiser (Adam, one cycle); the localisation trains at ``rate * localisation_rate``. With the
+    ``device`` "cuda" the steps run on the GPU, with CuPy.
     """
 
     dataset: str = "digits"
@@ -54,6 +54,7 @@ class Config:
     batch: int = 50
     rate: float = 1e-2
     localisation_rate: float = 0.1
+    weight_decay: float = 0.0
     device: str = "cpu"
 
 
@@ -111,7 +112,7 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
     return Setup(
         config,
         net,
-        adam(one_cycle(config.rate, total), factors=factors),
+        adam(one_cycle(config.rate, total), weight_decay=config.weight_decay, factors=factors),
         splits.train,
         _drawn(task, splits.validation, VALIDATION_SEED, VALIDATION_DRAWS),
         _drawn(task, splits.test, TEST_SEED, TEST_DRAWS),

@@ -52,6 +52,8 @@ def add(commands) -> None:
     add("--rate", type=rate, metavar="R", help="highest learning rate")
     add("--localisation-rate", type=rate, metavar="F", help="factor of the rate for what finds "
         "the transform; default: 0.1")  # fmt: skip
+    add("--weight-decay", type=rate, metavar="W", help="of every parameter, a step: this by the "
+        "rate; default: none")  # fmt: skip
     add("--device", choices=DEVICES, help="cuda: the whole step on the GPU, which needs CuPy; "
         "default: cpu")  # fmt: skip
     add("--resume", metavar="DIR", help="go on with the run that was stopped in this folder, with "
@@ -95,7 +97,7 @@ def _report(folder, written, metrics):
 
 # Options of ``train`` that are fields of the configuration.
 CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "epochs", "seed", "batch",
-              "rate", "localisation_rate", "device")  # fmt: skip
+              "rate", "localisation_rate", "weight_decay", "device")  # fmt: skip
 
 
 def _config(args):

@@ -92,9 +92,9 @@ def cnn(shape: Shape, classes: int) -> Serial:
     """
     if shape[1] < 28:
         return serial(*_pooled(32, 5), *_pooled(64, 3), flatten(), linear(classes))
-    second = _pooled(64, 3) if shape[1] > 32 else [*_convolution(64, 3), relu()]
+    second = _pooled(48, 3) if shape[1] > 32 else [*_convolution(48, 3), relu()]
     return serial(
-        *_pooled(32, 5), *second, *_pooled(64, 3),
+        *_pooled(24, 5), *second, *_pooled(64, 3),
         flatten(), linear(128), batch_norm(), relu(), linear(classes),
     )  # fmt: skip
 
