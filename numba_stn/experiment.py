@@ -1,27 +1,35 @@
-"""One experiment from configuration to results: what ``numba-stn train`` runs."""
+"""One experiment from configuration to results; :mod:`.runs` keeps it in a folder."""
 
-import json
+import contextlib
 import pathlib
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import __version__, data, namespace
+from .checkpoint import Stand, load
 from .nn import adam, one_cycle, train, zoo
 from .nn.layer import Layer
 from .nn.optim import Optimiser
-from .nn.tree import flatten, size
-from .record import commit, write_atomically
+from .nn.tree import size
+from .nn.watch import watch
+from .record import commit
 
 # A task's test set and validation set are drawn once, whatever seed trains; small ones are drawn
 # several times over, so that an error is worth its digits.
 TEST_SEED, TEST_DRAWS = 20150605, 2_000
 VALIDATION_SEED, VALIDATION_DRAWS = 20150606, 500
+
+# Coverage is taken on so many validation images; a transformer that falls below so many percent is
+# losing them.
+WATCHED, COLLAPSED = 500, 25.0
 
 # Steps after which the loss is looked at; in between the GPU runs ahead.
 LOOK = {"cpu": 1, "cuda": 16}
@@ -31,19 +39,22 @@ LOOK = {"cpu": 1, "cuda": 16}
 class Config:
     """What to train, on what, and how.
 
-    ``batch`` and ``rate`` belong to the optimiser (Adam, one cycle); the localisation trains at
-    ``rate * localisation_rate``. With the ``device`` "cuda" the steps run on the GPU, with CuPy.
+    ``transformers`` stand side by side. ``batch``, ``rate`` and ``weight_decay`` belong to the
+    optimiser (Adam, one cycle); the localisation trains at ``rate * localisation_rate``. With the
+    ``device`` "cuda" the steps run on the GPU, with CuPy.
     """
 
     dataset: str = "digits"
     task: str = "R"
     model: str = "st-cnn"
     transform: str = "affine"
+    transformers: int = 1
     epochs: int = 60
     seed: int = 0
     batch: int = 50
     rate: float = 1e-2
     localisation_rate: float = 0.1
+    weight_decay: float = 0.0
     device: str = "cpu"
 
 
@@ -92,13 +103,16 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
         )
     own = splits.train.images.shape[-1]
     side = task.side(own)
-    net = zoo.build(config.model, (1, side, side), config.transform, (own, own))
+    shape = (task.digits, side, side)
+    net = zoo.build(
+        config.model, shape, config.transform, (own, own), task.classes, config.transformers
+    )
     total = len(splits.train.labels) // config.batch * config.epochs
     factors = {"localisation": config.localisation_rate} if config.model.startswith("st-") else {}
     return Setup(
         config,
         net,
-        adam(one_cycle(config.rate, total), factors=factors),
+        adam(one_cycle(config.rate, total), weight_decay=config.weight_decay, factors=factors),
         splits.train,
         _drawn(task, splits.validation, VALIDATION_SEED, VALIDATION_DRAWS),
         _drawn(task, splits.test, TEST_SEED, TEST_DRAWS),
@@ -111,19 +125,68 @@ def _drawn(task: data.Task, split: data.Split, seed: int, draws: int) -> data.Sp
     copies = max(1, -(-draws // len(split.labels)))
     index = np.tile(np.arange(len(split.labels)), copies)
     rng = np.random.default_rng(seed)
-    return data.Split(task(rng, split.images[index]), split.labels[index])
+    return task(rng, split.take(index))
 
 
 # --- The run --------------------------------------------------------------------------------------
 
 
-def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: None
-        ) -> tuple[train.Learner, dict]:  # fmt: skip
+def nothing(*_: Any) -> None:
+    """For those who do not want to be called."""
+
+
+def begin(setup: Setup) -> Stand:
+    """Where the run stands before its first step.
+
+    Raises
+    ------
+    RuntimeError
+        If something that the device "cuda" needs is missing.
+    """
+    rng, shape = np.random.default_rng(setup.config.seed), setup.test.images.shape[1:]
+    library = namespace.library(setup.config.device)
+    return Stand(train.start(setup.net, setup.optimiser, shape, rng, library))
+
+
+def resume(setup: Setup, path: pathlib.Path) -> Stand:
+    """Where the run stood when it left this checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no checkpoint of this run.
+    RuntimeError
+        If something that the device "cuda" needs is missing.
+    """
+    library = namespace.library(setup.config.device)
+    return load(path, setup.config, begin(setup).learner, library)
+
+
+def run(
+    setup: Setup,
+    stand: Stand | None = None,
+    on_step: Callable[[int, float, float], None] = nothing,
+    keep: Callable[[Stand], None] = nothing,
+    tell: Callable[[str], None] = warnings.warn,
+) -> tuple[train.Learner, dict]:
     """Train, then measure once on the test set.
 
-    ``on_step(epoch, loss, error)`` is called after each step with the epoch's running means.
     Ctrl-C ends the training after the last finished step and keeps what was learned; the history
-    then ends with the last whole epoch. A second Ctrl-C ends the measuring too.
+    then ends with the last whole epoch. A second Ctrl-C ends the measuring too. A run that goes on
+    from where one stood ends like one that never stopped, bit for bit.
+
+    Parameters
+    ----------
+    setup : Setup
+    stand : Stand, optional
+        Where to start; at the beginning, if not given.
+    on_step : callable
+        Called as ``on_step(done, loss, error)`` after each step: the steps done in all, and the
+        epoch's running means.
+    keep : callable
+        Called with the stand after each epoch, and after Ctrl-C.
+    tell : callable
+        Called with a sentence if the training is going astray.
 
     Returns
     -------
@@ -139,25 +202,21 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
-    config, history, began = setup.config, [], time.perf_counter()
+    config, stand = setup.config, stand or begin(setup)
     library = namespace.library(config.device)
     origin = {"gpu": namespace.gpu_name(library), "versions": versions(library),
               "commit": commit()}  # fmt: skip
-    rng, shape = np.random.default_rng(config.seed), setup.test.images.shape[1:]
-    learner = train.start(setup.net, setup.optimiser, shape, rng, library)
+    began = time.perf_counter() - stand.seconds
     interrupted = False
     try:
-        for epoch in range(config.epochs):
-            entry: dict[str, Any] = {"epoch": epoch + 1}
-            for latest, means in _epoch(setup, learner, epoch, on_step):
-                learner = latest  # here, so that Ctrl-C leaves the last finished step's
-                entry.update(means)
-            entry["validation_error"] = train.error_percent(setup.net, learner, *setup.validation)
-            history.append(entry)
+        for stand in _stands(setup, stand, on_step, tell):  # noqa: B020 - Ctrl-C leaves the last
+            if not stand.step:
+                keep(stand._replace(seconds=time.perf_counter() - began))
     except KeyboardInterrupt:
         interrupted = True
+        keep(stand._replace(seconds=time.perf_counter() - began))
     try:
-        error = train.error_percent(setup.net, learner, *setup.test)
+        error = train.error_percent(setup.net, stand.learner, *setup.test)
     except KeyboardInterrupt:
         interrupted, error = True, None
     metrics = {
@@ -165,37 +224,85 @@ def run(setup: Setup, on_step: Callable[[int, float, float], None] = lambda *_: 
         **asdict(config),
         "interrupted": interrupted,
         "test_images": len(setup.test.labels),
-        "parameters": size(learner.params),
+        "parameters": size(stand.learner.params),
         "seconds": round(time.perf_counter() - began, 2),
         **origin,
-        "history": history,
+        "history": list(stand.history),
     }
-    return learner, metrics
+    return stand.learner, metrics
 
 
-def _epoch(setup, learner, epoch, on_step):
-    """Each step's learner, and the epoch's means when the loss was last looked at."""
+def _stands(setup, stand, on_step, tell):
+    """Where the run stands after each step and, with its history, after each epoch."""
+    while stand.epoch < setup.config.epochs:
+        for stand in _epoch(setup, stand, on_step):  # noqa: B020
+            yield stand
+        learner, history = stand.learner, stand.history
+        error = train.error_percent(setup.net, learner, *setup.validation)
+        entry = {"epoch": stand.epoch + 1, **_means(setup, stand), "validation_error": error}
+        if coverage := _coverage(setup, learner):
+            entry["coverage"] = coverage
+            _diagnose(coverage, history, tell)
+        stand = Stand(learner, stand.epoch + 1, history=(*history, entry))
+        yield stand
+
+
+def _epoch(setup, stand, on_step):
+    """Where the run stands after each further step of the epoch; batches done are passed over."""
     config = setup.config
+    rng = np.random.default_rng([config.seed, stand.epoch])
+    drawn = train.shuffled(rng, setup.train, config.batch, setup.task)
     means: dict[str, float] = {}
-    rng = np.random.default_rng([config.seed, epoch])
-    batches = train.shuffled(rng, setup.train, config.batch, setup.task)
-    total, wrong = 0.0, 0
-    done = train.steps(setup.net, setup.optimiser, learner, batches)
-    for count, (learner, loss, misread) in enumerate(done, 1):
-        total, wrong = total + loss, wrong + misread
-        if not means or count % LOOK[config.device] == 0 or count == setup.steps:
-            means = _means(total, wrong, count, config.batch)
-        if not np.isfinite(means["train_loss"]):
-            raise DivergedError(
-                f"the loss is {float(loss)} in epoch {epoch + 1}; a smaller --rate may help"
+    with contextlib.closing(train.ahead(islice(drawn, stand.step, None))) as batches:
+        learned = train.steps(setup.net, setup.optimiser, stand.learner, batches)
+        for learner, loss, wrong in learned:
+            stand = stand._replace(
+                learner=learner,
+                step=stand.step + 1,
+                total=stand.total + loss,
+                wrong=stand.wrong + wrong,
             )
-        on_step(epoch, means["train_loss"], means["train_error"])
-        yield learner, means
+            if not means or stand.step % LOOK[config.device] == 0 or stand.step == setup.steps:
+                means = _means(setup, stand)
+            if not np.isfinite(means["train_loss"]):
+                raise DivergedError(
+                    f"the loss is {float(loss)} in epoch {stand.epoch + 1}; a smaller --rate may "
+                    f"help"
+                )
+            done = stand.epoch * setup.steps + stand.step
+            on_step(done, means["train_loss"], means["train_error"])
+            yield stand
 
 
-def _means(total, wrong, count, batch):
-    """Loss and error of an epoch's first steps."""
-    return {"train_loss": float(total) / count, "train_error": 100 * int(wrong) / (count * batch)}
+def _means(setup, stand):
+    """Loss and error of the epoch's steps so far."""
+    images = stand.step * setup.config.batch
+    return {
+        "train_loss": float(stand.total) / stand.step,
+        "train_error": 100 * int(stand.wrong) / images,
+    }
+
+
+# --- Diagnosis ------------------------------------------------------------------------------------
+
+
+def _coverage(setup, learner):
+    """Each transformer's coverage of some validation images, in percent."""
+    seen = watch(setup.net, learner, setup.validation.images[:WATCHED])
+    return [round(each.coverage, 2) for each in seen]
+
+
+def _diagnose(coverage, history, tell):
+    """Say so when a transformer comes to read mostly beside its images, once each time."""
+    before = history[-1]["coverage"] if history else [100.0] * len(coverage)
+    for number, (now, past) in enumerate(zip(coverage, before, strict=True), 1):
+        if now < COLLAPSED <= past:
+            tell(
+                f"collapse: in epoch {len(history) + 1} only {now:.0f} % of what transformer "
+                f"{number} reads lies inside the image (coverage); outside there is no gradient to "
+                f"bring it back. Try a smaller --localisation-rate or --rate, or a transform of "
+                f"fewer parameters"
+            )
 
 
 def versions(library: Any = np) -> dict[str, str]:
@@ -206,39 +313,3 @@ def versions(library: Any = np) -> dict[str, str]:
         names.append("numba-cuda")
         own["cupy"] = library.__version__
     return own | {name: metadata.version(name) for name in names}
-
-
-# --- What is left behind --------------------------------------------------------------------------
-
-
-# What a run writes; a file of an earlier run in the same folder is replaced or removed.
-FILES = ("weights.safetensors", "curves.png", "classes.png", "metrics.json")
-
-
-def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
-    """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
-
-    Everything is made before the first file is written, and of NumPy's arrays: the files do not
-    depend on the device.
-    """
-    from safetensors.numpy import save as packed
-
-    from . import pictures
-
-    learner = train.on_host(learner)
-    tree = flatten({"params": learner.params, "state": learner.state})
-    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-    content = {
-        "weights.safetensors": packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
-        "classes.png": pictures.png(pictures.before_and_after(setup.net, learner, setup.test)),
-        "metrics.json": text.encode(),
-    }
-    if metrics["history"]:
-        content["curves.png"] = pictures.png(pictures.learning_curves(metrics["history"]))
-    (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to the files about to go
-    for name in FILES:
-        if name in content:
-            write_atomically(folder / name, content[name])
-        else:
-            (folder / name).unlink(missing_ok=True)
-    return [name for name in FILES if name in content]

@@ -166,3 +166,72 @@ def points(params):
 def points_vjp(dtheta, params):
     """Gradient of :func:`points`."""
     return dtheta.reshape(params.shape).copy()
+
+
+# --- Affine maps of volumes: theta's twelve entries -----------------------------------------------
+
+
+def affine_3d(params):
+    """The twelve entries, row by row, -> theta (N, 3, 4)."""
+    return params.reshape(-1, 3, 4).copy()
+
+
+def affine_3d_vjp(dtheta, params):
+    """Gradient of :func:`affine_3d`."""
+    return dtheta.reshape(-1, 12).copy()
+
+
+# --- Rigid maps of volumes: (rx, ry, rz, tx, ty, tz), turned by |r| radians about the axis r ------
+#
+# Rodrigues' formula: R = I + a K + b K K, with K v = r x v, a = sin(t) / t, b = (1 - cos(t)) / t^2,
+# t = |r|. Below a hundredth the factors are their series, whose next terms are below 1e-11.
+
+
+def rigid_3d(params):
+    """(rx, ry, rz, tx, ty, tz) -> theta (N, 3, 4)."""
+    turn = params[:, :3]
+    (a, b), _ = _turning(turn)
+    across = _crosses(turn)
+    theta = namespace(params).zeros((len(params), 3, 4), params.dtype)
+    theta[:, :, :3] = a * across + b * (across @ across)
+    theta[:, :, 3] = params[:, 3:]
+    for k in range(3):
+        theta[:, k, k] += 1
+    return theta
+
+
+def rigid_3d_vjp(dtheta, params):
+    """Gradient of :func:`rigid_3d`."""
+    turn, dturned = params[:, :3], dtheta[:, :, :3]
+    (a, b), (da, db) = _turning(turn)
+    across = _crosses(turn)
+    by_length = (da * across + db * (across @ across)) * dturned  # d/dt / t, of each entry
+    entries = a * dturned + b * (
+        dturned @ across.transpose(0, 2, 1) + across.transpose(0, 2, 1) @ dturned
+    )
+    own = np.stack([
+        entries[:, 2, 1] - entries[:, 1, 2],
+        entries[:, 0, 2] - entries[:, 2, 0],
+        entries[:, 1, 0] - entries[:, 0, 1],
+    ], axis=1)  # fmt: skip
+    return np.concatenate([own + by_length.sum((1, 2))[:, None] * turn, dtheta[:, :, 3]], axis=1)
+
+
+def _crosses(turn):
+    """K (N, 3, 3) of each r (N, 3)."""
+    across = namespace(turn).zeros((len(turn), 3, 3), turn.dtype)
+    across[:, 2, 1], across[:, 0, 2], across[:, 1, 0] = turn.T
+    return across - across.transpose(0, 2, 1)
+
+
+def _turning(turn):
+    """Of each r: a and b (N, 1, 1), and their derivatives with respect to t, divided by t."""
+    square = (turn * turn).sum(1)[:, None, None]
+    small = square < 1e-4
+    t = np.sqrt(np.where(small, 1, square))
+    cos, sin = np.cos(t), np.sin(t)
+    a = np.where(small, 1 - square / 6, sin / t)
+    b = np.where(small, 0.5 - square / 24, (1 - cos) / t**2)
+    da = np.where(small, -1 / 3 + square / 30, (cos - sin / t) / t**2)
+    db = np.where(small, -1 / 12 + square / 180, (sin / t - 2 * (1 - cos) / t**2) / t**2)
+    return (a, b), (da, db)

@@ -21,6 +21,7 @@ import numpy as np
 
 __all__ = [
     "from_opencv",
+    "from_points",
     "from_scipy",
     "from_skimage",
     "from_theta",
@@ -34,6 +35,57 @@ Array = Any
 
 # x and y, exchanged.
 _SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
+
+
+# --- Points ---------------------------------------------------------------------------------------
+
+
+def from_points(points: Array, images: Array) -> np.ndarray:
+    """The projective matrix that maps four points to four others.
+
+    With the lower right number fixed at 1, ``(u, v) = ((a x + b y + c) / w, (d x + e y + f) / w)``,
+    ``w = g x + h y + 1``, gives two linear equations a point for the other eight (Hartley and
+    Zisserman 2004, section 4.1). In whatever units the points are: pixels for
+    :func:`numba_stn.warp_image`, normalised coordinates for a theta of
+    :func:`numba_stn.warp_perspective`.
+
+    Parameters
+    ----------
+    points : (..., 4, 2) array
+        (x, y) each.
+    images : (..., 4, 2) array
+        Where the matrix takes them.
+
+    Returns
+    -------
+    matrix : (..., 3, 3) array
+        ``cv2.getPerspectiveTransform(points, images)``, for a stack of them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape or is not finite, or three of the points lie on a line.
+
+    Examples
+    --------
+    >>> from numba_stn.matrices import from_points
+    >>> square = [[0, 0], [1, 0], [0, 1], [1, 1]]
+    >>> from_points(square, [[0, 0], [2, 0], [0, 3], [2, 3]]).round(9)
+    array([[2., 0., 0.],
+           [0., 3., 0.],
+           [0., 0., 1.]])
+    """
+    points, images = _fours("points", points), _fours("images", images)
+    (x, y), (u, v) = np.moveaxis(points, -1, 0), np.moveaxis(images, -1, 0)
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
+    of_v = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
+    equations = np.concatenate([of_u, of_v], -2)
+    try:
+        found = np.linalg.solve(equations, np.concatenate([u, v], -1)[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        raise ValueError("points: expected four of which no three lie on a line") from None
+    return np.concatenate([found, one[..., :1]], -1).reshape(*found.shape[:-1], 3, 3)
 
 
 # --- OpenCV ---------------------------------------------------------------------------------------
@@ -293,6 +345,13 @@ def _numbers(name, array):
         raise TypeError(f"{name}: expected numbers, got {array!r}") from None
     if not np.isfinite(found).all():
         raise ValueError(f"{name}: expected finite numbers, got {found.tolist()}")
+    return found
+
+
+def _fours(name, array):
+    found = _numbers(name, array)
+    if found.shape[-2:] != (4, 2):
+        raise ValueError(f"{name}: expected four points, (..., 4, 2), got {found.shape}")
     return found
 
 

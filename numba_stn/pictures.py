@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from .data import Split
 from .nn.layer import Layer
-from .nn.layers import Serial
 from .nn.train import Learner
-from .nn.transformer import SpatialTransformer
+from .nn.watch import watch
 
 
 def png(figure: Figure) -> bytes:
@@ -38,10 +37,9 @@ def learning_curves(history: list[dict]) -> Figure:
 
 
 def warped(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray | None:
-    """What the network's first transformer makes of the images; None if it starts with none."""
-    if not (isinstance(net, Serial) and isinstance(net.layers[0], SpatialTransformer)):
-        return None
-    return net.layers[0].apply(learner.params[0], images, learner.state[0])[0]
+    """What the network's first transformer makes of the images; None if it has none."""
+    seen = watch(net, learner, images)
+    return seen[0].after if seen else None
 
 
 def before_and_after(net: Layer, learner: Learner, split: Split, each: int = 3) -> Figure:

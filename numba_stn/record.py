@@ -1,8 +1,12 @@
 """What results are kept with: the commit they belong to, and files that are whole or not there."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 
 
 def commit() -> str | None:
@@ -28,3 +32,16 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C is ignored while files are written; it is the main thread's affair alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,7 +4,7 @@ A transform is a frozen value with ``theta(params)`` and ``vjp(dtheta, params) -
 stand side by side in :mod:`numba_stn.families`, and with the parameters of its identity. Theta maps
 normalised output coordinates to normalised input coordinates, so a scale of 0.5 reads half of the
 input's width: it zooms in. Angles are true ones where an image is square. A projective transform's
-theta is (N, 3, 3); a thin-plate spline's is its control points, (N, K, 2).
+theta is (N, 3, 3); a thin-plate spline's is its control points, (N, K, 2); a volume's, (N, 3, 4).
 
 :mod:`numba_stn.groups` has products and inverses of theta.
 """
@@ -25,12 +25,14 @@ __all__ = [
     "TRANSFORMS",
     "Transform",
     "affine",
+    "affine_3d",
     "attention",
     "by_name",
     "compose",
     "projective",
     "restricted_affine",
     "rigid",
+    "rigid_3d",
     "rotation",
     "scale",
     "shear",
@@ -42,7 +44,7 @@ __all__ = [
 Array = Any
 
 # Theta's shape, but for N, of each kind but the splines, which may have any number of points.
-SHAPES = {"affine": (2, 3), "projective": (3, 3)}
+SHAPES = {"affine": (2, 3), "affine 3-D": (3, 4), "projective": (3, 3)}
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Transform:
         params (N, P) -> theta (N, 2, 3), or of the kind's shape.
     backward : callable
         (dtheta, params) -> dparams.
-    kind : {"affine", "projective", "tps"}
-        Whose theta it is: that of ``warp_affine``, ``warp_perspective`` or ``warp_tps``.
+    kind : {"affine", "affine 3-D", "projective", "tps"}
+        Whose theta it is: that of ``warp_affine``, on images or volumes, of ``warp_perspective``
+        or of ``warp_tps``.
     regularisation : float
         What ``warp_tps`` is given besides.
 
@@ -200,7 +203,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     Parameters
     ----------
     *transforms : Transform or str
-        At least one; affine or projective.
+        At least one; affine or projective, of the plane.
     name : str, optional
 
     Returns
@@ -210,7 +213,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     Raises
     ------
     ValueError
-        If there are none, or one is a spline.
+        If there are none, or one is a spline or of volumes.
 
     Examples
     --------
@@ -224,8 +227,11 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     if not transforms:
         raise ValueError("compose: expected at least one transform")
     parts = [by_name(transform) for transform in transforms]
-    if any(transform.kind == "tps" for transform in parts):
-        raise ValueError("compose: expected affine or projective transforms, got a spline")
+    for transform in parts:
+        if transform.kind not in ("affine", "projective"):
+            raise ValueError(
+                f"compose: expected affine or projective transforms of the plane, got {transform}"
+            )
     kind = "projective" if any(t.kind == "projective" for t in parts) else "affine"
     *ends, _ = accumulate(transform.size for transform in parts)
 
@@ -272,11 +278,16 @@ projective = Transform(
     "projective", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
     families.projective, families.projective_vjp, "projective",
 )  # fmt: skip
+affine_3d = Transform(
+    "affine_3d", (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    families.affine_3d, families.affine_3d_vjp, "affine 3-D",
+)  # fmt: skip
+rigid_3d = Transform("rigid_3d", (0.0,) * 6, families.rigid_3d, families.rigid_3d_vjp, "affine 3-D")
 
 TRANSFORMS = {
     transform.name: transform
     for transform in (
         translation, scale, rotation, shear, rigid, similarity, attention, restricted_affine,
-        affine, projective, tps(),
+        affine, projective, tps(), affine_3d, rigid_3d,
     )
 }  # fmt: skip

@@ -80,23 +80,34 @@ def test_the_environment_names_the_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def squares():
-    """Bright squares in the middle of 28 x 28, each of its own brightness."""
+    """Bright squares in the middle of 28 x 28, each of its own brightness, labelled 0 to 9."""
     images = np.zeros((50, 1, 28, 28), np.float32)
     images[:, :, 10:18, 10:18] = np.linspace(0.5, 1, 50, dtype=np.float32)[:, None, None, None]
-    return images
+    return data.Split(images, np.arange(50) % 10)
 
 
-@pytest.mark.parametrize(("name", "side"), [("none", 28), ("R", 28), ("RTS", 42), ("TC", 60)])
-def test_distortions_keep_what_they_should(name, side, squares):
+SIDES = {"none": 28, "R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60, "addition": 42}
+
+
+@pytest.mark.parametrize("name", data.TASKS)
+def test_distortions_keep_what_they_should(name, squares):
     task = data.TASKS[name]
     first, again = (task(np.random.default_rng(0), squares) for _ in range(2))
     other = task(np.random.default_rng(1), squares)
-    assert first.shape == (50, 1, side, side)
-    assert first.dtype == np.float32
-    np.testing.assert_array_equal(first, again)
-    assert (name == "none") == np.array_equal(first, other)
-    assert first.min() >= 0
-    assert first.max() <= squares.max() * (1 + 1e-6)
+    assert first.images.shape == (50, task.digits, SIDES[name], SIDES[name])
+    assert first.images.dtype == np.float32
+    np.testing.assert_array_equal(first.images, again.images)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert (name == "none") == np.array_equal(first.images, other.images)
+    assert first.images.min() >= 0
+    assert first.images.max() <= squares.images.max() * (1 + 1e-6)
+    if task.digits == 1:
+        np.testing.assert_array_equal(first.labels, squares.labels)
+
+
+def drawn(name, split):
+    """The task's images."""
+    return data.TASKS[name](np.random.default_rng(0), split).images
 
 
 def moments(images):
@@ -111,16 +122,16 @@ def moments(images):
 
 
 def test_r_turns_about_the_centre(squares):
-    mass, x, y, spread = moments(data.TASKS["R"](np.random.default_rng(0), squares))
-    expected = moments(squares)
+    mass, x, y, spread = moments(drawn("R", squares))
+    expected = moments(squares.images)
     np.testing.assert_allclose(mass, expected[0], rtol=0.02)
     np.testing.assert_allclose([x, y], 13.5, atol=0.1)
     np.testing.assert_allclose(spread, expected[3] + 0.2, atol=0.25)  # interpolation blurs
 
 
 def test_rts_places_and_scales(squares):
-    mass, x, y, _ = moments(data.TASKS["RTS"](np.random.default_rng(0), squares))
-    zoom = np.sqrt(mass / moments(squares)[0])
+    mass, x, y, _ = moments(drawn("RTS", squares))
+    zoom = np.sqrt(mass / moments(squares.images)[0])
     assert 0.65 < zoom.min() < 0.8 < 1.1 < zoom.max() < 1.25
     room = (42 - 28 * zoom) / 2 + 0.5
     assert (np.abs(x - 20.5) < room).all()
@@ -139,14 +150,69 @@ def test_the_angle_and_the_shift_mean_what_they_say():
 
 
 def test_tc_copies_the_digit_exactly_and_clutters(squares):
-    canvas = data.TASKS["TC"](np.random.default_rng(0), squares)
-    for image, own in zip(canvas[:, 0], squares[:, 0], strict=True):
+    canvas = drawn("TC", squares)
+    for image, own in zip(canvas[:, 0], squares.images[:, 0], strict=True):
         windows = np.lib.stride_tricks.sliding_window_view(image, (28, 28))
         assert (windows >= own - 1e-6).all((2, 3)).any()
-    alone = data.TASKS["TC"](np.random.default_rng(0), np.repeat(squares[:1], 50, 0))
-    assert (alone.sum((1, 2, 3)) > squares[0].sum() + 1).mean() > 0.3
-    one = data.TASKS["TC"](np.random.default_rng(0), squares[:1])
+    alone = drawn("TC", squares.take(np.zeros(50, int)))
+    assert (alone.sum((1, 2, 3)) > squares.images[0].sum() + 1).mean() > 0.3
+    one = drawn("TC", squares.take(slice(1)))
     assert one.shape == (1, 1, 60, 60)
+
+
+def dots(count):
+    """Images with a dot a quarter of the way in from each corner."""
+    images = np.zeros((count, 1, 28, 28), np.float32)
+    images[:, :, 7::13, 7::13] = 1
+    return data.Split(images, np.zeros(count, int))
+
+
+def test_p_moves_the_corners_as_opencv_does():
+    """The same moves, drawn again and carried out by OpenCV."""
+    cv2 = pytest.importorskip("cv2")
+    split = dots(20)
+    images = drawn("P", split)
+    rng = np.random.default_rng(0)
+    zoom, moves = rng.uniform(0.75, 1.0, 20), rng.normal(0, 5 * 2 / 28, (20, 4, 2))
+    corners = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
+    for image, own, factor, move in zip(images[:, 0], split.images[:, 0], zoom, moves, strict=True):
+        start, end = ((14 * points + 13.5).astype(np.float32)
+                      for points in (corners / factor, corners + move))  # fmt: skip
+        matrix = cv2.getPerspectiveTransform(start, end)
+        expected = cv2.warpPerspective(own, matrix, (28, 28))
+        np.testing.assert_allclose(image, expected, atol=0.05)  # OpenCV rounds its coordinates
+
+
+def test_e_bends_and_keeps_the_middle():
+    split = dots(200)
+    images = drawn("E", split)
+    mean = images.mean((0, 1))
+    np.testing.assert_allclose(mean, mean[::-1, ::-1], atol=0.15)  # no direction is preferred
+    rng = np.random.default_rng(0)
+    zoom, moves = rng.uniform(0.75, 1.0, 200), rng.normal(0, 1.5 * 2 / 28, (200, 16, 2))
+    from scipy.interpolate import RBFInterpolator
+    from scipy.ndimage import map_coordinates
+
+    line = (2 * np.arange(28) + 1) / 28 - 1
+    pixels = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    lattice = np.linspace(-1, 1, 4)
+    lattice = np.stack(np.meshgrid(lattice, lattice), -1).reshape(-1, 2)
+    for n in range(3):
+        spline = RBFInterpolator(lattice, (lattice + moves[n]) / zoom[n])  # thin-plate by default
+        read = 14 * spline(pixels)[:, ::-1].T + 13.5
+        expected = map_coordinates(split.images[n, 0], read, order=1, mode="grid-constant")
+        np.testing.assert_allclose(images[n, 0].ravel(), expected, atol=1e-4)
+
+
+def test_the_addition_adds_what_it_shows(squares):
+    """Squares are as bright as they are numbered, whatever is done to them."""
+    split = data.Split(squares.images, np.arange(50))
+    found = data.TASKS["addition"](np.random.default_rng(0), split)
+    numbers = np.rint((found.images.max((2, 3)) - 0.5) * 98)
+    np.testing.assert_array_equal(found.labels, numbers.sum(1))
+    np.testing.assert_array_equal(np.sort(numbers[:, 1]), np.arange(50))
+    assert (numbers[:, 1] != numbers[:, 0]).mean() > 0.8
+    assert data.TASKS["addition"].classes == 19
 
 
 def test_data_folder_is_not_in_the_code():

@@ -215,6 +215,27 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("batch", [1, 16, 21])
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_of_bundles_is_that_of_images(batch, train):
+    """In a run of layers that work on bundles, whatever fills up the last one."""
+    rng = np.random.default_rng(batch)
+    x, dy = 3 + rng.standard_normal((2, batch, 3, 4, 6))
+    norm, run = nn.batch_norm(), nn.serial(nn.max_pool(1), nn.batch_norm(), nn.relu())
+    params = {"scale": rng.random(3) + 1, "shift": rng.standard_normal(3) + 1}
+    state = {"mean": rng.standard_normal(3), "var": rng.random(3) + 1}
+    alone, back, moved = norm.apply(params, x, state, train)
+    bundled, run_back, states = run.apply(((), params, ()), x, ((), state, ()), train)
+    np.testing.assert_allclose(bundled, np.maximum(alone, 0), atol=1e-12)
+    (_, dparams, _), dx = run_back(dy)
+    want, want_dx = back(np.where(alone > 0, dy, 0))
+    np.testing.assert_allclose(dx, want_dx, atol=1e-12)
+    for key in want:
+        np.testing.assert_allclose(dparams[key], want[key], rtol=1e-11)
+    for key in state:
+        np.testing.assert_allclose(states[1][key], moved[key], rtol=1e-6)
+
+
 def test_batch_norm_learns_its_statistics():
     layer = nn.batch_norm(momentum=0.5)
     x = np.random.default_rng(0).normal(3, 2, (500, 2, 4, 4)).astype(np.float32)
@@ -232,8 +253,9 @@ def test_batch_norm_learns_its_statistics():
 
 def test_a_transformer_starts_at_the_identity():
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 1, 9, 9)).astype(np.float32)
-    for name in TRANSFORMS:
+    for name, transform in TRANSFORMS.items():
+        sides = (5, 5, 5) if transform.kind == "affine 3-D" else (9, 9)
+        x = rng.standard_normal((2, 1, *sides)).astype(np.float32)
         layer = nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), name)
         y, _, _ = layer.apply(layer.init(rng, x.shape[1:]), x)
         np.testing.assert_allclose(y, x, rtol=0, atol=1e-12 if name == "tps" else 0)

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from numba_stn import cli, data, experiment
+from numba_stn import cli, data, experiment, record
+from numba_stn.cli import options
 from numba_stn.nn import train, tree
 
 HOME = os.environ.get("NUMBA_STN_DATA")
@@ -174,7 +175,7 @@ def test_mnist_tasks_train(task, side):
         validation=setup.validation.take(slice(500)),
     )  # fmt: skip
     means = []
-    _, metrics = experiment.run(small, lambda epoch, loss, error: means.append(loss))
+    _, metrics = experiment.run(small, on_step=lambda done, loss, error: means.append(loss))
     assert len(means) == 20
     assert means[-1] < means[2]
     assert metrics["test_error"] < 90
@@ -183,7 +184,7 @@ def test_mnist_tasks_train(task, side):
 def test_batches_are_fresh_and_whole():
     split = data.Split(np.arange(10.0).reshape(10, 1, 1, 1), np.arange(10))
     rng = np.random.default_rng(0)
-    batches = list(train.shuffled(rng, split, 4, lambda rng, images: images))
+    batches = list(train.shuffled(rng, split, 4, lambda rng, split: split))
     assert [len(labels) for _, labels in batches] == [4, 4]
     seen = np.concatenate([labels for _, labels in batches])
     assert len(set(seen)) == 8
@@ -263,7 +264,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        experiment.write_atomically(path, b"half of the new one")
+        record.write_atomically(path, b"half of the new one")
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "old"
 
@@ -274,9 +275,10 @@ def test_help_names_every_choice():
     from numba_stn import transforms
     from numba_stn.nn import zoo
 
-    assert tuple(data.DATASETS) == cli.DATASETS
-    assert tuple(data.TASKS) == cli.TASKS
-    assert zoo.MODELS == cli.MODELS
-    assert tuple(transforms.TRANSFORMS) == cli.TRANSFORMS
-    for name in (*cli.DATASETS, *cli.TASKS, *cli.MODELS, *cli.TRANSFORMS):
+    assert tuple(data.DATASETS) == options.DATASETS
+    assert tuple(data.TASKS) == options.TASKS
+    assert zoo.MODELS == options.MODELS
+    plane = (t.name for t in transforms.TRANSFORMS.values() if t.kind != "affine 3-D")
+    assert tuple(plane) == options.TRANSFORMS
+    for name in (*options.DATASETS, *options.TASKS, *options.MODELS, *options.TRANSFORMS):
         assert name in done.stdout

@@ -61,6 +61,6 @@ def test_what_the_device_lacks_is_one_line_before_the_work(what, tmp_path, monke
 
 
 def test_the_device_is_a_device():
-    assert cli.DEVICES == namespace.DEVICES == tuple(experiment.LOOK)
+    assert cli.options.DEVICES == namespace.DEVICES == tuple(experiment.LOOK)
     with pytest.raises(ValueError, match="device: expected one of"):
         experiment.prepare(experiment.Config(device="gpu"))

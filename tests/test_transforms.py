@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gradcheck import check_vjp
+from scipy.spatial.transform import Rotation
 
 import numba_stn as stn
 from numba_stn import experiment, groups, nn, transforms
@@ -53,6 +54,35 @@ def test_known_maps(name):
     params, theta = KNOWN[name]
     found = transforms.by_name(name).theta(np.array([params]))
     np.testing.assert_allclose(found[0], theta, atol=1e-15)
+
+
+def test_volumes_turn_as_scipys_do():
+    """Also by nearly nothing, where the formula's factors are series."""
+    rng = np.random.default_rng(5)
+    turn = rng.standard_normal((6, 3)) * np.array([[3.0, 1.0, 0.02, 0.009, 1e-9, 0.0]]).T
+    shift = rng.standard_normal((6, 3))
+    params = np.concatenate([turn, shift], axis=1)
+    theta = transforms.rigid_3d.theta(params)
+    expected = Rotation.from_rotvec(turn).as_matrix()
+    np.testing.assert_allclose(theta[:, :, :3], expected, atol=1e-11)
+    np.testing.assert_array_equal(theta[:, :, 3], shift)
+    check_vjp(transforms.rigid_3d.theta, lambda d: transforms.rigid_3d.vjp(d, params), params, rng)
+
+
+def test_a_transformer_of_volumes():
+    rng = np.random.default_rng(6)
+    x, dy = rng.standard_normal((2, 1, 4, 5, 6)), rng.standard_normal((2, 1, 3, 3, 3))
+    layer = nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), "rigid_3d", (3, 3, 3))
+    params = layer.init(rng, x.shape[1:])
+    params["localisation"]["head"]["bias"] += 0.3 * rng.standard_normal(6).astype(np.float32)
+    assert layer.output_shape(x.shape[1:]) == (1, 3, 3, 3)
+    y, pullback, _ = layer.apply(params, x)
+    raw = np.tile(params["localisation"]["head"]["bias"].astype(float), (2, 1))
+    theta = transforms.rigid_3d.theta(raw)
+    np.testing.assert_allclose(y, stn.warp_affine(x, theta, (3, 3, 3)), atol=1e-6)
+    _, dtheta = stn.warp_affine_vjp(dy, x, theta)
+    dbias = pullback(dy)[0]["localisation"]["head"]["bias"]
+    np.testing.assert_allclose(dbias, transforms.rigid_3d.vjp(dtheta, raw).sum(0), atol=1e-5)
 
 
 def test_composition_is_the_matrix_product():
@@ -148,7 +178,7 @@ def test_bad_input_is_named():
         transforms.by_name("swirl")
     with pytest.raises(ValueError, match="compose"):
         transforms.compose()
-    with pytest.raises(ValueError, match="compose.*spline"):
+    with pytest.raises(ValueError, match="compose.*plane, got tps"):
         transforms.compose("affine", "tps")
     with pytest.raises(ValueError, match=r"dtheta.*\(2, 16, 2\).*\(2, 2, 3\)"):
         transforms.by_name("tps").vjp(np.zeros((2, 2, 3)), np.zeros((2, 32)))

@@ -1,6 +1,6 @@
-"""The distortions of the paper's experiments, drawn by this project's own warp.
+"""The distortions of the paper's experiments, drawn by this project's own warps.
 
-Jaderberg et al. 2015, section 4.1 and appendix A.4, for images of side S (28 for MNIST); other
+Jaderberg et al. 2015, sections 4.1 and A.2 to A.4, for images of side S (28 for MNIST); other
 sides scale along.
 """
 
@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..warps import warp_affine
+from ..matrices import from_points
+from ..splines import control_points
+from ..tps import warp_tps
+from ..warps import warp_affine, warp_perspective
+from .dataset import Split
 
 
 @dataclass(frozen=True)
 class Task:
-    """A distortion.
+    """A distortion, and what is to be read.
 
     Parameters
     ----------
@@ -24,30 +28,44 @@ class Task:
         Side of the result, in sides of the original.
     draw : callable
         (rng, images (N, 1, S, S), canvas side) -> images of the canvas's side.
+    digits : int
+        Each in a channel of its own; the label is their sum.
     """
 
     name: str
     canvas: float
     draw: Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
+    digits: int = 1
 
     def side(self, side: int) -> int:
         """Side of the result for an original of ``side`` pixels."""
         return round(self.canvas * side)
 
-    def __call__(self, rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
-        """Distort each image anew.
+    @property
+    def classes(self) -> int:
+        """Number of different labels."""
+        return 9 * self.digits + 1
+
+    def __call__(self, rng: np.random.Generator, split: Split) -> Split:
+        """Distort each example anew; with several digits, put others of the split beside it.
 
         Parameters
         ----------
         rng : numpy.random.Generator
             The same generator draws the same distortions.
-        images : (N, 1, S, S) array
+        split : Split of (N, 1, S, S) images
 
         Returns
         -------
-        (N, 1, side(S), side(S)) array
+        Split of (N, digits, side(S), side(S)) images
         """
-        return self.draw(rng, images, self.side(images.shape[-1]))
+        side = self.side(split.images.shape[-1])
+        parts = [split]
+        for _ in range(1, self.digits):
+            parts.append(split.take(rng.permutation(len(split.labels))))
+        images = [self.draw(rng, part.images, side) for part in parts]
+        labels = sum(part.labels for part in parts[1:]) + split.labels
+        return Split(images[0] if len(images) == 1 else np.concatenate(images, 1), labels)
 
 
 def placed(images, side, angle, zoom, shift):
@@ -85,6 +103,29 @@ def draw_rts(rng, images, side):
     return placed(images, side, angle, zoom, rng.uniform(-1, 1, (count, 2)) * room[:, None])
 
 
+def draw_p(rng, images, side):
+    """P: scale 0.75 to 1, then each corner of the canvas moved by N(0, 5 pixels) in x and in y."""
+    count = len(images)
+    zoom = rng.uniform(0.75, 1.0, count)
+    corners = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
+    moved = corners + rng.normal(0, 5 * 2 / 28, (count, 4, 2))
+    to_canvas = from_points(np.broadcast_to(corners, moved.shape), moved)
+    theta = np.linalg.inv(to_canvas)
+    theta[:, :2] /= zoom[:, None, None]
+    return warp_perspective(images, theta, (side, side))
+
+
+def draw_e(rng, images, side):
+    """E: scale 0.75 to 1, then 16 thin-plate control points moved by N(0, 1.5 pixels) each way.
+
+    The points are those of the canvas, and their moves say where it reads the scaled image.
+    """
+    count = len(images)
+    zoom = rng.uniform(0.75, 1.0, count)
+    moved = control_points(4) + rng.normal(0, 1.5 * 2 / 28, (count, 16, 2))
+    return warp_tps(images, moved / zoom[:, None, None], (side, side))
+
+
 def draw_tc(rng, images, side):
     """TC: anywhere on the canvas, among six patches cut out of other images."""
     count, own = len(images), images.shape[-1]
@@ -118,6 +159,9 @@ TASKS = {
         Task("none", 1.0, draw_none),
         Task("R", 1.0, draw_r),
         Task("RTS", 1.5, draw_rts),
+        Task("P", 1.0, draw_p),
+        Task("E", 1.0, draw_e),
         Task("TC", 60 / 28, draw_tc),
+        Task("addition", 1.5, draw_rts, digits=2),
     )
 }

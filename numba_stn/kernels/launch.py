@@ -41,6 +41,7 @@ class _Process:
 
 _process = _Process()
 _limits = threading.Lock()
+_thread = threading.local()
 
 
 def _after_fork() -> None:
@@ -114,7 +115,22 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
 
 def parallel(work: int) -> bool:
     """Whether so much work is shared out here and now."""
-    return work >= PARALLEL_WORK and not _process.serial
+    alone = _process.serial or getattr(_thread, "alone", False)
+    return work >= PARALLEL_WORK and not alone
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Kernels on this thread alone meanwhile; other threads' kernels are shared out as ever.
+
+    For work in the background, which must not take the cores from what waits for it.
+    """
+    before = getattr(_thread, "alone", False)
+    _thread.alone = True
+    try:
+        yield
+    finally:
+        _thread.alone = before
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ What is unfolded has the images innermost, (C k k, N H W): neighbours in memory 
 a row, which a GPU's threads read together.
 """
 
+from math import prod
+
 import numpy as np
 
 from ..kernels.convolve import output_side
@@ -56,6 +58,48 @@ def rectify(x):
 def rectify_vjp(dy, y):
     """Adjoint of :func:`rectify` where it gave y."""
     return np.where(y > 0, dy, dy.dtype.type(0))
+
+
+# --- Batch normalisation, of (N, C) too -----------------------------------------------------------
+
+
+def moments(x, batch):
+    """Mean and variance of each channel."""
+    return x.mean(_outer(x)), x.var(_outer(x))
+
+
+def pixels(x):
+    """Pixels of an image; 1 where there are only features."""
+    return prod(x.shape[2:])
+
+
+def normalize(x, batch, mean, factor, shift):
+    """``(x - mean) * factor + shift``, with a number of each for each channel."""
+    mean, factor, shift = _beside_channels(x, mean, factor, shift)
+    return (x - mean) * factor + shift
+
+
+def normalize_sums(dy, x, batch, mean):
+    """For each channel the sums of dy and of dy (x - mean)."""
+    (middle,) = _beside_channels(x, mean)
+    return dy.sum(_outer(x)), (dy * (x - middle)).sum(_outer(x))
+
+
+def combine(dy, x, batch, mean, of_dy, of_x, constant):
+    """``of_dy * dy + of_x * (x - mean) + constant``, with a number of each for each channel."""
+    mean, of_dy, of_x, constant = _beside_channels(x, mean, of_dy, of_x, constant)
+    return of_dy * dy + (of_x * (x - mean) + constant)
+
+
+def _outer(x):
+    """All axes but the channels'."""
+    return (0, *range(2, x.ndim))
+
+
+def _beside_channels(x, *each):
+    """The channels' numbers, to be combined with x."""
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    return [numbers.astype(x.dtype, copy=False).reshape(shape) for numbers in each]
 
 
 # --- Max pooling ----------------------------------------------------------------------------------

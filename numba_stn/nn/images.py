@@ -38,13 +38,19 @@ class Bundled(Layer):
         """:meth:`forward` of bundles."""
         raise NotImplementedError
 
+    def bundled_apply(
+        self, params: Tree, x: Any, batch: int, state: Tree, train: bool, wrt_x: bool
+    ) -> tuple[Any, Pullback, Tree]:
+        """:meth:`apply` of bundles that hold so many images."""
+        return *self.bundled(params, x, wrt_x), state
+
 
 class Windowed(Bundled):
     """A layer that looks through windows at images, and works on bundles only."""
 
     def forward(self, params, x, wrt_x=True):
         """See the class."""
-        y, run = through((self,), (params,), x, wrt_x)
+        y, run, _ = through((self,), (params,), x, wrt_x=wrt_x)
 
         def pullback(dy):
             (dparams,), dx = run(dy)
@@ -54,18 +60,21 @@ class Windowed(Bundled):
 
 
 def through(
-    layers: Sequence[Bundled], params: Sequence[Tree], x: Any, wrt_x: bool = True
-) -> tuple[Any, Callable[[Any], tuple[tuple, Any]]]:
-    """Output and pullback of a run of layers, the parameters' gradients one for each layer."""
+    layers: Sequence[Bundled], params: Sequence[Tree], x: Any, states: Sequence[Tree] | None = None,
+    train: bool = False, wrt_x: bool = True,
+) -> tuple[Any, Callable[[Any], tuple[tuple, Any]], list[Tree]]:  # fmt: skip
+    """Output, pullback and states of a run of layers, the gradients one for each layer."""
     batch, shape = len(x), x.shape[1:]
+    states = states or ((),) * len(layers)
     for layer, own in zip(layers, params, strict=True):
         check(layer.name, x, layer.expects(own), (batch, *shape))
         shape = layer.output_shape(shape)
     form, _ = loops(x)
-    y, pullbacks = form.bundle(x), []
-    for layer, own in zip(layers, params, strict=True):
-        y, back = layer.bundled(own, y, wrt_x)
+    y, pullbacks, moved = form.bundle(x), [], []
+    for layer, own, state in zip(layers, params, states, strict=True):
+        y, back, state = layer.bundled_apply(own, y, batch, state, train, wrt_x)
         pullbacks.append(back)
+        moved.append(state)
         wrt_x = wrt_x or bool(own)
 
     def pullback(dy):
@@ -76,7 +85,7 @@ def through(
         dx = None if dx is None else form.unbundle(dx, batch)
         return tuple(reversed(dparams)), dx
 
-    return form.unbundle(y, batch), pullback
+    return form.unbundle(y, batch), pullback, moved
 
 
 # --- Convolution ----------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ from math import prod
 
 import numpy as np
 
+from ..kernels import batch_norm as batch_norms
+from ..namespace import namespace
+from . import dense
 from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, loops, through
 from .layer import Layer, check, he, whole, zeros
 from .tree import Tree
@@ -80,12 +83,14 @@ class Flatten(Layer):
 
 
 @dataclass(frozen=True)
-class BatchNorm(Layer):
+class BatchNorm(Bundled):
     """``(x - mean) / sqrt(var + epsilon) * scale + shift`` for each channel (Ioffe, Szegedy 2015).
 
     While training, mean and variance are the batch's, and the state moves towards them by
     ``1 - momentum`` a step; otherwise they are the state's.
     """
+
+    name = "batch_norm"
 
     momentum: float = 0.9
     epsilon: float = 1e-5
@@ -98,34 +103,43 @@ class BatchNorm(Layer):
         """Mean 0, variance 1."""
         return {"mean": zeros(shape[0]), "var": np.ones(shape[0], np.float32)}
 
+    def expects(self, params):
+        """(C, any, any)."""
+        return (len(params["scale"]), None, None)
+
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
+        check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
+        return self._normalized(dense, params, x, len(x), state, train)
+
+    def bundled_apply(self, params, x, batch, state=(), train=False, wrt_x=True):
+        """See the class."""
+        form = batch_norms if namespace(x) is np else dense
+        return self._normalized(form, params, x, batch, state, train)
+
+    def _normalized(self, form, params, x, batch, state, train):
+        """``apply``, by functions for the form that x has."""
         if not isinstance(state, dict):
             raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
-        check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
-        if train and not len(x):
+        if train and not batch:
             raise ValueError("batch_norm: expected at least one example to learn from, got none")
-        axes = (0, *range(2, x.ndim))
+        count = batch * form.pixels(x)
+        mean, var = state["mean"], state["var"]
         if train:
-            count = x.size // x.shape[1]
-            mean, var = x.mean(axes), x.var(axes)
+            mean, var = form.moments(x, batch)
             state = self._moved(state, mean, var * (count / max(count - 1, 1)))
-        else:
-            mean, var = state["mean"].astype(x.dtype), state["var"].astype(x.dtype)
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        inverse = (1 / np.sqrt(var + x.dtype.type(self.epsilon))).reshape(shape)
-        normal = (x - mean.reshape(shape)) * inverse
-        scale = params["scale"].reshape(shape)
+        inverse = 1 / np.sqrt(var + self.epsilon)
+        factor = params["scale"] * inverse
 
         def pullback(dy):
-            dscale, dshift = (dy * normal).sum(axes), dy.sum(axes)
-            dx = dy
+            dshift, centred = form.normalize_sums(dy, x, batch, mean)
+            dscale, of_x, constant = centred * inverse, 0 * factor, 0 * factor
             if train:  # the batch's own mean and variance depend on x too
-                count = x.dtype.type(x.size // x.shape[1])
-                dx = dy - (dshift.reshape(shape) + normal * dscale.reshape(shape)) / count
-            return {"scale": dscale, "shift": dshift}, dx * (scale * inverse)
+                of_x, constant = -factor * inverse * dscale / count, -factor * dshift / count
+            dx = form.combine(dy, x, batch, mean, factor, of_x, constant)
+            return {"scale": dscale, "shift": dshift}, dx
 
-        return normal * scale + params["shift"].reshape(shape), pullback, state
+        return form.normalize(x, batch, mean, factor, params["shift"]), pullback, state
 
     def _moved(self, state, mean, var):
         keep = np.float32(self.momentum)
@@ -175,8 +189,8 @@ class Serial(Layer):
         pullbacks, states = [], []
         for layers, owns, pasts in _runs(_with_own(self.layers, params, state)):
             if len(layers) > 1:
-                x, back = through(layers, owns, x, wrt_x)
-                states += pasts
+                x, back, new = through(layers, owns, x, pasts, train, wrt_x)
+                states += new
             else:
                 x, back, new = layers[0].apply(owns[0], x, pasts[0], train, wrt_x)
                 states.append(new)
@@ -241,8 +255,12 @@ class Parallel(Layer):
             dx = sum(dx for _, dx in backs) if wrt_x else None
             return tuple(dparams for dparams, _ in backs), dx
 
-        joined = np.concatenate([y for y, _, _ in results], axis=1)
-        return joined, pullback, tuple(new for _, _, new in results)
+        return self.joined([y for y, _, _ in results]), pullback, tuple(s for _, _, s in results)
+
+    @staticmethod
+    def joined(outputs):
+        """The layers' outputs as one, along channels."""
+        return np.concatenate(outputs, axis=1)
 
 
 # --- The names that networks are written with -----------------------------------------------------

@@ -3,12 +3,14 @@
 A learner of CuPy's arrays learns on the GPU, from batches of NumPy's, which are copied there.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.launch import one_blas_thread
+from ..kernels.launch import one_blas_thread, one_thread
 from ..namespace import beside, host
 from .layer import Layer, Shape
 from .losses import cross_entropy, labels_for
@@ -74,11 +76,34 @@ def steps(
 def shuffled(
     rng: np.random.Generator, split: Any, batch: int, distort: Callable
 ) -> Iterator[tuple[Any, Any]]:
-    """Batches of a split in random order, distorted afresh; the rest of a last one is dropped."""
+    """Batches of a split in random order, distorted afresh; the rest of a last one is dropped.
+
+    ``distort(rng, split) -> split``, as a :class:`numba_stn.data.Task` does.
+    """
     order = rng.permutation(len(split.labels))
     for first in range(0, len(order) - batch + 1, batch):
-        part = split.take(order[first : first + batch])
-        yield distort(rng, part.images), part.labels
+        yield distort(rng, split.take(order[first : first + batch]))
+
+
+def ahead(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
+    """The same batches in the same order, drawn by a thread while earlier ones are learned from.
+
+    ``depth`` of them are drawn before they are asked for. Kernels in that thread run on it alone.
+    """
+    source, end = iter(batches), object()
+
+    def draw():
+        with one_thread():
+            return next(source, end)
+
+    pool = ThreadPoolExecutor(1, "batches")
+    try:
+        drawn = deque(pool.submit(draw) for _ in range(depth))
+        while (batch := drawn.popleft().result()) is not end:
+            drawn.append(pool.submit(draw))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:

@@ -27,7 +27,7 @@ class SpatialTransformer(Layer):
 
     localisation: Layer
     transform: Transform
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     padding_mode: str = "zeros"
     align_corners: bool = False
 
@@ -74,23 +74,35 @@ class SpatialTransformer(Layer):
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """The warped images; the pullback's dx adds both ways: sampler and localisation."""
-        options: dict[str, Any] = {
-            "padding_mode": self.padding_mode,
-            "align_corners": self.align_corners,
-        }
         theta, back, state = self.theta(params, x, state, train, wrt_x)
+        x, theta = _in_rows(x, theta)
         warp, warp_vjp, name = _warp(self.transform)
         wrt = ("images", name) if wrt_x else (name,)
-        in_rows = namespace(x, theta).ascontiguousarray  # the GPU's kernels take nothing else
-        x, theta = in_rows(x), in_rows(theta)
-        samples = warp(x, theta, self.size, **options)
+        samples = warp(x, theta, self.size, **self._options)
 
         def pullback(dsamples):
-            dimages, dtheta = warp_vjp(in_rows(dsamples), x, theta, **options, wrt=wrt)
+            dsamples, _ = _in_rows(dsamples, theta)
+            dimages, dtheta = warp_vjp(dsamples, x, theta, **self._options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, dimages + dseen if wrt_x else None
 
         return samples, pullback, state
+
+    def covered(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
+        """The warped images, and how much of each sample, (N, H_out, W_out), lies inside."""
+        theta, _, _ = self.theta(params, x, state)
+        warp, _, _ = _warp(self.transform)
+        return warp(*_in_rows(x, theta), self.size, **self._options, coverage=True)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
+
+
+def _in_rows(x, theta):
+    """Both without gaps: the GPU's kernels take nothing else."""
+    in_rows = namespace(x, theta).ascontiguousarray
+    return in_rows(x), in_rows(theta)
 
 
 def _warp(transform):
@@ -106,7 +118,7 @@ def _warp(transform):
 def spatial_transformer(
     localisation: Layer,
     transform: str | Transform = "affine",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     padding_mode: str = "zeros",
     align_corners: bool = False,
 ) -> SpatialTransformer:
@@ -118,11 +130,11 @@ def spatial_transformer(
     Parameters
     ----------
     localisation : Layer
-        From images (N, C, H, W) to features (N, F). The layer that turns features into the
-        transform's parameters is added here, and starts at the identity.
+        From images (N, C, H, W), or volumes (N, C, D, H, W), to features (N, F). The layer that
+        turns features into the transform's parameters is added here, and starts at the identity.
     transform : str or Transform
         See :mod:`numba_stn.transforms`.
-    size : (H_out, W_out), optional
+    size : (H_out, W_out) or, for volumes, (D_out, H_out, W_out), optional
         Sides of the samples; the images' own, if not given.
     padding_mode, align_corners
         As in :func:`numba_stn.warp_affine`.
@@ -138,8 +150,8 @@ def spatial_transformer(
     >>> samples.shape
     (2, 1, 4, 4)
     """
+    transform = by_name(transform)
     if size is not None:
-        height, width = output_size(size, None)
-        size = (height, width)
+        size = tuple(output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
-    return SpatialTransformer(localisation, by_name(transform), size, padding_mode, align_corners)
+    return SpatialTransformer(localisation, transform, size, padding_mode, align_corners)

@@ -5,7 +5,7 @@ Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper d
 
 from math import prod
 
-from .layer import Layer, Shape
+from .layer import Layer, Shape, whole
 from .layers import (
     Serial,
     avg_pool,
@@ -14,6 +14,7 @@ from .layers import (
     flatten,
     linear,
     max_pool,
+    parallel,
     relu,
     serial,
 )
@@ -22,8 +23,14 @@ from .transformer import spatial_transformer
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
 
 
-def build(model: str, shape: Shape, transform: str = "affine", size: tuple[int, int] | None = None,
-          classes: int = 10) -> Serial:  # fmt: skip
+def build(
+    model: str,
+    shape: Shape,
+    transform: str = "affine",
+    size: tuple[int, int] | None = None,
+    classes: int = 10,
+    transformers: int = 1,
+) -> Serial:
     """The network for images of ``shape``.
 
     Parameters
@@ -33,8 +40,10 @@ def build(model: str, shape: Shape, transform: str = "affine", size: tuple[int, 
     transform : str
         For the models with a transformer.
     size : (H_out, W_out), optional
-        What the transformer makes of the images; their own size, if not given.
+        What a transformer makes of the images; their own size, if not given.
     classes : int
+    transformers : int
+        Side by side, each reading all channels; what they make goes on together.
 
     Returns
     -------
@@ -43,7 +52,7 @@ def build(model: str, shape: Shape, transform: str = "affine", size: tuple[int, 
     Raises
     ------
     ValueError
-        If there is no such model or transform.
+        If there is no such model or transform, or the model has no transformer to have several of.
 
     Examples
     --------
@@ -54,46 +63,67 @@ def build(model: str, shape: Shape, transform: str = "affine", size: tuple[int, 
     """
     if model not in MODELS:
         raise ValueError(f"model: expected one of {list(MODELS)}, got {model!r}")
+    whole("build", transformers=transformers)
     dense = model.endswith("fcn")
     if not model.startswith("st-"):
+        if transformers > 1:
+            raise ValueError(f"transformers: the model {model} has none, got {transformers}")
         return fcn(shape, classes) if dense else cnn(shape, classes)
-    localisation = fcn_localisation() if dense else cnn_localisation(shape)
-    transformer = spatial_transformer(localisation, transform, size)
-    seen = transformer.output_shape(shape)
+    localisation = fcn_localisation(shape) if dense else cnn_localisation(shape)
+    each = spatial_transformer(localisation, transform, size)
+    front = each if transformers == 1 else parallel(*[each] * transformers)
+    seen = front.output_shape(shape)
     classifier = fcn(seen, classes) if dense else cnn(seen, classes)
-    return serial(transformer, *classifier.layers)
+    return serial(front, *classifier.layers)
 
 
 def fcn(shape: Shape, classes: int) -> Serial:
     """Two hidden layers of 128, or of 96 where 128 would see too many pixels."""
-    width = 128 if prod(shape) <= 2_500 else 96
+    width = 128 if prod(shape) <= 2_000 else 96
     hidden = [layer for _ in range(2) for layer in (linear(width), batch_norm(), relu())]
     return serial(flatten(), *hidden, linear(classes))
 
 
 def cnn(shape: Shape, classes: int) -> Serial:
-    """Two convolutions, each with pooling, and a linear layer; small images get small windows."""
-    first, second = (9, 7) if shape[1] >= 28 else (5, 3)
+    """Three convolutions, pooling after the first and the third, and a hidden layer.
+
+    Images above 32 pixels a side are pooled after the second too. Those below 28 get two
+    convolutions, and no hidden layer.
+    """
+    if shape[1] < 28:
+        return serial(*_pooled(32, 5), *_pooled(64, 3), flatten(), linear(classes))
+    second = _pooled(48, 3) if shape[1] > 32 else [*_convolution(48, 3), relu()]
     return serial(
-        *_convolution(32, first), max_pool(2),
-        *_convolution(64, second), max_pool(2),
-        flatten(), linear(classes),
+        *_pooled(24, 5), *second, *_pooled(64, 3),
+        flatten(), linear(128), batch_norm(), relu(), linear(classes),
     )  # fmt: skip
 
 
-def fcn_localisation() -> Serial:
-    """Two hidden layers of 32."""
-    return serial(flatten(), linear(32), batch_norm(), relu(), linear(32), relu())
+def fcn_localisation(shape: Shape) -> Serial:
+    """Two hidden layers of 32, on the image at half size where it is large."""
+    return serial(
+        *_half(shape, 40), flatten(), linear(32), batch_norm(), relu(), linear(32), relu()
+    )
 
 
 def cnn_localisation(shape: Shape) -> Serial:
     """Two convolutions on the image at half size, and a hidden layer; small images stay whole."""
-    half: list[Layer] = [avg_pool(2)] if shape[1] >= 28 else []
+    half = _half(shape, 28)
     return serial(
-        *half, *_convolution(20, 5), max_pool(2), *_convolution(20, 5 if half else 3),
+        *half, *_pooled(20, 5), *_convolution(20, 5 if half else 3), relu(),
         flatten(), linear(20), relu(),
     )  # fmt: skip
 
 
+def _half(shape: Shape, least: int) -> list[Layer]:
+    """Pooling for images of so many pixels a side."""
+    return [avg_pool(2)] if shape[1] >= least else []
+
+
 def _convolution(features: int, kernel: int) -> list[Layer]:
-    return [conv2d(features, kernel), batch_norm(), relu()]
+    return [conv2d(features, kernel), batch_norm()]
+
+
+def _pooled(features: int, kernel: int) -> list[Layer]:
+    """With pooling before the ReLU, which is the same as after it, on a quarter of the pixels."""
+    return [*_convolution(features, kernel), max_pool(2), relu()]

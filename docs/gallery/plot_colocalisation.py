@@ -1,0 +1,113 @@
+"""
+Co-localisation: find what images have in common
+================================================
+
+Images that all show a four, somewhere, and nobody says where. A transformer learns to cut it out
+from one demand only: what it cuts out of two images shall look alike, and more so than what a
+window in a random place shows (Jaderberg et al. 2015, appendix A). To look alike is to be near in
+the features of a network that reads digits.
+"""
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from numba_stn import data, nn, transforms, warp_affine
+from numba_stn.nn import train
+
+CANVAS, DIGIT, COUNT = 48, 16, 64
+SHARE = np.float32(DIGIT / CANVAS)
+rng = np.random.default_rng(0)
+splits = data.digits()
+
+# %%
+# The features come from a small network that learns to read upright digits; its last layer is left
+# away.
+reader = nn.serial(
+    nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
+    nn.flatten(), nn.linear(32), nn.batch_norm(), nn.relu(), nn.linear(10),
+)  # fmt: skip
+optimiser = nn.adam(1e-2)
+learner = train.start(reader, optimiser, (1, DIGIT, DIGIT), rng)
+for _ in range(10):
+    for batch in train.shuffled(rng, splits.train, 50, data.TASKS["none"]):
+        learner, _, _ = train.step(reader, optimiser, learner, *batch)
+features = nn.serial(*reader.layers[:-1])
+known, statistics = learner.params[:-1], learner.state[:-1]
+
+
+# %%
+# The transformer is free only in where its window lies. That is a transform of our own: two
+# parameters to theta, and the gradient back.
+def window(centres):
+    """Theta of windows with these centres."""
+    theta = np.tile(np.eye(2, 3, dtype=centres.dtype) * SHARE, (len(centres), 1, 1))
+    theta[:, :, 2] = centres
+    return theta
+
+
+free = transforms.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dtheta[:, :, 2])
+localisation = nn.serial(
+    nn.avg_pool(2), nn.conv2d(16, 5), nn.max_pool(2), nn.relu(),
+    nn.conv2d(16, 3), nn.relu(), nn.flatten(), nn.linear(32), nn.relu(),
+)  # fmt: skip
+finder = nn.spatial_transformer(localisation, free, size=(DIGIT, DIGIT))
+
+
+def anywhere(count):
+    """Centres of windows that lie on the canvas."""
+    return rng.uniform(SHARE - 1, 1 - SHARE, (count, 2)).astype(np.float32)
+
+
+def scattered(split, count):
+    """Fours on black canvases, and their centres."""
+    fours, centres = split.images[split.labels == 4], anywhere(count)
+    theta = window(-centres / SHARE)  # from the canvas to the digit
+    theta[:, [0, 1], [0, 1]] = 1 / SHARE
+    return warp_affine(
+        fours[rng.integers(len(fours), size=count)], theta, (CANVAS, CANVAS)
+    ), centres
+
+
+# %%
+# For each image, its neighbour in the batch and a random window of its own: the triplet loss is
+# ``max(0, |f - f_neighbour|^2 / 2 - |f - f_random|^2 + margin)``.
+optimiser = nn.adam(nn.one_cycle(2e-3, 300))
+params = finder.init(rng, (1, CANVAS, CANVAS))
+memory = optimiser.init(params)
+losses = []
+for _ in range(300):
+    images, _ = scattered(splits.train, COUNT)
+    cut, to_params, _ = finder.apply(params, images, wrt_x=False)
+    f, to_cut, _ = features.apply(known, cut, statistics)
+    elsewhere = warp_affine(images, window(anywhere(COUNT)), (DIGIT, DIGIT))
+    near = f - np.roll(f, 1, axis=0)
+    far = f - features.apply(known, elsewhere, statistics)[0]
+    hinge = (near**2).sum(1) / 2 - (far**2).sum(1) + 60
+    losses.append(np.maximum(hinge, 0).mean())
+    active = (hinge > 0)[:, None] / np.float32(COUNT)
+    df = active * (near - 2 * far) - np.roll(active * near, -1, axis=0)
+    dparams, _ = to_params(to_cut(df)[1])
+    params, memory = optimiser.update(params, dparams, memory)
+
+# %%
+# Boxes are compared by the intersection over the union of their areas (IoU). Nothing in the loss
+# says which part of a four shall lie in the middle of the window, so all windows agree with one
+# another more closely than with the true boxes.
+images, centres = scattered(splits.test, 500)
+found = finder.theta(params, images)[0][:, :, 2]
+both = np.clip(2 * SHARE - np.abs(found - centres), 0, None).prod(1)
+iou = both / (2 * (2 * SHARE) ** 2 - both)
+spread = (found - centres).std(0).mean() * CANVAS / 2
+print(f"IoU above 0.5: {100 * (iou > 0.5).mean():.0f} %; windows agree within {spread:.1f} pixels")
+
+figure, rows = plt.subplots(2, 6, figsize=(9, 3.2), layout="constrained")
+for n, (above, below) in enumerate(rows.T):
+    above.imshow(images[n, 0], cmap="gray")
+    for (x, y), colour in ((centres[n], "C2"), (found[n], "C1")):
+        corner = ((x + 1 - SHARE) * CANVAS / 2 - 0.5, (y + 1 - SHARE) * CANVAS / 2 - 0.5)
+        above.add_patch(plt.Rectangle(corner, DIGIT, DIGIT, fill=False, color=colour))
+    below.imshow(finder.apply(params, images[n : n + 1])[0][0, 0], cmap="gray")
+    above.set(xticks=[], yticks=[], title=f"IoU {iou[n]:.2f}")
+    below.set(xticks=[], yticks=[])
+rows[0, 0].set_ylabel("true, found")
+rows[1, 0].set_ylabel("cut out")

@@ -1,0 +1,95 @@
+"""``numba-stn reproduce``."""
+
+import argparse
+import pathlib
+import sys
+import time
+
+from .options import (
+    DATASETS,
+    MODELS,
+    TABLE_TASKS,
+    TABLE_TRANSFORMS,
+    UsageError,
+    among,
+    folder_of,
+    positive,
+    seeds,
+)
+from .train import executed, trainer
+
+EXAMPLES = """\
+  numba-stn reproduce table1 --tasks R --seeds 0        a row of the paper's table
+"""
+
+
+def add(commands) -> None:
+    """Its options."""
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="train the table of the 2015 paper",
+        description="Train every network of a table of Jaderberg et al. 2015 on every distortion, "
+        "a folder a run, and write the table beside the paper's numbers. What is complete in "
+        "--out is not run again, what was stopped goes on: stop it when you like.",
+        epilog="examples:\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = reproduce.add_argument
+    add("table", choices=("table1",), help="test errors on distorted MNIST, and its addition")
+    add("--tasks", type=among(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
+        help=f"default: {','.join(TABLE_TASKS)}")  # fmt: skip
+    add("--models", type=among(MODELS), default=MODELS, metavar="A,B",
+        help=f"default: {','.join(MODELS)}")  # fmt: skip
+    add("--transforms", type=among(TABLE_TRANSFORMS), default=TABLE_TRANSFORMS, metavar="A,B",
+        help=f"default: {','.join(TABLE_TRANSFORMS)}")  # fmt: skip
+    add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="all of them for st-cnn "
+        "affine, the first for the rest; default: 0,1,2")  # fmt: skip
+    add("--out", metavar="DIR", default="runs/table1", help="default: runs/table1")
+    add("--epochs", type=positive, metavar="N", help="for a trial: another number than the "
+        "table's")  # fmt: skip
+    add("--dataset", choices=DATASETS, help="for a trial: other digits than MNIST's")
+    add("--data-dir", metavar="DIR", help="as for train")
+    reproduce.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """``numba-stn reproduce``; 130 after Ctrl-C."""
+    runs = trainer()
+    from .. import reproduce
+    from ..checkpoint import CheckpointError
+
+    if args.data_dir and args.dataset == "digits":
+        raise UsageError("--data-dir: the digits come with scikit-learn; it is for MNIST")
+    changes = {name: getattr(args, name) for name in ("epochs", "dataset") if getattr(args, name)}
+    wanted = reproduce.planned(args.tasks, args.models, args.transforms, args.seeds)
+    if not wanted:
+        raise UsageError("the table has no cell for these tasks, models and transforms together")
+    with folder_of(pathlib.Path(args.out)) as folder:
+        try:
+            missing = reproduce.unfinished(folder, wanted, **changes)
+        except (runs.RunError, CheckpointError) as error:
+            raise UsageError(str(error)) from error
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
+        for run in _announced(missing):
+            own = folder / run.folder
+            own.mkdir(exist_ok=True)
+            _, metrics = executed(own, run.config(**changes), args.data_dir)
+            reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
+            if metrics["interrupted"]:
+                print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+                return 130
+            print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
+        reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
+        print((folder / "table1.md").read_text())
+    return 0
+
+
+def _announced(missing):
+    """The runs one after another, each said before it begins, with the time left for all."""
+    began = time.perf_counter()
+    for number, run in enumerate(missing):
+        left = len(missing) - number
+        pace = (time.perf_counter() - began) / number if number else 0
+        rest = f", about {pace * left / 60:.0f} min for this and the rest" if number else ""
+        print(f"run {number + 1} of {len(missing)}: {run}{rest}", file=sys.stderr, flush=True)
+        yield run

@@ -1,0 +1,178 @@
+"""CPU kernels of batch normalisation, on bundles (:mod:`.bundles`).
+
+``batch`` says how many images the bundles hold: what fills a last bundle up takes no part in the
+batch's mean and variance, and stays 0, in the gradient too. Each channel of a bundle is one
+thread's; what such parts sum up to is added in float64, in order.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from . import launch
+from .pixel import scalar
+from .vectors import LANES
+
+# --- Moments --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_moments(parallel):
+    """Kernel: x -> each part's mean, and sum of squares about it; while the part is in cache."""
+    stamp = launch.stamp(parallel)
+
+    def moments(x, batch, means, squares):
+        channels = means.shape[1]
+        for task in prange(len(x)):
+            b, c = task // channels, task % channels
+            lanes, sums = min(LANES, batch - b * LANES), np.zeros(LANES, x.dtype)
+            for k in range(x.shape[1]):
+                row = x[task, k]
+                for lane in range(LANES):
+                    sums[lane] += row[lane]
+            mean = total(sums, lanes) / (lanes * x.shape[1])
+            middle = x.dtype.type(mean)
+            sums[:] = 0
+            for k in range(x.shape[1]):
+                row = x[task, k]
+                for lane in range(LANES):
+                    sums[lane] += (row[lane] - middle) * (row[lane] - middle)
+            # Of the squares about the rounded mean, those about the mean.
+            means[b, c] = mean
+            squares[b, c] = total(sums, lanes) - lanes * x.shape[1] * (mean - middle) ** 2
+        return stamp
+
+    return launch.jit(moments, parallel)
+
+
+@scalar
+def total(sums, lanes):
+    """Sum over the images that there are."""
+    found = 0.0
+    for lane in range(lanes):
+        found += sums[lane]
+    return found
+
+
+def moments(x, batch):
+    """Mean and variance of each channel, in float64."""
+    means, squares = np.empty((2, *x.shape[:2]))
+    launch.run(make_moments, (), x.size // 2, _parts(x), batch, means, squares)
+    counts = pixels(x) * np.minimum(LANES, batch - LANES * np.arange(len(x)))[:, None]
+    mean = (counts * means).sum(0) / counts.sum()
+    var = (squares + counts * (means - mean) ** 2).sum(0) / counts.sum()
+    return mean, np.maximum(var, 0)
+
+
+def pixels(x):
+    """Pixels of an image."""
+    return math.prod(x.shape[2:4])
+
+
+# --- Normalise ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_normalize(parallel):
+    """Kernel: x -> (x - mean) * factor + shift."""
+    stamp = launch.stamp(parallel)
+
+    def normalize(x, batch, mean, factor, shift, y):
+        channels = len(mean)
+        for task in prange(len(x)):
+            b, c = task // channels, task % channels
+            for k in range(x.shape[1]):
+                row, out = x[task, k], y[task, k]
+                for lane in range(LANES):
+                    out[lane] = (row[lane] - mean[c]) * factor[c] + shift[c]
+            clear(y[task], batch - b * LANES)
+        return stamp
+
+    return launch.jit(normalize, parallel)
+
+
+@scalar
+def clear(part, lanes):
+    """Zeros where there are no images."""
+    if lanes < LANES:
+        part[:, lanes:] = 0
+
+
+def normalize(x, batch, mean, factor, shift):
+    """``(x - mean) * factor + shift``, with a number of each for each channel."""
+    y, each = np.empty_like(x), _of_type(x, mean, factor, shift)
+    launch.run(make_normalize, (), x.size // 4, _parts(x), batch, *each, _parts(y))
+    return y
+
+
+@functools.cache
+def make_normalize_sums(parallel):
+    """Kernel: dy, x -> each part's sums of dy, and of dy (x - mean)."""
+    stamp = launch.stamp(parallel)
+
+    def normalize_sums(dy, x, batch, mean, plain, centred):
+        channels = len(mean)
+        for task in prange(len(x)):
+            b, c = task // channels, task % channels
+            lanes, sums = min(LANES, batch - b * LANES), np.zeros((2, LANES), x.dtype)
+            first, second = sums[0], sums[1]
+            for k in range(x.shape[1]):
+                row, drow = x[task, k], dy[task, k]
+                for lane in range(LANES):
+                    first[lane] += drow[lane]
+                    second[lane] += drow[lane] * (row[lane] - mean[c])
+            plain[b, c], centred[b, c] = total(first, lanes), total(second, lanes)
+        return stamp
+
+    return launch.jit(normalize_sums, parallel)
+
+
+def normalize_sums(dy, x, batch, mean):
+    """For each channel the sums of dy and of dy (x - mean), in float64."""
+    plain, centred = np.empty((2, *x.shape[:2]))
+    (mean,) = _of_type(x, mean)
+    args = _parts(dy), _parts(x), batch, mean, plain, centred
+    launch.run(make_normalize_sums, (), x.size // 2, *args)
+    return plain.sum(0), centred.sum(0)
+
+
+@functools.cache
+def make_combine(parallel):
+    """Kernel: dy, x -> a dy + b (x - mean) + c."""
+    stamp = launch.stamp(parallel)
+
+    def combine(dy, x, batch, mean, of_dy, of_x, constant, dx):
+        channels = len(mean)
+        for task in prange(len(x)):
+            b, c = task // channels, task % channels
+            for k in range(x.shape[1]):
+                row, drow, out = x[task, k], dy[task, k], dx[task, k]
+                for lane in range(LANES):
+                    moved = of_x[c] * (row[lane] - mean[c]) + constant[c]
+                    out[lane] = of_dy[c] * drow[lane] + moved
+            clear(dx[task], batch - b * LANES)
+        return stamp
+
+    return launch.jit(combine, parallel)
+
+
+def combine(dy, x, batch, mean, of_dy, of_x, constant):
+    """``of_dy * dy + of_x * (x - mean) + constant``, with a number of each for each channel."""
+    dx, each = np.empty_like(x), _of_type(x, mean, of_dy, of_x, constant)
+    launch.run(make_combine, (), x.size // 3, _parts(dy), _parts(x), batch, *each, _parts(dx))
+    return dx
+
+
+# --- Helpers --------------------------------------------------------------------------------------
+
+
+def _parts(x):
+    """A view of (bundles C, H W, LANES)."""
+    return x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:4]), LANES)
+
+
+def _of_type(x, *each):
+    """The channels' numbers as x has them."""
+    return [np.ascontiguousarray(numbers, x.dtype) for numbers in each]

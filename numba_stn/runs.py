@@ -1,0 +1,137 @@
+"""Runs in folders: what an experiment leaves behind, and how it goes on after it was stopped.
+
+While a run is going there is a checkpoint, written after each epoch and on Ctrl-C. When it is
+complete there is none, and ``metrics.json`` says how it ended.
+"""
+
+import json
+import pathlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint, experiment
+from .checkpoint import Stand
+from .experiment import Config, DivergedError, Setup
+from .nn import train
+from .nn.tree import flatten
+from .record import uninterrupted, write_atomically
+
+CHECKPOINT = "checkpoint.safetensors"
+
+# What a run writes; a file of an earlier run in the same folder is replaced or removed.
+FILES = ("weights.safetensors", "curves.png", "classes.png", "metrics.json")
+
+
+class RunError(Exception):
+    """A folder holds no run that can go on; the message says why."""
+
+
+def metrics_of(folder: pathlib.Path) -> dict | None:
+    """The metrics of a complete run; None where there is none, or one that is still to go on."""
+    if (folder / CHECKPOINT).exists():
+        return None
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return metrics if isinstance(metrics, dict) and metrics.get("interrupted") is False else None
+
+
+def config_of(folder: pathlib.Path) -> Config:
+    """The configuration of the run that stopped in this folder.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it is complete.
+    CheckpointError
+        If its checkpoint is damaged or foreign.
+    """
+    if (folder / CHECKPOINT).exists():
+        return checkpoint.load_config(folder / CHECKPOINT, Config)
+    if metrics_of(folder):
+        raise RunError(f"{folder}: this run is complete; nothing is left to do")
+    raise RunError(
+        f"{folder}: expected the folder of a run that was stopped, found no {CHECKPOINT}"
+    )
+
+
+def stand_in(folder: pathlib.Path, setup: Setup) -> Stand:
+    """Where the experiment stands in this folder; at its beginning, if there is no checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged, foreign, or of another configuration.
+    """
+    path = folder / CHECKPOINT
+    if path.exists():
+        return experiment.resume(setup, path)
+    stand = experiment.begin(setup)
+    checkpoint.save(path, setup.config, stand)
+    return stand
+
+
+def execute(
+    folder: pathlib.Path,
+    setup: Setup,
+    stand: Stand,
+    on_step: Callable[[int, float, float], None] = experiment.nothing,
+    tell: Callable[[str], None] = warnings.warn,
+) -> tuple[list[str], dict]:
+    """Run what is left of the experiment in this folder; the files' names, and the metrics.
+
+    Raises
+    ------
+    DivergedError
+        If the loss is no longer finite. The checkpoint is gone then.
+    """
+    path = folder / CHECKPOINT
+
+    def keep(stand):
+        with uninterrupted():
+            checkpoint.save(path, setup.config, stand)
+
+    try:
+        learner, metrics = experiment.run(setup, stand, on_step, keep, tell)
+    except DivergedError:
+        path.unlink()
+        raise
+    with uninterrupted():
+        written = save(folder, setup, learner, metrics)
+        if metrics["interrupted"]:
+            return [*written, CHECKPOINT], metrics
+        path.unlink()
+    return written, metrics
+
+
+def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
+    """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
+
+    Everything is made before the first file is written, and of NumPy's arrays: the files do not
+    depend on the device.
+    """
+    from safetensors.numpy import save as packed
+
+    from . import pictures
+
+    learner = train.on_host(learner)
+    tree = flatten({"params": learner.params, "state": learner.state})
+    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
+    content: dict[str, Any] = {
+        "weights.safetensors": packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
+        "classes.png": pictures.png(pictures.before_and_after(setup.net, learner, setup.test)),
+        "metrics.json": text.encode(),
+    }
+    if metrics["history"]:
+        content["curves.png"] = pictures.png(pictures.learning_curves(metrics["history"]))
+    (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to the files about to go
+    for name in FILES:
+        if name in content:
+            write_atomically(folder / name, content[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return [name for name in FILES if name in content]
