@@ -99,7 +99,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def test_the_table_is_the_papers():
     runs_of_it = reproduce.planned(
-        options.TABLE_TASKS, options.MODELS, options.TABLE_TRANSFORMS, (0, 1, 2)
+        options.TABLE_TASKS, options.TABLE_MODELS, options.TABLE_TRANSFORMS, (0, 1, 2)
     )
     assert options.TABLE_TASKS == reproduce.TASKS
     main = [run for run in runs_of_it if run.kind == reproduce.Kind("st-cnn")]

@@ -66,6 +66,17 @@ def test_a_network_without_a_transformer_shows_nothing():
     assert watch.watch(net, start(net), IMAGES) == []
 
 
+def test_transformers_in_depth_learn():
+    """One of the images, one of feature maps; both move, and both are watched."""
+    config = experiment.Config(model="st-cnn-deep", epochs=2)
+    learner, metrics = experiment.run(experiment.prepare(config))
+    first, second = metrics["history"]
+    assert second["train_loss"] < 0.7 * first["train_loss"]
+    assert len(second["coverage"]) == 2
+    for params in (learner.params[0], learner.params[5]):
+        assert np.abs(params["localisation"]["head"]["weight"]).max() > 1e-3
+
+
 # --- Collapse -------------------------------------------------------------------------------------
 
 

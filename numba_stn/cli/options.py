@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 # Spelled out here, so that --help need not import what they name.
 DATASETS = ("digits", "mnist")
 TASKS = ("none", "R", "RTS", "P", "E", "TC", "addition")
-MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
+MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
+TABLE_MODELS = MODELS[:4]
 TRANSFORMS = (
     "translation", "scale", "rotation", "shear", "rigid", "similarity", "attention",
     "restricted_affine", "affine", "projective", "tps",

@@ -7,7 +7,7 @@ import time
 
 from .options import (
     DATASETS,
-    MODELS,
+    TABLE_MODELS,
     TABLE_TASKS,
     TABLE_TRANSFORMS,
     UsageError,
@@ -38,8 +38,8 @@ def add(commands) -> None:
     add("table", choices=("table1",), help="test errors on distorted MNIST, and its addition")
     add("--tasks", type=among(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
         help=f"default: {','.join(TABLE_TASKS)}")  # fmt: skip
-    add("--models", type=among(MODELS), default=MODELS, metavar="A,B",
-        help=f"default: {','.join(MODELS)}")  # fmt: skip
+    add("--models", type=among(TABLE_MODELS), default=TABLE_MODELS, metavar="A,B",
+        help=f"default: {','.join(TABLE_MODELS)}")  # fmt: skip
     add("--transforms", type=among(TABLE_TRANSFORMS), default=TABLE_TRANSFORMS, metavar="A,B",
         help=f"default: {','.join(TABLE_TRANSFORMS)}")  # fmt: skip
     add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="all of them for st-cnn "

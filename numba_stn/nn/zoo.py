@@ -1,4 +1,4 @@
-"""The four networks of the paper's experiments, each under 400,000 parameters.
+"""The networks of the paper's experiments, each under 400,000 parameters.
 
 Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper did not have.
 """
@@ -20,7 +20,7 @@ from .layers import (
 )
 from .transformer import spatial_transformer
 
-MODELS = ("fcn", "cnn", "st-fcn", "st-cnn")
+MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
 
 
 def build(
@@ -35,7 +35,9 @@ def build(
 
     Parameters
     ----------
-    model : {"fcn", "cnn", "st-fcn", "st-cnn"}
+    model : {"fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep"}
+        The last has a transformer of the images and one of what the first convolution makes of
+        them.
     shape : (C, H, W)
     transform : str
         For the models with a transformer.
@@ -74,6 +76,9 @@ def build(
     front = each if transformers == 1 else parallel(*[each] * transformers)
     seen = front.output_shape(shape)
     classifier = fcn(seen, classes) if dense else cnn(seen, classes)
+    if model == "st-cnn-deep":
+        first, rest = classifier.layers[:4], classifier.layers[4:]
+        return serial(front, *first, spatial_transformer(deep_localisation(), transform), *rest)
     return serial(front, *classifier.layers)
 
 
@@ -113,6 +118,11 @@ def cnn_localisation(shape: Shape) -> Serial:
         *half, *_pooled(20, 5), *_convolution(20, 5 if half else 3), relu(),
         flatten(), linear(20), relu(),
     )  # fmt: skip
+
+
+def deep_localisation() -> Serial:
+    """A hidden layer on feature maps at half size."""
+    return serial(avg_pool(2), flatten(), linear(32), relu())
 
 
 def _half(shape: Shape, least: int) -> list[Layer]:
