@@ -28,8 +28,9 @@ import functools
 
 import numpy as np
 
+from . import cuda_areas as areas
 from . import cuda_general
-from .cuda_convert import alike, clear, converted
+from .cuda_convert import add, alike, clear, converted
 from .cuda_gather import gather
 from .cuda_general import coverage
 from .cuda_interleaved import warp_image
@@ -43,6 +44,14 @@ from .cuda_points import (
     point,
     rim_taps,
 )
+from .cuda_spline import (
+    spline_grid,
+    spline_groups,
+    spline_points,
+    spline_room,
+    spline_weights,
+)
+from .cuda_tangents import normal_equations, sample_jvp_coords
 from .device import (
     BLOCK,
     THREADS,
@@ -54,6 +63,7 @@ from .device import (
     narrow,
     output,
     returned,
+    some_of,
     taken,
     tiles,
 )
@@ -75,17 +85,27 @@ from .pixel import (
 from .sums import add_block, add_tap, fraction_of, moments, plus, sum_images, sum_theta
 
 __all__ = [
+    "add",
     "affine_grid",
     "affine_grid_vjp",
+    "areas",
     "clear",
     "converted",
     "coverage",
     "empty",
+    "normal_equations",
     "output",
     "returned",
     "sample",
+    "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
+    "some_of",
+    "spline_grid",
+    "spline_groups",
+    "spline_points",
+    "spline_room",
+    "spline_weights",
     "taken",
     "warp_image",
 ]
