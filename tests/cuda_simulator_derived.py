@@ -407,9 +407,13 @@ def test_results_are_the_callers_and_on_the_stream_that_is_named(foreign, monkey
     """And nothing is waited for, copied to the host or, but for a new lattice, from there."""
     library = sys.modules[foreign.__module__]
     library.int32 = np.int32
-    runs = calls(foreign)
-    runs["tps_grid"]()  # the lattice is there from now on
-    used, waits = [], []
+    runs, used, waits = calls(foreign), [], []
+    device._uploaded.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, "synchronize", lambda: waits.append(1))
+        runs["tps_grid"]()
+    assert waits == [1, 1]  # the lattice and its matrix, which are there from now on
+    waits.clear()
     library.cuda.ExternalStream = lambda *place: Place(place[0])
     library.cuda.stream = lambda place: place
     monkeypatch.setattr(device, "_stream", lambda *place: used.append(place) or 0)

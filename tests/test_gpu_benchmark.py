@@ -19,7 +19,7 @@ import numba_stn
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_rows, tables  # noqa: E402
+from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, tables  # noqa: E402
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
@@ -68,6 +68,12 @@ def busy(gpu):
 Gpu.busy = busy
 """
 
+WRONG_SPLINES = """
+from numba_stn.kernels import cuda_spline
+right = cuda_spline.energy_by_log
+cuda_spline.energy_by_log = lambda square: right(square) * type(square)(1.01)
+"""
+
 RAISES = """
 def fail(*args):
     raise ZeroDivisionError("no such pixel")
@@ -89,10 +95,12 @@ def simulated(*words, broken="", **env):
 
 def test_the_checks_pass_in_the_simulator(tmp_path):
     path = tmp_path / "new" / "gpu.json"
-    done = simulated("--rows", "edges 2x2x4x5", "same bits: warp_affine float32", "--json", path)
+    words = "edges 2x2x4x5", "same bits: warp_affine float32", "tps_grid", "gauss_newton float"
+    done = simulated("--rows", *words, "--json", path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "15 of 15 checks passed" in done.stdout
+    assert "20 of 20 checks passed" in done.stdout
     assert "`warp_affine float32` | dimages |" in done.stdout
+    assert "`warp_affine_gauss_newton float64` | jtj |" in done.stdout
     found = json.loads(path.read_text())
     assert found["done"]
     assert not found["failed"]
@@ -112,9 +120,10 @@ def test_the_checks_pass_in_the_simulator(tmp_path):
         (OTHER_BITS, "same bits: grid_sample float64", "samples has other bits the second time"),
         (OTHER_GRADIENTS_BESIDE_OTHER_WORK, "same bits: warp_affine float64",
          "dtheta has other bits the second time, beside other work"),
+        (WRONG_SPLINES, "correct: tps_grid float32", "grid is off by"),
         (RAISES, "correct: warp_affine float64 reflection corners 1x1x3x1", "no such pixel"),
     ],
-    ids=["values", "gradients", "NaN", "bits", "bits beside other work", "an error"],
+    ids=["values", "gradients", "NaN", "bits", "bits beside other work", "splines", "an error"],
 )  # fmt: skip
 def test_a_broken_kernel_fails_and_the_row_is_named(broken, row, why, tmp_path):
     path = tmp_path / "gpu.json"
@@ -298,7 +307,8 @@ def on_cpu(monkeypatch):
 
 def test_every_library_does_the_same_work_in_every_row(on_cpu):
     timer = gpu.Clock(on_cpu.cuda.event, on_cpu.cuda.synchronize)
-    for name, row in gpu_rows.rows(on_cpu, quick=True).items():
+    every = gpu_rows.rows(on_cpu, quick=True) | gpu_derived_rows.rows(on_cpu, quick=True)
+    for name, row in every.items():
         found = gpu.measure(name, row, on_cpu, timer, 1, 100.0)
         assert not found["disagree"], name
         assert not found["absent"], name

@@ -41,7 +41,7 @@ FUNCTIONS = 3
 
 @inlined
 def function(points, k, count, x, y):
-    """Function k of the K + 3 at (x, y): U of a point, 1, x, y; and zeros from there on."""
+    """Function k of the K + 3 at (x, y): U of a point, 1, x and y; from there on, any."""
     real = type(x)
     if k < count:
         across, down = x - element(points, 2 * k), y - element(points, 2 * k + 1)
@@ -50,7 +50,7 @@ def function(points, k, count, x, y):
         return real(1)
     if k == count + 1:
         return x
-    return y if k == count + 2 else real(0)
+    return y
 
 
 # --- Weights, from control points -----------------------------------------------------------------
