@@ -16,6 +16,7 @@ from cuda_simulator_general import Case, close
 from cuda_simulator_suite import Place, foreign, host, on_device, simulated  # noqa: F401
 from numba import cuda
 from scipy.interpolate import RBFInterpolator
+from test_grids import results
 
 import numba_stn as stn
 from numba_stn.kernels import cuda_spline, device, sums
@@ -438,3 +439,20 @@ def test_arrays_on_both_sides():
         stn.warp_affine_gauss_newton(images, theta, case.dsamples)
     with pytest.raises(ValueError, match=r"theta_dot: expected shape \(2, 2, 3\)"):
         stn.warp_affine_jvp(images, theta, theta_dot=on_device(case.coords[:1]))
+
+
+# --- Grids of pixels and of angles ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_grids_of_pixels_displacements_and_angles(real):
+    """What NumPy's functions make, for arrays of libraries without such functions."""
+    pairs = zip(results(on_device, real), results(np.asarray, real), strict=True)
+    for got, want in pairs:
+        assert host(got).dtype == want.dtype
+        np.testing.assert_allclose(host(got), want, atol=1e-13 if real == "float64" else 3e-6)
+    center = np.array([2.0, 3.0], real)
+    got = host(stn.polar_grid((3, 2), (5, 7), on_device(center), 4.0))
+    np.testing.assert_allclose(got, stn.polar_grid((3, 2), (5, 7), center, 4.0), atol=1e-6)
+    with pytest.raises(ValueError, match=r"dgrid: expected shape \(N, H, W, 2\)"):
+        stn.polar_grid_vjp(on_device(center), (5, 7))

@@ -18,7 +18,7 @@ from test_ptx import (
     real,
 )
 
-from numba_stn.kernels import cuda_areas, cuda_convert, cuda_spline, cuda_tangents
+from numba_stn.kernels import cuda_areas, cuda_convert, cuda_coords, cuda_spline, cuda_tangents
 from numba_stn.kernels.kind import Kind
 from numba_stn.kernels.pixel import (
     AFFINE,
@@ -134,12 +134,23 @@ OTHERS = {
         (line(f), line(f), f, int32, int32, UniTuple(int32, 3), int64, line(f)),
     ),
     "add": lambda f: (cuda_convert.make_add(), (line(f), line(f))),
+    "scaled": lambda f: (
+        cuda_coords.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
+    ),
+    "displaced": lambda f: (
+        cuda_coords.make_displaced(3), (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
+    ),
+    "polar": lambda f: (
+        cuda_coords.make_polar(True),
+        (line(f), line(f), line(f), f, UniTuple(f, 3), UniTuple(f, 3), UniTuple(int64, 2)),
+    ),
+    "shifts": lambda f: (cuda_coords.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", FRACTIONS, ids=str)
 @pytest.mark.parametrize("name", OTHERS)
-def test_kernels_of_splines(name, dtype):
+def test_kernels_of_coordinates(name, dtype):
     text = ptx(*OTHERS[name](dtype), capability=(9, 0))
     assert (".f64" in text) == (dtype == float64)
     assert not re.search(r"\bcall\b|\.local\b", text)

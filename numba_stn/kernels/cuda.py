@@ -29,6 +29,7 @@ import functools
 import numpy as np
 
 from . import cuda_areas as areas
+from . import cuda_coords as coords
 from . import cuda_general
 from .cuda_convert import add, alike, clear, converted
 from .cuda_gather import gather
@@ -91,6 +92,7 @@ __all__ = [
     "areas",
     "clear",
     "converted",
+    "coords",
     "coverage",
     "empty",
     "normal_equations",
