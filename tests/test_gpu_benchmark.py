@@ -26,7 +26,7 @@ from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, 
 # As tests/cuda_simulator_suite.py: short waits and few threads.
 SIMULATED = """
 import sys
-from numba_stn.kernels import cuda, device
+from numba_stn.kernels import cuda_common as cuda, device
 import numba_stn as stn
 from benchmarks import gpu, gpu_checks
 sys.setswitchinterval(1e-5)
