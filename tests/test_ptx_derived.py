@@ -18,7 +18,14 @@ from test_ptx import (
     real,
 )
 
-from numba_stn.kernels import cuda_areas, cuda_convert, cuda_coords, cuda_spline, cuda_tangents
+from numba_stn.kernels import (
+    cuda_areas,
+    cuda_convert,
+    cuda_coords,
+    cuda_parts,
+    cuda_spline,
+    cuda_tangents,
+)
 from numba_stn.kernels.kind import Kind
 from numba_stn.kernels.pixel import (
     AFFINE,
@@ -84,7 +91,7 @@ def mean_vjp_theta(kind, dtype, coord, index=int32):
 
 def part_counts(kind, dtype, coord, index=int32):
     types = line(coord), coord, *three(index)[1:], line(index)
-    return cuda_areas.make_part_counts(kind.source, kind.dims), types
+    return cuda_parts.make_part_counts(kind.source, kind.dims), types
 
 
 MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts]
