@@ -1,11 +1,12 @@
-"""What :mod:`benchmarks.gpu` checks besides: the kinds of samplers that PyTorch has not.
+"""What :mod:`benchmarks.gpu` checks besides: other kinds of samplers, and what is made of them.
 
-Other modes, paddings and sources, forward derivatives, normal equations, means over areas
-and splines. They are held against this package's own CPU kernels in float64, which its tests hold
-against slower ones. Where slopes are compared, samples are bicubic: then slopes have no jumps, at
-which a rounding would change them as a whole.
+Forward derivatives, normal equations, means over areas and splines. They are held against this
+package's own CPU kernels in float64, which its tests hold against slower ones. Where slopes are
+compared, samples are bicubic: then slopes have no jumps, at which a rounding would change them as a
+whole.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -182,13 +183,14 @@ def correct(gpu: Gpu, name: str, shape: Shape, real: type) -> dict[str, Any]:
 
 
 def repeated(gpu: Gpu, name: str, shape: Shape) -> dict[str, Any]:
-    """Whether a call gives the same bits again, while the device is busy."""
+    """Whether a call gives the same bits again, by itself and while the device is busy."""
     call, x = CALLS[name], Inputs(*map(gpu.put, drawn(shape, np.float32)))
-    first = results(call, x)
-    with gpu.busy():
-        again = results(call, x)
-    wrong = [f"{part} has other bits the second time, beside other work"
-             for part in first if first[part].tobytes() != again[part].tobytes()]  # fmt: skip
+    first, wrong = results(call, x), []
+    for when, beside in (("by itself", False), ("beside other work", True)):
+        with gpu.busy() if beside else contextlib.nullcontext():
+            again = results(call, x)
+        wrong += [f"{part} has other bits the second time, {when}"
+                  for part in first if first[part].tobytes() != again[part].tobytes()]  # fmt: skip
     return {"check": f"same bits: {name}", "beside": bool(gpu.cupy or gpu.torch),
             "wrong": "; ".join(wrong)}  # fmt: skip
 
