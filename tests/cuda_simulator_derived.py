@@ -403,6 +403,60 @@ def calls(put):
     }
 
 
+def others(put):
+    """The other public functions."""
+    images, theta, grid = (
+        put(np.ones((1, 1, 2, 2))),
+        put(np.eye(2, 3)[None]),
+        np.zeros((1, 2, 2, 2)),
+    )
+    square, grid, samples = put(np.eye(3)[None]), put(grid), put(np.ones((1, 1, 2, 2)))
+    points, values, picture = (
+        put(np.zeros((1, 2, 2))),
+        put(np.ones((1, 1, 2))),
+        put(np.ones((2, 2))),
+    )
+    return {
+        "affine_grid": lambda: stn.affine_grid(theta, (2, 2)),
+        "affine_grid_vjp": lambda: stn.affine_grid_vjp(grid),
+        "grid_sample": lambda: stn.grid_sample(images, grid),
+        "grid_sample_vjp": lambda: stn.grid_sample_vjp(samples, images, grid),
+        "grid_from_displacement": lambda: stn.grid_from_displacement(grid),
+        "grid_from_displacement_vjp": lambda: stn.grid_from_displacement_vjp(grid),
+        "grid_from_pixels": lambda: stn.grid_from_pixels(grid, (2, 2)),
+        "grid_from_pixels_vjp": lambda: stn.grid_from_pixels_vjp(grid, (2, 2)),
+        "pixels_from_grid": lambda: stn.pixels_from_grid(grid, (2, 2)),
+        "pixels_from_grid_vjp": lambda: stn.pixels_from_grid_vjp(grid, (2, 2)),
+        "crop_and_resize": lambda: stn.crop_and_resize(picture, (0, 0, 1, 1), (2, 2)),
+        "resize": lambda: stn.resize(picture, (3, 2)),
+        "rotate": lambda: stn.rotate(picture, 30),
+        "warp_image": lambda: stn.warp_image(picture, np.eye(3)),
+        "sample_points": lambda: stn.sample_points(images, points),
+        "sample_points_vjp": lambda: stn.sample_points_vjp(values, images, points),
+        "splat": lambda: stn.splat(values, points, (2, 2)),
+        "splat_vjp": lambda: stn.splat_vjp(images, values, points),
+        "polar_grid": lambda: stn.polar_grid((2, 2), (2, 2), put(np.ones((1, 2))), 1.0),
+        "polar_grid_vjp": lambda: stn.polar_grid_vjp(grid, (2, 2)),
+        "warp_affine": lambda: stn.warp_affine(images, theta),
+        "warp_affine_vjp": lambda: stn.warp_affine_vjp(samples, images, theta),
+        "warp_perspective": lambda: stn.warp_perspective(images, square),
+        "warp_perspective_vjp": lambda: stn.warp_perspective_vjp(samples, images, square),
+    }
+
+
+def test_every_public_function_runs_on_device_arrays(monkeypatch):
+    """But the one that takes no arrays; and nothing comes to the host on the way."""
+    runs = calls(on_device) | others(on_device)
+    public = {name for name in stn.__all__ if callable(getattr(stn, name))}
+    assert public - runs.keys() == {"control_points"}
+    kind = type(on_device(np.zeros(1)))
+    monkeypatch.setattr(kind, "copy_to_host", lambda *_: pytest.fail("copied to the host"))
+    for name, run in runs.items():
+        found = run()
+        for result in found if isinstance(found, tuple) else (found,):
+            assert isinstance(result, kind), name
+
+
 @simulated
 def test_results_are_the_callers_and_on_the_stream_that_is_named(foreign, monkeypatch):  # noqa: F811
     """And nothing is waited for, copied to the host or, but for a new lattice, from there."""
