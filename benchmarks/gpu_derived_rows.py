@@ -114,9 +114,9 @@ def bent_by_torch(gpu, p):
     torch, p = installed("torch"), tensors(gpu, p)
     images, control = p.images.requires_grad_(), p.control.requires_grad_()
     grid_shape = (len(control), *images.shape[2:], 2)
-    lattice = stn.control_points(POINTS, np.float32)
-    points = torch.as_tensor(lattice, device=images.device)
-    identity = torch.eye(2, 3, device=images.device).expand(len(control), 2, 3)
+    kind = {"dtype": control.dtype, "device": control.device}
+    points = torch.as_tensor(stn.control_points(POINTS), **kind)
+    identity = torch.eye(2, 3, **kind).expand(len(control), 2, 3)
     base = torch.nn.functional.affine_grid(identity, images.shape, align_corners=False)
 
     def run():

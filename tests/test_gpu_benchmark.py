@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import numba_stn
+from numba_stn.bench.rows import disagreement, widened
+from numba_stn.kernels import launch
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -307,14 +309,28 @@ def on_cpu(monkeypatch):
 
 def test_every_library_does_the_same_work_in_every_row(on_cpu):
     timer = gpu.Clock(on_cpu.cuda.event, on_cpu.cuda.synchronize)
-    every = gpu_rows.rows(on_cpu, quick=True) | gpu_derived_rows.rows(on_cpu, quick=True)
-    for name, row in every.items():
+    for name, row in gpu_rows.rows(on_cpu, quick=True).items():
         found = gpu.measure(name, row, on_cpu, timer, 1, 100.0)
         assert not found["disagree"], name
         assert not found["absent"], name
         assert set(found["ratios"]) == set(row.makers) - {"ours"}
         assert set(row.bars) - {"copy"} <= set(found["ratios"])
         json.dumps(found)
+
+
+def test_rows_of_what_is_derived_from_samplers(on_cpu, monkeypatch):
+    """In float64, whose kernels other tests have compiled; for two of them there is no peer."""
+    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)
+    peers = []
+    for name, row in gpu_derived_rows.rows(on_cpu, quick=True).items():
+        problem = widened(row.problem())
+        runners = {who: make(problem) for who, make in row.makers.items()}
+        results = {who: runner.read(runner.run()) for who, runner in runners.items()}
+        for result in results.values():
+            # The functions that PyTorch is given are rounded to float32.
+            assert not disagreement(result, results["ours"], 1e-6), name
+        peers.append(set(results) - {"ours"})
+    assert peers == [set(), set(), {"torch"}, {"torch"}]
 
 
 def test_bars_are_those_that_the_project_aims_at():
