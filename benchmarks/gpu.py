@@ -1,10 +1,10 @@
 """``python -m benchmarks.gpu``: the CUDA kernels on this machine's GPU, checked and then timed.
 
 In a checkout, with NumPy, Numba and numba-cuda; PyTorch and CuPy are peers, and CuPy's arrays are
-used where it is installed. First values, gradients and repeated bits (:mod:`.gpu_checks`), then
-the device's own copy bandwidth, then each row: this project and each peer in turn, warm, in one
-process, by CUDA events, the median of several rounds. A ratio is the peer's time by ours: above 1
-we are faster. A peer whose results differ is named and not timed.
+used where it is installed. First values, gradients and repeated bits (:mod:`.gpu_checks`,
+:mod:`.gpu_derived`), then the device's own copy bandwidth, then each row: this project and each
+peer in turn, warm, in one process, by CUDA events, the median of several rounds. A ratio is the
+peer's time by ours: above 1 we are faster. A peer whose results differ is named and not timed.
 
 The exit code is 1 if a check failed, if a row of ours failed, or if results differ, and 2 where
 there is no GPU to run on. A bar that is not reached is no failure.
@@ -27,7 +27,7 @@ from numba_stn.bench.rows import ROUNDING, MissingError, disagreement
 from numba_stn.progress import progress
 from numba_stn.record import commit, write_atomically
 
-from . import tables
+from . import gpu_derived, gpu_derived_rows, tables
 from .gpu_arrays import Gpu
 from .gpu_checks import checks
 from .gpu_rows import Row, line, placed, rows
@@ -170,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         return _refused(error)
     timer = Clock(gpu.cuda.event, gpu.cuda.synchronize)
-    checked, timed = checks(gpu, args.quick), rows(gpu, args.quick)
+    checked = checks(gpu, args.quick) | gpu_derived.checks(gpu, args.quick)
+    timed = rows(gpu, args.quick) | gpu_derived_rows.rows(gpu, args.quick)
     names = [*checked, "copy bandwidth", *timed]
     for word in args.rows:
         if not any(word in name for name in names):

@@ -69,30 +69,31 @@ def rows(gpu: Gpu, quick: bool) -> dict[str, Row]:
     batch, side = (2, 64) if quick else (16, 2048)
     found = {}
     for shape in shapes:
-        found[_named("warp_affine", shape)] = Row(
+        found[named("warp_affine", shape)] = Row(
             partial(warp_problem, shape, False), forward(gpu),
             {"copy": 0.7, "torch": 2.0, "cupyx": 3.0}, 2 * 4 * int(np.prod(shape)),
         )  # fmt: skip
     for shape in (*shapes, small):
-        found[_named("both ways", shape)] = Row(
+        found[named("both ways", shape)] = Row(
             partial(warp_problem, shape, True), both_ways(gpu), {"torch": 2.0}
         )
     size = (batch, 1, side, side)
     draw = partial(sampling_problem, batch, side)
-    found[_named("grid_sample", size)] = Row(draw, sampling(gpu), {"torch": 1.0})
-    found[_named("grid_sample backward", size)] = Row(draw, sampling_back(gpu), {"torch": 1.0})
+    found[named("grid_sample", size)] = Row(draw, sampling(gpu), {"torch": 1.0})
+    found[named("grid_sample backward", size)] = Row(draw, sampling_back(gpu), {"torch": 1.0})
     learners = 8 if quick else 256
     found[f"Adam step, paper's ST-CNN, batch {learners}"] = Row(
         partial(steps.batch, steps.st_cnn, learners), training(gpu), {"torch": 1.0}
     )
     tiny = (1, 1, 28, 28)
-    found[_named("launch of warp_affine", tiny)] = Row(
+    found[named("launch of warp_affine", tiny)] = Row(
         partial(warp_problem, tiny, False), forward(gpu), {}, launch=True
     )
     return found
 
 
-def _named(what, shape):
+def named(what, shape):
+    """A row's name."""
     return f"{what} {'x'.join(map(str, shape))}"
 
 
@@ -105,7 +106,7 @@ def forward(gpu):
         return Runner(run, ends("samples"))
 
     def torch(p):
-        return warps.torch_forward(_tensors(gpu, p))._replace(read=ends("samples"))
+        return warps.torch_forward(tensors(gpu, p))._replace(read=ends("samples"))
 
     def cupyx(p):
         """An image and a channel at a time, for more is not offered."""
@@ -133,7 +134,7 @@ def both_ways(gpu):
     read = ends("samples", "dimages", "dtheta")
     return {
         "ours": lambda p: warps.ours_both_ways(p)._replace(read=read),
-        "torch": lambda p: warps.torch_both_ways(_tensors(gpu, p))._replace(read=read),
+        "torch": lambda p: warps.torch_both_ways(tensors(gpu, p))._replace(read=read),
     }
 
 
@@ -145,7 +146,7 @@ def sampling(gpu):
         return Runner(partial(own("grid_sample"), p.images, p.grid, out=out), ends("samples"))
 
     def torch(p):
-        return grids.torch_sample(_tensors(gpu, p))._replace(read=ends("samples"))
+        return grids.torch_sample(tensors(gpu, p))._replace(read=ends("samples"))
 
     return {"ours": ours, "torch": torch}
 
@@ -158,7 +159,7 @@ def sampling_back(gpu):
         return Runner(partial(own("grid_sample_vjp"), p.dsamples, p.images, p.grid), read)
 
     def torch(p):
-        inputs = _tensors(gpu, p)
+        inputs = tensors(gpu, p)
         leaves = [inputs.images.requires_grad_(), inputs.grid.requires_grad_()]
         samples = grids.torch_sample(inputs).run()
         back = installed("torch").autograd.grad
@@ -180,10 +181,11 @@ def training(gpu):
             raise MissingError(f"numba_stn.nn does not run on a GPU: {line(error)}") from error
         return runner
 
-    return {"ours": ours, "torch": lambda p: steps.torch_step(_tensors(gpu, p))}
+    return {"ours": ours, "torch": lambda p: steps.torch_step(tensors(gpu, p))}
 
 
-def _tensors(gpu, p):
+def tensors(gpu, p):
+    """A problem whose arrays are PyTorch's."""
     if not gpu.torch:
         raise MissingError("PyTorch is not installed, or finds no GPU")
     return placed(p, gpu.tensor)

@@ -6,6 +6,10 @@ neighbouring parts then read at most a pixel apart. The mean of the parts' sampl
 output pixel's area. It is linear in the images, and its gradients are exact.
 
 Of a projective map the largest Jacobian on the output counts.
+
+On the CPU the samplers make a finer output, of some maps at a time, which is averaged here. On a
+GPU kernels of their own do both at once (:mod:`.kernels.cuda_areas`); there samples of integers
+and of float16 are rounded once, after the mean, and here before it, too.
 """
 
 import math
@@ -14,17 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import checked, nonzero
-from .kernels import host
-from .kernels.pixel import PROJECTIVE
-
-# Parts of a pixel along an axis, at most; a map that shrinks further skips pixels again.
-MOST = 16
+from .kernels.areas import part_counts
+from .kernels.maps import shrunk
 
 # Numbers that are sampled before they are averaged, at most, but for one image's.
 CHUNK = 2**22
-
-# Where a projective map's Jacobian is looked at, along each side of the output.
-PLACES = 9
 
 
 def samples(one: Any, size: tuple[int, ...], coverage: bool) -> Any:
@@ -103,8 +101,7 @@ def _groups(one, size):
         alike = np.flatnonzero((factors == own).all(axis=1))
         scales = np.ones(theta.shape[2], theta.dtype)
         for axis, (side, factor) in enumerate(zip(size[::-1], own[::-1], strict=True)):
-            if side - 1 + off:  # where corners are aligned, the parts reach beyond them
-                scales[axis] = (side * factor - 1 + off) / (factor * (side - 1 + off))
+            scales[axis] = shrunk(side, int(factor), off)
         for first in range(0, len(alike), most):
             chosen = alike[first : first + most]
             images = one.images if len(one.images) == 1 else one.images[chosen]
@@ -114,33 +111,4 @@ def _groups(one, size):
 
 def _factors(kind, theta, sides, size, off):
     """Parts of an output pixel along (D,) H and W, for each map."""
-    lengths = np.ones((len(theta), len(size)))
-    for jacobian in _jacobians(kind, np.asarray(theta, np.float64)):
-        into = np.array([side - 1 + off for side in sides[::-1]])
-        out = np.array([max(side - 1 + off, 1e-9) for side in size[::-1]])
-        with np.errstate(invalid="ignore", over="ignore"):
-            columns = np.sqrt(((jacobian * into[:, None] / out) ** 2).sum(axis=1))
-        lengths = np.maximum(lengths, np.nan_to_num(columns, nan=1.0, posinf=MOST))
-    # A side of one pixel whose corners are aligned has no extent that could be divided.
-    lengths[:, [side - 1 + off == 0 for side in size[::-1]]] = 1
-    return np.minimum(np.ceil(lengths - 1e-6), MOST).astype(int)[:, ::-1]
-
-
-def _jacobians(kind, theta):
-    """Jacobians of the maps, between normalised coordinates, at some places of the output."""
-    if kind.source != PROJECTIVE:
-        yield theta[:, :, :-1]
-        return
-    line = np.linspace(-1, 1, PLACES)
-    for y in line:
-        for x in line:
-            u, v, w = np.moveaxis(theta @ [x, y, 1], 1, 0)
-            w = np.where(np.abs(w) > 1e-3, w, np.inf)  # what is further away is a horizon
-            at = np.stack([u / w, v / w], axis=1)[:, :, None]
-            yield (theta[:, :2, :2] - at * theta[:, 2:, :2]) / w[:, None, None]
-
-
-def require_host(kernels):
-    """Say that this is for arrays on the CPU."""
-    if kernels.taken is not host.taken:
-        raise NotImplementedError("antialias: has no kernels for arrays on a GPU yet")
+    return part_counts(kind, theta, sides, size, off)[:, 3 - kind.dims :]

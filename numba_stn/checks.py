@@ -63,6 +63,17 @@ def arrays(stream, **named):
     return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
 
 
+def given_arrays(stream, **named):
+    """:func:`arrays`, of which changes (named ``_dot``) may be None, and stay so."""
+    held = {
+        name: array
+        for name, array in named.items()
+        if array is not None or not name.endswith("_dot")
+    }
+    kernels, *found = arrays(stream, **held)
+    return kernels, *({**named, **dict(zip(held, found, strict=True))}).values()
+
+
 def image_array(image, stream):
     """The kernels for one image (H, W) or (H, W, C), and the image as those kernels take it."""
     if not on_gpu(image) and (

@@ -5,7 +5,8 @@ centres are whole numbers, (0, 0) the first; x stands before y before z. ``image
 spatial shape of the images that the grid will read: (H, W) or (D, H, W).
 
 All of these maps are linear but for a shift, so a ``_vjp`` needs only the gradient with respect to
-the result. They take NumPy's arrays and CuPy's, and give the same kind.
+the result. They take NumPy's arrays and those on a GPU, and give the same kind: NumPy's and CuPy's
+by their own functions, others by kernels.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .checks import nonzero, off_corners
-from .kernels import host, on_gpu
+from .kernels import backend, host, on_gpu
 from .namespace import is_cupy, namespace
 
 __all__ = [
@@ -72,11 +73,13 @@ def grid_from_displacement(
     array([[[[1., 2., 3., 0.],
              [5., 6., 7., 0.]]]])
     """
-    displacement, dims = coordinates("displacement", displacement, whole=True)
+    kernels, displacement, dims = coordinates("displacement", displacement, whole=True)
     size = tuple(displacement.shape[1:-1])
     nonzero("displacement", size)
     off = off_corners(align_corners)
-    factors, _ = _normalising(_sides(size if image_size is None else image_size, dims), off)
+    factors, _ = normalising(sides_of(size if image_size is None else image_size, dims), off)
+    if kernels:
+        return kernels.returned(kernels.coords.displaced(displacement, factors, off))
     grid = displacement * like(factors, displacement)
     for axis, side in enumerate(reversed(size)):
         length = side - 1 + off
@@ -114,11 +117,11 @@ def grid_from_displacement_vjp(
     >>> stn.grid_from_displacement_vjp(np.ones((1, 1, 4, 2)))[0, 0, 0]
     array([0.5, 2. ])
     """
-    dgrid, dims = coordinates("dgrid", dgrid, whole=True)
+    kernels, dgrid, dims = coordinates("dgrid", dgrid, whole=True)
     size = tuple(dgrid.shape[1:-1])
     nonzero("dgrid", size)
-    sides = _sides(size if image_size is None else image_size, dims)
-    return dgrid * like(_normalising(sides, off_corners(align_corners))[0], dgrid)
+    sides = sides_of(size if image_size is None else image_size, dims)
+    return _times(kernels, dgrid, normalising(sides, off_corners(align_corners))[0])
 
 
 # --- Pixel coordinates ----------------------------------------------------------------------------
@@ -163,8 +166,10 @@ def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = 
            [ 0.75,  0.5 ],
            [ 1.  ,  1.  ]])
     """
-    pixels, dims = coordinates("pixels", pixels)
-    factors, middles = _normalising(_sides(image_size, dims), off_corners(align_corners))
+    kernels, pixels, dims = coordinates("pixels", pixels)
+    factors, middles = normalising(sides_of(image_size, dims), off_corners(align_corners))
+    if kernels:
+        return kernels.returned(kernels.coords.scaled(pixels, middles, factors, [0.0] * dims))
     return (pixels - like(middles, pixels)) * like(factors, pixels)
 
 
@@ -193,9 +198,9 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
     >>> stn.grid_from_pixels_vjp(np.ones((1, 2)), (2, 4))
     array([[0.5, 1. ]])
     """
-    dgrid, dims = coordinates("dgrid", dgrid)
-    factors, _ = _normalising(_sides(image_size, dims), off_corners(align_corners))
-    return dgrid * like(factors, dgrid)
+    kernels, dgrid, dims = coordinates("dgrid", dgrid)
+    factors, _ = normalising(sides_of(image_size, dims), off_corners(align_corners))
+    return _times(kernels, dgrid, factors)
 
 
 def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
@@ -228,10 +233,12 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     array([[-0.5,  1.5],
            [ 1.5,  0.5]])
     """
-    grid, dims = coordinates("grid", grid)
-    sides, off = _sides(image_size, dims), off_corners(align_corners)
-    _, middles = _normalising(sides, off)
-    return grid * like(_halves(sides, off), grid) + like(middles, grid)
+    kernels, grid, dims = coordinates("grid", grid)
+    sides, off = sides_of(image_size, dims), off_corners(align_corners)
+    halves, (_, middles) = _halves(sides, off), normalising(sides, off)
+    if kernels:
+        return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, middles))
+    return grid * like(halves, grid) + like(middles, grid)
 
 
 def pixels_from_grid_vjp(
@@ -261,14 +268,16 @@ def pixels_from_grid_vjp(
     >>> stn.pixels_from_grid_vjp(np.ones((1, 2)), (2, 4))
     array([[2., 1.]])
     """
-    dpixels, dims = coordinates("dpixels", dpixels)
-    return dpixels * like(_halves(_sides(image_size, dims), off_corners(align_corners)), dpixels)
+    kernels, dpixels, dims = coordinates("dpixels", dpixels)
+    halves = _halves(sides_of(image_size, dims), off_corners(align_corners))
+    return _times(kernels, dpixels, halves)
 
 
 # --- Sides and arrays -----------------------------------------------------------------------------
 
 
-def _sides(image_size, dims):
+def sides_of(image_size, dims):
+    """The images' sides, if they are some."""
     """An image's sides, if they are as many as a coordinate has axes."""
     try:
         sides = tuple(side.__index__() for side in image_size)
@@ -285,7 +294,7 @@ def _halves(sides, off):
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
 
-def _normalising(sides, off):
+def normalising(sides, off):
     """What a pixel is worth along x, y and z (0 where it is worth nothing), and the middles."""
     halves = _halves(sides, off)
     factors = np.divide(1.0, halves, out=np.zeros(len(sides)), where=halves > 0)
@@ -297,11 +306,22 @@ def like(numbers, array):
     return namespace(array).asarray(numbers.astype(array.dtype))
 
 
+def _times(kernels, array, factors):
+    """Coordinates times a number for each axis."""
+    if not kernels:
+        return array * like(factors, array)
+    nothing = [0.0] * len(factors)
+    return kernels.returned(kernels.coords.scaled(array, nothing, factors, nothing))
+
+
 def coordinates(name, array, whole=False, dims=None):
-    """An array of coordinates, and how many axes they have; ``whole``: one for each pixel."""
-    if on_gpu(array) and not is_cupy(array):
-        raise NotImplementedError(f"{name}: expected an array of NumPy or CuPy")
-    array = array if is_cupy(array) else host.taken(name, array)
+    """The kernels for an array of coordinates, the array, and how many axes it has.
+
+    No kernels: NumPy's or CuPy's functions do. ``whole``: there is a coordinate for each pixel.
+    """
+    kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
+    if not is_cupy(array):
+        array = (kernels or host).taken(name, array)
     if array.dtype.name not in ("float32", "float64"):
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     shape = tuple(array.shape)
@@ -310,4 +330,4 @@ def coordinates(name, array, whole=False, dims=None):
         wanted = ("(N, H, W, 2)", "(N, D, H, W, 3)") if whole else ("(..., 2)", "(..., 3)")
         named = " or ".join(wanted[:1] if dims == 2 else wanted)
         raise ValueError(f"{name}: expected shape {named}, got {shape}")
-    return array, last
+    return kernels, array, last

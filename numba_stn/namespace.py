@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .kernels import on_gpu
+
 DEVICES = ("cpu", "cuda")
 
 _NEEDED = (
@@ -49,8 +51,22 @@ def namespace(*arrays: Any) -> ModuleType:
 
 
 def as_array(array: Any) -> Any:
-    """An array of CuPy's as it is, anything else as NumPy's."""
-    return array if is_cupy(array) else np.asarray(array)
+    """An array of CuPy's as it is, anything else as NumPy's.
+
+    Raises
+    ------
+    TypeError
+        If it is on a GPU and not CuPy's: NumPy would copy it to the host.
+    """
+    if is_cupy(array):
+        return array
+    if on_gpu(array):
+        kind = f"{type(array).__module__}.{type(array).__name__}"
+        raise TypeError(
+            f"expected an array of NumPy or CuPy, got {kind}; cupy.asarray makes one of it, in the "
+            f"same memory"
+        )
+    return np.asarray(array)
 
 
 def beside(array: Any, *others: Any) -> Any:

@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .checks import flag, output_size
-from .grids import coordinates, grid_from_pixels, grid_from_pixels_vjp, like
+from .checks import flag, off_corners, output_size
+from .grids import (
+    coordinates,
+    grid_from_pixels,
+    grid_from_pixels_vjp,
+    like,
+    normalising,
+    sides_of,
+)
 
 __all__ = ["polar_grid", "polar_grid_vjp"]
 
@@ -73,7 +80,11 @@ def polar_grid(
     least = int(flag("log", log))
     if not isinstance(radius, (Real, np.number)) or not least < float(radius) < math.inf:
         raise ValueError(f"radius: expected a number of pixels above {least}, got {radius!r}")
-    center = _points(center)
+    kernels, center = _points(center)
+    if kernels:
+        factors, middles = normalising(sides_of(image_size, 2), off_corners(align_corners))
+        grid = kernels.coords.polar(center, (rows, columns), float(radius), log, middles, factors)
+        return kernels.returned(grid)
     angle, part = 2 * np.pi * np.arange(rows)[:, None] / rows, np.arange(columns) / columns
     distance = float(radius) ** part if log else float(radius) * part
     ways = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
@@ -82,13 +93,13 @@ def polar_grid(
 
 
 def _points(center):
-    """Points (N, 2) of floating numbers."""
+    """The kernels for points, if there are any, and the points, (N, 2) floating numbers."""
     if isinstance(center, (tuple, list)):
         center = np.asarray(center, np.float64)
-    center, dims = coordinates("center", center)
+    kernels, center, dims = coordinates("center", center)
     if dims != 2 or len(center.shape) > 2:
         raise ValueError(f"center: expected shape (2,) or (N, 2), got {tuple(center.shape)}")
-    return center.reshape(-1, 2)
+    return kernels, center if kernels else center.reshape(-1, 2)
 
 
 def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
@@ -104,7 +115,7 @@ def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = Fal
     Returns
     -------
     dcenter : (N, 2) array of dgrid's dtype
-        Summed in float64.
+        Summed in float64, but for arrays on a GPU that are not CuPy's.
 
     Raises
     ------
@@ -117,7 +128,13 @@ def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = Fal
     >>> stn.polar_grid_vjp(np.ones((1, 4, 2, 2)), (5, 4))
     array([[4. , 3.2]])
     """
-    dgrid, _ = coordinates("dgrid", dgrid, whole=True, dims=2)
+    kernels, dgrid, _ = coordinates("dgrid", dgrid, whole=True, dims=2)
+    if kernels:
+        off = off_corners(align_corners)
+        factors, _ = normalising(sides_of(image_size, 2), off)
+        dtheta = kernels.empty((len(dgrid), 2, 3), dgrid.dtype, dgrid)
+        kernels.affine_grid_vjp(dgrid, off, dtheta)
+        return kernels.returned(kernels.coords.shifts(dtheta, factors))
     total = dgrid.sum(axis=(1, 2), dtype=np.float64)
     dcenter = grid_from_pixels_vjp(total, image_size, align_corners=align_corners)
     return dcenter.astype(dgrid.dtype)

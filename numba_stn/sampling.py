@@ -31,18 +31,21 @@ class Pass(NamedTuple):
     def sample(self, size, out=None, coverage=False, stream=None):
         """The samples, and if asked how much of each comes from inside."""
         kernels, kind, images, coords = self.kernels, self.kind, self.images, self.coords
-        fill, off = self.fill, self.options.off
         shape = kind.shape(len(coords), kind.channels(images), size)
         samples = kernels.output(shape, images, coords, out, stream)
+        covered = kernels.empty((len(coords), *size), coords.dtype, coords) if coverage else None
+        self.write(samples, covered)
+        samples = kernels.returned(samples, out)
+        return (samples, kernels.returned(covered)) if coverage else samples
+
+    def write(self, samples, covered=None):
+        """Fill the samples, and if there is an array for it, how much of each is from inside."""
+        kernels, kind, images, coords = self.kernels, self.kind, self.images, self.coords
+        fill, off = self.fill, self.options.off
         if samples.size:
             kernels.sample(kind, images, coords, off, fill, samples)
-        found = kernels.returned(samples, out)
-        if not coverage:
-            return found
-        covered = kernels.empty((len(coords), *size), coords.dtype, coords)
-        if covered.size:
+        if covered is not None and covered.size:
             kernels.coverage(kind, coords, kind.spatial(images), off, covered)
-        return found, kernels.returned(covered)
 
     def vjp(self, dsamples, wanted, size=(None, None)):
         """The gradients with respect to images and coordinates, each if it is wanted."""

@@ -11,10 +11,10 @@ for each K and regularisation. So the spline is linear in ``control``, and ``con
 lattice itself is the identity: the grid is then exactly that of the identity's theta, and images
 come back to rounding.
 
-:mod:`numba_stn.tps` bends images by them. So far all of this is for arrays on the CPU.
+:mod:`numba_stn.tps` bends images by them. On the CPU splines are computed in float64, on a GPU in
+the type of ``control``; that matrix is found on the CPU, and kept on the GPU.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from math import inf, isqrt
 from numbers import Real
@@ -23,15 +23,10 @@ from typing import Any
 import numpy as np
 
 from .checks import arrays, checked, nonzero, off_corners, output_size
-from .kernels import on_gpu
-from .kernels.spline import spline_grid, spline_grid_vjp
 
 __all__ = ["control_points", "tps_grid", "tps_grid_vjp"]
 
 Array = Any
-
-# Numbers of float64 in memory at a time, grid and sums of its rows, but for one image's.
-CHUNK = 2**20
 
 
 # --- The spline -----------------------------------------------------------------------------------
@@ -126,24 +121,6 @@ def smoothing(regularisation: float) -> float:
     return float(regularisation)
 
 
-def groups(count: int, size: tuple[int, ...], points: int) -> Iterator[slice]:
-    """Images whose grids stand in memory together."""
-    rows, columns = size
-    step = max(1, CHUNK // (2 * rows * max(columns, points + 3)))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
-
-
-def host_arrays(stream: Any, **named: Any) -> Any:
-    """What :func:`.checks.arrays` gives, of arrays on the CPU."""
-    for name, array in named.items():
-        if on_gpu(array):
-            raise NotImplementedError(
-                f"{name}: is on a GPU, where thin-plate splines have no kernels yet"
-            )
-    return arrays(stream, **named)
-
-
 # --- tps_grid -------------------------------------------------------------------------------------
 
 
@@ -153,6 +130,7 @@ def tps_grid(
     *,
     align_corners: bool = False,
     regularisation: float = 0.0,
+    stream: Any = None,
 ) -> Array:
     """Sampling grid of a thin-plate spline.
 
@@ -170,18 +148,19 @@ def tps_grid(
         has the least ``sum_k |f(p_k) - control_k|^2 + regularisation w^T U w``, where 16 pi times
         w^T U w is its bending energy, the integral of its squared second derivatives. Very much
         leaves the affine map of least squares.
+    stream : stream of Numba, CuPy or PyTorch, or its address, optional
+        As in :func:`numba_stn.affine_grid`. A GPU is waited for when it first meets such a K and
+        regularisation.
 
     Returns
     -------
     grid : (N, H_out, W_out, 2) array of control's dtype
-        Computed in float64.
+        Computed in float64 on the CPU.
 
     Raises
     ------
     ValueError, TypeError
         If an argument has the wrong shape, type or value; the message names it.
-    NotImplementedError
-        For arrays on a GPU.
 
     See Also
     --------
@@ -199,35 +178,44 @@ def tps_grid(
            [-1. ,  0. ,  1. ],
            [-1. ,  0. ,  1. ]])
     """
-    _, control = host_arrays(None, control=control)
+    kernels, control = arrays(stream, control=control)
     regularisation = smoothing(regularisation)
     size = output_size(size, len(checked_points(control)))
-    grid = np.empty((len(control), *size, 2), control.dtype)
-    for group, held in grids(control, size, off_corners(align_corners), regularisation):
-        grid[group] = held
-    return grid
+    off, (points, matrix) = off_corners(align_corners), solution_for(control, regularisation)
+    grid = kernels.empty((len(control), *size, 2), control.dtype, control)
+    weights = kernels.spline_weights(control, points, matrix, 1.0)
+    kernels.spline_grid(weights, points, 1.0, off, grid)
+    return kernels.returned(grid)
 
 
-def grids(control, size, off, regularisation, start=1.0):
-    """Images and their grids in float64, which are overwritten by the next ones.
+def solution_for(control, regularisation):
+    """The :func:`solution` for so many points."""
+    return solution(isqrt(control.shape[1]), regularisation)
+
+
+def grids(kernels, control, size, off, regularisation, start=1.0):
+    """Images, as slices, and their grids, which are overwritten by the next ones.
 
     ``start`` is 1, or 0 for the change of the grid as the points move by ``control``.
     """
-    points, matrix = solution(isqrt(control.shape[1]), regularisation)
-    # Minus the lattice in control's own dtype, so that a float32 lattice is the identity too.
-    offsets = control.astype(np.float64) - start * points.astype(control.dtype)
-    weights = np.einsum("kc,ncd->nkd", matrix, offsets)
+    points, matrix = solution_for(control, regularisation)
+    weights = kernels.spline_weights(control, points, matrix, start)
     held = None
-    for group in groups(len(control), size, len(points)):
+    for group in kernels.spline_groups(len(control), size, len(points)):
         if held is None:
-            held = np.empty((group.stop, *size, 2))
-        grid = held[: group.stop - group.start]
-        spline_grid(weights[group], points, start, off, grid)
+            held = kernels.spline_room(group.stop, size, control)
+        grid = kernels.some_of(held, slice(group.stop - group.start))
+        kernels.spline_grid(kernels.some_of(weights, group), points, start, off, grid)
         yield group, grid
 
 
 def tps_grid_vjp(
-    dgrid: Array, k: int, *, align_corners: bool = False, regularisation: float = 0.0
+    dgrid: Array,
+    k: int,
+    *,
+    align_corners: bool = False,
+    regularisation: float = 0.0,
+    stream: Any = None,
 ) -> Array:
     """Gradient of :func:`tps_grid` with respect to the control points.
 
@@ -239,7 +227,7 @@ def tps_grid_vjp(
         Gradient of the loss with respect to the grid.
     k : int
         Control points a side.
-    align_corners, regularisation
+    align_corners, regularisation, stream
         As given to :func:`tps_grid`.
 
     Returns
@@ -250,8 +238,6 @@ def tps_grid_vjp(
     ------
     ValueError, TypeError
         If an argument has the wrong shape, type or value; the message names it.
-    NotImplementedError
-        For arrays on a GPU.
 
     Examples
     --------
@@ -262,19 +248,10 @@ def tps_grid_vjp(
     >>> dcontrol.sum(axis=1).round(9)
     array([[16., 16.]])
     """
-    _, dgrid = host_arrays(None, dgrid=dgrid)
+    kernels, dgrid = arrays(stream, dgrid=dgrid)
     checked("dgrid", dgrid, (None, None, None, 2))
     nonzero("dgrid", dgrid.shape[1:3])
     points, matrix = solution(whole(k), smoothing(regularisation))
-    dcontrol = np.empty((len(dgrid), *points.shape), dgrid.dtype)
-    for group in groups(len(dgrid), dgrid.shape[1:3], len(points)):
-        held = dgrid[group].astype(np.float64, copy=False)
-        dcontrol[group] = points_from(held, points, matrix, off_corners(align_corners))
-    return dcontrol
-
-
-def points_from(dgrid, points, matrix, off):
-    """Gradient of the points, from that of a grid in float64."""
-    dweights = np.empty((len(dgrid), len(matrix), 2))
-    spline_grid_vjp(dgrid, points, off, dweights)
-    return np.einsum("kc,nkd->ncd", matrix, dweights)
+    dcontrol = kernels.empty((len(dgrid), *points.shape), dgrid.dtype, dgrid)
+    kernels.spline_points(dgrid, points, matrix, off_corners(align_corners), dcontrol)
+    return kernels.returned(dcontrol)

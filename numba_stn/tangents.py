@@ -11,12 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from .checks import arrays, checked, nonzero, output_size, sampler_options
+from .checks import (
+    arrays,
+    checked,
+    fills,
+    given_arrays,
+    nonzero,
+    output_size,
+    sampler_options,
+)
 from .functional import checked_grid
 from .kernels.pixel import AFFINE, GRID, NEAREST, PROJECTIVE
 from .kernels.storage import computed
 from .sampling import Pass
-from .warps import checked_theta, warp_affine_vjp
+from .warps import checked_theta
 
 __all__ = [
     "grid_sample_jvp",
@@ -39,6 +47,7 @@ def grid_sample_jvp(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    stream: Any = None,
 ) -> Array:
     """How the samples of :func:`numba_stn.grid_sample` change.
 
@@ -47,8 +56,8 @@ def grid_sample_jvp(
 
     Parameters
     ----------
-    images, grid, mode, padding_mode, align_corners, fill, layout
-        As given to :func:`numba_stn.grid_sample`; arrays on the CPU.
+    images, grid, mode, padding_mode, align_corners, fill, layout, stream
+        As given to :func:`numba_stn.grid_sample`.
     images_dot : array of the images' shape, optional
         How the images change; float32 where they are integers or float16. If not given, not at all.
     grid_dot : array of the grid's shape and dtype, optional
@@ -71,10 +80,13 @@ def grid_sample_jvp(
     array([[[[0.1]]]])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid = arrays(None, images=images, grid=grid)
+    kernels, images, grid, images_dot, grid_dot = given_arrays(
+        stream, images=images, grid=grid, images_dot=images_dot, grid_dot=grid_dot
+    )
     images, grid = checked_grid(images, grid, options)
+    checked_ways(images, images_dot, "grid_dot", grid, grid_dot)
     one = Pass(kernels, GRID, images, grid, options)
-    return jvp_of(one, grid.shape[1:-1], images_dot, "grid_dot", grid_dot)
+    return jvp_of(one, grid.shape[1:-1], images_dot, grid_dot)
 
 
 def warp_affine_jvp(
@@ -89,13 +101,14 @@ def warp_affine_jvp(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    stream: Any = None,
 ) -> Array:
     """How the samples of :func:`numba_stn.warp_affine` change.
 
     Parameters
     ----------
-    images, theta, size, mode, padding_mode, align_corners, fill, layout
-        As given to :func:`numba_stn.warp_affine`; arrays on the CPU.
+    images, theta, size, mode, padding_mode, align_corners, fill, layout, stream
+        As given to :func:`numba_stn.warp_affine`.
     images_dot : array of the images' shape, optional
         How the images change; float32 where they are integers or float16. If not given, not at all.
     theta_dot : array of theta's shape and dtype, optional
@@ -121,7 +134,7 @@ def warp_affine_jvp(
     array([0. , 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0. ])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options)
+    return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
 def warp_perspective_jvp(
@@ -136,13 +149,14 @@ def warp_perspective_jvp(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    stream: Any = None,
 ) -> Array:
     """How the samples of :func:`numba_stn.warp_perspective` change.
 
     Parameters
     ----------
-    images, theta, size, mode, padding_mode, align_corners, fill, layout
-        As given to :func:`numba_stn.warp_perspective`; arrays on the CPU.
+    images, theta, size, mode, padding_mode, align_corners, fill, layout, stream
+        As given to :func:`numba_stn.warp_perspective`.
     images_dot : array of the images' shape, optional
         How the images change; float32 where they are integers or float16. If not given, not at all.
     theta_dot : array of theta's shape and dtype, optional
@@ -169,7 +183,7 @@ def warp_perspective_jvp(
     array([ 0.2,  0.1,  0. , -0.1,  0.8])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options)
+    return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
 def warp_affine_gauss_newton(
@@ -182,13 +196,15 @@ def warp_affine_gauss_newton(
     align_corners: bool = False,
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
+    stream: Any = None,
 ) -> tuple[Array, Array]:
     """J^T J and J^T r of :func:`numba_stn.warp_affine` with respect to theta.
 
     J is the Jacobian of the samples with respect to theta's six numbers, row after row, and r are
     the residuals. Where r is ``warp_affine(images, theta) - target``, a Gauss-Newton step is
     ``theta - solve(jtj, jtr)`` (Lucas and Kanade 1981). The sums are added up in the loop over
-    pixels; J, with its row for every pixel, is never in memory.
+    pixels, in float64 on the CPU; on a GPU those of a block are of theta's type, and blocks are
+    added up in float64. J, with its row for every pixel, is never in memory.
 
     Parameters
     ----------
@@ -200,7 +216,7 @@ def warp_affine_gauss_newton(
         Of the images' dtype, or float32 where the images are integers.
     mode : {"bilinear", "bicubic"}
         As given to :func:`numba_stn.warp_affine`.
-    padding_mode, align_corners, fill, layout
+    padding_mode, align_corners, fill, layout, stream
         As given to :func:`numba_stn.warp_affine`.
 
     Returns
@@ -232,64 +248,65 @@ def warp_affine_gauss_newton(
     if mode == "nearest":
         raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images_, theta_, held = arrays(None, images=images, theta=theta, residuals=residuals)
-    _require(kernels, "normal_matrix")
-    images_, theta_ = checked_theta(AFFINE, images_, theta_, options)
-    kind = options.kind(AFFINE, images_)
+    kernels, images, theta, residuals = arrays(
+        stream, images=images, theta=theta, residuals=residuals
+    )
+    images, theta = checked_theta(AFFINE, images, theta, options)
+    kind = options.kind(AFFINE, images)
     if kind.dims == 3:
-        raise ValueError(f"images: expected planes, got volumes, {images_.shape}")
-    samples = kind.shape(len(theta_), kind.channels(images_), (None, None))
-    expected = np.dtype(np.float32) if images_.dtype.kind == "u" else images_.dtype
-    checked("residuals", held, samples, (expected,))
-    one = Pass(kernels, AFFINE, images_, theta_, options)
-    dtheta: Any = warp_affine_vjp(
-        residuals, images, theta_.astype(np.float64), mode=mode, padding_mode=padding_mode,
-        align_corners=align_corners, fill=fill, layout=layout, wrt=("theta",),
-    )[1]  # fmt: skip
-    normal = np.empty((len(theta_), 6, 6))
-    sizes = kind.spatial(held)
-    nonzero("residuals", sizes)
-    kernels.normal_matrix(kind, images_, theta_, sizes, options.off, one.fill, normal)
-    return normal, dtheta.reshape(-1, 6)
+        raise ValueError(f"images: expected planes, got volumes, {tuple(images.shape)}")
+    samples = kind.shape(len(theta), kind.channels(images), (None, None))
+    expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
+    checked("residuals", residuals, samples, (expected,))
+    nonzero("residuals", kind.spatial(residuals))
+    fill = Pass(kernels, AFFINE, images, theta, options).fill
+    residuals = kernels.converted(residuals, computed(expected))
+    jtj, jtr = (kernels.empty((len(theta), *sides), np.float64, theta) for sides in ((6, 6), (6,)))
+    kernels.normal_equations(kind, images, theta, residuals, options.off, fill, jtj, jtr)
+    return kernels.returned(jtj), kernels.returned(jtr)
 
 
 # --- Both passes ----------------------------------------------------------------------------------
 
 
-def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options):
-    kernels, images, theta = arrays(None, images=images, theta=theta)
+def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
+    kernels, images, theta, images_dot, theta_dot = given_arrays(
+        stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
+    )
     images, theta = checked_theta(source, images, theta, options)
+    checked_ways(images, images_dot, "theta_dot", theta, theta_dot)
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    one = Pass(kernels, source, images, theta, options)
-    return jvp_of(one, size, images_dot, "theta_dot", theta_dot)
+    return jvp_of(Pass(kernels, source, images, theta, options), size, images_dot, theta_dot)
 
 
-def jvp_of(one, size, images_dot, name, coords_dot):
-    """What both tangents do to the samples; one that is None does nothing."""
-    kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
-    dtype = computed(images.dtype)
-    _require(kernels, "sample_jvp_coords")
+def checked_ways(images, images_dot, name, coords, coords_dot):
+    """Refuse changes that do not fit what they change."""
     if images_dot is not None:
-        _, images_dot = arrays(None, images_dot=images_dot)
-        checked("images_dot", images_dot, images.shape, (dtype,))
-        samples_dot = one._replace(
-            images=images_dot, options=one.options._replace(fill=0.0)
-        ).sample(size)  # fmt: skip
-    else:
-        shape = kind.shape(len(coords), kind.channels(images), size)
-        samples_dot = np.zeros(shape, dtype)
+        checked("images_dot", images_dot, images.shape, (computed(images.dtype),))
     if coords_dot is not None:
-        _, coords_dot = arrays(None, coords_dot=coords_dot)
         checked(name, coords_dot, coords.shape, (coords.dtype,))
-        if kind.mode != NEAREST and samples_dot.size:
-            kernels.sample_jvp_coords(
-                kind, images, coords, coords_dot, one.options.off, one.fill, samples_dot
-            )
-    return samples_dot
 
 
-def _require(kernels, name):
-    """Say what only the CPU does."""
-    if not hasattr(kernels, name):
-        raise NotImplementedError("arrays on a GPU: forward derivatives have no kernels there yet")
+def jvp_of(one, size, images_dot, coords_dot):
+    """What both tangents do to the samples; one that is None does nothing."""
+    kernels, kind, images = one.kernels, one.kind, one.images
+    shape = kind.shape(len(one.coords), kind.channels(images), size)
+    samples_dot = kernels.empty(shape, computed(images.dtype), images)
+    write_jvp(one, images_dot, coords_dot, samples_dot)
+    return kernels.returned(samples_dot)
+
+
+def write_jvp(one, images_dot, coords_dot, samples_dot):
+    """Fill ``samples_dot`` with it."""
+    kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
+    fill, off = one.fill, one.options.off
+    if not samples_dot.size:
+        return
+    if images_dot is None:
+        kernels.clear(samples_dot)
+    else:
+        nothing = fills(0.0, kind.channels(images), samples_dot.dtype)
+        kernels.sample(kind, images_dot, coords, off, nothing, samples_dot)
+    if coords_dot is not None and kind.mode != NEAREST:
+        kernels.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)

@@ -1,21 +1,22 @@
 """Images bent by thin-plate splines: see :mod:`numba_stn.splines`.
 
-The grid of a few images at a time stands in memory, in float64, up to 8 MiB of it or one image's,
-and is read by the kernels of :func:`numba_stn.grid_sample`. That of a whole batch never does, nor
-do the functions U of a whole image: those of a row are computed once, for all images of a group.
-Backward, the gradient of a group's grid is summed at once.
+The grid of a few images at a time stands in memory, and is read by the kernels of
+:func:`numba_stn.grid_sample`: on the CPU in float64, up to 8 MiB of it or one image's, on a GPU in
+the type of ``control``, up to 64 MiB of float32 or one image's. That of a larger batch never does,
+nor do the functions U of a whole image. Backward, the gradient of a group's grid is summed at once.
 """
 
 from collections.abc import Collection, Sequence
-from math import isqrt
 from typing import Any
 
 import numpy as np
 
 from .checks import (
+    arrays,
     as_many,
     checked,
     checked_images,
+    given_arrays,
     nonzero,
     output_size,
     sampler_options,
@@ -24,8 +25,8 @@ from .checks import (
 from .kernels.pixel import GRID, NEAREST
 from .kernels.storage import computed
 from .sampling import Pass
-from .splines import checked_points, grids, host_arrays, points_from, smoothing, solution
-from .tangents import jvp_of
+from .splines import checked_points, grids, smoothing, solution_for
+from .tangents import checked_ways, write_jvp
 
 __all__ = ["warp_tps", "warp_tps_jvp", "warp_tps_vjp"]
 
@@ -52,8 +53,7 @@ def warp_tps(
 ) -> Array:
     """Bend images by thin-plate splines: :func:`tps_grid` and ``grid_sample`` in one pass.
 
-    Grids are float64, whatever the arrays are, and of a few images at a time: up to 8 MiB, or one
-    image's.
+    Grids are those of a few images at a time; on the CPU they are float64, whatever the arrays are.
 
     Parameters
     ----------
@@ -66,9 +66,7 @@ def warp_tps(
         The output's sides; the images' own, if not given.
     mode, padding_mode, align_corners, fill, layout, coverage, out
         As in :func:`numba_stn.grid_sample`.
-    stream : None
-        There are no kernels for GPUs yet.
-    regularisation : float
+    regularisation, stream
         As in :func:`numba_stn.tps_grid`.
 
     Returns
@@ -82,8 +80,6 @@ def warp_tps(
     ------
     ValueError, TypeError
         If an argument has the wrong shape, type or value; the message names it.
-    NotImplementedError
-        For arrays on a GPU.
 
     Examples
     --------
@@ -97,19 +93,18 @@ def warp_tps(
            [13., 14., 15.,  0.]])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control = host_arrays(stream, images=images, control=control)
+    kernels, images, control = arrays(stream, images=images, control=control)
     kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
     size = kind.spatial(images) if size is None else output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
-    samples = kernels.output(shape, images, control, out)
-    covered = np.empty((len(control), *size), control.dtype)
-    for group, grid in grids(control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(images, group), grid, options)
-        found = one.sample(size, samples[group], coverage)
-        if coverage:
-            covered[group] = found[1]
+    samples = kernels.output(shape, images, control, out, stream)
+    covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
+    for group, grid in grids(kernels, control, size, options.off, regularisation):
+        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+        inside = kernels.some_of(covered, group) if coverage else None
+        one.write(kernels.some_of(samples, group), inside)
     samples = kernels.returned(samples, out)
-    return (samples, covered) if coverage else samples
+    return (samples, kernels.returned(covered)) if coverage else samples
 
 
 def warp_tps_vjp(
@@ -151,8 +146,6 @@ def warp_tps_vjp(
     ------
     ValueError, TypeError
         If an argument has the wrong shape, type or value; the message names it.
-    NotImplementedError
-        For arrays on a GPU.
 
     Examples
     --------
@@ -164,7 +157,7 @@ def warp_tps_vjp(
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
     wanted = wanted_of(wrt, ("images", "control"))
-    kernels, dsamples, images, control = host_arrays(
+    kernels, dsamples, images, control = arrays(
         stream, dsamples=dsamples, images=images, control=control
     )
     kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
@@ -172,34 +165,42 @@ def warp_tps_vjp(
     shape = kind.shape(len(control), kind.channels(images), (None, None))
     size = kind.spatial(checked("dsamples", dsamples, shape, (expected,)))
     nonzero("dsamples", size)
-    dsamples = dsamples.astype(computed(expected), copy=False)
-    dimages = np.zeros(images.shape, dsamples.dtype) if wanted[0] else None
-    dcontrol = np.zeros_like(control) if wanted[1] else None
-    points, matrix = solution(isqrt(control.shape[1]), regularisation)
-    for group, grid in grids(control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(images, group), grid, options)
+    dsamples = kernels.converted(dsamples, computed(expected))
+    dimages = kernels.empty(images.shape, dsamples.dtype, images) if wanted[0] else None
+    dcontrol = kernels.empty(control.shape, control.dtype, control) if wanted[1] else None
+    if dimages is not None and not len(control):
+        kernels.clear(dimages)
+    if dcontrol is not None and kind.mode == NEAREST:  # the nearest pixel stays the same
+        kernels.clear(dcontrol)
+    for group, grid in grids(kernels, control, size, options.off, regularisation):
+        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+        back = kernels.some_of(dsamples, group)
         if dimages is not None:
-            _add_dimages(one, dsamples[group], own(dimages, group))
-        if dcontrol is not None and kind.mode != NEAREST:  # the nearest pixel stays the same
-            dgrid = _dgrid(one, dsamples[group])
-            dcontrol[group] = points_from(dgrid, points, matrix, options.off)
-    return None if dimages is None else dimages.astype(expected, copy=False), dcontrol
+            more = len(images) == 1 and group.start > 0
+            _write_dimages(one, back, own(kernels, dimages, group), more)
+        if dcontrol is not None and kind.mode != NEAREST:
+            _write_dcontrol(one, back, regularisation, kernels.some_of(dcontrol, group))
+    if dimages is not None:
+        dimages = kernels.returned(kernels.converted(dimages, expected))
+    return dimages, None if dcontrol is None else kernels.returned(dcontrol)
 
 
-def _add_dimages(one, dsamples, dimages):
-    """Add what the samples of a group give to their images."""
-    found = np.empty_like(dimages)
-    one.kernels.sample_vjp_images(one.kind, dsamples, one.coords, one.options.off, found)
-    dimages += found
+def _write_dimages(one, dsamples, dimages, more):
+    """Write what the samples of a group give to their images, or add it, if that is ``more``."""
+    kernels, off = one.kernels, one.options.off
+    found = kernels.empty(dimages.shape, dimages.dtype, dimages) if more else dimages
+    kernels.sample_vjp_images(one.kind, dsamples, one.coords, off, found)
+    if more:
+        kernels.add(dimages, found)
 
 
-def _dgrid(one, dsamples):
-    """Gradient of a group's grid."""
-    dgrid = np.empty_like(one.coords)
-    one.kernels.sample_vjp_coords(
-        one.kind, dsamples, one.images, one.coords, one.options.off, one.fill, dgrid
-    )
-    return dgrid
+def _write_dcontrol(one, dsamples, regularisation, dcontrol):
+    """Write the gradient of a group's points."""
+    kernels, kind, images, grid = one.kernels, one.kind, one.images, one.coords
+    dgrid = kernels.empty(grid.shape, grid.dtype, grid)
+    kernels.sample_vjp_coords(kind, dsamples, images, grid, one.options.off, one.fill, dgrid)
+    points, matrix = solution_for(dcontrol, regularisation)
+    kernels.spline_points(dgrid, points, matrix, one.options.off, dcontrol)
 
 
 # --- Forward derivative ---------------------------------------------------------------------------
@@ -218,12 +219,13 @@ def warp_tps_jvp(
     fill: float | Sequence[float] = 0.0,
     layout: str = "NCHW",
     regularisation: float = 0.0,
+    stream: Any = None,
 ) -> Array:
     """How the samples of :func:`warp_tps` change.
 
     Parameters
     ----------
-    images, control, size, mode, padding_mode, align_corners, fill, layout, regularisation
+    images, control, size, mode, padding_mode, align_corners, fill, layout, regularisation, stream
         As given to :func:`warp_tps`.
     images_dot : array of the images' shape, optional
         How the images change; float32 where they are integers or float16. If not given, not at all.
@@ -238,8 +240,6 @@ def warp_tps_jvp(
     ------
     ValueError, TypeError
         If an argument has the wrong shape, type or value; the message names it.
-    NotImplementedError
-        For arrays on a GPU.
 
     Examples
     --------
@@ -253,31 +253,23 @@ def warp_tps_jvp(
     array([0.2, 0.2, 0.2, 0.2])
     """
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    given = {"images_dot": images_dot, "control_dot": control_dot}
-    held = {name: array for name, array in given.items() if array is not None}
-    kernels, images, control, *dots = host_arrays(None, images=images, control=control, **held)
+    kernels, images, control, images_dot, control_dot = given_arrays(
+        stream, images=images, control=control, images_dot=images_dot, control_dot=control_dot
+    )
     kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
-    given |= dict(zip(held, dots, strict=True))
-    moves, ways = given["images_dot"], given["control_dot"]
-    dtype = computed(images.dtype)
-    if moves is not None:
-        checked("images_dot", moves, images.shape, (dtype,))
-    if ways is not None:
-        checked("control_dot", ways, control.shape, (control.dtype,))
+    checked_ways(images, images_dot, "control_dot", control, control_dot)
     size = kind.spatial(images) if size is None else output_size(size, len(control))
-    samples_dot = np.empty(kind.shape(len(control), kind.channels(images), size), dtype)
-    still = np.zeros_like(control) if ways is None else ways
-    for (group, grid), (_, grid_dot) in zip(
-        grids(control, size, options.off, regularisation),
-        grids(still, size, options.off, regularisation, 0.0),
-        strict=True,
-    ):
-        one = Pass(kernels, GRID, own(images, group), grid, options)
-        images_dot = None if moves is None else own(moves, group)
-        samples_dot[group] = jvp_of(
-            one, size, images_dot, "grid_dot", None if ways is None else grid_dot
-        )
-    return samples_dot
+    shape = kind.shape(len(control), kind.channels(images), size)
+    samples_dot = kernels.empty(shape, computed(images.dtype), images)
+    off, changes = options.off, None
+    if control_dot is not None:
+        changes = grids(kernels, control_dot, size, off, regularisation, 0.0)
+    for group, grid in grids(kernels, control, size, off, regularisation):
+        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+        ways = None if changes is None else next(changes)[1]
+        moves = None if images_dot is None else own(kernels, images_dot, group)
+        write_jvp(one, moves, ways, kernels.some_of(samples_dot, group))
+    return kernels.returned(samples_dot)
 
 
 # --- Checks ---------------------------------------------------------------------------------------
@@ -292,6 +284,6 @@ def checked_spline(images, control, options):
     return options.kind(GRID, images)
 
 
-def own(images, group):
+def own(kernels, images, group):
     """A group's images: of one image, it."""
-    return images if len(images) == 1 else images[group]
+    return images if len(images) == 1 else kernels.some_of(images, group)

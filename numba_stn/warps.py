@@ -8,7 +8,7 @@ its inputs.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .antialias import gradients, require_host, samples
+from .antialias import gradients, samples
 from .checks import (
     arrays,
     as_many,
@@ -276,9 +276,16 @@ def _warp(source, images, theta, size, options, coverage, antialias, out, stream
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
     one = Pass(kernels, source, images, theta, options)
-    if not antialias:
-        return one.sample(size, out, coverage, stream)
-    require_host(kernels)
+    if antialias and hasattr(kernels, "areas"):
+        one = one._replace(kernels=kernels.areas)
+    elif antialias:
+        return _means(one, size, coverage, out)
+    return one.sample(size, out, coverage, stream)
+
+
+def _means(one, size, coverage, out):
+    """What :meth:`.sampling.Pass.sample` gives, of arrays on the CPU that are sampled finer."""
+    kernels, kind, images, theta = one.kernels, one.kind, one.images, one.coords
     shape = kind.shape(len(theta), kind.channels(images), size)
     held = kernels.output(shape, images, theta, out)
     found = samples(one, size, coverage)
@@ -292,10 +299,11 @@ def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
     kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
     images, theta = checked_theta(source, images, theta, options)
     one = Pass(kernels, source, images, theta, options)
-    if not antialias:
-        return one.vjp(dsamples, wanted)
-    require_host(kernels)
-    return gradients(one, dsamples, wanted)
+    if antialias and hasattr(kernels, "areas"):
+        one = one._replace(kernels=kernels.areas)
+    elif antialias:
+        return gradients(one, dsamples, wanted)
+    return one.vjp(dsamples, wanted)
 
 
 def checked_theta(source, images, theta, options):

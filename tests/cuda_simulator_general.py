@@ -359,14 +359,3 @@ def test_points():
     want = reference.grid_sample_vjp(values[:, :, None], np.zeros((2, 2, 4, 5)), points[:, None],
                                      "wrap")[0]  # fmt: skip
     close(got, want, False)
-
-
-def test_what_has_no_kernel_says_so():
-    case = Case(np.float64, np.float64, "affine")
-    arrays = on_device(case.images), on_device(case.coords)
-    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
-        stn.warp_affine_jvp(*arrays, theta_dot=arrays[1])
-    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
-        stn.warp_affine_gauss_newton(*arrays, on_device(case.dsamples))
-    with pytest.raises(NotImplementedError, match="arrays on a GPU"):
-        stn.warp_affine(*arrays, antialias=True)

@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).parent
 SUITES = {
     "cuda_simulator_suite.py": {},
     "cuda_simulator_general.py": {"NUMBA_DISABLE_JIT": "1"},
+    "cuda_simulator_derived.py": {"NUMBA_DISABLE_JIT": "1"},
     "train_simulator_suite.py": {},
 }
 

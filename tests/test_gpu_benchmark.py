@@ -15,18 +15,20 @@ import numpy as np
 import pytest
 
 import numba_stn
+from numba_stn.bench.rows import disagreement, widened
+from numba_stn.kernels import launch
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_rows, tables  # noqa: E402
+from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, tables  # noqa: E402
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
 # As tests/cuda_simulator_suite.py: short waits and few threads.
 SIMULATED = """
 import sys
-from numba_stn.kernels import cuda, device
+from numba_stn.kernels import cuda_common as cuda, device
 import numba_stn as stn
 from benchmarks import gpu, gpu_checks
 sys.setswitchinterval(1e-5)
@@ -68,6 +70,12 @@ def busy(gpu):
 Gpu.busy = busy
 """
 
+WRONG_SPLINES = """
+from numba_stn.kernels import cuda_spline
+right = cuda_spline.energy_by_log
+cuda_spline.energy_by_log = lambda square: right(square) * type(square)(1.01)
+"""
+
 RAISES = """
 def fail(*args):
     raise ZeroDivisionError("no such pixel")
@@ -89,10 +97,12 @@ def simulated(*words, broken="", **env):
 
 def test_the_checks_pass_in_the_simulator(tmp_path):
     path = tmp_path / "new" / "gpu.json"
-    done = simulated("--rows", "edges 2x2x4x5", "same bits: warp_affine float32", "--json", path)
+    words = "edges 2x2x4x5", "same bits: warp_affine float32", "tps_grid float"
+    done = simulated("--rows", *words, "--json", path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "15 of 15 checks passed" in done.stdout
+    assert "17 of 17 checks passed" in done.stdout
     assert "`warp_affine float32` | dimages |" in done.stdout
+    assert "`tps_grid float64` | dcontrol |" in done.stdout
     found = json.loads(path.read_text())
     assert found["done"]
     assert not found["failed"]
@@ -112,9 +122,10 @@ def test_the_checks_pass_in_the_simulator(tmp_path):
         (OTHER_BITS, "same bits: grid_sample float64", "samples has other bits the second time"),
         (OTHER_GRADIENTS_BESIDE_OTHER_WORK, "same bits: warp_affine float64",
          "dtheta has other bits the second time, beside other work"),
+        (WRONG_SPLINES, "correct: tps_grid float32", "grid is off by"),
         (RAISES, "correct: warp_affine float64 reflection corners 1x1x3x1", "no such pixel"),
     ],
-    ids=["values", "gradients", "NaN", "bits", "bits beside other work", "an error"],
+    ids=["values", "gradients", "NaN", "bits", "bits beside other work", "splines", "an error"],
 )  # fmt: skip
 def test_a_broken_kernel_fails_and_the_row_is_named(broken, row, why, tmp_path):
     path = tmp_path / "gpu.json"
@@ -305,6 +316,21 @@ def test_every_library_does_the_same_work_in_every_row(on_cpu):
         assert set(found["ratios"]) == set(row.makers) - {"ours"}
         assert set(row.bars) - {"copy"} <= set(found["ratios"])
         json.dumps(found)
+
+
+def test_rows_of_what_is_derived_from_samplers(on_cpu, monkeypatch):
+    """In float64, whose kernels other tests have compiled; for two of them there is no peer."""
+    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)
+    peers = []
+    for name, row in gpu_derived_rows.rows(on_cpu, quick=True).items():
+        problem = widened(row.problem())
+        runners = {who: make(problem) for who, make in row.makers.items()}
+        results = {who: runner.read(runner.run()) for who, runner in runners.items()}
+        for result in results.values():
+            # The functions that PyTorch is given are rounded to float32.
+            assert not disagreement(result, results["ours"], 1e-6), name
+        peers.append(set(results) - {"ours"})
+    assert peers == [set(), set(), {"torch"}, {"torch"}]
 
 
 def test_bars_are_those_that_the_project_aims_at():

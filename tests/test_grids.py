@@ -176,15 +176,10 @@ def test_the_center_s_gradient(align_corners):
 WAY, POINTS = np.zeros((1, 3, 4, 2)), np.zeros((5, 2))
 
 
-class OnGpu:
-    __cuda_array_interface__ = None
-
-
 BAD = {
     "displacement.*N, H, W, 2.*N, D, H, W, 3.*3, 4, 2": lambda: stn.grid_from_displacement(WAY[0]),
     "displacement.*int64": lambda: stn.grid_from_displacement(WAY.astype(int)),
     "displacement.*one pixel": lambda: stn.grid_from_displacement(WAY[:, :0]),
-    "displacement.*NumPy or CuPy": lambda: stn.grid_from_displacement(OnGpu()),
     "align_corners.*1": lambda: stn.grid_from_displacement(WAY, align_corners=1),
     "image_size.*D, H, W.*4, 5": lambda: stn.grid_from_pixels(np.zeros((2, 3)), (4, 5)),
     "image_size.*0, 5": lambda: stn.pixels_from_grid(POINTS, (0, 5)),
@@ -201,5 +196,5 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_is_named(message):
-    with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         BAD[message]()

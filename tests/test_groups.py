@@ -128,6 +128,15 @@ def test_arrays_of_cupy_stay_there(monkeypatch, name):
         np.testing.assert_allclose(got.get(), want, atol=1e-14)
 
 
+class OnGpu:
+    """An array there that is not CuPy's, which NumPy would copy to the host."""
+
+    __cuda_array_interface__ = None
+
+    def __array__(self, dtype=None, copy=None):
+        pytest.fail("copied to the host")
+
+
 AFFINE, SQUARE = np.eye(2, 3)[None], np.eye(3)[None]
 BAD = {
     "kind.*projective.*'tps'": lambda: groups.identity(1, "tps"),
@@ -137,6 +146,7 @@ BAD = {
     "dtheta.*1, 2, 3.*1, 3, 3": lambda: groups.product_vjp(SQUARE, AFFINE, AFFINE),
     "dinverse.*float64.*float32": lambda: groups.inverse_vjp(AFFINE.astype("f"), AFFINE),
     "theta.*inverse.*none": lambda: groups.inverse(0 * AFFINE),
+    "NumPy or CuPy.*OnGpu": lambda: groups.inverse(OnGpu()),
     "theta.*inverse, got one": lambda: groups.inverse(np.nan * SQUARE),
 }
 

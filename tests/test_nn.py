@@ -15,7 +15,7 @@ from numba_stn.kernels import bundles, convolve
 from numba_stn.kernels.vectors import LANES
 from numba_stn.nn import optim, zoo
 from numba_stn.nn.tree import flatten, leaves, tree_map, unflatten
-from numba_stn.transforms import TRANSFORMS
+from numba_stn.transforms import TRANSFORMS, tps
 
 LAYERS = {
     "linear": (nn.linear(4), (7,)),
@@ -37,6 +37,10 @@ LAYERS = {
     "transformer": (
         nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(6)), "affine", size=(5, 4)),
         (2, 6, 7),
+    ),
+    "transformer of splines": (
+        nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), tps(2), size=(3, 4)),
+        (1, 5, 6),
     ),
     "transformers in depth": (
         nn.serial(
@@ -389,7 +393,7 @@ def test_a_wrong_input_is_named(name):
     layer, params, x, state, _ = built(name)
     with pytest.raises(ValueError, match=r"expected"):
         layer.apply(params, x[:, 0], state)
-    if name != "transformer" and not name.startswith("transformers"):
+    if not name.startswith("transformer"):
         with pytest.raises(TypeError, match="float32 or float64"):
             layer.apply(params, x.astype(int), state)
 

@@ -18,7 +18,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
 from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import UniTuple
 
-from numba_stn.kernels import cuda as kernels
+from numba_stn.kernels import cuda_common as kernels
 from numba_stn.kernels import cuda_convert, cuda_gather, cuda_general, cuda_interleaved, sums
 from numba_stn.kernels.cuda_taps import HALF, PLAIN
 from numba_stn.kernels.kind import Kind

@@ -10,7 +10,7 @@ from scipy.interpolate import RBFInterpolator
 
 import numba_stn as stn
 from numba_stn import splines
-from numba_stn.kernels import launch, spline
+from numba_stn.kernels import cpu, launch, spline
 
 LATTICE = stn.control_points(4)
 
@@ -200,7 +200,7 @@ def test_groups_of_images_change_nothing(monkeypatch):
     samples = stn.warp_tps(images, control, (21, 33))
     gradients = stn.warp_tps_vjp(samples, images, control)
     single, _ = stn.warp_tps_vjp(samples, images[:1], control)
-    monkeypatch.setattr(splines, "CHUNK", 1)
+    monkeypatch.setattr(spline, "CHUNK", 1)
     np.testing.assert_array_equal(stn.warp_tps(images, control, (21, 33)), samples)
     for one, other in zip(stn.warp_tps_vjp(samples, images, control), gradients, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -211,8 +211,8 @@ def test_groups_of_images_change_nothing(monkeypatch):
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
     monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # what is compiled already
     held = []
-    kernel = splines.spline_grid
-    monkeypatch.setattr(splines, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
+    kernel = cpu.spline_grid
+    monkeypatch.setattr(cpu, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
     images, control = np.zeros((70, 1, 128, 128)), np.tile(LATTICE, (70, 1, 1))
     stn.warp_tps(images, control)
     assert max(held) <= 2**23 < sum(held) == 70 * 128 * 128 * 16
@@ -235,10 +235,6 @@ def test_points_that_are_not_numbers_read_outside():
     assert not stn.warp_tps_vjp(np.ones((1, 1, 4, 5)), np.ones((1, 1, 4, 5)), control)[0].any()
 
 
-class OnGpu:
-    __cuda_array_interface__ = None
-
-
 IMAGES, CONTROL = np.zeros((2, 1, 4, 4)), np.tile(LATTICE, (2, 1, 1))
 BAD = {
     "control.*k . k points.*2, 15, 2": lambda: stn.warp_tps(IMAGES, CONTROL[:, 1:]),
@@ -256,13 +252,12 @@ BAD = {
     "k.*2 points.*1": lambda: stn.control_points(1),
     "k.*whole.*2.5": lambda: stn.tps_grid_vjp(np.zeros((1, 2, 2, 2)), 2.5),
     "dgrid.*at least one pixel": lambda: stn.tps_grid_vjp(np.zeros((1, 0, 2, 2)), 2),
-    "control.*on a GPU": lambda: stn.warp_tps(IMAGES, OnGpu()),
 }
 
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_is_named(message):
-    with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         BAD[message]()
 
 

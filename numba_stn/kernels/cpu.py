@@ -27,7 +27,7 @@ from .block import (
     sum_quads_rim,
     sum_quads_run,
 )
-from .host import clear, converted, empty, output, returned, taken
+from .host import add, clear, converted, empty, output, returned, some_of, taken
 from .lanes import fetch
 from .pixel import (
     AFFINE,
@@ -59,24 +59,32 @@ from .rows import (
     tile_height,
     touching,
 )
+from .spline import spline_grid, spline_groups, spline_points, spline_room, spline_weights
 from .storage import computed
 from .tangents import normal_matrix, sample_jvp_coords
 from .vectors import LANES
 
 __all__ = [
+    "add",
     "affine_grid",
     "affine_grid_vjp",
     "clear",
     "converted",
     "coverage",
     "empty",
-    "normal_matrix",
+    "normal_equations",
     "output",
     "returned",
     "sample",
     "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
+    "some_of",
+    "spline_grid",
+    "spline_groups",
+    "spline_points",
+    "spline_room",
+    "spline_weights",
     "taken",
     "warp_image",
 ]
@@ -528,6 +536,13 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     )  # fmt: skip
     if affine:
         _theta_from(out, rows, columns, ((w - 1 + off) / 2, (h - 1 + off) / 2), off, dcoords)
+
+
+def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
+    """Fill ``jtj``, (N, 6, 6), and ``jtr``, (N, 6), of samples with respect to theta."""
+    normal_matrix(kind, images, coords, kind.spatial(residuals), off, fill, jtj)
+    wide = coords.astype(np.float64)
+    sample_vjp_coords(kind, residuals, images, wide, off, fill, jtr.reshape(-1, 2, 3))
 
 
 def _alike(fill):

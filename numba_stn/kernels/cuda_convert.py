@@ -64,6 +64,24 @@ def clear(array):
 
 
 @functools.cache
+def make_add():
+    """Kernel: add an array to another."""
+    sources = source_hash()
+
+    def add(line, other):
+        _ = sources
+        for k in range(cuda.grid(1), line.size, cuda.gridsize(1)):
+            line[k] += other[k]
+
+    return jit(add)
+
+
+def add(array, other):
+    """Add another array to an array."""
+    each(make_add(), array, other)
+
+
+@functools.cache
 def make_write():
     """Kernel: a few numbers -> an array, from element ``first`` on."""
     sources = source_hash()

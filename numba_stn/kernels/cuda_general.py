@@ -13,7 +13,8 @@ import functools
 
 import numpy as np
 
-from .cuda_convert import clear, numbers_for, plain
+from .cuda_calls import off_of, outside, shapes_of, tiles_of, typed
+from .cuda_convert import clear, plain
 from .cuda_points import element, first_place, next_row
 from .cuda_sources import matrix, place_of, point, pull, row_of, write_slopes
 from .cuda_taps import (
@@ -25,13 +26,11 @@ from .cuda_taps import (
     strides,
     weights_at,
 )
-from .device import BLOCK, NARROW, THREADS, cuda, jit, launch, narrow, tiles
+from .device import BLOCK, NARROW, THREADS, cuda, jit, launch, narrow
 from .launch import source_hash
 from .pixel import (
-    FILL,
     GRID,
     PROJECTIVE,
-    ZEROS,
     base_coordinate,
     bits_are_finite,
     fixed_point_scale,
@@ -283,26 +282,26 @@ def make_affine_volume_vjp(real):
 def affine_grid(theta, off, grid):
     """Fill ``grid``, (N, D_out, H_out, W_out, 3)."""
     index = narrow(grid)
-    sizes = _typed(index, grid.shape[1:4])
+    sizes = typed(index, grid.shape[1:4])
     launch(
-        make_affine_volume(), _tiles(len(theta), sizes), BLOCK,
-        theta, _off(off, theta), index(len(theta)), sizes, grid,
+        make_affine_volume(), tiles_of(len(theta), sizes), BLOCK,
+        theta, off_of(off, theta), index(len(theta)), sizes, grid,
     )  # fmt: skip
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 3, 4)."""
-    sizes = _typed(narrow(dgrid), dgrid.shape[1:4])
+    sizes = typed(narrow(dgrid), dgrid.shape[1:4])
     kernel = make_affine_volume_vjp(dgrid.dtype.type)
-    sum_theta(kernel, int(sizes[0]) * int(sizes[1]), dtheta, dgrid, _off(off, dgrid), sizes)
+    sum_theta(kernel, int(sizes[0]) * int(sizes[1]), dtheta, dgrid, off_of(off, dgrid), sizes)
 
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
-    shapes = _shapes(kind, images, samples, coords)
+    shapes = shapes_of(kind, images, samples, coords)
     launch(
-        make_sample(kind, form_of(images.dtype)), _tiles(len(samples), shapes[2]), BLOCK,
-        plain(images), coords, _off(off, coords), _fill(kind, fill, samples), *shapes,
+        make_sample(kind, form_of(images.dtype)), tiles_of(len(samples), shapes[2]), BLOCK,
+        plain(images), coords, off_of(off, coords), outside(kind, fill, samples), *shapes,
         plain(samples),
     )  # fmt: skip
 
@@ -310,20 +309,20 @@ def sample(kind, images, coords, off, fill, samples):
 def coverage(kind, coords, sides, off, covered):
     """Fill ``covered``, the samples' shape but for the channels, for images with such sides."""
     index = narrow(coords, covered) if max(sides) < NARROW else np.int64
-    sides, sizes = (_typed(index, (1, *lengths)[-3:]) for lengths in (sides, covered.shape[1:]))
+    sides, sizes = (typed(index, (1, *lengths)[-3:]) for lengths in (sides, covered.shape[1:]))
     launch(
-        make_covered(kind), _tiles(len(covered), sizes), BLOCK,
-        coords, _off(off, coords), index(len(covered)), sides, sizes, covered,
+        make_covered(kind), tiles_of(len(covered), sizes), BLOCK,
+        coords, off_of(off, coords), index(len(covered)), sides, sizes, covered,
     )  # fmt: skip
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
-    counts, sides, sizes = _shapes(kind, dimages, dsamples, coords)
+    counts, sides, sizes = shapes_of(kind, dimages, dsamples, coords)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
     most = int(np.prod(sizes, dtype=np.int64)) * (len(dsamples) if len(dimages) == 1 else 1)
-    where = _off(off, coords), counts, sides, sizes
-    blocks = _tiles(len(dsamples) if counts[2] else 0, sizes)
+    where = off_of(off, coords), counts, sides, sizes
+    blocks = tiles_of(len(dsamples) if counts[2] else 0, sizes)
     sum_images(kernel, blocks, most << SPREAD[kind.mode], dsamples, coords, where, dimages)
 
 
@@ -332,41 +331,14 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if not dsamples.size:
         clear(dcoords)
         return
-    shapes = _shapes(kind, images, dsamples, coords)
+    shapes = shapes_of(kind, images, dsamples, coords)
     form, sizes = form_of(images.dtype), shapes[2]
     args = (
-        dsamples, plain(images), coords, _off(off, coords), _fill(kind, fill, images), *shapes,
+        dsamples, plain(images), coords, off_of(off, coords), outside(kind, fill, images), *shapes,
     )  # fmt: skip
     if kind.source == GRID:
         kernel = make_grid_gradient(kind, form)
-        launch(kernel, _tiles(len(dsamples), sizes), BLOCK, *args, dcoords)
+        launch(kernel, tiles_of(len(dsamples), sizes), BLOCK, *args, dcoords)
     else:
         kernel = make_theta_gradient(kind, form, coords.dtype.type)
         sum_theta(kernel, int(sizes[0]) * int(sizes[1]), dcoords, *args)
-
-
-def _fill(kind, fill, like):
-    """What lies outside, where anything does."""
-    return numbers_for(fill if kind.padding in (ZEROS, FILL) else fill[:0], like)
-
-
-def _off(off, coords):
-    """``off`` in the precision of the coordinates."""
-    return coords.dtype.type(off)
-
-
-def _shapes(kind, images, samples, coords):
-    """(images, maps, channels), (D, H, W) and (D_out, H_out, W_out), in the type of the indices."""
-    index = narrow(images, samples, coords)
-    counts = len(images), len(samples), kind.channels(images)
-    sides, sizes = ((1, *kind.spatial(array))[-3:] for array in (images, samples))
-    return _typed(index, counts), _typed(index, sides), _typed(index, sizes)
-
-
-def _tiles(batch, sizes):
-    depth, rows, columns = map(int, sizes)
-    return tiles(batch * depth, rows, columns)
-
-
-def _typed(index, numbers):
-    return tuple(index(number) for number in numbers)

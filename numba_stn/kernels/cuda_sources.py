@@ -9,7 +9,7 @@ import numpy as np
 
 from .cuda_points import element
 from .device import inlined
-from .maps import axis_row, divided, divisor_row
+from .maps import axis_row, divided, divisor_row, moved
 from .pixel import GRID, PROJECTIVE, unnormalize, unnormalize_slope
 
 # --- theta ----------------------------------------------------------------------------------------
@@ -43,6 +43,14 @@ def matrix(source, dims, coords, n, off):
     at = 9 * n if source == PROJECTIVE else 6 * n
     divisor = three(coords, at + 6) if source == PROJECTIVE else unit
     return three(coords, at), three(coords, at + 3), none, divisor
+
+
+@inlined
+def tangent(source, dims, coords_dot, n, off):
+    """:func:`matrix` of a change of theta: the divisor that a map does not have stays."""
+    x, y, z, w = matrix(source, dims, coords_dot, n, off)
+    none = type(off)(0)
+    return x, y, z, w if source == PROJECTIVE else (none, none, none, none)
 
 
 # --- Rows and pixels ------------------------------------------------------------------------------
@@ -90,7 +98,7 @@ def point(source, dims, coords, row, where, sides, sizes, off):
     return x, y, z
 
 
-# --- The adjoint ----------------------------------------------------------------------------------
+# --- The adjoint, and forward derivatives ---------------------------------------------------------
 
 
 @inlined
@@ -117,3 +125,19 @@ def write_slopes(dgrid, dims, at, slopes, sides, off):
     dgrid[at + np.uint64(1)] = slopes[1] * unnormalize_slope(h, off)
     if dims == 3:
         dgrid[at + np.uint64(2)] = slopes[2] * unnormalize_slope(d, off)
+
+
+@inlined
+def push(source, dims, coords_dot, row, row_dot, where, pixel, sides, sizes, off):
+    """How the input pixel of the output pixel ``where`` moves, in pixels."""
+    n, k, i, j = where
+    if source != GRID:
+        return moved(source, row, row_dot, j, pixel)
+    d, h, w = sides
+    at = type(j)(dims * place_of(n, k, i, j, sizes))
+    z = element(coords_dot, at + 2) * unnormalize_slope(d, off) if dims == 3 else type(off)(0)
+    return (
+        element(coords_dot, at) * unnormalize_slope(w, off),
+        element(coords_dot, at + 1) * unnormalize_slope(h, off),
+        z,
+    )

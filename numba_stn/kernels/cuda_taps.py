@@ -244,6 +244,18 @@ def blend(images, start, steps, pixel, sides, rule, off, fill, channels, form, s
 
 
 @inlined
+def channel_slopes(images, start, offsets, weights, tilts, rule, form, fill):
+    """Slopes in x, y and z of one channel's sample, in pixels; ``tilts`` are those of weights."""
+    (wz, wy, wx), (vz, vy, vx) = weights, tilts
+    x = weighted(images, start, offsets, (wz, wy, vx), rule, form, fill)
+    y = weighted(images, start, offsets, (wz, vy, wx), rule, form, fill)
+    z = type(fill)(0)
+    if rule[2] == 3:
+        z = weighted(images, start, offsets, (vz, wy, wx), rule, form, fill)
+    return x, y, z
+
+
+@inlined
 def slopes_of(dsamples, at, images, start, steps, pixel, sides, rule, off, fill, channels, form):
     """Slopes in x, y and z of one output pixel's channels, weighted by ``dsamples``, and summed."""
     real, whole, zero = type(fill[0]), type(channels), type(off)(0)
@@ -251,14 +263,12 @@ def slopes_of(dsamples, at, images, start, steps, pixel, sides, rule, off, fill,
     offsets, t, (sz, sy, sx), some = locate(pixel, sides, along, rule, off)
     if not some:
         return zero, zero, zero
-    (wz, wy, wx), (vz, vy, vx) = weights_at(t, rule, real), slopes_at(t, rule, real)
+    weights, tilts = weights_at(t, rule, real), slopes_at(t, rule, real)
     gx, gy, gz, c = real(0), real(0), real(0), whole(0)
     while c < channels:
         d, other = element(dsamples, at), number_for(fill, c)
-        gx += d * weighted(images, start, offsets, (wz, wy, vx), rule, form, other)
-        gy += d * weighted(images, start, offsets, (wz, vy, wx), rule, form, other)
-        if rule[2] == 3:
-            gz += d * weighted(images, start, offsets, (vz, wy, wx), rule, form, other)
+        x, y, z = channel_slopes(images, start, offsets, weights, tilts, rule, form, other)
+        gx, gy, gz = gx + d * x, gy + d * y, gz + d * z
         start, at, c = whole(start + step), whole(at + step_out), whole(c + 1)
     # A slope of 0 must win over an infinite difference, as a missing tap does.
     return (

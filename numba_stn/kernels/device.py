@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -199,6 +199,35 @@ def output(shape, images, coords, out, stream=None):
     if _overlap(held, images) or _overlap(held, coords):
         raise ValueError("out: expected memory of its own, got memory shared with an input")
     return held
+
+
+def some_of(array, chosen):
+    """Some of a batch, as a slice says: a view of the same memory."""
+    first, stop, _ = chosen.indices(len(array))
+    shape = max(stop - first, 0), *array.shape[1:]
+    each = prod(array.shape[1:])
+    view = array.view[first * each : stop * each] if array.size else array.view
+    return replace(array, shape=shape, view=view)
+
+
+def constant(numbers, dtype, like):
+    """Numbers from the host where another array is, for good: they are uploaded once.
+
+    That once is waited for, since they may be read on any stream.
+    """
+    data = np.ascontiguousarray(numbers, dtype)
+    with _on(like.device):
+        place = getattr(cuda.get_current_device(), "id", 0)  # the simulator's has none
+        view = _uploaded(data.tobytes(), data.dtype.str, place)
+    return Held("constant", view, data.shape, view, like.device, like.stream)
+
+
+@functools.lru_cache(maxsize=64)
+def _uploaded(data, dtype, place):
+    """These bytes on the current device, which is ``place``."""
+    view = cuda.to_device(np.frombuffer(data, dtype))
+    cuda.synchronize()
+    return view
 
 
 def returned(result, out=None):

@@ -62,3 +62,13 @@ def converted(array, dtype):
 def clear(array):
     """Fill an array with zeros."""
     array[...] = 0
+
+
+def some_of(array, chosen):
+    """Some of a batch, as a slice says."""
+    return array[chosen]
+
+
+def add(array, other):
+    """Add another array to an array."""
+    array += other

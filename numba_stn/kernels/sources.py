@@ -12,7 +12,7 @@ is that of :mod:`.pixel`. Coordinates are a grid (N, D_out, H_out, W_out, 2 or 3
 
 import functools
 
-from .maps import axis_row, divided, divisor_row
+from .maps import axis_row, divided, divisor_row, moved
 from .pixel import (
     GRID,
     NEAREST,
@@ -191,15 +191,9 @@ def make_push(source, dims):
             return d[0] * row[0][1], d[1] * row[1][1], 0.0
 
     else:
-        projective = source == PROJECTIVE
 
         def push(coords_dot, row, row_dot, n, k, i, j, pixel):
-            (x0, xs), (y0, ys), (z0, zs), (w0, ws) = row_dot
-            x, y, z = x0 + xs * j, y0 + ys * j, z0 + zs * j
-            if projective:
-                w, w_dot = row[3][0] + row[3][1] * j, w0 + ws * j
-                x, y = (x - pixel[0] * w_dot) / w, (y - pixel[1] * w_dot) / w
-            return x, y, z
+            return moved(source, row, row_dot, j, pixel)
 
     return scalar(push)
 

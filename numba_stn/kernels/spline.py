@@ -1,8 +1,9 @@
-"""CPU kernels of thin-plate splines: from their weights to a grid, and back.
+"""CPU kernels of thin-plate splines: from their points to weights and a grid, and back.
 
 A spline is the sum of K + 3 functions of the output's pixel, each times its weight: U of the
 distance to each of the K points, 1, x and y. A row's functions are computed once, for all images.
-All is float64. A row is one thread's, so nothing depends on the number of threads.
+All is float64, but for grids that are asked for in float32. A row is one thread's, so nothing
+depends on the number of threads.
 """
 
 import functools
@@ -16,6 +17,9 @@ from .pixel import base_coordinate, scalar
 
 # Sums that are kept apart along a row, so that they fit a vector.
 PARTS = 8
+
+# Numbers of float64 in memory at a time, grid and sums of its rows, but for one image's.
+CHUNK = 2**20
 
 _LOG_2 = math.log(2)
 _LEAST = np.float64(math.sqrt(0.5)).view(np.int64)
@@ -41,6 +45,13 @@ def energy(square):
     series = 1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * series)))
     series = 1.0 + z * (1 / 3 + z * series)
     return square * (np.float64(exponent) * _LOG_2 + 2.0 * s * series)
+
+
+@scalar
+def energy_by_log(square):
+    """:func:`energy` in the type of ``square``, for targets whose logarithm is an instruction."""
+    real = type(square)
+    return square * real(math.log(square)) if square > real(0) else real(0)
 
 
 @scalar
@@ -135,13 +146,44 @@ def total(parts):
     return found
 
 
-# --- What :mod:`numba_stn.tps` calls --------------------------------------------------------------
+# --- What :mod:`numba_stn.splines` calls; cuda_spline.py has the same names -----------------------
+
+
+def spline_groups(count, size, points):
+    """Images whose grids, and sums of rows, stand in memory together, as slices."""
+    rows, columns = size
+    return slices(count, max(1, CHUNK // (2 * rows * max(columns, points + 3))))
+
+
+def slices(count, step):
+    """Slices of ``step`` of so many, one after another."""
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def spline_room(count, size, control):
+    """Memory for the grids of so many images, in the precision that splines are computed in."""
+    return np.empty((count, *size, 2))
+
+
+def spline_weights(control, points, matrix, start):
+    """Weights (N, K + 3, 2) of the splines through ``control`` less ``start`` times the lattice."""
+    # In control's own dtype, so that a float32 lattice is the identity too.
+    offsets = control.astype(np.float64) - start * points.astype(control.dtype)
+    return np.einsum("kc,ncd->nkd", matrix, offsets)
 
 
 def spline_grid(weights, points, start, off, grid):
     """Fill ``grid``: ``start`` times the output's own coordinates, plus the spline."""
     work = grid.size * (len(points) + 3) // 8 + math.prod(grid.shape[1:3]) * len(points)
     launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
+
+
+def spline_points(dgrid, points, matrix, off, dcontrol):
+    """Fill ``dcontrol``, (N, K, 2), from the gradient of a grid."""
+    for group in spline_groups(len(dgrid), dgrid.shape[1:3], len(points)):
+        dweights = np.empty((group.stop - group.start, len(matrix), 2))
+        spline_grid_vjp(dgrid[group], points, off, dweights)
+        dcontrol[group] = np.einsum("kc,nkd->ncd", matrix, dweights)
 
 
 def spline_grid_vjp(dgrid, points, off, dweights):

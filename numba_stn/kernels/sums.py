@@ -144,10 +144,15 @@ def make_theta_sum(real):
     return jit(theta_sum)
 
 
+def parts_of(rows):
+    """Blocks that add up so many rows."""
+    return min(-(-rows // BLOCK[1]), MOST_PARTS)
+
+
 def sum_theta(kernel, rows, dtheta, *args):
     """Fill ``dtheta`` by a kernel that adds up parts of the rows, and by a sum over the parts."""
     batch, numbers = len(dtheta), dtheta.shape[1] * dtheta.shape[2]
-    parts = min(-(-rows // BLOCK[1]), MOST_PARTS)
+    parts = parts_of(rows)
     partials = empty((batch, numbers, parts), dtheta.dtype, dtheta)
     launch(kernel, (batch * parts,), BLOCK, *args, parts, partials)
     launch(make_theta_sum(dtheta.dtype.type), (batch * numbers,), THREADS, partials, parts, dtheta)

@@ -11,15 +11,10 @@ from numba import prange
 from . import launch
 from .contract import make_at, make_channel_slopes, make_lengths, make_locate, make_put
 from .general import BAND, unwatched, volume
+from .maps import second_moments
 from .pixel import base_coordinate, scalar
 from .sources import make_point, make_push, make_row, scales
-
-
-@scalar
-def product(slope, padded, way):
-    """Slope of a value times that of the padding times the way; a factor of 0 wins over NaN."""
-    return slope * padded * way if padded * way != 0 else 0.0
-
+from .taps import padded_way, product
 
 # --- jvp ------------------------------------------------------------------------------------------
 
@@ -50,9 +45,10 @@ def make_sample_jvp_coords(kind, dtype, parallel):
                 if not some:
                     continue
                 x, y, z = push(coords_dot, row, row_dot, n, k, i, j, pixel)
+                x, y, z = padded_way(sx, x), padded_way(sy, y), padded_way(sz, z)
                 for c in range(channels):
                     gx, gy, gz = slopes(images, fill, m, c, spot, t, inside, sides, off)
-                    change = product(gx, sx, x) + product(gy, sy, y) + product(gz, sz, z)
+                    change = product(gx, x) + product(gy, y) + product(gz, z)
                     put(samples_dot, n, c, k, i, j, at(samples_dot, n, c, k, i, j) + real(change))
         return stamp
 
@@ -102,7 +98,7 @@ def make_normal(kind, dtype, parallel):
                     xx, xy, yy = 0.0, 0.0, 0.0
                     for c in range(channels):
                         gx, gy, _ = slopes(images, fill, m, c, spot, t, inside, sides, off)
-                        gx, gy = product(gx, sx, 1.0), product(gy, sy, 1.0)
+                        gx, gy = product(gx, sx), product(gy, sy)
                         xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
                     x = base_coordinate(j, columns, off)
                     add_products(own, 0, xx, x, y)
@@ -116,13 +112,10 @@ def make_normal(kind, dtype, parallel):
 
 @scalar
 def add_products(sums, r, value, x, y):
-    """Add ``value`` times the products of (x, y, 1) with itself: xx, xy, x, yy, y, 1."""
-    sums[r, 0] += value * x * x
-    sums[r, 1] += value * x * y
-    sums[r, 2] += value * x
-    sums[r, 3] += value * y * y
-    sums[r, 4] += value * y
-    sums[r, 5] += value
+    """Add ``value`` times the products of (x, y, 1) with itself."""
+    found = second_moments(value, x, y)
+    for k in range(6):
+        sums[r, k] += found[k]
 
 
 # Where the products of (x, y, 1) stand in their matrix.

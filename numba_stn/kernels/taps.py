@@ -276,3 +276,20 @@ def all_covered(pixel, sides, mode, padding, dims, off):
         return real(1) if inside else real(0)
     part = covered(x, w, mode, off) * covered(y, h, mode, off)
     return part * covered(z, d, mode, off) if dims == 3 else part
+
+
+# --- Forward derivatives --------------------------------------------------------------------------
+
+
+@scalar
+def padded_way(slope, way):
+    """How far a padded coordinate moves; where its slope is 0 it stays, whatever the way."""
+    still = type(way)(0)
+    return slope * way if slope != still and way != still else still
+
+
+@scalar
+def product(slope, way):
+    """Change of a value whose coordinate moves; without a way there is none, whatever its slope."""
+    still = type(way)(0)
+    return slope * way if way != still else still

@@ -124,8 +124,8 @@ def spatial_transformer(
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
 
-    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine` and
-    :func:`numba_stn.warp_perspective`; thin-plate splines have none yet.
+    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine`,
+    :func:`numba_stn.warp_perspective` and :func:`numba_stn.warp_tps`.
 
     Parameters
     ----------

@@ -1,0 +1,214 @@
+"""What :mod:`benchmarks.gpu` checks besides: other kinds of samplers, and what is made of them.
+
+Forward derivatives, normal equations, means over areas and splines. They are held against this
+package's own CPU kernels in float64, which its tests hold against slower ones. Where slopes are
+compared, samples are bicubic: then slopes have no jumps, at which a rounding would change them as a
+whole.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import numba_stn as stn
+from numba_stn.bench.rows import difference
+
+from .gpu_arrays import Gpu, host
+from .gpu_checks import QUICK_SHAPES, SHAPES, Shape
+
+# Control points a side.
+POINTS = 3
+
+
+class Inputs(NamedTuple):
+    """Arrays, as many of each kind as there are maps, or one image; and their changes."""
+
+    images: Any
+    grid: Any
+    theta: Any
+    square: Any
+    control: Any
+    dsamples: Any
+    images_dot: Any
+    grid_dot: Any
+    theta_dot: Any
+    square_dot: Any
+    control_dot: Any
+
+    @property
+    def size(self):
+        """The sides of the samples."""
+        return tuple(self.dsamples.shape[2:])
+
+
+def drawn(shape: Shape, real: type) -> Inputs:
+    """Random inputs; some of the coordinates lie outside the images, and some maps shrink."""
+    rng = np.random.default_rng(1)
+    normal, count = rng.standard_normal, shape.maps
+    square = np.eye(3) * rng.uniform(0.8, 2.5, (count, 1, 1)) + 0.2 * normal((count, 3, 3))
+    square[:, 2] = [0.1, -0.15, 1]
+    given = {
+        "images": normal((shape.count, shape.channels, *shape.sides)),
+        "grid": rng.uniform(-1.6, 1.6, (count, *shape.size, 2)),
+        "theta": square[:, :2].copy(),
+        "square": square,
+        "control": stn.control_points(POINTS) + 0.2 * normal((count, POINTS**2, 2)),
+    }
+    dots = {f"{name}_dot": normal(array.shape) for name, array in given.items()}
+    given |= dots | {"dsamples": normal((count, shape.channels, *shape.size))}
+    return Inputs(**{name: array.astype(real) for name, array in given.items()})
+
+
+# --- The calls ------------------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """Something to compute, the names of its results, and how many numbers a coordinate sums."""
+
+    run: Callable[[Inputs], Any]
+    results: tuple[str, ...]
+    terms: int = 3
+
+
+CUBIC = {"mode": "bicubic"}
+SPLINE = POINTS**2 + 3
+
+
+def both_ways(name, coords, x, sides=(), **options):
+    """Samples, how much of them is from inside, and both gradients."""
+    warp, vjp = getattr(stn, name), getattr(stn, f"{name}_vjp")
+    forward = warp(x.images, coords, *sides, coverage=True, **options)
+    return *forward, *vjp(x.dsamples, x.images, coords, **options)
+
+
+GRADIENTS = ("samples", "covered", "dimages", "dcoords")
+CALLS = {
+    "grid_sample bicubic reflection": Call(
+        lambda x: both_ways("grid_sample", x.grid, x, padding_mode="reflection", **CUBIC),
+        GRADIENTS,
+    ),
+    "warp_perspective bicubic wrap": Call(
+        lambda x: both_ways(
+            "warp_perspective", x.square, x, [x.size], padding_mode="wrap", **CUBIC
+        ),
+        GRADIENTS,
+    ),
+    "warp_affine antialias": Call(
+        lambda x: both_ways("warp_affine", x.theta, x, [x.size], antialias=True, **CUBIC),
+        GRADIENTS,
+    ),
+    "warp_perspective antialias border": Call(
+        lambda x: both_ways(
+            "warp_perspective", x.square, x, [x.size], antialias=True, padding_mode="border",
+            **CUBIC,
+        ),
+        GRADIENTS,
+    ),
+    "warp_tps": Call(
+        lambda x: both_ways("warp_tps", x.control, x, [x.size], regularisation=0.1, **CUBIC),
+        GRADIENTS, SPLINE,
+    ),
+    "tps_grid": Call(
+        lambda x: (stn.tps_grid(x.control, x.size), stn.tps_grid_vjp(x.grid, POINTS)),
+        ("grid", "dcontrol"), SPLINE,
+    ),
+    "grid_sample_jvp": Call(
+        lambda x: stn.grid_sample_jvp(x.images, x.grid, x.images_dot, x.grid_dot, **CUBIC),
+        ("samples_dot",),
+    ),
+    "warp_affine_jvp": Call(
+        lambda x: stn.warp_affine_jvp(
+            x.images, x.theta, x.images_dot, x.theta_dot, x.size, padding_mode="border", **CUBIC
+        ),
+        ("samples_dot",),
+    ),
+    "warp_perspective_jvp": Call(
+        lambda x: stn.warp_perspective_jvp(
+            x.images, x.square, x.images_dot, x.square_dot, x.size, **CUBIC
+        ),
+        ("samples_dot",),
+    ),
+    "warp_tps_jvp": Call(
+        lambda x: stn.warp_tps_jvp(
+            x.images, x.control, x.images_dot, x.control_dot, x.size, **CUBIC
+        ),
+        ("samples_dot",), SPLINE,
+    ),
+    "warp_affine_gauss_newton": Call(
+        lambda x: stn.warp_affine_gauss_newton(x.images, x.theta, x.dsamples, **CUBIC),
+        ("jtj", "jtr"),
+    ),
+}  # fmt: skip
+
+
+def results(call: Call, x: Inputs) -> dict[str, Any]:
+    """What a call gives, by name, on the host."""
+    found = call.run(x)
+    found = found if isinstance(found, tuple) else (found,)
+    return dict(zip(call.results, map(host, found), strict=True))
+
+
+# --- The checks -----------------------------------------------------------------------------------
+
+
+def tolerance(call: Call, shape: Shape, x: Inputs) -> float:
+    """The largest error allowed, as a share of the largest value.
+
+    As in :func:`.gpu_checks.tolerance`; but a cubic's slopes change by several times its values
+    from pixel to pixel, and a spline's coordinates are sums of more numbers.
+    """
+    reach = 2 * max(shape.sides)
+    units = float(np.prod(shape.size)) * shape.maps * 2.0**-57
+    return float(np.finfo(x.images.dtype).eps) * (32 + 8 * reach * call.terms) + units
+
+
+def correct(gpu: Gpu, name: str, shape: Shape, real: type) -> dict[str, Any]:
+    """Errors of one call, and what is wrong."""
+    call, x = CALLS[name], drawn(shape, real)
+    expected = results(call, Inputs(*(array.astype(float) for array in x)))
+    found, most = results(call, Inputs(*map(gpu.put, x))), tolerance(call, shape, x)
+    errors, wrong = {}, []
+    for part, exact in expected.items():
+        error = float(difference(found[part], exact).max())
+        digits = {"ours": error if np.isfinite(error) else None, "tolerance": most}
+        errors[part] = {who: size and float(f"{size:.3g}") for who, size in digits.items()}
+        if not error <= most:  # NaN too
+            wrong.append(f"{part} is off by {error:.2g}, more than {most:.2g}")
+    return {"check": named(name, shape, real), "op": f"{name} {np.dtype(real)}",
+            "oracle": "numba_stn's CPU kernels, float64", "errors": errors,
+            "wrong": "; ".join(wrong)}  # fmt: skip
+
+
+def repeated(gpu: Gpu, name: str, shape: Shape) -> dict[str, Any]:
+    """Whether a call gives the same bits again, by itself and while the device is busy."""
+    call, x = CALLS[name], Inputs(*map(gpu.put, drawn(shape, np.float32)))
+    first, wrong = results(call, x), []
+    for when, beside in (("by itself", False), ("beside other work", True)):
+        with gpu.busy() if beside else contextlib.nullcontext():
+            again = results(call, x)
+        wrong += [f"{part} has other bits the second time, {when}"
+                  for part in first if first[part].tobytes() != again[part].tobytes()]  # fmt: skip
+    return {"check": f"same bits: {name}", "beside": bool(gpu.cupy or gpu.torch),
+            "wrong": "; ".join(wrong)}  # fmt: skip
+
+
+def named(name, shape, real):
+    """What a check is called."""
+    images = "x".join(map(str, (shape.count, shape.channels, *shape.sides)))
+    return f"correct: {name} {np.dtype(real)} {images}"
+
+
+def checks(gpu: Gpu, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """All of them, by name: those of a shape for several maps, and of a large one."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {}
+    shapes = QUICK_SHAPES[:1] if quick else (SHAPES[1], SHAPES[3])
+    for name in CALLS:
+        for shape in shapes:
+            for real in (np.float32, np.float64):
+                run = functools.partial(correct, gpu, name, shape, real)
+                found[named(name, shape, real)] = run
+        found[f"same bits: {name}"] = functools.partial(repeated, gpu, name, shapes[0])
+    return found

@@ -1,0 +1,170 @@
+"""The CUDA kernels of what is derived from samplers compile to PTX: :mod:`test_ptx` goes on."""
+
+import re
+
+import pytest
+from numba.core.types import UniTuple
+from test_ptx import (
+    FRACTIONS,
+    STORED,
+    _ampere,  # noqa: F401
+    float32,
+    float64,
+    int32,
+    int64,
+    line,
+    outside,
+    ptx,
+    real,
+)
+
+from numba_stn.kernels import (
+    cuda_areas,
+    cuda_convert,
+    cuda_coords,
+    cuda_parts,
+    cuda_spline,
+    cuda_tangents,
+)
+from numba_stn.kernels.kind import Kind
+from numba_stn.kernels.pixel import (
+    AFFINE,
+    BICUBIC,
+    BILINEAR,
+    BORDER,
+    FILL,
+    GRID,
+    PROJECTIVE,
+    REFLECTION,
+    ZEROS,
+)
+
+KINDS = [
+    (Kind(GRID, BILINEAR, ZEROS, 3), "float32", float32),
+    (Kind(AFFINE, BICUBIC, BORDER), "uint8", float32),
+    (Kind(PROJECTIVE, BILINEAR, REFLECTION, channels_last=True), "float16", float32),
+    (Kind(AFFINE, BILINEAR, FILL, 3), "float32", float64),
+]
+
+
+def three(index):
+    return (UniTuple(index, 3),) * 3
+
+
+def jvp(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    types = line(stored), line(coord), line(coord), coord, outside(kind, computed), *three(index)
+    return cuda_tangents.make_sample_jvp_coords(kind, form), (*types, line(computed))
+
+
+def normal(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    types = line(computed), line(stored), line(coord), coord, outside(kind, computed)
+    kernel = cuda_tangents.make_normal(kind, form, real(coord))
+    return kernel, (*types, *three(index), int64, line(coord))
+
+
+def mean(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    types = line(stored), line(coord), line(index), coord, outside(kind, computed)
+    return cuda_areas.make_sample(kind, form, 3), (*types, *three(index), line(stored))
+
+
+def mean_coverage(kind, dtype, coord, index=int32):
+    types = line(coord), line(index), coord, index, *three(index)[1:], line(coord)
+    return cuda_areas.make_covered(kind), types
+
+
+def mean_vjp_images(kind, dtype, coord, index=int32):
+    computed = STORED[dtype][2]
+    types = line(computed), line(coord), line(index), coord, *three(index)
+    kernel = cuda_areas.make_sample_vjp_images(kind, FRACTIONS[computed])
+    return kernel, (*types, line(int64), int64, line(int64))
+
+
+def mean_vjp_theta(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    types = line(computed), line(stored), line(coord), line(index), coord, outside(kind, computed)
+    kernel = cuda_areas.make_theta_gradient(kind, form, real(coord))
+    return kernel, (*types, *three(index), int64, line(coord))
+
+
+def part_counts(kind, dtype, coord, index=int32):
+    types = line(coord), coord, *three(index)[1:], line(index)
+    return cuda_parts.make_part_counts(kind.source, kind.dims), types
+
+
+MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts]
+
+
+def applies(make, kind):
+    """Normal equations are those of affine maps of planes; areas are those of maps."""
+    if make is normal:
+        return kind.source == AFFINE and kind.dims == 2
+    return make is jvp or kind.source != GRID
+
+
+EVERY = [(make, *each) for each in KINDS for make in MAKERS if applies(make, each[0])]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "dtype", "coord"),
+    EVERY,
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_kernels_of_every_kind(make, kind, dtype, coord):
+    text = ptx(*make(kind, dtype, coord))
+    assert (".f64" in text) == (coord == float64)
+    assert ("atom.global.add.u64" in text) == (make is mean_vjp_images)
+    assert not re.search(r"\bcall\b|\.local\b", text)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_on_hopper_and_beyond_the_reach_of_32_bits(make):
+    kind = Kind(AFFINE, BILINEAR, ZEROS)
+    assert ".f64" not in ptx(*make(kind, "float16", float32, int64), capability=(9, 0))
+
+
+OTHERS = {
+    "spline_weights": lambda f: (
+        cuda_spline.make_spline_weights(), (*[line(f)] * 4, f, int64),
+    ),
+    "spline_points": lambda f: (
+        cuda_spline.make_spline_points(), (*[line(f)] * 3, int64, int64),
+    ),
+    "spline_grid": lambda f: (
+        cuda_spline.make_spline_grid(),
+        (line(f), line(f), f, f, int32, UniTuple(int32, 3), line(f)),
+    ),
+    "spline_grid_vjp": lambda f: (
+        cuda_spline.make_spline_grid_vjp(real(f)),
+        (line(f), line(f), f, int32, int32, UniTuple(int32, 3), int64, line(f)),
+    ),
+    "add": lambda f: (cuda_convert.make_add(), (line(f), line(f))),
+    "scaled": lambda f: (
+        cuda_coords.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
+    ),
+    "displaced": lambda f: (
+        cuda_coords.make_displaced(3), (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
+    ),
+    "polar": lambda f: (
+        cuda_coords.make_polar(True),
+        (line(f), line(f), line(f), f, UniTuple(f, 3), UniTuple(f, 3), UniTuple(int64, 2)),
+    ),
+    "shifts": lambda f: (cuda_coords.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FRACTIONS, ids=str)
+@pytest.mark.parametrize("name", OTHERS)
+def test_kernels_of_coordinates(name, dtype):
+    text = ptx(*OTHERS[name](dtype), capability=(9, 0))
+    assert (".f64" in text) == (dtype == float64)
+    assert not re.search(r"\bcall\b|\.local\b", text)
+
+
+def test_a_few_sums_are_added_in_float64():
+    """The one float32 kernel that has some: for each number of a matrix, one sum of 256 at most."""
+    text = ptx(cuda_tangents.make_normal_sum(), (line(float32), int64, *[line(float64)] * 2))
+    wide = set(re.findall(r"(\w+)(?:\.\w+)*\.f64(?:\.f32)?\s", text))
+    assert wide <= {"add", "cvt", "ld", "st", "mov", "selp"}, wide
