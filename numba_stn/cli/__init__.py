@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import bench, reproduce, train, warmup, warp
+from . import bench, doctor, predict, reproduce, train, warmup, warp
 from .options import UsageError
 
 EXAMPLES = "examples:\n" + "".join(
-    part.EXAMPLES for part in (warp, train, reproduce, bench, warmup)
+    part.EXAMPLES for part in (warp, train, predict, reproduce, bench, warmup, doctor)
 )
 
 
@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     warp.add(commands)
     train.add(commands)
+    predict.add(commands)
     reproduce.add(commands)
     bench.add(commands)
     warmup.add(commands)
+    doctor.add(commands)
     return top
