@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import bench, doctor, predict, reproduce, train, warmup, warp
+from . import bench, doctor, export, predict, reproduce, train, warmup, warp
 from .options import UsageError
 
 EXAMPLES = "examples:\n" + "".join(
-    part.EXAMPLES for part in (warp, train, predict, reproduce, bench, warmup, doctor)
+    part.EXAMPLES for part in (warp, train, predict, export, reproduce, bench, warmup, doctor)
 )
 
 
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     warp.add(commands)
     train.add(commands)
     predict.add(commands)
+    export.add(commands)
     reproduce.add(commands)
     bench.add(commands)
     warmup.add(commands)
