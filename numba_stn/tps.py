@@ -21,6 +21,7 @@ from .checks import (
     sampler_options,
     wanted_of,
 )
+from .chunks import chunked
 from .kernels.pixel import GRID, NEAREST
 from .kernels.storage import computed
 from .sampling import Pass
@@ -35,6 +36,7 @@ Array = Any
 # --- warp_tps -------------------------------------------------------------------------------------
 
 
+@chunked("images", "control")
 def warp_tps(
     images: Array,
     control: Array,
@@ -112,6 +114,7 @@ def warp_tps(
     return (samples, covered) if coverage else samples
 
 
+@chunked("dsamples", "images", "control")
 def warp_tps_vjp(
     dsamples: Array,
     images: Array,
