@@ -41,6 +41,7 @@ _HOME = {
 }
 _MODULES = (
     "data",
+    "export",
     "functional",
     "grids",
     "groups",
@@ -63,6 +64,7 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import export as export
     from . import functional as functional
     from . import grids as grids
     from . import groups as groups

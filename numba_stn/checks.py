@@ -76,10 +76,6 @@ def given_arrays(stream, **named):
 
 def image_array(image, stream):
     """The kernels for one image (H, W) or (H, W, C), and the image as those kernels take it."""
-    if not on_gpu(image) and (
-        not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray)
-    ):
-        raise TypeError(f"image: expected a NumPy array, got {type(image).__name__}")
     kernels, image = arrays(stream, image=image)
     if image.dtype not in _PIXELS:
         names = ", ".join(map(str, _PIXELS))

@@ -16,7 +16,7 @@ import numpy as np
 from . import __version__, data, namespace
 from .checkpoint import Stand, load
 from .nn import adam, one_cycle, train, zoo
-from .nn.layer import Layer
+from .nn.layer import Layer, Shape
 from .nn.optim import Optimiser
 from .nn.tree import size
 from .nn.watch import watch
@@ -89,11 +89,7 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
     ValueError
         If the configuration names something that does not exist.
     """
-    named = (("dataset", data.DATASETS), ("task", data.TASKS), ("device", namespace.DEVICES))
-    for name, choices in named:
-        if getattr(config, name) not in choices:
-            got = getattr(config, name)
-            raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
+    net, _ = network(config)
     splits = data.DATASETS[config.dataset](folder)
     task = data.TASKS[config.task]
     if config.batch > len(splits.train.labels):
@@ -101,12 +97,6 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
             f"batch: expected at most the {len(splits.train.labels)} training images of "
             f"{config.dataset}, got {config.batch}"
         )
-    own = splits.train.images.shape[-1]
-    side = task.side(own)
-    shape = (task.digits, side, side)
-    net = zoo.build(
-        config.model, shape, config.transform, (own, own), task.classes, config.transformers
-    )
     total = len(splits.train.labels) // config.batch * config.epochs
     factors = {"localisation": config.localisation_rate} if config.model.startswith("st-") else {}
     return Setup(
@@ -118,6 +108,27 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
         _drawn(task, splits.test, TEST_SEED, TEST_DRAWS),
         task,
     )
+
+
+def network(config: Config) -> tuple[Layer, Shape]:
+    """The network, and the shape (C, H, W) of what it reads.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names something that does not exist.
+    """
+    named = (("dataset", data.DATASETS), ("task", data.TASKS), ("device", namespace.DEVICES))
+    for name, choices in named:
+        if getattr(config, name) not in choices:
+            got = getattr(config, name)
+            raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
+    task, own = data.TASKS[config.task], data.SIDES[config.dataset]
+    shape = (task.digits, task.side(own), task.side(own))
+    net = zoo.build(
+        config.model, shape, config.transform, (own, own), task.classes, config.transformers
+    )
+    return net, shape
 
 
 def _drawn(task: data.Task, split: data.Split, seed: int, draws: int) -> data.Split:

@@ -24,6 +24,7 @@ from .checks import (
     sampler_options,
     wanted_of,
 )
+from .chunks import chunked
 from .kernels.pixel import GRID
 from .sampling import Pass
 
@@ -126,6 +127,7 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = 
 # --- grid_sample ----------------------------------------------------------------------------------
 
 
+@chunked("images", "grid")
 def grid_sample(
     images: Array,
     grid: Array,
@@ -208,6 +210,7 @@ def grid_sample(
     return one.sample(grid.shape[1:-1], out, coverage, stream)
 
 
+@chunked("dsamples", "images", "grid")
 def grid_sample_vjp(
     dsamples: Array,
     images: Array,

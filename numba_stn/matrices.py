@@ -81,10 +81,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
     of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
     of_v = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
     equations = np.concatenate([of_u, of_v], -2)
-    try:
-        found = np.linalg.solve(equations, np.concatenate([u, v], -1)[..., None])[..., 0]
-    except np.linalg.LinAlgError:
-        raise ValueError("points: expected four of which no three lie on a line") from None
+    found = np.linalg.solve(equations, np.concatenate([u, v], -1)[..., None])[..., 0]
     return np.concatenate([found, one[..., :1]], -1).reshape(*found.shape[:-1], 3, 3)
 
 
@@ -349,9 +346,18 @@ def _numbers(name, array):
 
 
 def _fours(name, array):
+    """Four points, no three of which lie on a line."""
     found = _numbers(name, array)
     if found.shape[-2:] != (4, 2):
         raise ValueError(f"{name}: expected four points, (..., 4, 2), got {found.shape}")
+    without_one = np.stack([np.delete(found, k, axis=-2) for k in range(4)], axis=-3)
+    (ax, ay), (bx, by) = np.moveaxis(without_one[..., 1:, :] - without_one[..., :1, :], (-2, -1),
+                                     (0, 1))  # fmt: skip
+    longest = np.ptp(found, axis=-2).max(-1)[..., None]
+    if not (abs(ax * by - ay * bx) > 1e-9 * longest**2).all():
+        raise ValueError(
+            f"{name}: expected four points of which no three lie on a line, got {found.tolist()}"
+        )
     return found
 
 

@@ -8,6 +8,7 @@ import json
 import pathlib
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from . import checkpoint, experiment
 from .checkpoint import Stand
 from .experiment import Config, DivergedError, Setup
 from .nn import train
-from .nn.tree import flatten
+from .nn.layer import Layer
+from .nn.tree import flatten, unflatten
 from .record import uninterrupted, write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
 
 # What a run writes; a file of an earlier run in the same folder is replaced or removed.
-FILES = ("weights.safetensors", "curves.png", "classes.png", "metrics.json")
+FILES = (WEIGHTS, "curves.png", "classes.png", "metrics.json")
 
 
 class RunError(Exception):
@@ -108,6 +111,32 @@ def execute(
     return written, metrics
 
 
+def trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
+    """What a run in this folder has learned: its configuration, network and weights.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, or its files are damaged or do not fit each other.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        config = Config(**{field.name: metrics[field.name] for field in fields(Config)})
+        net, shape = experiment.network(config)
+        like = {"params": net.init(np.random.default_rng(0), shape),
+                "state": net.init_state(shape)}  # fmt: skip
+        tree = unflatten(load_file(folder / WEIGHTS), like)
+    except OSError as error:
+        name = pathlib.Path(error.filename or folder).name
+        raise RunError(f"{folder}: no run in it: {name}: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise RunError(f"{folder}: damaged, or another version's: {error}") from error
+    return config, net, train.Learner(tree["params"], tree["state"], None)
+
+
 def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
     """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
 
@@ -122,7 +151,7 @@ def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: di
     tree = flatten({"params": learner.params, "state": learner.state})
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     content: dict[str, Any] = {
-        "weights.safetensors": packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
+        WEIGHTS: packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
         "classes.png": pictures.png(pictures.before_and_after(setup.net, learner, setup.test)),
         "metrics.json": text.encode(),
     }

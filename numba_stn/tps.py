@@ -22,6 +22,7 @@ from .checks import (
     sampler_options,
     wanted_of,
 )
+from .chunks import chunked
 from .kernels.pixel import GRID, NEAREST
 from .kernels.storage import computed
 from .sampling import Pass
@@ -36,6 +37,7 @@ Array = Any
 # --- warp_tps -------------------------------------------------------------------------------------
 
 
+@chunked("images", "control")
 def warp_tps(
     images: Array,
     control: Array,
@@ -107,6 +109,7 @@ def warp_tps(
     return (samples, kernels.returned(covered)) if coverage else samples
 
 
+@chunked("dsamples", "images", "control")
 def warp_tps_vjp(
     dsamples: Array,
     images: Array,

@@ -18,6 +18,7 @@ from .checks import (
     sampler_options,
     wanted_of,
 )
+from .chunks import chunked
 from .kernels.pixel import AFFINE, PROJECTIVE
 from .sampling import Pass
 
@@ -28,6 +29,7 @@ Array = Any  # numpy.ndarray, or an array on a CUDA device
 # --- warp_affine ----------------------------------------------------------------------------------
 
 
+@chunked("images", "theta")
 def warp_affine(
     images: Array,
     theta: Array,
@@ -88,6 +90,7 @@ def warp_affine(
     return _warp(AFFINE, images, theta, size, options, coverage, antialias, out, stream)
 
 
+@chunked("dsamples", "images", "theta")
 def warp_affine_vjp(
     dsamples: Array,
     images: Array,
@@ -147,6 +150,7 @@ def warp_affine_vjp(
 # --- warp_perspective -----------------------------------------------------------------------------
 
 
+@chunked("images", "theta")
 def warp_perspective(
     images: Array,
     theta: Array,
@@ -210,6 +214,7 @@ def warp_perspective(
     return _warp(PROJECTIVE, images, theta, size, options, coverage, antialias, out, stream)
 
 
+@chunked("dsamples", "images", "theta")
 def warp_perspective_vjp(
     dsamples: Array,
     images: Array,

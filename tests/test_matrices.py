@@ -143,3 +143,37 @@ def test_a_wrong_argument_is_named(message):
         WRONG[message]()
     with pytest.raises(TypeError, match="matrix: expected numbers"):
         matrices.from_opencv("a matrix")
+
+
+def test_four_points_go_where_they_are_told():
+    rng = np.random.default_rng(1)
+    square = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
+    points, images = square + 0.3 * rng.standard_normal((2, 5, 4, 2))
+    found = matrices.from_points(points, images)
+    u, v, w = np.moveaxis(found @ np.concatenate([points, np.ones((5, 4, 1))], -1).swapaxes(1, 2),
+                          1, 0)  # fmt: skip
+    np.testing.assert_allclose(np.stack([u / w, v / w], -1), images, atol=1e-12)
+    np.testing.assert_array_equal(found[:, 2, 2], 1)
+    np.testing.assert_allclose(matrices.from_points(points[0], images[0]), found[0], rtol=1e-12)
+
+
+def test_four_points_as_opencv():
+    cv2 = pytest.importorskip("cv2")
+    points, images = (
+        np.float32([[0, 0], [9, 1], [8, 7], [1, 9]]),
+        np.float32([[2, 1], [7, 0], [9, 9], [0, 8]]),
+    )
+    np.testing.assert_allclose(
+        matrices.from_points(points, images), cv2.getPerspectiveTransform(points, images), atol=1e-6
+    )
+
+
+def test_bad_points_are_named():
+    square = [[0, 0], [1, 0], [0, 1], [1, 1]]
+    with pytest.raises(ValueError, match=r"images: expected four points, .*\(3, 2\)"):
+        matrices.from_points(square, square[:3])
+    for line in ([[0, 0], [1, 1], [2, 2], [5, 0]], [[0, 0], [0, 0], [1, 0], [0, 1]]):
+        with pytest.raises(ValueError, match="points: .*no three lie on a line"):
+            matrices.from_points(line, square)
+        with pytest.raises(ValueError, match="images: .*no three lie on a line"):
+            matrices.from_points([square, square], [square, line])

@@ -151,7 +151,7 @@ IMAGE, MATRIX = np.zeros((4, 5, 3), np.uint8), np.eye(2, 3)
 READ_ONLY = np.zeros((4, 5, 3), np.uint8)
 READ_ONLY.flags.writeable = False
 WRONG = {
-    "image: expected a NumPy array": (([[1]], MATRIX), {}),
+    "image: expected .*, got int64": (([[1]], MATRIX), {}),
     "image: expected one of uint8": ((IMAGE.astype(int), MATRIX), {}),
     r"image: expected shape \(H, W\)": ((IMAGE[None], MATRIX), {}),
     "image: expected sides": ((IMAGE[:0], MATRIX), {}),

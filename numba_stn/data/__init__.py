@@ -7,4 +7,7 @@ from .mnist import mnist
 
 DATASETS = {"digits": digits, "mnist": mnist}
 
-__all__ = ["DATASETS", "TASKS", "DataError", "Dataset", "Split", "Task", "digits", "mnist"]
+# Sides of their images, in pixels.
+SIDES = {"digits": 16, "mnist": 28}
+
+__all__ = ["DATASETS", "SIDES", "TASKS", "DataError", "Dataset", "Split", "Task", "digits", "mnist"]

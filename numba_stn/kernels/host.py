@@ -6,11 +6,14 @@ import numpy as np
 def taken(name, array, stream=None):
     """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order.
 
-    There are no streams here.
+    Other libraries' arrays on the CPU are looked at where they are, through ``__array__``, the
+    buffer protocol or DLPack. There are no streams here.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, which would be lost")
     try:
+        if hasattr(array, "__dlpack__") and not hasattr(array, "__array__"):
+            array = np.from_dlpack(array)
         array = np.asarray(array)
     except Exception as error:  # whatever the array's own library has to say
         raise TypeError(

@@ -1,0 +1,236 @@
+"""``numba-stn warp``."""
+
+import argparse
+import glob
+import math
+import pathlib
+import sys
+
+from ..progress import progress
+from .options import UsageError, folder_of
+
+EXAMPLES = """\
+  numba-stn warp photo.jpg turned.png --rotate 30       turn it, counter-clockwise
+  numba-stn warp photos/ small/ --scale 0.5 --expand    all images of a folder, at half size
+  numba-stn warp 'scans/*.tif' flat/ --matrix m.txt     by a matrix of your own
+"""
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
+CONVENTIONS = ("output-to-input", "opencv", "skimage")
+
+
+def add(commands) -> None:
+    """Its options."""
+    warp = commands.add_parser(
+        "warp",
+        help="turn, scale, shear, move or straighten images",
+        description="Warp an image, or all images of a folder or of a pattern. They are scaled, "
+        "sheared and turned about their middle, in this order, and then moved; or warped by a "
+        "matrix, or so that their corners come where they are wanted.",
+        epilog="examples:\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = warp.add_argument
+    option("input", metavar="IN", help="an image (.png, .jpg, .tif, ... or .npy), a folder of "
+           "them, or a pattern in quotes")  # fmt: skip
+    option("output", metavar="OUT", help="the image to write, in the format that its name says; "
+           "for a folder or a pattern, a folder")  # fmt: skip
+    option("--rotate", type=_number, metavar="DEG", help="degrees, counter-clockwise")
+    option("--scale", type=_scale, metavar="S[,SY]", help="how many times larger")
+    option(
+        "--shear", type=_number, nargs=2, metavar=("KX", "KY"), help="x moves by KX y, y by KY x"
+    )
+    option(
+        "--translate",
+        type=_number,
+        nargs=2,
+        metavar=("X", "Y"),
+        help="pixels to the right and down",
+    )
+    option("--corners", type=_number, nargs=8, metavar=("X", "Y") * 4, help="where the outer "
+           "corners of the image come to lie: upper left, upper right, lower right, lower "
+           "left")  # fmt: skip
+    option("--matrix", metavar="FILE", help="2 or 3 rows of 3 numbers, as text or .npy")
+    option("--convention", choices=CONVENTIONS, help="what the matrix maps: output to input pixels "
+           "(default), or as OpenCV's M or scikit-image's inverse_map")  # fmt: skip
+    option("--size", type=_size, metavar="WxH", help="of the output; default: the input's own")
+    option("--expand", action="store_true", help="an output that holds all of the image")
+    option("--mode", choices=MODES, default="bilinear", help="default: bilinear")
+    option("--padding", choices=PADDINGS, default="zeros", help="what lies outside; default: zeros")
+    option("--fill", type=_fill, default=0, metavar="N[,N,N]", help="the value outside, for each "
+           "channel; default: 0")  # fmt: skip
+    option("--force", action="store_true", help="overwrite what is there")
+    warp.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """``numba-stn warp``; 2 if an image could not be warped."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f'images need Pillow ({error}); pip install "numba-stn[images]"'
+        ) from error
+    _only_one_way(args)
+    pairs, folder = _pairs(args)
+    with folder_of(folder):
+        if len(pairs) == 1:
+            _warp(args, *pairs[0])
+            return 0
+        failed = 0
+        for source, target in progress(pairs, lambda pair: pair[0].name):
+            try:
+                _warp(args, source, target)
+            except UsageError as error:
+                failed += 1
+                print(f"numba-stn: {error}", file=sys.stderr)
+    if failed:
+        raise UsageError(f"{failed} of {len(pairs)} images could not be warped; the others are in "
+                         f"{folder}")  # fmt: skip
+    return 0
+
+
+def _warp(args, source, target):
+    """One image."""
+    from .. import files, warp_image
+
+    try:
+        image = files.read_image(source)
+        matrix, shape = plan(args, image.shape[:2])
+        warped = warp_image(image, matrix, shape, mode=args.mode, padding_mode=args.padding,
+                            fill=args.fill)  # fmt: skip
+        files.write_image(target, warped)
+    except (files.FileError, ValueError, TypeError, MemoryError) as error:
+        text = str(error)
+        raise UsageError(text if text.startswith(str(source)) else f"{source}: {text}") from error
+
+
+# --- What to read and where to write --------------------------------------------------------------
+
+
+def _pairs(args):
+    """Each input with its output, and the folder to write to; nothing is overwritten unasked."""
+    source, target = pathlib.Path(args.input), pathlib.Path(args.output)
+    several = source.is_dir() or (any(sign in args.input for sign in "*?[") and not source.exists())
+    if not several:
+        if target.is_dir():
+            target = target / source.name
+        pairs = [(source, target)]
+    else:
+        pairs = [(path, target / path.name) for path in _inputs(source, args.input)]
+    for path, written in pairs:
+        if written.exists() and not args.force:
+            raise UsageError(f"{written}: exists; --force overwrites it")
+        if path.resolve() == written.resolve() and not args.force:
+            raise UsageError(f"{written}: is the input itself; --force overwrites it")
+    return pairs, pairs[0][1].parent
+
+
+def _inputs(source, pattern):
+    """The images of a folder, or those that a pattern matches."""
+    from ..files import SUFFIXES
+
+    paths = source.iterdir() if source.is_dir() else map(pathlib.Path, glob.glob(pattern))
+    found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise UsageError(f"{pattern}: found no image; expected names that end in "
+                         f"{', '.join(SUFFIXES)}")  # fmt: skip
+    return found
+
+
+# --- The matrix -----------------------------------------------------------------------------------
+
+PARTS = ("rotate", "scale", "shear", "translate")
+
+
+def _only_one_way(args):
+    """Raise if the warp is told in two ways, or in none."""
+    ways = [["matrix"], ["corners"], PARTS]
+    given = [[name for name in way if getattr(args, name) is not None] for way in ways]
+    told = [names for names in given if names]
+    if len(told) > 1:
+        first, second = (f"--{names[0]}" for names in told[:2])
+        raise UsageError(f"{first} and {second}: give one or the other")
+    if not told and not args.size:
+        raise UsageError("expected what to do: --rotate, --scale, --shear, --translate, --corners, "
+                         "--matrix or --size")  # fmt: skip
+    if args.convention and not args.matrix:
+        raise UsageError("--convention: says what --matrix FILE maps; there is none")
+    if args.expand and args.size:
+        raise UsageError("--expand and --size: give one or the other")
+
+
+def plan(args: argparse.Namespace, sides: tuple[int, int]):
+    """The matrix from output to input pixels, and the output's sides (H, W)."""
+    from .. import plans
+    from ..matrices import from_opencv
+
+    size = args.size or sides
+    parts = {name: getattr(args, name) for name in PARTS if getattr(args, name) is not None}
+    if args.matrix:
+        matrix = _of_file(args.matrix, args.convention)
+    elif args.corners:
+        matrix = plans.of_corners(sides, _in_pairs(args.corners))
+    elif parts:
+        matrix = plans.centred(plans.of_parts(sides, **parts), sides, size)
+    else:
+        matrix = plans.resized(sides, size)
+    if args.expand:
+        matrix, size = plans.expanded(matrix, sides)
+    return from_opencv(matrix), size
+
+
+def _of_file(name, convention):
+    """From input to output pixels, whatever the file's matrix maps."""
+    import numpy as np
+
+    from ..matrices import from_opencv, from_skimage, to_skimage
+
+    try:
+        found = np.load(name, allow_pickle=False) if name.endswith(".npy") else np.loadtxt(name)
+    except OSError as error:
+        raise UsageError(f"--matrix {name}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"--matrix {name}: expected 2 or 3 rows of 3 numbers: {error}") from error
+    if convention == "opencv":
+        return to_skimage(found)
+    return to_skimage(from_opencv(from_skimage(found)))
+
+
+def _in_pairs(numbers):
+    return [numbers[k : k + 2] for k in range(0, len(numbers), 2)]
+
+
+# --- Option types ---------------------------------------------------------------------------------
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return number
+
+
+def _scale(text: str) -> tuple[float, ...]:
+    """A factor, or one for each axis."""
+    numbers = tuple(_number(part) for part in text.split(","))
+    if len(numbers) > 2 or not all(numbers):
+        raise argparse.ArgumentTypeError(f"expected a number, or two, none of them 0, got {text!r}")
+    return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _fill(text: str) -> float | tuple[float, ...]:
+    numbers = tuple(_number(part) for part in text.split(","))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _size(text: str) -> tuple[int, int]:
+    """(H, W) from WxH."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, got {text!r}")
+    return int(height), int(width)

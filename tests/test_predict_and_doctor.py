@@ -1,0 +1,120 @@
+"""``numba-stn predict`` on digits of files, and ``numba-stn doctor``."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from numba_stn import cli, data, doctor, experiment, files, prediction, runs
+from numba_stn.nn import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A quick run, and ten of its test digits as pictures of 64 x 64."""
+    folder = tmp_path_factory.mktemp("run")
+    assert cli.main(["train", "--model", "fcn", "--task", "none", "--epochs", "8",
+                     "--out", str(folder)]) == 0  # fmt: skip
+    split = data.digits().test.take(slice(10))
+    pictures = []
+    for n, image in enumerate(split.images):
+        large = np.kron(image[0], np.ones((4, 4)))
+        pictures.append(folder / f"{n}.png")
+        files.write_image(pictures[-1], np.rint(255 * large).astype(np.uint8))
+    return folder, pictures, split
+
+
+def test_digits_of_files_are_read(run, capsys):
+    folder, pictures, split = run
+    assert cli.main(["predict", str(folder), *map(str, pictures), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == [str(path) for path in pictures]
+    config, net, learner = runs.trained(folder)
+    assert config == experiment.Config(model="fcn", task="none", epochs=8)
+    assert [line["label"] for line in lines] == train.predict(net, learner, split.images).tolist()
+    for line in lines:
+        assert sum(line["probabilities"]) == pytest.approx(1)
+    assert (np.array([line["label"] for line in lines]) == split.labels).mean() > 0.8
+    assert cli.main(["predict", str(folder), str(pictures[0])]) == 0
+    assert capsys.readouterr().out.startswith(f"{pictures[0]}: {lines[0]['label']} (")
+
+
+def test_images_of_any_kind_become_what_the_network_reads(run):
+    config, image = experiment.Config(), data.digits().test.images[0, 0]
+    (expected,) = prediction.seen_by(config, image)[0]
+    np.testing.assert_allclose(expected, image, atol=1e-6)
+    eight, sixteen = (np.rint(image * most).astype(kind)
+                      for most, kind in ((255, np.uint8), (65535, np.uint16)))  # fmt: skip
+    alpha = np.full_like(eight, 7)
+    for kind in (eight, sixteen, 255 - eight, np.dstack([eight, alpha]), np.dstack([eight] * 3),
+                 np.dstack([eight, eight, eight, alpha]), eight[:, :, None]):  # fmt: skip
+        (found,) = prediction.seen_by(config, kind, kind is not eight and kind[0, 0].max() > 250)[0]
+        np.testing.assert_allclose(found, image, atol=3e-3)
+
+
+def test_what_cannot_be_predicted_is_named(run, tmp_path, capsys):
+    folder, pictures, _ = run
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    assert cli.main(["predict", str(folder), str(pictures[0]), str(bad)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    assert f"{bad}: no image" in captured.err
+    for name in (runs.WEIGHTS, "metrics.json"):
+        copy = tmp_path / name.partition(".")[0]
+        copy.mkdir()
+        for file in (runs.WEIGHTS, "metrics.json"):
+            if file != name:
+                (copy / file).write_bytes((folder / file).read_bytes())
+        assert cli.main(["predict", str(copy), str(pictures[0])]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "no run in it" in line
+        (copy / name).write_bytes((folder / name).read_bytes()[:90])
+        assert cli.main(["predict", str(copy), str(pictures[0])]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "damaged" in line
+    with pytest.raises(ValueError, match="2 digits at once"):
+        prediction.seen_by(experiment.Config(task="addition"), np.zeros((9, 9), np.uint8))
+
+
+# --- doctor ---------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_this_environment_well(capsys):
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for name in (
+        "python",
+        "numba",
+        "numpy",
+        "processor",
+        "kernel cache",
+        "a warp",
+        "threads",
+        "CUDA",
+    ):
+        assert f"  {name} " in text
+    assert "FAILS" not in text
+
+
+def test_the_doctor_names_what_is_missing():
+    code = "import sys; sys.modules['tqdm'] = None; from numba_stn import cli; cli.main(['doctor'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=os.environ)  # fmt: skip
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    (where,) = [n for n, line in enumerate(lines) if line.split()[1] == "tqdm"]
+    assert lines[where].startswith("-")
+    assert 'pip install "numba-stn[train]"' in lines[where + 1]
+
+
+def test_a_warp_that_is_wrong_is_not_well(monkeypatch, capsys):
+    import numba_stn
+
+    monkeypatch.setattr(numba_stn, "warp_affine", lambda image, *_: image)
+    assert not doctor._warp().well
+    assert cli.main(["doctor"]) == 1
+    assert "FAILS" in capsys.readouterr().out

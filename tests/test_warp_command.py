@@ -1,0 +1,282 @@
+"""``numba-stn warp``: against OpenCV and our own functions; files that are not as expected."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import numba_stn as stn
+from numba_stn import cli, files, plans
+
+RNG = np.random.default_rng(0)
+SHAPES = {"grey": (40, 60), "grey with alpha": (40, 60, 2), "RGB": (40, 60, 3), "RGBA": (40, 60, 4)}
+
+
+def warp(*args):
+    return cli.main(["warp", *map(str, args)])
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A smooth picture of 60 x 40, and its file."""
+    small = RNG.integers(0, 256, (6, 8, 3), np.uint8)
+    image = np.array(Image.fromarray(small).resize((60, 40), Image.Resampling.BICUBIC))
+    path = tmp_path / "photo.png"
+    Image.fromarray(image).save(path)
+    return image, path
+
+
+def read(path):
+    return np.array(Image.open(path))
+
+
+# --- What it does ---------------------------------------------------------------------------------
+
+
+def test_turning_is_rotate(photo, tmp_path):
+    image, path = photo
+    assert warp(path, tmp_path / "a.png", "--rotate", 30) == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), stn.rotate(image, 30))
+    assert warp(path, tmp_path / "b.png", "--rotate", 30, "--expand", "--fill", "9,8,7") == 0
+    expected = stn.rotate(image, 30, expand=True, fill=(9, 8, 7))
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), expected)
+
+
+def test_a_size_alone_is_resize(photo, tmp_path):
+    image, path = photo
+    assert warp(path, tmp_path / "a.png", "--size", "30x80", "--padding", "border") == 0
+    found = read(tmp_path / "a.png").astype(int)
+    assert found.shape == (80, 30, 3)
+    matrix = [[60 / 30, 0, 0.5], [0, 40 / 80, -0.25]]
+    np.testing.assert_array_equal(
+        found, stn.warp_image(image, matrix, (80, 30), padding_mode="border")
+    )
+
+
+def test_parts_in_their_order(photo, tmp_path):
+    """Scale, shear, turn, move; by matrices that move single points."""
+    image, path = photo
+    arguments = ["--rotate", 90, "--scale", "2,1", "--shear", 0.5, 0, "--translate", -3, 4]
+    assert warp(path, tmp_path / "a.png", *arguments, "--size", "70x130", "--mode", "nearest") == 0
+    # (1, 1) from the middle: scaled (2, 1), sheared (2.5, 1), turned counter-clockwise (1, -2.5).
+    matrix = plans.of_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
+    np.testing.assert_allclose(matrix @ [30.5, 20.5, 1], [29.5 + 1 - 3, 19.5 - 2.5 + 4, 1])
+    middle = plans.centred(matrix, (40, 60), (130, 70))
+    expected = stn.warp_image(
+        image, stn.matrices.from_opencv(middle), (130, 70), mode="nearest"
+    )  # fmt: skip
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), expected)
+
+
+def test_corners_come_where_they_are_wanted(photo, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    image, path = photo
+    corners = np.float32([[5, 3], [50, 0], [58, 39], [2, 30]])
+    assert warp(path, tmp_path / "a.png", "--corners", *corners.ravel()) == 0
+    outline = np.float32([[-0.5, -0.5], [59.5, -0.5], [59.5, 39.5], [-0.5, 39.5]])
+    expected = cv2.warpPerspective(image, cv2.getPerspectiveTransform(outline, corners), (60, 40))
+    differ = np.abs(read(tmp_path / "a.png").astype(int) - expected)
+    assert np.median(differ) <= 1
+    assert (differ > 12).mean() < 0.05  # on the rim
+
+
+@pytest.mark.parametrize("convention", ["output-to-input", "opencv", "skimage"])
+@pytest.mark.parametrize("suffix", [".txt", ".npy"])
+def test_matrices_of_files(convention, suffix, photo, tmp_path):
+    image, path = photo
+    forward = np.array([[0.9, 0.2, 3.0], [-0.1, 1.1, -2.0]])
+    ours = stn.matrices.from_opencv(forward)
+    given = {"opencv": forward, "skimage": stn.matrices.to_skimage(ours)}.get(convention, ours)
+    file = tmp_path / f"m{suffix}"
+    np.save(file, given) if suffix == ".npy" else np.savetxt(file, given)
+    out = tmp_path / "a.png"
+    assert warp(path, out, "--matrix", file, "--convention", convention) == 0
+    differ = np.abs(read(out).astype(int) - stn.warp_image(image, ours))
+    assert differ.max() <= 1  # the matrix has been inverted and back
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_kinds_of_images(name, dtype, tmp_path):
+    """Every kind through .npy; what Pillow can hold, through .png as well."""
+    image = RNG.integers(0, 256 if dtype == np.uint8 else 65536, SHAPES[name]).astype(dtype)
+    expected = stn.rotate(image, 20)
+    np.save(tmp_path / "in.npy", image)
+    assert warp(tmp_path / "in.npy", tmp_path / "out.npy", "--rotate", 20) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    if dtype == np.uint8 or (dtype == np.uint16 and image.ndim == 2):
+        files.write_image(tmp_path / "in.png", image)
+        assert warp(tmp_path / "in.png", tmp_path / "out.png", "--rotate", 20) == 0
+        np.testing.assert_array_equal(read(tmp_path / "out.png"), expected)
+        assert read(tmp_path / "out.png").dtype == dtype
+
+
+def test_palettes_and_orientation_are_seen_to(photo, tmp_path):
+    image, path = photo
+    picture = Image.open(path)
+    picture.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+    assert files.read_image(tmp_path / "p.png").shape == (40, 60, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it clockwise
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    found = files.read_image(tmp_path / "turned.jpg")
+    assert found.shape == (60, 40, 3)
+    assert np.abs(np.rot90(image, -1).astype(int) - found).mean() < 6
+
+
+# --- Many -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_and_a_pattern(photo, tmp_path, capsys):
+    image, _ = photo
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(3):
+        Image.fromarray(image).save(folder / f"{n}.png")
+    (folder / "notes.txt").write_text("not an image")
+    assert warp(folder, tmp_path / "out", "--rotate", 5) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert warp(folder / "[12].png", tmp_path / "two", "--rotate", 5) == 0
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["1.png", "2.png"]
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_a_broken_one_among_many_does_not_stop_the_others(photo, tmp_path, capsys):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    content = photo[1].read_bytes()
+    (folder / "a.png").write_bytes(content)
+    (folder / "b.png").write_bytes(content[: len(content) // 2])
+    (folder / "c.png").write_bytes(content)
+    assert warp(folder, tmp_path / "out", "--rotate", 5) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert any("b.png: " in line for line in lines)
+    assert "1 of 3 images" in lines[-1]
+
+
+# --- Nothing is lost ------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten_unasked(photo, tmp_path, capsys):
+    out = tmp_path / "out.png"
+    out.write_bytes(b"mine")
+    assert warp(photo[1], out, "--rotate", 5) == 2
+    assert out.read_bytes() == b"mine"
+    assert "--force" in capsys.readouterr().err
+    assert warp(photo[1], photo[1], "--rotate", 5) == 2
+    assert warp(photo[1], out, "--rotate", 5, "--force") == 0
+    assert out.read_bytes() != b"mine"
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def foreign(path):
+    path.write_text("this is not a picture")
+
+
+def png(width, height, bits, colour, rows):
+    """A PNG file, made by hand."""
+
+    def chunk(kind, data):
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def deep(path):
+    """16 bits a colour: a PNG whose header says so."""
+    path.write_bytes(png(2, 2, 16, 2, b"".join(b"\0" + bytes(12) for _ in range(2))))
+
+
+def animated(path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    path.write_bytes(file.getvalue())
+
+
+def enormous(path):
+    """A header that promises 100,000 x 100,000 pixels."""
+    path.write_bytes(png(100_000, 100_000, 8, 0, b""))
+
+
+DAMAGES = {
+    truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits a colour",
+    animated: "holds 2 images", enormous: "exceeds limit",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_bad_files_are_named(damage, photo, tmp_path, capsys):
+    _, path = photo
+    damage(path)
+    assert warp(path, tmp_path / "new" / "out.png", "--rotate", 5) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"numba-stn: {path}: ")
+    assert DAMAGES[damage] in line
+    assert not (tmp_path / "new").exists()
+
+
+ARGUMENTS = {
+    "missing": (["no.png", "out.png", "--rotate", "5"], "no.png: No such file"),
+    "nothing to do": (["{photo}", "out.png"], "expected what to do"),
+    "two ways": (["{photo}", "out.png", "--rotate", "5", "--matrix", "m.txt"], "one or the other"),
+    "convention": (["{photo}", "out.png", "--rotate", "5", "--convention", "opencv"], "--matrix"),
+    "two sizes": (["{photo}", "o.png", "--scale", "2", "--expand", "--size", "3x3"], "--expand"),
+    "no matrix": (["{photo}", "out.png", "--matrix", "m.txt"], "--matrix m.txt"),
+    "suffix": (["{photo}", "out.xyz", "--rotate", "5"], "expected a name that ends in"),
+    "alpha in jpeg": (["{alpha}", "out.jpg", "--rotate", "5"], "RGBA as JPEG"),
+    "number": (["{photo}", "out.png", "--rotate", "much"], "expected a number, got 'much'"),
+    "size": (["{photo}", "out.png", "--size", "0x5"], "WIDTHxHEIGHT"),
+    "scale": (["{photo}", "out.png", "--scale", "0"], "none of them 0"),
+    "fill": (["{photo}", "out.png", "--rotate", "5", "--fill", "1,2"], "fill"),
+    "big fill": (["{photo}", "out.png", "--rotate", "5", "--fill", "300"], "300"),
+    "flat": (["{photo}", "o.png", "--corners", *"00112233"], "no three lie on a line"),
+    "no image": (["{empty}", "out", "--rotate", "5"], "found no image"),
+    "side": (["{photo}", "out.png", "--size", "3000000000x2"], "3000000000"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_bad_arguments_are_named(name, photo, tmp_path, capsys, monkeypatch):
+    image, path = photo
+    alpha, nothing = tmp_path / "alpha.png", tmp_path / "nothing"
+    Image.fromarray(np.dstack([image, image[:, :, 0]])).save(alpha)
+    nothing.mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    arguments, message = ARGUMENTS[name]
+    try:
+        code = warp(*(a.format(photo=path, alpha=alpha, empty=nothing) for a in arguments))
+    except SystemExit as error:
+        code = error.code
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert (code, message in line) == (2, True), line
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_singular_matrix_is_named(photo, tmp_path, capsys):
+    np.savetxt(tmp_path / "m.txt", np.zeros((2, 3)))
+    assert warp(photo[1], tmp_path / "o.png", "--matrix", tmp_path / "m.txt") == 2
+    assert "an inverse" in capsys.readouterr().err
+
+
+def test_help_names_every_choice():
+    from numba_stn.checks import MODES, PADDINGS
+    from numba_stn.cli import warp as command
+
+    assert set(command.MODES) == set(MODES)
+    assert set(command.PADDINGS) == set(PADDINGS)
