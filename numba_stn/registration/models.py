@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import expm
 
 from ..functional import grid_sample
 from ..kernels.align import grid_moments, halved, moments
@@ -50,6 +49,17 @@ def generators(name: str, dims: int) -> np.ndarray:
     }[name])  # fmt: skip
 
 
+def exponential(matrix: np.ndarray) -> np.ndarray:
+    """``sum_k matrix^k / k!``, of a small step, whose series is short."""
+    found = term = np.eye(len(matrix))
+    for k in range(1, 30):
+        term = term @ matrix / k
+        found = found + term
+        if np.abs(term).max() < 1e-17:
+            break
+    return found
+
+
 @dataclass(frozen=True)
 class Matrix:
     """A map of a group.
@@ -71,7 +81,7 @@ class Matrix:
     def moved(self, step: np.ndarray) -> "Matrix":
         """The map after a step of its P parameters."""
         small = np.tensordot(step, generators(self.group, len(self.matrix) - 1), 1)
-        matrix = expm(small) @ self.matrix
+        matrix = exponential(small) @ self.matrix
         return replace(self, matrix=matrix / matrix[-1, -1])
 
     def sums(self, level: Level):
@@ -101,6 +111,17 @@ class Matrix:
     def apart(self, other: "Matrix") -> float:
         """How far another map takes the fixed image's corners from here, in pixels."""
         return float(np.abs(self.corners() - other.corners()).max()) * self.fixed.unit
+
+    def zoom(self) -> float:
+        """What areas or volumes are multiplied by, at the corner where that is most; < 0: mirrored.
+
+        A projective map multiplies them by its determinant over the divisor's third power.
+        """
+        divisors = (self.matrix @ self.fixed.corners())[-1]
+        if not (divisors > 0).all():
+            return 0.0
+        zooms = np.linalg.det(self.matrix) / divisors ** len(self.matrix)
+        return float(zooms[np.abs(np.log(np.abs(zooms) + 1e-300)).argmax()])
 
     def corners(self) -> np.ndarray:
         """Where the fixed image's corners are read."""
@@ -192,6 +213,15 @@ class Spline:
     def apart(self, other: "Spline") -> float:
         """How far another spline takes the control points from here, in pixels."""
         return float((np.abs(self.control - other.control) * self.sides[::-1]).max() / 2)
+
+    def zoom(self) -> float:
+        """What areas are multiplied by, in the cell of the lattice where that is most."""
+        k = round(len(self.control) ** 0.5)
+        places = self.control.reshape(k, k, 2)
+        right, down = np.diff(places, axis=1)[:-1], np.diff(places, axis=0)[:, :-1]
+        areas = right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]
+        zooms = areas * ((k - 1) / 2) ** 2 * np.prod(self.sides) / np.prod(self.target)
+        return float(zooms.ravel()[np.abs(np.log(np.maximum(zooms, 1e-300))).argmax()])
 
     def penalty(self):
         """Half the bending energy, its slope, and the matrix of its second derivatives."""
