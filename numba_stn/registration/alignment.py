@@ -26,7 +26,7 @@ LEAST_OVERLAP, LARGEST_ZOOM = 0.25, 9.0
 LEAST_CORRELATION, LEAST_DETAILS = 0.4, 0.5
 
 # A correlation at the coarsest level that needs no search, and how many places it takes.
-SURE, PLACES = 0.9, 4
+SURE, PLACES = 0.95, 12
 
 # Steps at a level need not bring the map nearer than this share of its pixels, but at the finest.
 COARSE = 0.1
@@ -226,12 +226,14 @@ class Plan(NamedTuple):
         groups = [own] if own == "translation" else list(dict.fromkeys(["translation", middle, own]))
         begin = Matrix(own, self.job.start_in(self.moving, self.fixed), self.fixed)
         found, count = self.through(begin, level, groups)
-        if _worth(found) >= SURE or self.job.moving.ndim == 3:
+        if _sure(found) or self.job.moving.ndim == 3:
             return found, count
         for place in starts(begin, level, self.moving, own, PLACES):
-            other, more = self.through(place, level, groups)
+            other, more = self.through(place, level, groups[1:] or groups)
             count += more
             found = max(found, other, key=_worth)
+            if _sure(found):
+                break
         return found, count
 
     def through(self, model: Matrix, level: Level, groups: list[str]) -> tuple[Climbed, int]:
@@ -258,7 +260,14 @@ class Plan(NamedTuple):
 
 
 def _worth(found):
-    return found.measured.correlation if found.measured else -1.0
+    """The correlation, times the root of the share that overlaps: chance likes few pixels."""
+    here = found.measured
+    return here.correlation * min(here.overlap, 1.0) ** 0.5 if here else -1.0
+
+
+def _sure(found):
+    """Whether this is so good that there is nothing to look for."""
+    return found.measured is not None and found.measured.correlation >= SURE
 
 
 # --- What came out --------------------------------------------------------------------------------

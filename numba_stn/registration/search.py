@@ -31,10 +31,16 @@ def starts(model: Matrix, level: Level, moving: Frame, group: str, count: int) -
     tried = [replace(model, matrix=turned(np.deg2rad(angle), zoom) @ model.matrix)
              for angle, zoom in product(angles, zooms)]  # fmt: skip
     scores = correlations(tried, level, moving)
-    best = scores.reshape(len(tried), -1).argmax(axis=1)
-    order = np.argsort(-scores.reshape(len(tried), -1).max(axis=1))[:count]
-    return [shifted(tried[k], np.unravel_index(best[k], scores.shape[1:]), scores, level)
-            for k in order]  # fmt: skip
+    return [shifted(tried[k], (y, x), scores.shape[1:], level) for k, y, x in peaks(scores, count)]
+
+
+def peaks(scores: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+    """The largest scores, none of which has a larger one beside it: map, y and x."""
+    beside = [np.roll(scores, (dy, dx), (1, 2)) for dy, dx in product((-1, 0, 1), repeat=2)]
+    tops = np.where(scores >= np.max(beside, axis=0), scores, -1.0)
+    order = np.argpartition(-tops.ravel(), count)[:count]
+    order = order[np.argsort(-tops.ravel()[order])]
+    return list(zip(*np.unravel_index(order, scores.shape), strict=True))
 
 
 def turned(angle: float, zoom: float) -> np.ndarray:
@@ -43,16 +49,19 @@ def turned(angle: float, zoom: float) -> np.ndarray:
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
-def shifted(model: Matrix, peak, scores: np.ndarray, level: Level) -> Matrix:
+def shifted(model: Matrix, peak, shape: tuple[int, ...], level: Level) -> Matrix:
     """The map that reads where the fixed image's copy lies: ``peak`` pixels (y, x) away."""
-    ways = [p - side if p > side // 2 else p for p, side in zip(peak, scores.shape[1:])]
+    ways = [p - side if p > side // 2 else p for p, side in zip(peak, shape, strict=True)]
     matrix = np.eye(3)
     matrix[:2, 2] = -np.array(ways[::-1]) * level.fixed_at[0]
     return replace(model, matrix=model.matrix @ matrix)
 
 
 def correlations(tried: list[Matrix], level: Level, moving: Frame) -> np.ndarray:
-    """Correlation of the details at every shift (y, x) of what each map reads: (N, 2 H, 2 W)."""
+    """Correlation of the details at every shift (y, x) of what each map reads: (N, 2 H, 2 W).
+
+    Times the root of the share that overlaps, for of fewer pixels chance makes more.
+    """
     sides = level.fixed.shape[1:]
     thetas = np.stack([
         theta_of(each.pixels(level, moving), sides, level.moving.shape[1:])[:2] for each in tried
@@ -75,4 +84,5 @@ def correlations(tried: list[Matrix], level: Level, moving: Frame) -> np.ndarray
     seen = against(whole, mask)
     energy = against(read * read, mask) * against(whole, target * target)
     enough = seen >= COVERED * mask.sum()
-    return np.where(enough, against(read, target) / np.sqrt(np.maximum(energy, 1e-6)), -1.0)
+    found = against(read, target) / np.sqrt(np.maximum(energy, 1e-6))
+    return np.where(enough, found * np.sqrt(np.maximum(seen / mask.sum(), 0)), -1.0)
