@@ -35,16 +35,14 @@ def make_blur(dtype, parallel):
     stamp = launch.stamp(parallel)
 
     def blur(image, out):
-        outer, n, inner = image.shape
+        outer, n, _ = image.shape
         for task in prange(outer * n):
             o, j = task // n, task % n
-            a, b = max(j - 2, 0), max(j - 1, 0)
-            d, e = min(j + 1, n - 1), min(j + 2, n - 1)
-            for k in range(inner):
-                ends = np.float32(image[o, a, k]) + np.float32(image[o, e, k])
-                sides = np.float32(image[o, b, k]) + np.float32(image[o, d, k])
-                middle = np.float32(6) * np.float32(image[o, j, k])
-                out[o, j, k] = (ends + np.float32(4) * sides + middle) * np.float32(0.0625)
+            a, b = image[o, max(j - 2, 0)], image[o, max(j - 1, 0)]
+            c, d = image[o, j], image[o, min(j + 1, n - 1)]
+            e, new = image[o, min(j + 2, n - 1)], out[o, j]
+            for k in range(len(new)):
+                new[k] = binomial(a[k], b[k], c[k], d[k], e[k])
         return stamp
 
     return launch.jit(blur, parallel)
@@ -59,19 +57,23 @@ def make_blur_rows(dtype, parallel):
         outer, n = image.shape
         for o in prange(outer):
             row, new = image[o], out[o]
-            for j in range(2, n - 2):
-                ends = np.float32(row[j - 2]) + np.float32(row[j + 2])
-                sides = np.float32(row[j - 1]) + np.float32(row[j + 1])
-                middle = np.float32(6) * np.float32(row[j])
-                new[j] = (ends + np.float32(4) * sides + middle) * np.float32(0.0625)
+            for j in range(n - 4):
+                new[j + 2] = binomial(row[j], row[j + 1], row[j + 2], row[j + 3], row[j + 4])
             for j in (0, 1, n - 2, n - 1):
-                ends = np.float32(row[max(j - 2, 0)]) + np.float32(row[min(j + 2, n - 1)])
-                sides = np.float32(row[max(j - 1, 0)]) + np.float32(row[min(j + 1, n - 1)])
-                middle = np.float32(6) * np.float32(row[j])
-                new[j] = (ends + np.float32(4) * sides + middle) * np.float32(0.0625)
+                a, b = row[max(j - 2, 0)], row[max(j - 1, 0)]
+                d, e = row[min(j + 1, n - 1)], row[min(j + 2, n - 1)]
+                new[j] = binomial(a, b, row[j], d, e)
         return stamp
 
     return launch.jit(blur_rows, parallel)
+
+
+@scalar
+def binomial(a, b, c, d, e):
+    """(a + 4 b + 6 c + 4 d + e) / 16, in float32."""
+    real = np.float32
+    ends, sides = real(a) + real(e), real(b) + real(d)
+    return (ends + real(4) * sides + real(6) * real(c)) * real(0.0625)
 
 
 @functools.cache
@@ -83,8 +85,9 @@ def make_halve(dtype, parallel):
         outer, n, inner = out.shape
         for task in prange(outer * n):
             o, j = task // n, task % n
+            one, two, new = image[o, 2 * j], image[o, 2 * j + 1], out[o, j]
             for k in range(inner):
-                out[o, j, k] = np.float32(0.5) * (image[o, 2 * j, k] + image[o, 2 * j + 1, k])
+                new[k] = np.float32(0.5) * (one[k] + two[k])
         return stamp
 
     return launch.jit(halve, parallel)
@@ -130,38 +133,38 @@ def _around(image, axis):
 
 
 @inlined
-def in_plane(image, z, y, x):
-    """The bilinear value of a plane at a place inside it, and its slopes along x, y and z."""
-    _, height, width = image.shape
+def in_plane(image, height, width, z, y, x):
+    """The bilinear value of a plane at a place inside it, and its slopes along x, y and z.
+
+    Images are flat, and indices unsigned, for Numba asks of others whether they count from the end.
+    """
     i, j = min(int(y), height - 2), min(int(x), width - 2)
-    v, u = np.float32(y - i), np.float32(x - j)
-    a, b = image[0, i, j], image[0, i, j + 1]
-    c, d = image[0, i + 1, j], image[0, i + 1, j + 1]
+    value, along, down = _slice(image, i * width + j, width, np.float32(y - i), np.float32(x - j))
+    return value, along, down, np.float32(0)
+
+
+@inlined
+def in_volume(image, height, width, z, y, x):
+    """The trilinear value of a volume at a place inside it, and its slopes along x, y and z."""
+    depth = len(image) // (height * width)
+    k, i, j = min(int(z), depth - 2), min(int(y), height - 2), min(int(x), width - 2)
+    t, v, u = np.float32(z - k), np.float32(y - i), np.float32(x - j)
+    place = (k * height + i) * width + j
+    near, along, down = _slice(image, place, width, v, u)
+    far, along_, down_ = _slice(image, place + height * width, width, v, u)
+    slope = far - near
+    return near + t * slope, along + t * (along_ - along), down + t * (down_ - down), slope
+
+
+@inlined
+def _slice(image, place, width, v, u):
+    """Value and slopes along x and y within a slice."""
+    a, b = image[np.uint64(place)], image[np.uint64(place + 1)]
+    c, d = image[np.uint64(place + width)], image[np.uint64(place + width + 1)]
     upper, lower = b - a, d - c
     first, second = a + u * upper, c + u * lower
     down = second - first
-    return first + v * down, upper + v * (lower - upper), down, np.float32(0)
-
-
-@inlined
-def in_volume(image, z, y, x):
-    """The trilinear value of a volume at a place inside it, and its slopes along x, y and z."""
-    depth, height, width = image.shape
-    k, i, j = min(int(z), depth - 2), min(int(y), height - 2), min(int(x), width - 2)
-    t, v, u = np.float32(z - k), np.float32(y - i), np.float32(x - j)
-    near, along, down = _slice(image, k, i, j, v, u)
-    far, along_, down_ = _slice(image, k + 1, i, j, v, u)
-    return near + t * (far - near), along + t * (along_ - along), down + t * (down_ - down), far - near  # fmt: skip
-
-
-@inlined
-def _slice(image, k, i, j, v, u):
-    """Value and slopes along x and y within a slice."""
-    a, b = image[k, i, j], image[k, i, j + 1]
-    c, d = image[k, i + 1, j], image[k, i + 1, j + 1]
-    upper, lower = b - a, d - c
-    first, second = a + u * upper, c + u * lower
-    return first + v * (second - first), upper + v * (lower - upper), second - first
+    return first + v * down, upper + v * (lower - upper), down
 
 
 # --- Sums over a row ------------------------------------------------------------------------------
@@ -230,6 +233,7 @@ def make_moments(dims, projective, masked, parallel):
     def read_row(moving, fixed, mask, matrix, start, at, k, i, x, rows):
         """Fill the rows: derivatives of the sample, the sample, the target; 0 where none is."""
         depth, height, width = moving.shape
+        image, targets = moving.reshape(-1), fixed[k, i]
         unit, cz, cy, cx = at
         count = 0
         for j in range(len(x)):
@@ -250,8 +254,8 @@ def make_moments(dims, projective, masked, parallel):
             if not inside:
                 rows[:, j] = 0
                 continue
-            value, gx, gy, gz = read(moving, level, line, column)
-            rows[ways, j], rows[ways + 1, j] = value, fixed[k, i, j]
+            value, gx, gy, gz = read(image, height, width, level, line, column)
+            rows[ways, j], rows[ways + 1, j] = value, targets[j]
             if projective:
                 rows[0, j], rows[1, j] = gx * w, gy * w
                 rows[2, j] = -(gx * u + gy * v) * w
@@ -356,18 +360,17 @@ def moments(moving, fixed, mask, matrix, fixed_at, moving_at, x):
         make_moments, (dims, projective, mask is not None), fixed.size * 4,
         moving, fixed, held, numbers, fixed_at, moving_at, x, normal, mixed, values,
     )  # fmt: skip
-    whole = _whole(normal.sum(axis=0)).transpose(0, 2, 1, 3).reshape(ways * size, ways * size)
+    whole = normal.sum(axis=0).ravel()[_places(ways, size)]
     return whole, mixed.sum(axis=0).reshape(ways * size, 3), values.sum(axis=0)
 
 
-def _whole(upper):
-    """Both triangles, of the slopes' and of the coordinates' products."""
-    ways, _, size, _ = upper.shape
-    lower = np.tril_indices(size, -1)
-    upper[:, :, lower[0], lower[1]] = upper[:, :, lower[1], lower[0]]
-    for a in range(ways):
-        upper[a + 1 :, a] = upper[a, a + 1 :]
-    return upper
+@functools.cache
+def _places(ways, size):
+    """Where each entry of J^T J stands among the sums, whose upper triangles alone are filled."""
+    a, k, b, m = np.ogrid[:ways, :size, :ways, :size]
+    place = (np.minimum(a, b), np.maximum(a, b), np.minimum(k, m), np.maximum(k, m))
+    found = np.ravel_multi_index(np.broadcast_arrays(*place), (ways, ways, size, size))
+    return found.reshape(ways * size, ways * size)
 
 
 # --- Any other map --------------------------------------------------------------------------------
@@ -380,6 +383,7 @@ def make_reads(masked, parallel):
 
     def reads(moving, fixed, mask, columns, lines, slopes, samples, targets, counts):
         _, height, width = moving.shape
+        image = moving.reshape(-1)
         for i in prange(len(samples)):
             count = 0
             for j in range(samples.shape[1]):
@@ -391,7 +395,7 @@ def make_reads(masked, parallel):
                     slopes[0, i, j], slopes[1, i, j] = 0, 0
                     samples[i, j], targets[i, j] = 0, 0
                     continue
-                value, gx, gy, _ = in_plane(moving, 0.0, y, x)
+                value, gx, gy, _ = in_plane(image, height, width, 0.0, y, x)
                 slopes[0, i, j], slopes[1, i, j] = gx, gy
                 samples[i, j], targets[i, j] = value, fixed[0, i, j]
                 count += 1

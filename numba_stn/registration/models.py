@@ -80,7 +80,7 @@ class Matrix:
 
     def moved(self, step: np.ndarray) -> "Matrix":
         """The map after a step of its P parameters."""
-        small = np.tensordot(step, generators(self.group, len(self.matrix) - 1), 1)
+        small = np.einsum("p,pij", step, generators(self.group, len(self.matrix) - 1))
         matrix = exponential(small) @ self.matrix
         return replace(self, matrix=matrix / matrix[-1, -1])
 
@@ -117,7 +117,7 @@ class Matrix:
 
         A projective map multiplies them by its determinant over the divisor's third power.
         """
-        divisors = (self.matrix @ self.fixed.corners())[-1]
+        divisors = (self.matrix @ self.fixed.corners)[-1]
         if not (divisors > 0).all():
             return 0.0
         zooms = np.linalg.det(self.matrix) / divisors ** len(self.matrix)
@@ -125,7 +125,7 @@ class Matrix:
 
     def corners(self) -> np.ndarray:
         """Where the fixed image's corners are read."""
-        found = self.matrix @ self.fixed.corners()
+        found = self.matrix @ self.fixed.corners
         return found[:-1] / found[-1]
 
     def penalty(self) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """Two images, each half as large as the one before: from coarse to fine."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class Frame:
         matrix[:size, size] = self.at(halvings)[::-1][:size]
         return matrix
 
+    @cached_property
     def corners(self) -> np.ndarray:
         """The centres of the corner pixels, (d + 1, 2^d)."""
         ends = [np.array([-0.5, 0.5]) * (side - 1) / self.unit for side in self.sides[::-1]]
@@ -119,10 +121,9 @@ def _standard(image, mask):
     smooth = blurred(image)
     seen = smooth if mask is None else smooth[mask]
     mean = float(seen.mean(dtype=np.float64))
-    deviation = float(seen.std(dtype=np.float64))
-    if not deviation > 0:
-        deviation = 1.0
     smooth -= np.float32(mean)
+    seen = (smooth if mask is None else smooth[mask]).ravel()
+    deviation = (float(np.einsum("i,i", seen, seen)) / seen.size) ** 0.5 or 1.0
     smooth *= np.float32(1 / deviation)
     return smooth.reshape((1,) * (3 - image.ndim) + image.shape), (mean, deviation)
 
