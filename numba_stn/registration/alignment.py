@@ -7,7 +7,7 @@ import numpy as np
 
 from ..matrices import to_theta
 from ..pixels import warp_image
-from ..splines import control_points, smoothing
+from ..splines import control_points
 from ..tps import warp_tps
 from . import verdict
 from .checked import Job, checked
@@ -174,8 +174,10 @@ def register(
     >>> round(float(np.rad2deg(np.arctan2(found.matrix[0, 1], found.matrix[0, 0]))), 1)
     -5.0
     """
-    job = checked(moving, fixed, transform, metric, mask, start, levels, iterations, tolerance)
-    job = job._replace(control=control, stiffness=smoothing(stiffness))
+    job = checked(
+        moving, fixed, transform, metric, mask=mask, start=start, levels=levels,
+        iterations=iterations, tolerance=tolerance, control=control, stiffness=stiffness,
+    )  # fmt: skip
     levels_, of_moving, of_fixed = pyramid(job.moving, job.fixed, job.mask, levels)
     frame, target = frames(job.moving, job.fixed)
     scale = of_moving[1] / of_fixed[1]

@@ -33,8 +33,8 @@ class Job(NamedTuple):
     start: np.ndarray
     iterations: int
     tolerance: float
-    control: int = 4
-    stiffness: float = 0.0
+    control: int
+    stiffness: float
 
     def start_in(self, moving: Frame, fixed: Frame) -> np.ndarray:
         """The first guess, in coordinates."""
@@ -42,8 +42,8 @@ class Job(NamedTuple):
 
 
 def checked(
-    moving: Any, fixed: Any, transform: str, metric: str, mask: Any, start: Any,
-    levels: int | None, iterations: int, tolerance: float,
+    moving: Any, fixed: Any, transform: str, metric: str, *, mask: Any, start: Any, levels: Any,
+    iterations: Any, tolerance: Any, control: Any, stiffness: Any,
 ) -> Job:  # fmt: skip
     """The job, if it is one."""
     dims, group = chosen("transform", transform, TRANSFORMS)
@@ -55,13 +55,13 @@ def checked(
         if image.min() == image.max():
             raise ValueError(f"{name}: expected an image that varies, got a constant one")
     if levels is not None:
-        positive("levels", levels)
-    numbers = finite_numbers("tolerance", tolerance, "a positive number", lambda s: s == ())
-    if not numbers > 0:
-        raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}")
+        whole("levels", levels)
+    tolerance, stiffness = number("tolerance", tolerance), number("stiffness", stiffness)
+    if tolerance == 0:
+        raise ValueError("tolerance: expected a positive number, got 0")
     return Job(
         transform, group, grey, target, mask, _start(start, grey, target, dims, group),
-        positive("iterations", iterations), float(numbers),
+        whole("iterations", iterations), tolerance, whole("control", control, 2), stiffness,
     )  # fmt: skip
 
 
@@ -85,15 +85,23 @@ def grey_of(name: str, image: Any, dims: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def positive(name: str, value: Any) -> int:
-    """A whole number from 1 on."""
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, large enough."""
     try:
         count = value.__index__()
     except AttributeError:
         raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
-    if count < 1:
-        raise ValueError(f"{name}: expected 1 at least, got {value!r}")
+    if count < least:
+        raise ValueError(f"{name}: expected {least} at least, got {value!r}")
     return count
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number from 0 on."""
+    found = float(finite_numbers(name, value, "a finite number from 0 on", lambda shape: not shape))
+    if found < 0:
+        raise ValueError(f"{name}: expected a finite number from 0 on, got {value!r}")
+    return found
 
 
 def _mask(mask, fixed):
