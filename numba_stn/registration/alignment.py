@@ -22,11 +22,13 @@ __all__ = ["Registration", "Report", "register"]
 # shrink or enlarge an area or a volume by.
 LEAST_OVERLAP, LARGEST_ZOOM = 0.25, 9.0
 
-# What images that match have at least: of their whole, and of their details.
-LEAST_CORRELATION, LEAST_DETAILS = 0.4, 0.5
+# What images that match have at least: of their whole, of their details,
+# and of the details of three in four of their parts.
+LEAST_CORRELATION, LEAST_DETAILS, LEAST_PARTS = 0.4, 0.5, 0.2
 
-# A correlation at the coarsest level that needs no search, and how many places it takes.
-SURE, PLACES = 0.95, 12
+# A correlation at the coarsest level that needs no search, how many places it takes,
+# and how many steps are taken from each.
+SURE, PLACES, BRIEF = 0.95, 12, 5
 
 # Steps at a level need not bring the map nearer than this share of its pixels, but at the finest.
 COARSE = 0.1
@@ -51,6 +53,8 @@ class Report:
         Pearson's correlation of both images, smoothed, where they overlap.
     details : float
         That of their details: what is left without a still smoother copy.
+    parts : float
+        What the correlation of the details is at least, in three of four parts of the image.
     residual : float
         Root of the mean of ``(gain moving + bias - fixed)^2``, smoothed, in the fixed image's
         units.
@@ -65,6 +69,7 @@ class Report:
     iterations: tuple[int, ...]
     correlation: float
     details: float
+    parts: float
     residual: float
     gain: float
     bias: float
@@ -212,13 +217,16 @@ class Plan(NamedTuple):
             return found, tuple(steps)
         return self.bent(found, steps)
 
-    def climb(self, model: Any, level: Level, group: str | None = None) -> Climbed:
+    def climb(
+        self, model: Any, level: Level, group: str | None = None, most: int | None = None
+    ) -> Climbed:
         """Steps at one level."""
         if group:
             model = replace(model, group=group)
         finest = level.halvings == 0
         tolerance = self.job.tolerance if finest else COARSE * 2.0**level.halvings
-        return climb(model, level, self.metric, self.job.iterations, tolerance, LEAST_OVERLAP)
+        steps = min(most or self.job.iterations, self.job.iterations)
+        return climb(model, level, self.metric, steps, tolerance, LEAST_OVERLAP)
 
     def first(self) -> tuple[Climbed, int]:
         """The coarsest level: with few parameters before many, and from several places if need be."""
@@ -230,12 +238,16 @@ class Plan(NamedTuple):
         found, count = self.through(begin, level, groups)
         if _sure(found) or self.job.moving.ndim == 3:
             return found, count
+        best, group = None, groups[-2:][0]
         for place in starts(begin, level, self.moving, own, PLACES):
-            other, more = self.through(place, level, groups[1:] or groups)
-            count += more
-            found = max(found, other, key=_worth)
-            if _sure(found):
+            other = self.climb(place, level, group, BRIEF)
+            count += other.iterations
+            best = max(best or other, other, key=_worth)
+            if _sure(best):
                 break
+        if best and _worth(best) > _worth(found):
+            found, more = self.through(best.model, level, groups[-2:])
+            count += more
         return found, count
 
     def through(self, model: Matrix, level: Level, groups: list[str]) -> tuple[Climbed, int]:
@@ -280,13 +292,13 @@ def _report(plan, found, counts, of_moving, of_fixed):
     reason, details = _judged(plan, found)
     here = found.measured
     if here is None:
-        return Report(False, reason, counts, 0.0, 0.0, float("nan"), 1.0, 0.0, 0.0)
+        return Report(False, reason, counts, 0.0, 0.0, 0.0, float("nan"), 1.0, 0.0, 0.0)
     gain = here.gain * of_fixed[1] / of_moving[1]
     bias = here.bias * of_fixed[1] + of_fixed[0] - gain * of_moving[0]
     if plan.metric.gain is not None:
         gain, bias = 1.0, 0.0
     return Report(
-        reason == SETTLED, reason, counts, here.correlation, details,
+        reason == SETTLED, reason, counts, here.correlation, *details,
         here.residual * of_fixed[1], gain, bias, here.overlap,
     )  # fmt: skip
 
@@ -297,16 +309,20 @@ SETTLED = "converged: the last step was shorter than the tolerance"
 def _judged(plan, found):
     """Why it ended, in words, and the correlation of the details."""
     here = found.measured
+    nothing = verdict.Details(0.0, 0.0)
     if here is None or found.reason == "overlap":
-        return f"overlap lost: less than {LEAST_OVERLAP:.0%} of the fixed image is covered", 0.0
+        return f"overlap lost: less than {LEAST_OVERLAP:.0%} of the fixed image is covered", nothing
     zoom = found.model.zoom()
     if not 1 / LARGEST_ZOOM < zoom < LARGEST_ZOOM:
-        return f"no match: the map multiplies areas by {zoom:.3g}", 0.0
+        return f"no match: the map multiplies areas by {zoom:.3g}", nothing
     details = verdict.details(found.model, plan.levels, plan.moving)
-    if here.correlation < LEAST_CORRELATION:
-        return f"no match: the images correlate by {here.correlation:.2f} only", details
-    if details < LEAST_DETAILS:
-        return f"no match: the images' details correlate by {details:.2f} only", details
+    for least, value, what in (
+        (LEAST_CORRELATION, here.correlation, "images correlate"),
+        (LEAST_DETAILS, details.whole, "images' details correlate"),
+        (LEAST_PARTS, details.parts, "details of a quarter of their parts correlate"),
+    ):
+        if value < least:
+            return f"no match: the {what} by {value:.2f} only", details
     if found.reason == "iterations":
         return f"not at rest after {plan.job.iterations} steps", details
     if found.reason == "texture":

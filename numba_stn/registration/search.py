@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 from scipy import fft
+from scipy.ndimage import maximum_filter
 
 from ..warps import warp_affine
 from .models import Matrix, theta_of
@@ -36,8 +37,8 @@ def starts(model: Matrix, level: Level, moving: Frame, group: str, count: int) -
 
 def peaks(scores: np.ndarray, count: int) -> list[tuple[int, int, int]]:
     """The largest scores, none of which has a larger one beside it: map, y and x."""
-    beside = [np.roll(scores, (dy, dx), (1, 2)) for dy, dx in product((-1, 0, 1), repeat=2)]
-    tops = np.where(scores >= np.max(beside, axis=0), scores, -1.0)
+    beside = maximum_filter(scores, (1, 3, 3), mode="wrap")
+    tops = np.where(scores >= beside, scores, -1.0)
     order = np.argpartition(-tops.ravel(), count)[:count]
     order = order[np.argsort(-tops.ravel()[order])]
     return list(zip(*np.unravel_index(order, scores.shape), strict=True))
@@ -58,9 +59,10 @@ def shifted(model: Matrix, peak, shape: tuple[int, ...], level: Level) -> Matrix
 
 
 def correlations(tried: list[Matrix], level: Level, moving: Frame) -> np.ndarray:
-    """Correlation of the details at every shift (y, x) of what each map reads: (N, 2 H, 2 W).
+    """Correlation of the details at every shift (y, x) of what each map reads.
 
-    Times the root of the share that overlaps, for of fewer pixels chance makes more.
+    (N, 3/2 H, 3/2 W), shifts to the left and up at the end;
+    times the root of the share that overlaps, for of fewer pixels chance makes more.
     """
     sides = level.fixed.shape[1:]
     thetas = np.stack([
@@ -73,7 +75,8 @@ def correlations(tried: list[Matrix], level: Level, moving: Frame) -> np.ndarray
     target = fine(level.fixed)
     mask = np.ones_like(target) if level.mask is None else np.float32(level.mask)
     target = target * mask
-    shape = [fft.next_fast_len(2 * side, real=True) for side in sides]
+    # Half as long again: shifts by more than half a side, which go round, cover too little.
+    shape = [fft.next_fast_len(side + side // 2, real=True) for side in sides]
 
     def spectrum(image):
         return fft.rfft2(image, shape)
