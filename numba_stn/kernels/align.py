@@ -252,7 +252,8 @@ def make_moments(dims, projective, masked, parallel):
             if masked:
                 inside = inside and mask[k, i, j]
             if not inside:
-                rows[:, j] = 0
+                for r in range(ways + 2):
+                    rows[r, j] = 0
                 continue
             value, gx, gy, gz = read(image, height, width, level, line, column)
             rows[ways, j], rows[ways + 1, j] = value, targets[j]

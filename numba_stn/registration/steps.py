@@ -115,14 +115,15 @@ def climb(
             return Climbed(model, here, iteration, "texture")
         trial = model.moved(step)
         length = model.apart(trial)
+        if length < tolerance and damping <= 1:
+            # So little changes that it is not measured again.
+            return Climbed(trial, here, iteration, "step")
         if length > longest:
             trial = model.moved(step * (longest / length))
         there = measure(trial, level, metric)
         better = there is not None and there.overlap >= least_overlap and there.cost < here.cost
         if there is not None and better:
             model, here, damping = trial, there, max(damping / 10, DAMPING[0])
-        if length < tolerance and damping <= 1:
-            return Climbed(model, here, iteration, "step")
         if not better:
             damping = max(damping * 10, 1e-2)
             if damping > DAMPING[1]:
