@@ -1,4 +1,4 @@
-"""``python -m benchmarks.register``: registration beside its peers, on photographs with known warps.
+"""``python -m benchmarks.register``: registration and its peers, on photographs with known warps.
 
 In a checkout, with scikit-image for its photographs; OpenCV and kornia are peers where they are
 installed. Each trial cuts two windows out of a photograph, one of them turned by up to 15 degrees,
@@ -107,7 +107,7 @@ Register = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def ours(transform: str) -> Register:
-    """This project."""
+    """Our own."""
 
     def run(moving, fixed):
         found = numba_stn.register(moving, fixed, transform)
@@ -208,8 +208,8 @@ def compare(count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
         trial = draw(PHOTOGRAPHS[k % len(PHOTOGRAPHS)], k // len(PHOTOGRAPHS))
         turns = {who: run for who, (run, every) in able.items()
                  if (k // len(PHOTOGRAPHS)) % every == 0}  # fmt: skip
-        trials.append({"photograph": trial.photograph, "side": len(trial.fixed),
-                       "found": {who: _turn(run, trial) for who, run in turns.items()}})  # fmt: skip
+        found = {who: _turn(run, trial) for who, run in turns.items()}
+        trials.append({"photograph": trial.photograph, "side": len(trial.fixed), "found": found})
     summary = {who: _summary(who, trials) for who in able}
     for who, row in summary.items():
         say(f"{who:34s} {row}")
@@ -276,8 +276,8 @@ def main(argv=None):
     arguments.add_argument("--json", type=pathlib.Path, help="write what was found to this file")
     args = arguments.parse_args(argv)
     command = ["python", "-m", "benchmarks.register", *(argv or sys.argv[1:])]
-    found = compare(args.trials)
     about = circumstances(command, 1)
+    found = compare(args.trials)
     if args.json:
         write_atomically(args.json, (json.dumps(about | found, indent=1) + "\n").encode())
     return 0

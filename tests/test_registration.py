@@ -210,8 +210,9 @@ def test_a_bent_image_is_found():
     assert found.report.residual < 0.5 * straight.report.residual
 
 
-@pytest.mark.parametrize("transform", ["translation 3-D", "rigid 3-D", "similarity 3-D", "affine 3-D"])
-def test_volumes(transform):
+@pytest.mark.parametrize("group", ["translation", "rigid", "similarity", "affine"])
+def test_volumes(group):
+    transform = f"{group} 3-D"
     sides = (26, 30, 34)
     volume = scene(5, sides, 2.0)
     angle = 0.0 if transform.startswith("translation") else 0.1

@@ -229,11 +229,12 @@ class Plan(NamedTuple):
         return climb(model, level, self.metric, steps, tolerance, LEAST_OVERLAP)
 
     def first(self) -> tuple[Climbed, int]:
-        """The coarsest level: with few parameters before many, and from several places if need be."""
+        """The coarsest level: few parameters before many, and from several places if need be."""
         level, own = self.levels[-1], self.job.transform
         middle = "rigid" if own == "rigid" else "similarity"
         own = "affine" if own == "tps" else own
-        groups = [own] if own == "translation" else list(dict.fromkeys(["translation", middle, own]))
+        chain = list(dict.fromkeys(["translation", middle, own]))
+        groups = chain[: chain.index(own) + 1]
         begin = Matrix(own, self.job.start_in(self.moving, self.fixed), self.fixed)
         found, count = self.through(begin, level, groups)
         if _sure(found) or self.job.moving.ndim == 3:
@@ -260,11 +261,10 @@ class Plan(NamedTuple):
 
     def bent(self, found: Climbed, steps: list[int]) -> tuple[Climbed, tuple[int, ...]]:
         """A spline, from an affine map on."""
-        theta = theta_of(found.model.pixels(None, self.moving), self.fixed.sides, self.moving.sides)
+        sides, target = self.job.moving.shape, self.job.fixed.shape
+        theta = theta_of(found.model.pixels(None, self.moving), target, sides)
         lattice = np.c_[control_points(self.job.control), np.ones(self.job.control**2)]
-        model: Any = Spline(
-            lattice @ theta[:2].T, self.moving.sides, self.fixed.sides, self.job.stiffness
-        )  # type: ignore[arg-type]
+        model: Any = Spline(lattice @ theta[:2].T, sides, target, self.job.stiffness)
         first = min(BENT, len(self.levels) - 1)
         for level in self.levels[first::-1]:
             found = self.climb(model, level)
@@ -298,7 +298,7 @@ def _report(plan, found, counts, of_moving, of_fixed):
     if plan.metric.gain is not None:
         gain, bias = 1.0, 0.0
     return Report(
-        reason == SETTLED, reason, counts, here.correlation, *details,
+        reason == SETTLED, reason, counts, here.correlation, details.whole, details.parts,
         here.residual * of_fixed[1], gain, bias, here.overlap,
     )  # fmt: skip
 

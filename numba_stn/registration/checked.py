@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import chosen, finite_numbers
-from ..splines import whole
 from .models import GROUPS
 from .pyramid import Frame
 
@@ -122,7 +121,9 @@ def _start(start, moving, fixed, dims, group):
     """The first guess, as a matrix between pixels."""
     found = np.eye(dims + 1)
     if start is None:
-        found[:dims, dims] = [(a - b) / 2 for a, b in zip(moving.shape, fixed.shape)][::-1]
+        found[:dims, dims] = [(a - b) / 2 for a, b in zip(moving.shape, fixed.shape, strict=True)][
+            ::-1
+        ]
         return found
     shapes = [(dims, dims + 1), (3, 3)] if group == "projective" else [(dims, dims + 1)]
     wanted = " or ".join(map(str, shapes)) + " finite numbers"

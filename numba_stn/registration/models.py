@@ -9,6 +9,7 @@ thin-plate spline is a sum of functions times its control points, which a step i
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ class Matrix:
         return 0.0, 0.0, 0.0
 
 
-def warped(image: np.ndarray, matrix: np.ndarray, sides: tuple[int, ...], fill=np.nan):
+def warped(image: np.ndarray, matrix: np.ndarray, sides: Any, fill: float = np.nan) -> Any:
     """A plane or volume under a matrix between pixels; ``fill`` outside."""
     theta = theta_of(matrix, sides, image.shape)
     dims = len(sides)
@@ -144,9 +145,7 @@ def warped(image: np.ndarray, matrix: np.ndarray, sides: tuple[int, ...], fill=n
     return warp(image[None, None], theta, sides, padding_mode="fill", fill=fill)[0, 0]
 
 
-def theta_of(
-    matrix: np.ndarray, size: tuple[int, ...], image_size: tuple[int, ...]
-) -> np.ndarray:
+def theta_of(matrix: np.ndarray, size: tuple[int, ...], image_size: tuple[int, ...]) -> np.ndarray:
     """Theta (d + 1, d + 1) of a matrix between pixels: of :mod:`numba_stn.matrices`, in any space.
 
     Corners are not aligned: -1 and 1 are the outer edges.
@@ -178,8 +177,8 @@ class Spline:
     """
 
     control: np.ndarray
-    sides: tuple[int, int]
-    target: tuple[int, int]
+    sides: tuple[int, ...]
+    target: tuple[int, ...]
     stiffness: float
 
     def moved(self, step: np.ndarray) -> "Spline":
@@ -205,7 +204,7 @@ class Spline:
 
     def read(self, level: Level, moving: Frame) -> np.ndarray:
         """The level's moving image as the fixed one's pixels read it; NaN outside."""
-        scale = [s / 2.0**level.halvings / m for s, m in zip(self.sides, level.moving.shape[1:])]
+        scale = np.array(self.sides) / 2.0**level.halvings / level.moving.shape[1:]
         grid = np.stack([(p + 1) * np.float32(k) - 1 for p, k in
                          zip(self.places(level), scale[::-1], strict=True)], axis=-1)  # fmt: skip
         return grid_sample(level.moving[None], grid[None], padding_mode="fill", fill=np.nan)[0, 0]
@@ -232,7 +231,7 @@ class Spline:
 
 
 @lru_cache(maxsize=8)
-def functions(k: int, sides: tuple[int, int], halvings: int) -> np.ndarray:
+def functions(k: int, sides: tuple[int, ...], halvings: int) -> np.ndarray:
     """What each control point counts at each pixel: (K, H, W) of float32."""
     if halvings:
         finer = functions(k, sides, halvings - 1)

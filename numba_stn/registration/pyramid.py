@@ -34,8 +34,8 @@ class Level:
     fixed: np.ndarray
     mask: np.ndarray | None
     halvings: int
-    fixed_at: tuple[float, float, float, float]
-    moving_at: tuple[float, float, float, float]
+    fixed_at: tuple[float, ...]
+    moving_at: tuple[float, ...]
     columns: np.ndarray
 
     @property
