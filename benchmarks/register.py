@@ -213,7 +213,7 @@ def compare(count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
     summary = {who: _summary(who, trials) for who in able}
     for who, row in summary.items():
         say(f"{who:34s} {row}")
-    return {"trials": trials, "summary": summary}
+    return {"summary": summary, "trials": trials}
 
 
 def _able():

@@ -1,5 +1,7 @@
 """Registration: known maps are found, and images that do not match are never called aligned."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,6 +9,7 @@ from scipy import ndimage
 import numba_stn as stn
 from numba_stn.registration import alignment, models, pyramid, steps
 
+ROOT = pathlib.Path(stn.__file__).parents[1]
 SIDES = (72, 88)
 
 
@@ -276,13 +279,19 @@ def test_too_few_steps_are_said_so():
     assert not report.converged
 
 
+def photograph(name):
+    skimage, data = pytest.importorskip("skimage"), pytest.importorskip("skimage.data")
+    if not (pathlib.Path(skimage.__file__).parent / "data" / f"{name}.png").exists():
+        pytest.skip(f"this scikit-image comes without {name}")
+    return getattr(data, name)()
+
+
 def test_photographs_match_themselves_alone():
-    data = pytest.importorskip("skimage.data")
-    camera, coins = data.camera()[100:260, 150:310], data.coins()[60:220, 60:220]
+    camera, coins = photograph("camera")[100:260, 150:310], photograph("coins")[60:220, 60:220]
     assert not stn.register(camera, coins).report.converged
     assert not stn.register(coins, camera).report.converged
     known = about_middle(turn(12, 0.95), (6, -5), camera.shape)
-    fixed = stn.warp_image(data.camera().astype(np.float32), np.array(
+    fixed = stn.warp_image(photograph("camera").astype(np.float32), np.array(
         [[1, 0, 150], [0, 1, 100], [0, 0, 1.0]]) @ known, camera.shape, mode="bicubic")  # fmt: skip
     found = stn.register(camera, (0.8 * fixed + 20).clip(0, 255).astype(np.uint8))
     assert found.report.converged
@@ -332,6 +341,33 @@ def test_threads_change_nothing():
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(*found)
+
+
+# --- The comparison with peers --------------------------------------------------------------------
+
+
+def test_the_benchmark_counts_what_is_solved(monkeypatch):
+    photograph("astronaut")
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import register as benchmark
+    from benchmarks import tables
+
+    def lost(moving, fixed):
+        return np.eye(3)
+
+    monkeypatch.setattr(benchmark, "LIBRARIES", {
+        "ours": (lambda: benchmark.ours("similarity"), 1),
+        "lost": (lambda: lost, 1),
+        "failed": (lambda: lambda moving, fixed: None, 1),
+    })  # fmt: skip
+    found = benchmark.compare(1, lambda line: None)
+    summary = found["summary"]
+    assert summary["ours"]["solved"] == 1
+    assert summary["ours"]["ratio"] == 1
+    assert summary["lost"]["errors_above_1"] == summary["failed"]["failures_reported"] == 1
+    assert summary["lost"]["solved"] == summary["failed"]["solved"] == 0
+    assert "| `lost` | 1 | 0 % |  | 0 | 1 |" in tables.registration(found)
+    assert "| astronaut | 1 of 1 | 0 of 1 | 0 of 1 |" in tables.by_photograph(found)
 
 
 # --- Bad input ------------------------------------------------------------------------------------
