@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..functional import grid_sample
-from ..kernels.align import grid_moments, halved, moments
+from ..kernels.align import grid_moments, moments
+from ..kernels.pyramid import halved
 from ..splines import control_points, solution, tps_grid
 from ..warps import warp_affine, warp_perspective
 from .pyramid import Frame, Level
