@@ -43,7 +43,7 @@ SOLVED = 0.1
 NOISE = 4.0
 
 # A peer that takes seconds a trial has every so manieth only.
-SELDOM = 33
+SELDOM = 10
 
 # Seconds of a run that needs no other before it.
 LONG = 1.0
@@ -207,7 +207,7 @@ def compare(count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
     for k in progress(range(count), lambda k: PHOTOGRAPHS[k % len(PHOTOGRAPHS)]):
         trial = draw(PHOTOGRAPHS[k % len(PHOTOGRAPHS)], k // len(PHOTOGRAPHS))
         turns = {who: run for who, (run, every) in able.items()
-                 if k % every == 0}  # fmt: skip
+                 if (k // len(PHOTOGRAPHS)) % every == 0}  # fmt: skip
         found = {who: _turn(run, trial) for who, run in turns.items()}
         trials.append({"photograph": trial.photograph, "side": len(trial.fixed), "found": found})
     summary = {who: _summary(who, trials) for who in able}
