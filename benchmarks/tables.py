@@ -1,6 +1,6 @@
 """Tables of the docs: ``python -m benchmarks.tables [--check]``, in a checkout.
 
-In docs/performance.md a region between ``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a
+On a page of PAGES a region between ``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a
 table of benchmarks/results/compare.json. This fills every such region anew, or with ``--check``
 says whether one is out of date, so that no figure is typed by hand.
 """
@@ -11,8 +11,10 @@ import pathlib
 import re
 import sys
 
+from .register import SOLVED
+
 HERE = pathlib.Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGES = [HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration")]
 RESULTS = HERE / "results"
 
 REGION = re.compile(r"(<!-- (\S+\.json): (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -31,18 +33,20 @@ PEERS = {
 
 
 def main(argv=None):
-    """Fill the page, or check it; the exit code."""
+    """Fill the pages, or check them; the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--check", action="store_true", help="change nothing")
     args = arguments.parse_args(argv)
-    before = PAGE.read_text()
-    after = filled(before, RESULTS)
-    if args.check and after != before:
-        print(f"{PAGE.name}: python -m benchmarks.tables would change it", file=sys.stderr)
-        return 1
-    if after != before:
-        PAGE.write_text(after)
-    return 0
+    code = 0
+    for page in PAGES:
+        before = page.read_text()
+        after = filled(before, RESULTS)
+        if args.check and after != before:
+            print(f"{page.name}: python -m benchmarks.tables would change it", file=sys.stderr)
+            code = 1
+        elif after != before:
+            page.write_text(after)
+    return code
 
 
 def filled(page, folder):
@@ -162,6 +166,37 @@ def gpu_errors(found):
     )  # fmt: skip
 
 
+def registration(found):
+    """Who solved how many trials, how well and how fast."""
+    head = ["", "trials", "solved", "median error, pixels", "said that it failed",
+            "wrong by over a pixel, unsaid", "median, ms", "time by ours"]  # fmt: skip
+    return markdown(
+        head,
+        [
+            [who if who.startswith("ours") else f"`{who}`", row["trials"],
+             percent(row["solved"] / row["trials"]), optional(row["median_error"]),
+             row["failures_reported"], row["errors_above_1"], figure(row["median_ms"]),
+             optional(row["ratio"])]
+            for who, row in found.get("summary", {}).items()
+        ],
+    )  # fmt: skip
+
+
+def by_photograph(found):
+    """Trials that each solved, of each photograph."""
+    trials = found.get("trials", [])
+    names = list(dict.fromkeys(who for trial in trials for who in trial["found"]))
+    body = []
+    for photograph in dict.fromkeys(trial["photograph"] for trial in trials):
+        mine = [trial["found"] for trial in trials if trial["photograph"] == photograph]
+        tried = [[each[who]["error"] for each in mine if who in each] for who in names]
+        body.append([photograph, *(
+            f"{sum(e is not None and e < SOLVED for e in errors)} of {len(errors)}"
+            for errors in tried
+        )])  # fmt: skip
+    return markdown(["", *names], body)
+
+
 def machine(found):
     """What it was measured on."""
     about = found.get("machine")
@@ -179,7 +214,19 @@ def machine(found):
 
 TABLES = {
     table.__name__: table
-    for table in (rows, losses, errors, memory, startup, sweep, gpu, gpu_errors, machine)
+    for table in (
+        rows,
+        losses,
+        errors,
+        memory,
+        startup,
+        sweep,
+        gpu,
+        gpu_errors,
+        machine,
+        registration,
+        by_photograph,
+    )
 }
 
 
@@ -218,6 +265,11 @@ def bars(row):
 def percent(share):
     """A share, or nothing where there is none."""
     return "" if share is None else f"{100 * share:.0f} %"
+
+
+def optional(number):
+    """Three digits, or nothing where there is no number."""
+    return "" if number is None else figure(number)
 
 
 def figure(number):

@@ -29,6 +29,7 @@ _HOME = {
     "pixels": ("warp_image",),
     "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
     "polar": ("polar_grid", "polar_grid_vjp"),
+    "registration": ("Registration", "Report", "register"),
     "splines": ("control_points", "tps_grid", "tps_grid_vjp"),
     "tangents": (
         "grid_sample_jvp",
@@ -52,6 +53,7 @@ _MODULES = (
     "pixels",
     "points",
     "polar",
+    "registration",
     "splines",
     "tangents",
     "tps",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from . import pixels as pixels
     from . import points as points
     from . import polar as polar
+    from . import registration as registration
     from . import splines as splines
     from . import tangents as tangents
     from . import tps as tps
@@ -100,6 +103,9 @@ if TYPE_CHECKING:
     from .points import splat_vjp as splat_vjp
     from .polar import polar_grid as polar_grid
     from .polar import polar_grid_vjp as polar_grid_vjp
+    from .registration import Registration as Registration
+    from .registration import Report as Report
+    from .registration import register as register
     from .splines import control_points as control_points
     from .splines import tps_grid as tps_grid
     from .splines import tps_grid_vjp as tps_grid_vjp

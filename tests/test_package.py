@@ -187,7 +187,7 @@ def test_imports_point_down():
     levels |= {"antialias": 2, "splines": 2, "groups": 2, "families": 2, "grids": 2}
     levels |= {"functional": 3, "loops": 3, "pixels": 3, "transforms": 3, "polar": 3}
     levels |= {"warps": 4, "points": 4, "images": 5, "tangents": 5, "tps": 6, "data": 7, "nn": 7}
-    levels |= {"chunks": 1, "record": 0, "plans": 1, "files": 1, "export": 8}
+    levels |= {"chunks": 1, "record": 0, "plans": 1, "files": 1, "export": 8, "registration": 7}
     package = ROOT / "numba_stn"
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts[0].removesuffix(".py")

@@ -1,0 +1,287 @@
+"""``python -m benchmarks.register``: registration and its peers, on photographs with known warps.
+
+In a checkout, with scikit-image for its photographs; OpenCV and kornia are peers where they are
+installed. Each trial cuts two windows out of a photograph, one of them turned by up to 15 degrees,
+scaled by 0.9 to 1.1 and moved by up to 5 % of its side, gives one of them a gain and a bias, and
+adds noise to both; so all that is seen in one is there to be seen in the other, but for its rim.
+Every library starts from the identity, warm, in turn, in one process. A trial is solved where the
+mean distance of the four corners from where they belong is below 0.1 pixel.
+
+A ratio is the peer's time by ours, in the median of the trials that both solved: above 1 we are
+faster.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import numba_stn
+from numba_stn.bench import clock
+from numba_stn.bench.report import circumstances
+from numba_stn.bench.rows import MissingError, installed
+from numba_stn.matrices import from_theta
+from numba_stn.progress import progress
+from numba_stn.record import write_atomically
+
+PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel",
+               "moon", "rocket")  # fmt: skip
+
+# The window's side, as a share of the photograph's shorter one: what leaves room for the warp.
+WINDOW = 0.66
+
+# Pixels: what counts as solved.
+SOLVED = 0.1
+
+# Grey levels of the noise's deviation.
+NOISE = 4.0
+
+# A peer that takes seconds a trial has every so manieth only.
+SELDOM = 10
+
+# Seconds of a run that needs no other before it.
+LONG = 1.0
+
+
+# --- Trials ---------------------------------------------------------------------------------------
+
+
+class Trial(NamedTuple):
+    """Two images of uint8, and the matrix from the fixed one's pixels to the moving one's."""
+
+    photograph: str
+    moving: np.ndarray
+    fixed: np.ndarray
+    matrix: np.ndarray
+
+
+def photograph(name: str) -> np.ndarray:
+    """One of scikit-image's, grey, as float32."""
+    image = np.float32(getattr(installed("skimage.data"), name)())
+    return image if image.ndim == 2 else np.ascontiguousarray(image @ np.float32([0.3, 0.59, 0.11]))
+
+
+def draw(name: str, seed: int) -> Trial:
+    """A trial of a photograph."""
+    rng, image = np.random.default_rng([seed, PHOTOGRAPHS.index(name)]), photograph(name)
+    side = int(WINDOW * min(image.shape))
+    angle, zoom = np.deg2rad(rng.uniform(-15, 15)), rng.uniform(0.9, 1.1)
+    middle, corner = (side - 1) / 2, (np.array(image.shape[::-1]) - side) // 2
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = np.eye(3)
+    matrix[:2, :2] = turn
+    matrix[:2, 2] = middle + rng.uniform(-0.05, 0.05, 2) * side - turn @ [middle, middle]
+    window = np.eye(3)
+    window[:2, 2] = corner
+    moving = image[corner[1] :, corner[0] :][:side, :side]
+    fixed = numba_stn.warp_image(
+        image, (window @ matrix)[:2], (side, side), mode="bicubic", padding_mode="reflection"
+    )
+    moving = rng.uniform(0.8, 1.2) * moving + rng.uniform(-20, 20)
+    return Trial(name, _noisy(moving, rng), _noisy(fixed, rng), matrix)
+
+
+def _noisy(image, rng):
+    return np.clip(np.rint(image + rng.normal(0, NOISE, image.shape)), 0, 255).astype(np.uint8)
+
+
+def corner_error(found: np.ndarray, trial: Trial) -> float:
+    """Mean distance, in pixels, of the fixed image's corners from where they belong."""
+    x, y = (axis.ravel() for axis in np.meshgrid([0, trial.fixed.shape[1] - 1],
+                                                 [0, trial.fixed.shape[0] - 1]))  # fmt: skip
+    corners = np.stack([x, y, np.ones(4)])
+    one, two = (matrix @ corners for matrix in (found, trial.matrix))
+    return float(np.linalg.norm(one[:2] / one[2] - two[:2] / two[2], axis=0).mean())
+
+
+# --- Libraries: from images to the matrix, or None where it says that it failed ------------------
+
+
+Register = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def ours(transform: str) -> Register:
+    """Our own."""
+
+    def run(moving, fixed):
+        found = numba_stn.register(moving, fixed, transform)
+        return _square(found.matrix) if found.report.converged else None
+
+    return run
+
+
+def ecc() -> Register:
+    """OpenCV's findTransformECC, with its default criteria."""
+    cv2 = installed("cv2")
+
+    def run(moving, fixed):
+        try:
+            _, found = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
+                                            cv2.MOTION_AFFINE)  # fmt: skip
+        except cv2.error:
+            return None
+        return _square(found)
+
+    return run
+
+
+def ecc_to_the_end() -> Register:
+    """The same, with up to 500 iterations and a threshold of 1e-7."""
+    cv2 = installed("cv2")
+    criteria = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 500, 1e-7
+
+    def run(moving, fixed):
+        try:
+            _, found = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
+                                            cv2.MOTION_AFFINE, criteria, None, 5)  # fmt: skip
+        except cv2.error:
+            return None
+        return _square(found)
+
+    return run
+
+
+def ecc_pyramid() -> Register:
+    """OpenCV's findTransformECCMultiScale, which came with version 5."""
+    cv2 = installed("cv2")
+    if not hasattr(cv2, "findTransformECCMultiScale"):
+        raise MissingError("this OpenCV has no findTransformECCMultiScale")
+
+    def run(moving, fixed):
+        settings = cv2.ECCParameters()
+        settings.motionType = cv2.MOTION_AFFINE
+        try:
+            _, found = cv2.findTransformECCMultiScale(
+                fixed, moving, np.eye(2, 3, dtype=np.float32), settings
+            )
+        except cv2.error:
+            return None
+        return _square(found)
+
+    return run
+
+
+def kornia() -> Register:
+    """Kornia's ImageRegistrator of a similarity, with its defaults, of standardised images."""
+    torch, geometry = installed("torch"), installed("kornia.geometry.transform")
+    registrator = geometry.ImageRegistrator("similarity")
+
+    def tensor(image):
+        image = np.float32(image)
+        return torch.tensor((image - image.mean()) / image.std())[None, None]
+
+    def run(moving, fixed):
+        theta = registrator.register(tensor(moving), tensor(fixed)).detach().numpy()[0]
+        return _square(from_theta(theta, fixed.shape, moving.shape, align_corners=True))
+
+    return run
+
+
+def _square(matrix):
+    return np.vstack([matrix, [0, 0, 1]]) if len(matrix) == 2 else np.asarray(matrix)
+
+
+LIBRARIES: dict[str, tuple[Callable[[], Register], int]] = {
+    "ours": (lambda: ours("affine"), 1),
+    "ours, similarity": (lambda: ours("similarity"), 1),
+    "cv2.findTransformECC": (ecc, 1),
+    "cv2.findTransformECC, to the end": (ecc_to_the_end, 1),
+    "cv2.findTransformECCMultiScale": (ecc_pyramid, 1),
+    "kornia.ImageRegistrator": (kornia, SELDOM),
+}
+
+
+# --- The comparison -------------------------------------------------------------------------------
+
+
+def compare(count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """So many trials, over the photographs in turn, and what came of them."""
+    able = _able()
+    trials: list[dict[str, Any]] = []
+    for k in progress(range(count), lambda k: PHOTOGRAPHS[k % len(PHOTOGRAPHS)]):
+        trial = draw(PHOTOGRAPHS[k % len(PHOTOGRAPHS)], k // len(PHOTOGRAPHS))
+        turns = {who: run for who, (run, every) in able.items()
+                 if (k // len(PHOTOGRAPHS)) % every == 0}  # fmt: skip
+        found = {who: _turn(run, trial) for who, run in turns.items()}
+        trials.append({"photograph": trial.photograph, "side": len(trial.fixed), "found": found})
+    summary = {who: _summary(who, trials) for who in able}
+    for who, row in summary.items():
+        say(f"{who:34s} {row}")
+    return {"summary": summary, "trials": trials}
+
+
+def _able():
+    found = {}
+    for who, (make, every) in LIBRARIES.items():
+        try:
+            found[who] = make(), every
+        except MissingError:
+            continue
+    return found
+
+
+def _turn(run, trial):
+    """Milliseconds, and the corners' error; None where the library says that it failed.
+
+    After a pause, and a run that is not timed unless it is long: for the other libraries' threads
+    to fall asleep.
+    """
+    time.sleep(clock.PAUSE)
+    for _ in range(2):
+        began = time.perf_counter()
+        found = run(trial.moving, trial.fixed)
+        taken = time.perf_counter() - began
+        if taken > LONG:
+            break
+    error = None if found is None else corner_error(found, trial)
+    if error is not None and not np.isfinite(error):
+        error = None
+    return {"ms": round(1e3 * taken, 3), "error": error and float(f"{error:.3g}")}
+
+
+def _summary(who, trials):
+    """Shares, medians, and the ratio where both solved a trial."""
+    found = [trial["found"][who] for trial in trials if who in trial["found"]]
+    errors = [each["error"] for each in found if each["error"] is not None]
+    solved = [each["error"] for each in found if _solved(each)]
+    pairs = [trial["found"] for trial in trials if who in trial["found"]]
+    both = [pair for pair in pairs if _solved(pair[who]) and _solved(pair["ours"])]
+    return {
+        "trials": len(found),
+        "solved": len(solved),
+        "failures_reported": len(found) - len(errors),
+        "errors_above_1": sum(error > 1 for error in errors),
+        "median_error": statistics.median(solved) if solved else None,
+        "median_ms": statistics.median(each["ms"] for each in found) if found else None,
+        "solved_by_both": len(both),
+        "ratio": (round(statistics.median(p[who]["ms"] / p["ours"]["ms"] for p in both), 2)
+                  if both else None),
+    }  # fmt: skip
+
+
+def _solved(found):
+    return found["error"] is not None and found["error"] < SOLVED
+
+
+def main(argv=None):
+    """Run the comparison; the exit code."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--trials", type=int, default=200, help="how many (%(default)s)")
+    arguments.add_argument("--json", type=pathlib.Path, help="write what was found to this file")
+    args = arguments.parse_args(argv)
+    command = ["python", "-m", "benchmarks.register", *(argv or sys.argv[1:])]
+    about = circumstances(command, 1)
+    found = compare(args.trials)
+    if args.json:
+        write_atomically(args.json, (json.dumps(about | found, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
