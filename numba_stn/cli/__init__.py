@@ -9,12 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from . import bench, doctor, export, predict, reproduce, train, warmup, warp
+from . import bench, doctor, export, predict, register, reproduce, train, warmup, warp
 from .options import UsageError
 
-EXAMPLES = "examples:\n" + "".join(
-    part.EXAMPLES for part in (warp, train, predict, export, reproduce, bench, warmup, doctor)
-)
+PARTS = (warp, register, train, predict, export, reproduce, bench, warmup, doctor)
+EXAMPLES = "examples:\n" + "".join(part.EXAMPLES for part in PARTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,12 +46,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"numba-stn {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    warp.add(commands)
-    train.add(commands)
-    predict.add(commands)
-    export.add(commands)
-    reproduce.add(commands)
-    bench.add(commands)
-    warmup.add(commands)
-    doctor.add(commands)
+    for part in PARTS:
+        part.add(commands)
     return top
