@@ -6,10 +6,11 @@ import re
 import pytest
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
-IMAGES, RECIPES = (README.parent / "docs" / name for name in ("images.md", "recipes.md"))
+DOCS = README.parent / "docs"
+PAGES = [README, *(DOCS / name for name in ("images.md", "recipes.md", "transforms.md"))]
 BLOCKS = [
     code
-    for page in (README, IMAGES, RECIPES)
+    for page in PAGES
     for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 ]
 
@@ -28,7 +29,7 @@ def test_the_first_two_bash_blocks_are_one_line_each():
     assert "pytest" in blocks[1]
 
 
-@pytest.mark.parametrize("page", [README, IMAGES, RECIPES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
