@@ -70,7 +70,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
     --------
     >>> from numba_stn.matrices import from_points
     >>> square = [[0, 0], [1, 0], [0, 1], [1, 1]]
-    >>> from_points(square, [[0, 0], [2, 0], [0, 3], [2, 3]]).round(9)
+    >>> from_points(square, [[0, 0], [2, 0], [0, 3], [2, 3]]).round(9) + 0.0
     array([[2., 0., 0.],
            [0., 3., 0.],
            [0., 0., 1.]])

@@ -445,10 +445,13 @@ def others(put):
 
 
 def test_every_public_function_runs_on_device_arrays(monkeypatch):
-    """But the one that takes no arrays; and nothing comes to the host on the way."""
+    """But what takes no arrays, and registration; and nothing comes to the host on the way."""
     runs = calls(on_device) | others(on_device)
     public = {name for name in stn.__all__ if callable(getattr(stn, name))}
-    assert public - runs.keys() == {"control_points"}
+    assert public - runs.keys() == {"control_points", "register", "Registration", "Report"}
+    image = on_device(np.ones((20, 20)))
+    with pytest.raises(TypeError, match="moving: expected a NumPy array"):
+        stn.register(image, image)
     kind = type(on_device(np.zeros(1)))
     monkeypatch.setattr(kind, "copy_to_host", lambda *_: pytest.fail("copied to the host"))
     for name, run in runs.items():
