@@ -17,7 +17,7 @@ UFUNCS = {
     "add", "subtract", "multiply", "true_divide", "divide", "power", "negative", "matmul",
     "maximum", "minimum", "sqrt", "exp", "log", "sin", "cos", "isnan", "isfinite",
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
-    "bitwise_and", "bitwise_or", "invert",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "right_shift",
 }  # fmt: skip
 
 # How often the host has waited for the device, and how often an array was copied there.
@@ -181,6 +181,7 @@ def _in_place(function):
 for _name, _function in {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
     "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor, "rshift": np.right_shift,
 }.items():  # fmt: skip
     setattr(ndarray, f"__{_name}__", _binary(_function))
     setattr(ndarray, f"__r{_name}__", _reflected(_function))
@@ -219,8 +220,8 @@ def zeros_like(a, dtype=None):
     return ndarray(np.zeros_like(inside(a), dtype, order="C"))
 
 
-def arange(stop):
-    return ndarray(np.arange(stop))
+def arange(stop, dtype=None):
+    return ndarray(np.arange(stop, dtype=dtype))
 
 
 def concatenate(tup, axis=0):

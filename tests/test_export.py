@@ -40,7 +40,7 @@ NETS = {
     "several": nn.serial(
         nn.parallel(warped("affine"), nn.serial(warped("tps"), warped("projective"))),
         nn.conv2d(4, 3), nn.batch_norm(), nn.relu(), warped("translation"), nn.flatten(),
-        nn.linear(10),
+        nn.dropout(0.3), nn.linear(10),
     ),
 }  # fmt: skip
 

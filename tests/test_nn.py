@@ -265,6 +265,32 @@ def test_a_transformer_starts_at_the_identity():
         np.testing.assert_allclose(y, x, rtol=0, atol=1e-12 if name == "tps" else 0)
 
 
+def test_dropout_takes_a_share_and_makes_up_for_it():
+    layer, x = nn.dropout(0.3, seed=4), np.ones((200, 50), np.float32)
+    state = layer.init_state((50,))
+    calm, back, same = layer.apply((), x, state)
+    assert calm is x
+    assert same is state
+    assert back(x)[1] is x
+    first, back, after = layer.apply((), x, state, train=True)
+    again, _, _ = layer.apply((), x, state, train=True)
+    other, _, _ = layer.apply((), x, after, train=True)
+    seeded, _, _ = nn.dropout(0.3, seed=5).apply((), x, state, train=True)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(back(x)[1], first)
+    np.testing.assert_array_equal(np.unique(first), np.float32([0, 1 / 0.7]))
+    for y in (first, other, seeded):
+        assert (y == 0).mean() == pytest.approx(0.3, abs=0.02)
+        for axis in (0, 1):  # nothing is left out everywhere
+            share = (y == 0).mean(axis)
+            expected = np.sqrt(0.21 / y.shape[axis])
+            assert share.std() == pytest.approx(expected, rel=0.35)
+    for y in (other, seeded):  # independent of the first
+        assert ((y == 0) & (first == 0)).mean() == pytest.approx(0.09, abs=0.02)
+    with pytest.raises(ValueError, match=r"dropout: .*1\.5"):
+        nn.dropout(1.5)
+
+
 # --- Losses ---------------------------------------------------------------------------------------
 
 

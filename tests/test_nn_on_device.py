@@ -130,6 +130,17 @@ def test_arrays_of_two_libraries_are_an_error(cupy):
         nn.linear(2).apply(tree_map(cupy.asarray, {"weight": x[0, 0], "bias": x[0, 0, 0]}), x[0, 0])
 
 
+def test_dropout_drops_what_it_drops_on_the_cpu(cupy):
+    layer, x = nn.dropout(0.4, 3), np.random.default_rng(0).random((7, 9)).astype(np.float32)
+    state = {"steps": np.array([5], np.uint32)}
+    here, back, after = layer.apply((), x, state, train=True)
+    there = tree_map(cupy.asarray, state)
+    fake_cupy.counts["waits"] = 0
+    y, back_there, after_there = layer.apply((), cupy.asarray(x), there, train=True)
+    assert fake_cupy.counts["waits"] == 0
+    close([y, back_there(y)[1], after_there["steps"]], [here, back(here)[1], after["steps"]], 0)
+
+
 # --- Transforms -----------------------------------------------------------------------------------
 
 

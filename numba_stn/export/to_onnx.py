@@ -8,6 +8,7 @@ from .. import __version__
 from ..nn.images import AvgPool, Conv2d, MaxPool
 from ..nn.layer import Layer
 from ..nn.layers import BatchNorm, Flatten, Linear, Parallel, Relu, Serial
+from ..nn.noise import Dropout
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from .maps import ExportError, base_points, check, linear_map, spline_matrix
@@ -110,6 +111,8 @@ class _Graph:
             return self.node("Relu", [x], y)
         if isinstance(layer, Flatten):
             return self.node("Flatten", [x], y)
+        if isinstance(layer, Dropout):
+            return x
         raise ExportError(f"{layer!r} has no counterpart in ONNX")
 
     def transformer(self, layer, x, path, shape):

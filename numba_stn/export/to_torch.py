@@ -5,6 +5,7 @@ from typing import Any
 from ..nn.images import AvgPool, Conv2d, MaxPool
 from ..nn.layer import Layer
 from ..nn.layers import BatchNorm, Flatten, Linear, Parallel, Relu, Serial
+from ..nn.noise import Dropout
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from .maps import ExportError, base_points, check, linear_map, spline_matrix
@@ -76,6 +77,8 @@ def _module(layer, shape):
         return nn.ReLU()
     if isinstance(layer, Flatten):
         return nn.Flatten()
+    if isinstance(layer, Dropout):
+        return nn.Dropout(layer.share)
     raise ExportError(f"{layer!r} has no counterpart in PyTorch")
 
 

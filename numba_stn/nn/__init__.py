@@ -18,6 +18,7 @@ from .layers import (
     serial,
 )
 from .losses import mean_squared_error, softmax_cross_entropy
+from .noise import dropout
 from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay
 from .transformer import SpatialTransformer, spatial_transformer
 
@@ -31,6 +32,7 @@ __all__ = [
     "constant",
     "conv2d",
     "cosine",
+    "dropout",
     "flatten",
     "linear",
     "max_pool",
