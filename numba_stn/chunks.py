@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import reduce, wraps
 from operator import add
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def chunked(*names: str) -> Callable[[F], F]:
             given = signature.bind(*args, **kwargs).arguments
             return _lazily(either, names, given)  # which, unlike its original, can be pickled
 
-        return either  # type: ignore[return-value]
+        return cast(F, either)
 
     return decorate
 

@@ -220,7 +220,8 @@ def run(
     began = time.perf_counter() - stand.seconds
     interrupted = False
     try:
-        for stand in _stands(setup, stand, on_step, tell):  # noqa: B020 - Ctrl-C leaves the last
+        for latest in _stands(setup, stand, on_step, tell):
+            stand = latest  # here, so that Ctrl-C leaves the last finished step's
             if not stand.step:
                 keep(stand._replace(seconds=time.perf_counter() - began))
     except KeyboardInterrupt:
@@ -246,7 +247,8 @@ def run(
 def _stands(setup, stand, on_step, tell):
     """Where the run stands after each step and, with its history, after each epoch."""
     while stand.epoch < setup.config.epochs:
-        for stand in _epoch(setup, stand, on_step):  # noqa: B020
+        for latest in _epoch(setup, stand, on_step):
+            stand = latest
             yield stand
         learner, history = stand.learner, stand.history
         error = train.error_percent(setup.net, learner, *setup.validation)
@@ -294,6 +296,16 @@ def _means(setup, stand):
     }
 
 
+def versions(library: Any = np) -> dict[str, str]:
+    """Versions of Python and of what the numbers depend on."""
+    names = ["numba", "numpy", "scipy"]
+    own = {"python": platform.python_version(), "numba-stn": __version__}
+    if library is not np:
+        names.append("numba-cuda")
+        own["cupy"] = library.__version__
+    return own | {name: metadata.version(name) for name in names}
+
+
 # --- Diagnosis ------------------------------------------------------------------------------------
 
 
@@ -314,13 +326,3 @@ def _diagnose(coverage, history, tell):
                 f"bring it back. Try a smaller --localisation-rate or --rate, or a transform of "
                 f"fewer parameters"
             )
-
-
-def versions(library: Any = np) -> dict[str, str]:
-    """Versions of Python and of what the numbers depend on."""
-    names = ["numba", "numpy", "scipy"]
-    own = {"python": platform.python_version(), "numba-stn": __version__}
-    if library is not np:
-        names.append("numba-cuda")
-        own["cupy"] = library.__version__
-    return own | {name: metadata.version(name) for name in names}

@@ -7,7 +7,6 @@ whole or not at all.
 import io
 import pathlib
 import warnings
-from typing import Any
 
 import numpy as np
 
@@ -71,12 +70,7 @@ def _read_array(path):
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise FileError(f"{path}: not an array, or cut off: {error}") from error
-    if array.ndim not in (2, 3) or array.dtype.name not in (
-        "uint8",
-        "uint16",
-        "float32",
-        "float64",
-    ):
+    if array.ndim not in (2, 3) or array.dtype.name not in DTYPES:
         raise FileError(
             f"{path}: expected (H, W) or (H, W, C) of {', '.join(DTYPES)}, got "
             f"{array.shape} of {array.dtype}"
@@ -148,9 +142,3 @@ def _format(path) -> str:
     from PIL import Image
 
     return Image.registered_extensions()[path.suffix.lower()]
-
-
-def sizes(image: np.ndarray) -> Any:
-    """How an image is named in messages: its sides, channels and type."""
-    height, width, *more = image.shape
-    return f"{width} x {height}{f' x {more[0]}' if more else ''} {image.dtype}"

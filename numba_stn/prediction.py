@@ -8,7 +8,7 @@ from .nn.layer import Layer
 from .nn.train import Learner
 from .warps import warp_affine
 
-# Luminance of linear colours is close to this sum of them (ITU-R BT.601).
+# Luma of colours as files have them (ITU-R BT.601).
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 

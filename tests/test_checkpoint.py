@@ -165,6 +165,14 @@ def test_options_beside_resume_are_refused(folder, capsys):
     assert "drop --epochs, --out" in refused(folder, capsys, "--epochs", "9", "--out", "x")
 
 
+def test_a_stopped_run_is_not_begun_anew_unasked(folder, capsys):
+    before = (folder / runs.CHECKPOINT).read_bytes()
+    assert cli.main(["train", *OPTIONS, "--out", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--resume {folder}" in line
+    assert (folder / runs.CHECKPOINT).read_bytes() == before
+
+
 def test_nothing_to_resume_is_said(tmp_path, capsys):
     assert "found no checkpoint" in refused(tmp_path, capsys)
     (tmp_path / "metrics.json").write_text('{"interrupted": false}')

@@ -97,6 +97,14 @@ sys.exit(cli.main(sys.argv[1:]))
     assert len(errors[0]) == 2
 
 
+def test_missing_data_leave_nothing_behind(tmp_path, capsys):
+    out = tmp_path / "new"
+    command = ["reproduce", "table1", "--data-dir", str(tmp_path), "--out", str(out)]
+    assert cli.main(command) == 2
+    assert "is missing" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_the_table_is_the_papers():
     runs_of_it = reproduce.planned(
         options.TABLE_TASKS, options.TABLE_MODELS, options.TABLE_TRANSFORMS, (0, 1, 2)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,12 @@ def folder_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
+
+
+def require_pillow() -> None:
+    """Say what reading images lacks, before anything is done."""
+    if importlib.util.find_spec("PIL") is None:
+        raise UsageError('images need Pillow; pip install "numba-stn[images]"')
 
 
 # --- Option types ---------------------------------------------------------------------------------

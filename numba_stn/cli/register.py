@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 
-from .options import UsageError, folder_of
+from .options import UsageError, folder_of, require_pillow
 
 EXAMPLES = """\
   numba-stn register today.png yesterday.png laid.png   lay one photograph upon another
@@ -42,12 +42,7 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """``numba-stn register``; 1 if the images do not match."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f'images need Pillow ({error}); pip install "numba-stn[images]"'
-        ) from error
+    require_pillow()
     from .. import files
 
     target = pathlib.Path(args.output)

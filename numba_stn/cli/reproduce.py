@@ -71,9 +71,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
         for run in _announced(missing):
-            own = folder / run.folder
-            own.mkdir(exist_ok=True)
-            _, metrics = executed(own, run.config(**changes), args.data_dir)
+            with folder_of(folder / run.folder) as own:
+                _, metrics = executed(own, run.config(**changes), args.data_dir)
             reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
             if metrics["interrupted"]:
                 print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)

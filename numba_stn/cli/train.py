@@ -71,8 +71,11 @@ def run(args: argparse.Namespace) -> int:
     config = _resumed(args) if args.resume else _config(args)
     _require(config.device)
     with folder_of(pathlib.Path(args.resume or args.out or f"runs/{started}")) as folder:
-        if not args.resume:
-            (folder / runs.CHECKPOINT).unlink(missing_ok=True)  # another run's
+        if not args.resume and (folder / runs.CHECKPOINT).exists():
+            raise UsageError(
+                f"{folder}: holds a run that was stopped; numba-stn train --resume {folder} goes "
+                f"on, another --out begins anew"
+            )
         written, metrics = executed(folder, config, args.data_dir)
     return _report(folder, written, metrics)
 

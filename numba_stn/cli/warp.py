@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from ..progress import progress
-from .options import UsageError, folder_of
+from .options import UsageError, folder_of, require_pillow
 
 EXAMPLES = """\
   numba-stn warp photo.jpg turned.png --rotate 30       turn it, counter-clockwise
@@ -66,12 +66,7 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """``numba-stn warp``; 2 if an image could not be warped."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f'images need Pillow ({error}); pip install "numba-stn[images]"'
-        ) from error
+    require_pillow()
     _only_one_way(args)
     pairs, folder = _pairs(args)
     with folder_of(folder):
