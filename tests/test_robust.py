@@ -58,7 +58,8 @@ def checked():
 calls = itertools.chain(everything.samplers("float32", everything.SERIAL),
                         everything.pictures(("uint8", "float64")), everything.layers(),
                         everything.kinds(everything.FEW),
-                        everything.kinds(everything.FEW, everything.THIN))
+                        everything.kinds(everything.FEW, everything.THIN),
+                        everything.derived(), everything.derived(shapes=everything.THIN))
 digest = hashlib.sha256()
 for name, call in calls:
     for result in call():
