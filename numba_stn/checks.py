@@ -233,14 +233,14 @@ def float_type(dtype):
     return found
 
 
-def whole_number(name, value, least=0):
-    """An int, if the value is such a number."""
+def whole_number(name, value, least):
+    """A whole number, large enough."""
     try:
         number = value.__index__()
     except (AttributeError, TypeError):  # TypeError: of an array
         raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
     if number < least:
-        raise ValueError(f"{name}: expected a whole number from {least} on, got {value!r}")
+        raise ValueError(f"{name}: expected {least} at least, got {value!r}")
     return number
 
 

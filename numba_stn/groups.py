@@ -53,7 +53,7 @@ def identity(count: int, kind: str = "affine", dtype: Any = np.float64) -> np.nd
             [0., 1., 0.]]])
     """
     one = np.eye(*chosen("kind", kind, SHAPES), dtype=float_type(dtype))
-    return np.tile(one, (whole_number("count", count), 1, 1))
+    return np.tile(one, (whole_number("count", count, 0), 1, 1))
 
 
 # --- Product --------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def control_points(k: int, dtype: Any = np.float64) -> np.ndarray:
 
 def whole(k: Any) -> int:
     """Points a side, if it is a number of them."""
-    count = whole_number("k", k)
+    count = whole_number("k", k, 0)
     if count < 2:
         raise ValueError(f"k: expected 2 points a side at least, got {k!r}")
     return count
