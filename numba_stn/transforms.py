@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import families
+from .checks import chosen
 from .groups import multiplied, multiplied_vjp, square
 from .namespace import as_array
 from .splines import control_points, smoothing
@@ -150,7 +151,7 @@ class Transform:
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params, dtheta = self._checked(params), as_array(dtheta)
+        params, dtheta = self._checked(params), as_array(dtheta, "dtheta")
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
         if dtheta.shape != (len(params), *self.shape):
@@ -160,7 +161,7 @@ class Transform:
         return self.backward(dtheta, params)
 
     def _checked(self, params):
-        params = as_array(params)
+        params = as_array(params, "params")
         if params.ndim != 2 or params.shape[1] != self.size:
             raise ValueError(
                 f"params: {self.name} expects shape (N, {self.size}), got {params.shape}"
@@ -183,9 +184,7 @@ def by_name(transform: str | Transform) -> Transform:
     """
     if isinstance(transform, Transform):
         return transform
-    if transform not in tuple(TRANSFORMS):  # a tuple, so that unhashable values are compared too
-        raise ValueError(f"transform: expected one of {list(TRANSFORMS)}, got {transform!r}")
-    return TRANSFORMS[transform]
+    return chosen("transform", transform, TRANSFORMS)
 
 
 # --- Thin-plate splines ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""The Python of the README and of some docs runs as it stands; their links lead somewhere."""
+"""The README's Python, and some docs', prints what its comments say; links lead somewhere."""
 
+import doctest
 import pathlib
 import re
 
@@ -15,11 +16,35 @@ BLOCKS = [
 ]
 
 
+SHOWN = re.compile(r"# -> (.*)$", re.MULTILINE)
+
+
+def said_otherwise(code, printed):
+    """How what was printed differs from the comments ``# -> ...``; "..." stands for anything."""
+    shown = "".join(f"{line}\n" for line in SHOWN.findall(code))
+    example = doctest.Example(code, shown)
+    checker, options = doctest.OutputChecker(), doctest.ELLIPSIS
+    if checker.check_output(shown, printed, options):
+        return ""
+    return checker.output_difference(example, printed, options)
+
+
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_python_blocks_run(code):
+def test_python_blocks_print_what_they_show(code, capsys):
+    """And show all of it."""
     if "import torch" in code:
         pytest.importorskip("torch")
     exec(compile(code, "a page", "exec"), {})
+    assert not said_otherwise(code, capsys.readouterr().out)
+
+
+def test_a_wrong_figure_is_seen():
+    code = "print(1 + 1)  # -> 2\nprint(0.5)  # -> 0.5"
+    assert not said_otherwise(code, "2\n0.5\n")
+    assert not said_otherwise(code.replace("0.5", "0..."), "2\n0.5\n")
+    for printed in ("3\n0.5\n", "2\n", "2\n0.5\n1\n"):
+        assert said_otherwise(code, printed)
+    assert said_otherwise("print(2)", "2\n")
 
 
 def test_the_first_two_bash_blocks_are_one_line_each():
