@@ -45,20 +45,30 @@ def on_cluster(client: Any, function: Callable[..., Any], calls: Sequence[dict])
         If the scheduler is lost, or call after call kills its worker.
     """
     import distributed
-    from distributed.comm import CommClosedError
 
     futures = [client.submit(alone, function, call, {}, pure=False) for call in calls]
     try:
-        for future in distributed.as_completed(futures, loop=client.loop):
-            yield future.result()
-            future.release()
+        with lost_is_told():
+            for future in distributed.as_completed(futures, loop=client.loop):
+                yield future.result()
+                future.release()
+    finally:
+        with contextlib.suppress(OSError):
+            client.cancel(futures)
+
+
+@contextlib.contextmanager
+def lost_is_told() -> Iterator[None]:
+    """What happens when a cluster's machines are gone, as :class:`ClusterError`."""
+    import distributed
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
     except distributed.KilledWorker as error:
         raise ClusterError(f"worker after worker died at it: {error}") from error
     except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
         raise ClusterError(f"the Dask scheduler was lost: {error}") from error
-    finally:
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            client.cancel(futures)
 
 
 @contextlib.contextmanager

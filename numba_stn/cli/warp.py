@@ -171,7 +171,7 @@ def _computing(scheduler):
         yield cluster.in_threads
         return
     with cluster.connected(scheduler) as client:
-        if not client.scheduler_info()["workers"]:
+        if not client.nthreads():
             print(f"{scheduler}: has no workers yet; waiting for them", file=sys.stderr)
         yield functools.partial(cluster.on_cluster, client)
 
