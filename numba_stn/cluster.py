@@ -68,7 +68,7 @@ def lost_is_told() -> Iterator[None]:
     except distributed.KilledWorker as error:
         raise ClusterError(f"worker after worker died at it: {error}") from error
     except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
-        raise ClusterError(f"the Dask scheduler was lost: {error}") from error
+        raise ClusterError("the connection to the Dask scheduler was lost") from error
 
 
 @contextlib.contextmanager
@@ -87,17 +87,19 @@ def connected(address: str) -> Iterator[Any]:
     try:
         asyncio.run(_knock(address))
     except (OSError, ValueError, asyncio.TimeoutError) as error:
-        raise ClusterError(f"{address}: found no Dask scheduler there: {error}") from error
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+        raise ClusterError(f"found no Dask scheduler there: {error}") from error
+    loggers = [logging.getLogger(f"distributed{part}") for part in ("", ".client", ".core")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     client = distributed.Client(address, timeout=PATIENCE, set_as_default=False, name="numba-stn")
     try:
         yield client
     finally:
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             client.close(timeout=PATIENCE)
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 async def _knock(address):

@@ -121,7 +121,9 @@ def _on_cluster(args, folder, configs):
                 bar.write(_told(name, outcome), sys.stdout if outcome.metrics else sys.stderr)
                 reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
     except cluster.ClusterError as error:
-        raise UsageError(f"--scheduler {error}; the same command goes on") from error
+        raise UsageError(
+            f"--scheduler {args.scheduler}: {error}; the same command goes on"
+        ) from error
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
         return 130

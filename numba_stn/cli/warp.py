@@ -149,7 +149,7 @@ def _warp_stack(args):
         raise UsageError(f'this needs more packages ({error}); pip install "numba-stn[scale]", on '
                          f"every machine")  from error  # fmt: skip
     except cluster.ClusterError as error:
-        raise UsageError(f"--scheduler {error}") from error
+        raise UsageError(f"--scheduler {args.scheduler}: {error}") from error
     except files.FileError as error:
         raise UsageError(_line(error)) from error
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
