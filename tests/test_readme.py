@@ -7,7 +7,10 @@ import pytest
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
-PAGES = [README, *(DOCS / name for name in ("images.md", "recipes.md", "transforms.md"))]
+PAGES = [
+    README,
+    *(DOCS / name for name in ("images.md", "recipes.md", "scale.md", "transforms.md")),
+]
 BLOCKS = [
     code
     for page in PAGES
@@ -17,8 +20,9 @@ BLOCKS = [
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_blocks_run(code):
-    if "import torch" in code:
-        pytest.importorskip("torch")
+    for name in ("torch", "zarr"):
+        if f"import {name}\n" in code:
+            pytest.importorskip(name)
     exec(compile(code, "a page", "exec"), {})
 
 
