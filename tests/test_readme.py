@@ -8,7 +8,10 @@ import pytest
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
-PAGES = [README, *(DOCS / name for name in ("images.md", "recipes.md", "transforms.md"))]
+PAGES = [
+    README,
+    *(DOCS / name for name in ("images.md", "recipes.md", "scale.md", "transforms.md")),
+]
 BLOCKS = [
     code
     for page in PAGES
@@ -32,8 +35,9 @@ def said_otherwise(code, printed):
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_python_blocks_print_what_they_show(code, capsys):
     """And show all of it."""
-    if "import torch" in code:
-        pytest.importorskip("torch")
+    for name in ("torch", "zarr"):
+        if f"import {name}\n" in code:
+            pytest.importorskip(name)
     exec(compile(code, "a page", "exec"), {})
     assert not said_otherwise(code, capsys.readouterr().out)
 
