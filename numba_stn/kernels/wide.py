@@ -74,7 +74,7 @@ class _Taps:
         if self.mode != NEAREST:
             x, y = slot.fractions()
             self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
-            self.down = [emit.stored(weight) for weight in self.down]
+            self.down_each = [emit.stored(weight) for weight in self.down]
 
     def fetch(self, start):
         """Ask for what a later row will read, counted from the address ``start``."""
@@ -104,15 +104,19 @@ class _Taps:
                 block = b.insert_element(block, self._raw(self.rows[0], k, 1), I32(k))
             _store(b, block, target, self.image.bytes)
             return
-        columns = emit.join([self._column(k) for k in range(LANES)])
-        value = None
-        for n in range(self.count):
-            order = ir.Constant(
-                ir.VectorType(I32, LANES), list(range(n, self.count * LANES, self.count))
+        if self.mode == BILINEAR:
+            taps = emit.pairs(self.rows, self.slot.offset, self.image)
+            west, east = (
+                self._sum(self.down, [self._real(tap) for tap in taps[k::2]]) for k in (0, 1)
             )
-            term = b.fmul(b.shuffle_vector(columns, columns, order), self.across[n])
-            value = term if value is None else b.fadd(value, term)
-        _store(b, self._stored(value), target)
+            _store(b, self._stored(self._sum(self.across, [west, east])), target)
+            return
+        columns = emit.join([self._column(k) for k in range(LANES)])
+        orders = [
+            lanes(I32, list(range(n, self.count * LANES, self.count))) for n in range(self.count)
+        ]
+        apart = [b.shuffle_vector(columns, columns, order) for order in orders]
+        _store(b, self._stored(self._sum(self.across, apart)), target)
 
     def pixels(self, target):
         """Samples of pixels, one after another, all their channels together."""
@@ -124,14 +128,14 @@ class _Taps:
             if self.mode == NEAREST:
                 _store(b, self._raw(self.rows[0], k, self.colours), place, self.image.bytes)
                 continue
-            column, value = self._column(k), None
-            for n in range(self.count):
-                order = [n * self.colours + c for c in range(self.colours)]
-                order = ir.Constant(ir.VectorType(I32, self.colours), order)
-                weight = emit.splat(emit.lane(across[n], k), self.colours)
-                term = b.fmul(b.shuffle_vector(column, column, order), weight)
-                value = term if value is None else b.fadd(value, term)
-            _store(b, self._stored(value), place, self.image.bytes)
+            column, kind = self._column(k), ir.VectorType(I32, self.colours)
+            orders = [
+                ir.Constant(kind, [n * self.colours + c for c in range(self.colours)])
+                for n in range(self.count)
+            ]
+            weights = [emit.splat(emit.lane(each, k), self.colours) for each in across]
+            apart = [b.shuffle_vector(column, column, order) for order in orders]
+            _store(b, self._stored(self._sum(weights, apart)), place, self.image.bytes)
 
     def _raw(self, row, k, count):
         """Elements of lane k from its tap in a row on; a single one is no vector."""
@@ -142,15 +146,19 @@ class _Taps:
         load.align = bytes_
         return load
 
+    def _sum(self, weights, vectors):
+        """Weighted sum of vectors, in their order."""
+        b = self.emit.builder
+        one, *terms = [b.fmul(each, by) for each, by in zip(vectors, weights, strict=True)]
+        for term in terms:
+            one = b.fadd(one, term)
+        return one
+
     def _column(self, k):
         """Lane k's neighbours along its row, each the weighted sum of its column."""
-        emit, b, width = self.emit, self.emit.builder, self.count * self.colours
-        value = None
-        for row, weights in zip(self.rows, self.down, strict=True):
-            numbers = self._real(self._raw(row, k, width))
-            term = b.fmul(emit.splat(emit.lane(weights, k), width), numbers)
-            value = term if value is None else b.fadd(value, term)
-        return value
+        emit, width = self.emit, self.count * self.colours
+        weights = [emit.splat(emit.lane(each, k), width) for each in self.down_each]
+        return self._sum(weights, [self._real(self._raw(row, k, width)) for row in self.rows])
 
     def _real(self, vector):
         """Numbers to compute with."""
