@@ -225,10 +225,11 @@ def splat_vjp(
     """
     wanted, points = wanted_of(wrt, ("values", "points")), _taken("points", points)
     values = _at_points("values", values, points, layout, SPREAD)
-    _, held = arrays(None, dimages=dimages)
+    kernels, held = arrays(None, dimages=dimages)
     expected = _images_shape(values, [None] * points.shape[2], layout)
     checked("dimages", held, expected, (values.dtype,))
     nonzero("dimages", held.shape[1:-1] if _layout(layout) else held.shape[2:])
+    dimages = kernels.returned(held)  # contiguous, for both gradients
     options: dict[str, Any] = {
         "mode": mode, "padding_mode": padding_mode, "align_corners": align_corners,
         "layout": layout, "stream": stream,
@@ -264,10 +265,12 @@ def _at_points(name, values, points, layout, dtypes=None):
 
 def _fitting(images, points):
     """Refuse points of planes for volumes, and the other way round."""
-    _, held = arrays(None, images=images)
-    dims = len(held.shape) - 2
+    shape = getattr(images, "shape", None)
+    if shape is None:  # a list, or what is none
+        shape = arrays(None, images=images)[1].shape
+    dims = len(shape) - 2
     if dims in (2, 3) and points.shape[2] != dims:
-        wanted = f"(N, P, {dims}) for images of shape {tuple(held.shape)}"
+        wanted = f"(N, P, {dims}) for images of shape {tuple(shape)}"
         raise ValueError(f"points: expected shape {wanted}, got {tuple(points.shape)}")
 
 
