@@ -31,6 +31,8 @@ OPTIONAL = (
     ("scikit-learn", "sklearn", "train", "the digits"),
     ("threadpoolctl", "threadpoolctl", "train", "BLAS beside the kernels"),
     ("tqdm", "tqdm", "train", "progress bars"),
+    ("zarr", "zarr", "scale", "stacks larger than memory"),
+    ("distributed", "distributed", "scale", "--scheduler"),
 )
 
 
