@@ -2,8 +2,8 @@
 Warp a photograph
 =================
 
-Turn it, cut pieces out of it, and see its front straight on. Each of these is a matrix from output
-pixels to input pixels, and one call. (The photograph is danielbuechele's, CC BY 2.0; it comes with
+Turn it, cut a piece out of it, look at it through a tilted frame. Each of these is a matrix from
+output pixels to input pixels, and one call. (The photograph is danielbuechele's, CC BY 2.0; it comes with
 scikit-learn.)
 """
 
@@ -21,7 +21,7 @@ whole = stn.rotate(photo, 20, expand=True, fill=(255, 255, 255))
 
 # %%
 # A box is (x0, y0, x1, y1), as in ``photo[y0:y1, x0:x1]``, and may have fractions.
-tower = stn.crop_and_resize(photo, (235.5, 60, 400.5, 170), (220, 330), mode="bicubic")
+tower = stn.crop_and_resize(photo, (120.5, 25, 300.5, 145), (220, 330), mode="bicubic")
 
 # %%
 # Four points of the photograph become the corners of the result: a projective map.
@@ -34,7 +34,7 @@ ground = stn.warp_image(photo, stn.matrices.from_points(corners, seen), (220, 33
 mirrored = stn.warp_image(photo, [[-1, 0, 639], [0, 1, 0]])
 
 shown = {
-    "load_sample_image": photo,
+    "the photograph": photo,
     "rotate(photo, 20)": turned,
     "rotate(..., expand=True)": whole,
     "crop_and_resize": tower,

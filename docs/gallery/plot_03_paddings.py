@@ -15,19 +15,20 @@ import numba_stn as stn
 
 photo = stn.resize(load_sample_image("china.jpg"), (214, 320)) / np.float32(255)
 images = np.moveaxis(photo, 2, 0)[None]
-further = stn.transforms.similarity.theta(np.array([[0.2, 2.2, 0.0, 0.0]]))
+further = stn.transforms.similarity.theta(np.float32([[0.2, 2.2, 0.0, 0.0]]))
 
-tiny = np.random.default_rng(5).random((1, 1, 4, 4)) * 0.6 + 0.4
-corner = np.array([[[0.7, 0, -0.9], [0, 0.7, -0.9]]])
+tiny = np.random.default_rng(5).random((1, 3, 4, 4), np.float32) * 0.7 + 0.3
+corner = np.float32([[[0.7, 0, -0.9], [0, 0.7, -0.9]]])
 
+BLUE = (0.1, 0.3, 0.5)
 paddings = ("zeros", "border", "reflection", "wrap", "fill")
 figure, rows = plt.subplots(2, 5, figsize=(10, 3.7), layout="constrained")
 for name, above, below in zip(paddings, *rows, strict=True):
-    samples = stn.warp_affine(images, further, padding_mode=name, fill=(0.1, 0.3, 0.5))
+    samples = stn.warp_affine(images, further, padding_mode=name, fill=BLUE)
     above.imshow(np.moveaxis(samples[0], 0, 2))
     above.set_title(name)
-    samples = stn.warp_affine(tiny, corner, (160, 160), padding_mode=name, fill=0.15)
-    below.imshow(samples[0, 0], vmin=0, vmax=1, cmap="magma")
+    samples = stn.warp_affine(tiny, corner, (160, 160), padding_mode=name, fill=BLUE)
+    below.imshow(np.moveaxis(samples[0], 0, 2))
     edge = (-1 + 0.9) / 0.7  # where the image's own edge comes out
     below.axhline((edge + 1) * 80, color="white", lw=0.8, ls=":")
     below.axvline((edge + 1) * 80, color="white", lw=0.8, ls=":")
@@ -36,5 +37,5 @@ for axis in rows.flat:
 
 # %%
 # ``coverage=True`` tells how much of each sample comes from inside, whatever the padding.
-_, covered = stn.warp_affine(images, further, padding_mode="border", coverage=True)
+_, covered = stn.warp_affine(images, further, coverage=True)
 print(f"{100 * covered.mean():.0f} % of the larger picture lies inside the photograph")

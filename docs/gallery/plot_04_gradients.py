@@ -13,11 +13,11 @@ from matplotlib import pyplot as plt
 import numba_stn as stn
 
 split = stn.data.digits().train
-three = split.images[split.labels == 3][:1].astype(float)
+three = stn.warp_affine(split.images[split.labels == 3][:1], 1.5 * np.eye(2, 3)[None], (24, 24))
 theta = stn.transforms.similarity.theta(np.array([[0.25, 0.9, 0.12, 0.05]]))
 grid = stn.affine_grid(theta, (48, 48))
 samples = stn.grid_sample(three, grid)
-target = stn.warp_affine(three, np.eye(2, 3)[None], (48, 48))
+target = stn.warp_affine(three, np.eye(2, 3)[None], (48, 48))  # as it should look
 
 # %%
 # The loss is the squared difference; the rest is one call.
@@ -30,9 +30,10 @@ dtheta = stn.affine_grid_vjp(dgrid)
 # pixels that were read; the places' gradients are large at the digit's edges, where a small move
 # changes what is read. Theta's six numbers are the sums of these, each place weighted by where it
 # stands.
-figure, axes = plt.subplots(1, 6, figsize=(11, 2.4), layout="constrained")
-axes[0].imshow(samples[0, 0])
-axes[0].set_title("samples")
+figure, axes = plt.subplots(1, 7, figsize=(12, 2.2), layout="constrained")
+for axis, title, image in zip(axes, ("samples", "target"), (samples, target), strict=False):
+    axis.imshow(image[0, 0], cmap="gray")
+    axis.set_title(title)
 shown = {
     "dsamples": dsamples[0, 0],
     "dimages": dimages[0, 0],
@@ -40,11 +41,12 @@ shown = {
     "dgrid, y": dgrid[0, ..., 1],
     "dtheta": dtheta[0],
 }
-for axis, (title, gradient) in zip(axes[1:], shown.items(), strict=True):
+for axis, (title, gradient) in zip(axes[2:], shown.items(), strict=True):
     most = np.abs(gradient).max()
     axis.imshow(gradient, cmap="RdBu_r", vmin=-most, vmax=most)
     axis.set_title(f"{title}\n{' x '.join(map(str, gradient.shape))}")
 for (i, j), value in np.ndenumerate(dtheta[0]):
-    axes[5].text(j, i, f"{value:.0f}", ha="center", va="center")
+    colour = "white" if abs(value) > 0.6 * np.abs(dtheta).max() else "black"
+    axes[6].text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
 for axis in axes:
     axis.set(xticks=[], yticks=[])

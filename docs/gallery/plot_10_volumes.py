@@ -59,7 +59,7 @@ nets = {
 
 # %%
 # Both learn from the same solids, turned afresh in each epoch.
-EPOCHS, BATCH = 40, 50
+EPOCHS, BATCH = 15, 50
 test = solid(np.random.default_rng(1), splits.test)
 learners, errors = {}, {}
 for name, net in nets.items():
