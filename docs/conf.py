@@ -1,4 +1,4 @@
-"""Sphinx's settings: ``python -m sphinx -W -b html docs docs/_build/html``. No network is needed."""
+"""Sphinx's settings, for ``python -m sphinx -W -b html docs docs/_build/html``, without network."""
 
 import contextlib
 import io

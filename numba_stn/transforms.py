@@ -97,7 +97,7 @@ class Transform:
         return self.name
 
     def theta(self, params: Array) -> Array:
-        """Theta ``(N, *shape)`` of the params (N, P), in their dtype; of NumPy or CuPy, as these are.
+        """Theta ``(N, *shape)`` of the params (N, P), in their dtype and library.
 
         Raises
         ------

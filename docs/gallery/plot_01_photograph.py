@@ -3,8 +3,8 @@ Warp a photograph
 =================
 
 Turn it, cut a piece out of it, look at it through a tilted frame. Each of these is a matrix from
-output pixels to input pixels, and one call. (The photograph is danielbuechele's, CC BY 2.0; it comes with
-scikit-learn.)
+output pixels to input pixels, and one call. (The photograph is danielbuechele's, CC BY 2.0; it
+comes with scikit-learn.)
 """
 
 from matplotlib import pyplot as plt

@@ -38,8 +38,8 @@ optimiser = nn.adam(nn.one_cycle(1e-2, steps))
 learner = train.start(net, optimiser, (1, 16, 16), rng)
 losses = []
 for _ in range(EPOCHS):
-    batches = train.shuffled(rng, splits.train, BATCH, turned)
-    for learner, loss, _ in train.steps(net, optimiser, learner, batches):  # noqa: B020
+    for batch in train.shuffled(rng, splits.train, BATCH, turned):
+        learner, loss, _ = train.step(net, optimiser, learner, *batch)
         losses.append(loss)
 print(f"{train.error_percent(net, learner, *test):.1f} % of the test digits are misread")
 

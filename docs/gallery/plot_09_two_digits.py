@@ -19,7 +19,7 @@ splits, rts = data.digits(), data.TASKS["RTS"]
 
 
 def pairs(rng, split):
-    """Each example beside another: images (N, 2, 24, 24), labels (2 N,), an image's two together."""
+    """Each example beside another: images (N, 2, 24, 24), both labels in turn (2 N,)."""
     other = split.take(rng.permutation(len(split.labels)))
     images = np.concatenate([rts(rng, split).images, rts(rng, other).images], 1)
     return data.Split(images, np.stack([split.labels, other.labels], 1).ravel())
