@@ -74,10 +74,12 @@ warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.
 html_theme = "pydata_sphinx_theme"
 html_title = "numba_stn"
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
+    "logo": {"text": "numba_stn", "image_light": "static/favicon.svg"},
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_prev_next": True,
@@ -88,7 +90,7 @@ html_theme_options = {
     "pygments_light_style": "friendly",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {"start": [], "chinese": [], "changelog": []}
+html_sidebars = {"index": [], "start": [], "how": [], "chinese": []}
 
 # --- What is written at build time ----------------------------------------------------------------
 
