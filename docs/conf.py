@@ -76,10 +76,15 @@ html_title = "numba_stn"
 html_static_path = ["static"]
 html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # as the reader's system has it
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "logo": {"text": "numba_stn", "image_light": "static/favicon.svg"},
+    "logo": {
+        "text": "numba_stn",
+        "image_light": "static/favicon.svg",
+        "image_dark": "static/favicon.svg",
+    },
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 7,
     "show_prev_next": True,

@@ -3,7 +3,6 @@
 The last need ``python -m sphinx -W -b html docs docs/_build/html``, as .ci/run does it.
 """
 
-import contextlib
 import functools
 import html.parser
 import http.server
@@ -38,7 +37,7 @@ def listed():
         for line in page.read_text().split("\n"):
             if line.startswith(".. currentmodule:: "):
                 module = line.rpartition(" ")[2]
-            elif re.fullmatch(r"   \w+", line):
+            elif module and re.fullmatch(r"   \w+", line):
                 found.add(f"{module}.{line.strip()}")
     return found
 
@@ -100,12 +99,10 @@ class Page(html.parser.HTMLParser):
         self.anchors |= {found.get("id"), found.get("name")}
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
-        for where in {"img": "src", "script": "src", "link": "href", "iframe": "src"}.keys() & {
-            tag
-        }:
-            address = found.get("href" if where == "link" else "src")
-            if address and found.get("rel") not in ("canonical", "prev", "next", "index", "search"):
-                self.loads.append(address)
+        if tag in ("img", "script", "iframe") and "src" in found:
+            self.loads.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loads.append(found["href"])
 
 
 @functools.cache
@@ -132,7 +129,7 @@ def test_every_local_link_and_picture_of_the_site_is_there():
             name = urllib.parse.unquote(parts.path)
             target = (path.parent / name).resolve() if name else path
             anchor = urllib.parse.unquote(parts.fragment)
-            if not target.exists() or (
+            if not (address and target.exists()) or (
                 anchor and target.suffix == ".html" and anchor not in page(target).anchors
             ):
                 broken.append(f"{path.relative_to(SITE)}: {address}")
@@ -155,7 +152,8 @@ return {
     heading: document.querySelector("h1").innerText,
     pictures: pictures.length,
     broken: pictures.filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.src),
-    formulas: [...document.querySelectorAll("math")].filter(m => m.offsetHeight > 5).length,
+    formulas: [...document.querySelectorAll("math")]
+        .filter(m => m.getBoundingClientRect().height > 5).length,
     wide: document.documentElement.scrollWidth > window.innerWidth,
     links: [...document.links].map(a => a.href),
 };
@@ -193,10 +191,9 @@ def browser(tmp_path_factory):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(driver)
-    with contextlib.closing(webdriver.Chrome(options=options, service=service)) as found:
+    with webdriver.Chrome(options=options, service=service) as found:
         found.set_page_load_timeout(60)
         yield found
-        found.quit()
 
 
 # A page, a word of its heading, how many pictures it has at least, and formulas.
