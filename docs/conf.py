@@ -95,7 +95,9 @@ html_theme_options = {
     "pygments_light_style": "friendly",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {name: [] for name in ("index", "start", "how", "coming-from", "chinese")}
+html_sidebars = {
+    name: [] for name in ("index", "start", "how", "coming-from", "performance", "chinese")
+}
 
 # --- What is written at build time ----------------------------------------------------------------
 

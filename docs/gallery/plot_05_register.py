@@ -24,7 +24,7 @@ found = stn.register(moving, fixed, "similarity")
 report = found.report
 angle = np.rad2deg(np.arctan2(found.matrix[1, 0], found.matrix[0, 0]))
 print(f"match: {report.converged}; turned by {abs(angle):.2f} degrees; "
-      f"gain {report.gain:.2f}, bias {report.bias:.0f}")  # fmt: skip
+      f"gain {report.gain:.2f}, bias {report.bias:.0f}")
 
 
 # %%

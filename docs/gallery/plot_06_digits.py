@@ -23,12 +23,12 @@ test = turned(np.random.default_rng(1), splits.test)
 look = nn.serial(
     nn.conv2d(16, 5), nn.max_pool(2), nn.relu(), nn.flatten(),
     nn.linear(32), nn.batch_norm(), nn.relu(),
-)  # fmt: skip
+)
 net = nn.serial(
     nn.spatial_transformer(look, "rotation"),
     nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
-)  # fmt: skip
+)
 
 # %%
 # Each epoch turns the digits afresh.

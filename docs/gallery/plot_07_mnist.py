@@ -43,12 +43,12 @@ side = few.images.shape[-1]
 look = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(),
     nn.linear(32), nn.batch_norm(), nn.relu(),
-)  # fmt: skip
+)
 net = nn.serial(
     nn.spatial_transformer(look, "affine", size=(21, 21)),
     nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
-)  # fmt: skip
+)
 rate = nn.one_cycle(1e-2, EPOCHS * (len(few.labels) // BATCH))
 optimiser = nn.adam(rate, factors={"localisation": 0.3})
 learner = train.start(net, optimiser, (1, rts.side(side), rts.side(side)), rng)

@@ -21,12 +21,12 @@ side = test.images.shape[-1]
 look = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(),
     nn.linear(32), nn.batch_norm(), nn.relu(),
-)  # fmt: skip
+)
 finder = nn.spatial_transformer(look, "attention", size=(16, 16))
 net = nn.serial(
     finder, nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
-)  # fmt: skip
+)
 
 rng = np.random.default_rng(0)
 rate = nn.one_cycle(1e-2, EPOCHS * (len(splits.train.labels) // BATCH))

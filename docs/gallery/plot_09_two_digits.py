@@ -42,13 +42,13 @@ def network(count):
     look = nn.serial(
         nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.relu(), nn.flatten(),
         nn.linear(32), nn.batch_norm(), nn.relu(),
-    )  # fmt: skip
+    )
     each = nn.spatial_transformer(look, "affine", size=(16, 16))
     return nn.serial(
         nn.parallel(*[each] * count), nn.conv2d(24, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(),
         nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(20),
         Each(),
-    )  # fmt: skip
+    )
 
 
 test = pairs(np.random.default_rng(1), splits.test)

@@ -25,7 +25,7 @@ splits = data.digits()
 reader = nn.serial(
     nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.flatten(), nn.linear(32), nn.batch_norm(), nn.relu(), nn.linear(10),
-)  # fmt: skip
+)
 optimiser = nn.adam(1e-2)
 learner = train.start(reader, optimiser, (1, DIGIT, DIGIT), rng)
 for _ in range(10):
@@ -49,7 +49,7 @@ free = transforms.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dthe
 localisation = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.max_pool(2), nn.relu(),
     nn.conv2d(16, 3), nn.relu(), nn.flatten(), nn.linear(32), nn.relu(),
-)  # fmt: skip
+)
 finder = nn.spatial_transformer(localisation, free, size=(DIGIT, DIGIT))
 
 
