@@ -64,7 +64,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "abort_on_example_error": True,
-    "plot_gallery": True,
+    "parallel": True,  # as many pages at once as -j says
     "reset_modules": ("matplotlib", "looks.reset"),
 }
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
