@@ -213,6 +213,7 @@ VIEWED = {
 @pytest.mark.parametrize("name", VIEWED)
 def test_a_browser_shows_the_page(name, address, browser):
     heading, pictures, formulas = VIEWED[name]
+    browser.get_log("browser")  # what an earlier page said
     browser.get(f"{address}/{name}")
     seen = browser.execute_script(LOOK)
     assert heading in seen["heading"]

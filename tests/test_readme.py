@@ -35,7 +35,7 @@ WITH_CODE = [page for page in PAGES if page.name not in ELSEWHERE and blocks(pag
 def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     for module in sorted(set(NEEDS.findall("".join(code for code, _ in blocks(page))))):
         pytest.importorskip(module)
-    shutil.copy(DOCS / "images" / "photograph.jpg", tmp_path / "photo.jpg")  # any picture of yours
+    shutil.copy(DOCS / "images" / "chelsea.jpg", tmp_path / "photo.jpg")  # any picture of yours
     monkeypatch.chdir(tmp_path)
     names = {}
     for number, (code, prints) in enumerate(blocks(page)):
