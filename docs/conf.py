@@ -63,6 +63,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,
+    "capture_repr": (),  # what a page prints, not what its last line is
     "abort_on_example_error": True,
     "parallel": True,  # as many pages at once as -j says
     "reset_modules": ("matplotlib", "looks.reset"),
