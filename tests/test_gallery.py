@@ -45,7 +45,7 @@ def test_the_gallery_has_what_it_promises():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_is_short(name):
-    """Some 50 lines, without its texts."""
+    """Some 50 lines, without its texts; the one that needs two networks and a loss has more."""
     tree = ast.parse((GALLERY / name).read_text())
     texts = [
         node.body[0]
@@ -62,7 +62,7 @@ def test_a_page_is_short(name):
         lines -= set(range(text.lineno, text.end_lineno + 1))
     code = (GALLERY / name).read_text().split("\n")
     written = [n for n in lines if code[n - 1].strip() and not code[n - 1].lstrip().startswith("#")]
-    assert len(written) <= (72 if name == "plot_11_colocalisation.py" else 56)
+    assert len(written) <= (68 if name == "plot_11_colocalisation.py" else 56)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -71,7 +71,6 @@ def scattered(split, count):
 optimiser = nn.adam(nn.one_cycle(2e-3, 200))
 params = finder.init(rng, (1, CANVAS, CANVAS))
 memory = optimiser.init(params)
-losses = []
 for _ in range(200):
     images, _ = scattered(splits.train, COUNT)
     cut, to_params, _ = finder.apply(params, images, wrt_x=False)
@@ -80,7 +79,6 @@ for _ in range(200):
     near = f - np.roll(f, 1, axis=0)
     far = f - features.apply(known, elsewhere, statistics)[0]
     hinge = (near**2).sum(1) / 2 - (far**2).sum(1) + 60
-    losses.append(np.maximum(hinge, 0).mean())
     active = (hinge > 0)[:, None] / np.float32(COUNT)
     df = active * (near - 2 * far) - np.roll(active * near, -1, axis=0)
     dparams, _ = to_params(to_cut(df)[1])
@@ -88,8 +86,8 @@ for _ in range(200):
 
 # %%
 # Boxes are compared by the intersection over the union of their areas (IoU). Nothing in the loss
-# says which part of a four shall lie in the middle of the window, so all windows agree with one
-# another more closely than with the true boxes.
+# says which part of a four shall lie in the middle of the window, so the windows
+# agree with one another rather than with the true boxes.
 images, centres = scattered(splits.test, 500)
 found = finder.theta(params, images)[0][:, :, 2]
 both = np.clip(2 * SHARE - np.abs(found - centres), 0, None).prod(1)
@@ -98,13 +96,13 @@ print(f"IoU above 0.5: {100 * (iou > 0.5).mean():.0f} %")
 
 figure, rows = plt.subplots(2, 6, figsize=(9, 3.2), layout="constrained")
 for n, (above, below) in enumerate(rows.T):
-    above.imshow(images[n, 0], cmap="gray")
-    for (x, y), colour in ((centres[n], "C2"), (found[n], "C1")):
-        corner = ((x + 1 - SHARE) * CANVAS / 2 - 0.5, (y + 1 - SHARE) * CANVAS / 2 - 0.5)
-        above.add_patch(plt.Rectangle(corner, DIGIT, DIGIT, fill=False, color=colour))
+    above.imshow(images[n, 0], cmap="gray", extent=(-1, 1, 1, -1))
+    for at, colour in ((centres[n], "C2"), (found[n], "C1")):
+        box = plt.Rectangle(at - SHARE, 2 * SHARE, 2 * SHARE, fill=False, color=colour)
+        above.add_patch(box)
     below.imshow(finder.apply(params, images[n : n + 1])[0][0, 0], cmap="gray")
     above.set_title(f"IoU {iou[n]:.2f}")
 for axes in rows.flat:
     axes.set(xticks=[], yticks=[])
-rows[0, 0].set_ylabel("true, found")
+rows[0, 0].set_ylabel("true: green\nfound: orange")
 rows[1, 0].set_ylabel("cut out")
