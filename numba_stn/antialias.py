@@ -19,6 +19,7 @@ import numpy as np
 
 from .checks import checked, nonzero
 from .kernels.areas import part_counts
+from .kernels.general import unwatched
 from .kernels.maps import shrunk
 
 # Numbers that are sampled before they are averaged, at most, but for one image's.
@@ -81,7 +82,8 @@ class _Group(NamedTuple):
         end = axis + len(self.finer)
         parts = array.reshape(*array.shape[:axis], *sides, *array.shape[end:])
         real = np.float64 if array.dtype == np.float64 else np.float32
-        return parts.mean(axis=tuple(range(axis + 1, end + len(self.finer), 2)), dtype=real)
+        with unwatched():
+            return parts.mean(axis=tuple(range(axis + 1, end + len(self.finer), 2)), dtype=real)
 
     def spread(self, array, axis):
         """The transpose of :meth:`mean`."""

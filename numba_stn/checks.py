@@ -173,7 +173,7 @@ def output_size(size, batch, dims=2):
 
 def chosen(name, value, table):
     """What a name stands for; a list of the names if it is none of them."""
-    if value not in tuple(table):  # a tuple, so that unhashable values are compared too
+    if not isinstance(value, str) or value not in table:
         raise ValueError(f"{name}: expected one of {list(table)}, got {value!r}")
     return table[value]
 
@@ -222,6 +222,28 @@ def _held(fill, dtype):
     return number
 
 
+def float_type(dtype):
+    """The data type float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in _FLOATS or dtype is None:  # which NumPy takes for float64
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return found
+
+
+def whole_number(name, value, least):
+    """A whole number, large enough."""
+    try:
+        number = value.__index__()
+    except (AttributeError, TypeError):  # TypeError: of an array
+        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name}: expected {least} at least, got {value!r}")
+    return number
+
+
 def off_corners(align_corners):
     """``1 - align_corners``, as the kernels take it."""
     return 0.0 if flag("align_corners", align_corners) else 1.0
@@ -240,6 +262,6 @@ def wanted_of(wrt, names):
         asked = None if isinstance(wrt, str) else tuple(wrt)
     except TypeError:
         asked = None
-    if asked is None or any(name not in names for name in asked):
+    if asked is None or not all(isinstance(name, str) and name in names for name in asked):
         raise ValueError(f"wrt: expected a collection of {list(names)}, got {wrt!r}")
     return tuple(name in asked for name in names)

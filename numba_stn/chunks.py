@@ -58,7 +58,7 @@ def _lazily(function, names, given):
     like = function(**none, **options)  # of no examples: the checks, shapes and types
     several = isinstance(like, tuple)
     tasks = [
-        dask.delayed(_alone, nout=len(like) if several else None)(
+        dask.delayed(alone, nout=len(like) if several else None)(
             function, {name: each[n] for name, each in blocks.items()}, options
         )
         for n in range(len(sizes))
@@ -80,8 +80,8 @@ def _lazily(function, names, given):
     return tuple(found)
 
 
-def _alone(function, arrays, options):
-    """The task: one chunk, on this thread."""
+def alone(function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The task: one chunk, its kernels on this thread alone."""
     with one_thread():
         return function(**arrays, **options)
 

@@ -18,6 +18,7 @@ from .checks import (
     as_many,
     checked,
     checked_images,
+    flag,
     nonzero,
     off_corners,
     output_size,
@@ -207,7 +208,7 @@ def grid_sample(
     kernels, images, grid = arrays(stream, images=images, grid=grid)
     images, grid = checked_grid(images, grid, options)
     one = Pass(kernels, GRID, images, grid, options)
-    return one.sample(grid.shape[1:-1], out, coverage, stream)
+    return one.sample(grid.shape[1:-1], out, flag("coverage", coverage), stream)
 
 
 @chunked("dsamples", "images", "grid")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import chosen, float_type, whole_number
 from .namespace import as_array, namespace
 
 __all__ = ["identity", "inverse", "inverse_vjp", "product", "product_vjp"]
@@ -41,8 +42,8 @@ def identity(count: int, kind: str = "affine", dtype: Any = np.float64) -> np.nd
 
     Raises
     ------
-    ValueError
-        If there is no such kind.
+    ValueError, TypeError
+        If there is no such kind, or an argument is of the wrong type.
 
     Examples
     --------
@@ -51,9 +52,8 @@ def identity(count: int, kind: str = "affine", dtype: Any = np.float64) -> np.nd
     array([[[1., 0., 0.],
             [0., 1., 0.]]])
     """
-    if kind not in tuple(SHAPES):  # a tuple, so that unhashable values are compared too
-        raise ValueError(f"kind: expected one of {list(SHAPES)}, got {kind!r}")
-    return np.tile(np.eye(*SHAPES[kind], dtype=dtype), (count, 1, 1))
+    one = np.eye(*chosen("kind", kind, SHAPES), dtype=float_type(dtype))
+    return np.tile(one, (whole_number("count", count, 0), 1, 1))
 
 
 # --- Product --------------------------------------------------------------------------------------
@@ -89,8 +89,8 @@ def product(first: Array, second: Array) -> Array:
     array([[[2. , 0. , 0.2],
             [0. , 2. , 0. ]]])
     """
-    first, second = checked("first", first), checked("second", second, first)
-    return multiplied(first, second)
+    first = checked("first", first)
+    return multiplied(first, checked("second", second, first))
 
 
 def product_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array, Array]:
@@ -124,7 +124,8 @@ def product_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array, Arra
     array([[[1., 1., 1.],
             [1., 1., 1.]]])
     """
-    first, second = checked("first", first), checked("second", second, first)
+    first = checked("first", first)
+    second = checked("second", second, first)
     return multiplied_vjp(checked("dtheta", dtheta, first), first, second)
 
 
@@ -243,7 +244,7 @@ def square(theta):
 
 def checked(name, theta, like=None):
     """Maps, if they are some; of the shape and dtype of others."""
-    theta = as_array(theta)
+    theta = as_array(theta, name)
     if theta.dtype.name not in ("float32", "float64"):
         raise TypeError(f"{name}: expected float32 or float64, got {theta.dtype}")
     if like is None and (theta.ndim != 3 or theta.shape[1:] not in SHAPES.values()):

@@ -50,23 +50,27 @@ def namespace(*arrays: Any) -> ModuleType:
     return sys.modules["cupy"] if True in found else np
 
 
-def as_array(array: Any) -> Any:
-    """An array of CuPy's as it is, anything else as NumPy's.
+def as_array(array: Any, name: str) -> Any:
+    """An array of CuPy's as it is, anything else as NumPy's; an error names it.
 
     Raises
     ------
     TypeError
-        If it is on a GPU and not CuPy's: NumPy would copy it to the host.
+        If it is on a GPU and not CuPy's: NumPy would copy it to the host. Or is no array.
     """
     if is_cupy(array):
         return array
     if on_gpu(array):
         kind = f"{type(array).__module__}.{type(array).__name__}"
         raise TypeError(
-            f"expected an array of NumPy or CuPy, got {kind}; cupy.asarray makes one of it, in the "
-            f"same memory"
+            f"{name}: expected an array of NumPy or CuPy, got {kind}; cupy.asarray makes one of "
+            f"it, in the same memory"
         )
-    return np.asarray(array)
+    try:
+        return np.asarray(array)
+    except ValueError as error:  # lists of several lengths
+        kind = type(array).__name__
+        raise TypeError(f"{name}: expected an array, got {kind}: {error}") from error
 
 
 def beside(array: Any, *others: Any) -> Any:

@@ -8,7 +8,9 @@ paddings hold for them.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .checks import LAYOUTS, arrays, checked, chosen, output_size
+import numpy as np
+
+from .checks import LAYOUTS, arrays, checked, chosen, nonzero, output_size, wanted_of
 from .functional import grid_sample, grid_sample_vjp
 
 __all__ = ["sample_points", "sample_points_vjp", "splat", "splat_vjp"]
@@ -17,6 +19,8 @@ Array = Any
 
 # A list as long is taken as so many rows of a grid, where it can be, so that threads share them.
 ROWS, LONG = 64, 4096
+
+SPREAD = (np.dtype("float32"), np.dtype("float64"), np.dtype("float16"))
 
 
 def sample_points(
@@ -59,7 +63,8 @@ def sample_points(
     array([[[1.5, 0. ]]])
     """
     points = _taken("points", points)
-    _, last = _layout(layout)
+    _fitting(images, points)
+    last = _layout(layout)
     samples = grid_sample(
         images, _grid(points), mode=mode, padding_mode=padding_mode, align_corners=align_corners,
         fill=fill, layout=layout, stream=stream,
@@ -110,14 +115,14 @@ def sample_points_vjp(
     >>> stn.sample_points_vjp(np.ones((1, 1, 1)), image, points)[1]
     array([[[1., 2.]]])
     """
-    points, dsamples = _taken("points", points), _taken("dsamples", dsamples)
-    if isinstance(wrt, str) or any(name not in ("images", "points") for name in wrt):
-        raise ValueError(f"wrt: expected a collection of ['images', 'points'], got {wrt!r}")
-    grid = _grid(points)
+    points = _taken("points", points)
+    _fitting(images, points)
+    dsamples = _at_points("dsamples", dsamples, points, layout)
+    wanted, grid = wanted_of(wrt, ("images", "points")), _grid(points)
     dimages, dgrid = grid_sample_vjp(
         _spread(dsamples, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
         align_corners=align_corners, fill=fill, layout=layout, stream=stream,
-        wrt=tuple("grid" if name == "points" else name for name in wrt),
+        wrt=[name for name, want in zip(("images", "grid"), wanted, strict=True) if want],
     )  # fmt: skip
     return dimages, None if dgrid is None else dgrid.reshape(points.shape)
 
@@ -140,7 +145,7 @@ def splat(
 
     Parameters
     ----------
-    values : (N, C, P) array of float32 or float64
+    values : (N, C, P) array of float32, float64 or float16
         (N, P, C) where the layout has the channels last.
     points : (N, P, 2) or (N, P, 3) array of float32 or float64
         Normalised coordinates, x before y before z.
@@ -166,12 +171,11 @@ def splat(
     array([[[[11.,  1.],
              [ 1.,  1.]]]])
     """
-    points, values = _taken("points", points), _taken("values", values)
-    grid, (_, last) = _grid(points), _layout(layout)
-    sides = output_size(size, len(points), points.shape[2])
-    batch, channels = len(points), tuple(values.shape)[-1 if last else 1]
+    points = _taken("points", points)
+    values = _at_points("values", values, points, layout, SPREAD)
+    grid, sides = _grid(points), output_size(size, len(points), points.shape[2])
     kernels, held = arrays(stream, values=values)
-    shape = (batch, *sides, channels) if last else (batch, channels, *sides)
+    shape = _images_shape(held, sides, layout)
     images = kernels.returned(kernels.empty(shape, held.dtype, held))
     return grid_sample_vjp(
         _spread(values, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
@@ -219,14 +223,18 @@ def splat_vjp(
     >>> stn.splat_vjp(dimages, np.ones((1, 1, 1)), points)
     (array([[[1.5]]]), array([[[1., 2.]]]))
     """
-    if isinstance(wrt, str) or any(name not in ("values", "points") for name in wrt):
-        raise ValueError(f"wrt: expected a collection of ['values', 'points'], got {wrt!r}")
+    wanted, points = wanted_of(wrt, ("values", "points")), _taken("points", points)
+    values = _at_points("values", values, points, layout, SPREAD)
+    _, held = arrays(None, dimages=dimages)
+    expected = _images_shape(values, [None] * points.shape[2], layout)
+    checked("dimages", held, expected, (values.dtype,))
+    nonzero("dimages", held.shape[1:-1] if _layout(layout) else held.shape[2:])
     options: dict[str, Any] = {
         "mode": mode, "padding_mode": padding_mode, "align_corners": align_corners,
         "layout": layout, "stream": stream,
     }  # fmt: skip
-    dvalues = sample_points(dimages, points, **options) if "values" in wrt else None
-    if "points" not in wrt:
+    dvalues = sample_points(dimages, points, **options) if wanted[0] else None
+    if not wanted[1]:
         return dvalues, None
     return dvalues, sample_points_vjp(values, dimages, points, wrt=("points",), **options)[1]
 
@@ -247,8 +255,31 @@ def _taken(name, array):
     return kernels.returned(held)
 
 
+def _at_points(name, values, points, layout, dtypes=None):
+    """Values at points, a channel after another or together, of one of these dtypes."""
+    values, sides = _taken(name, values), points.shape[:2]
+    shape = (*sides, None) if _layout(layout) else (sides[0], None, sides[1])
+    return checked(name, values, shape, dtypes or (values.dtype,))
+
+
+def _fitting(images, points):
+    """Refuse points of planes for volumes, and the other way round."""
+    _, held = arrays(None, images=images)
+    dims = len(held.shape) - 2
+    if dims in (2, 3) and points.shape[2] != dims:
+        wanted = f"(N, P, {dims}) for images of shape {tuple(held.shape)}"
+        raise ValueError(f"points: expected shape {wanted}, got {tuple(points.shape)}")
+
+
+def _images_shape(values, sides, layout):
+    """The shape of images of these sides, of as many channels as the values have."""
+    batch, *rest = values.shape
+    return (batch, *sides, rest[1]) if _layout(layout) else (batch, rest[0], *sides)
+
+
 def _layout(layout):
-    return layout, chosen("layout", layout, LAYOUTS)
+    """Whether channels stand last."""
+    return chosen("layout", layout, LAYOUTS)
 
 
 def _grid(points):
@@ -261,6 +292,6 @@ def _grid(points):
 
 def _spread(values, grid, layout):
     """Values of points in the shape of the grid's samples."""
-    shape, last = tuple(values.shape), _layout(layout)[1]
+    shape, last = tuple(values.shape), _layout(layout)
     sides = tuple(grid.shape[1:-1])
     return values.reshape((shape[0], *sides, shape[2]) if last else (*shape[:2], *sides))

@@ -95,7 +95,10 @@ def polar_grid(
 def _points(center):
     """The kernels for points, if there are any, and the points, (N, 2) floating numbers."""
     if isinstance(center, (tuple, list)):
-        center = np.asarray(center, np.float64)
+        try:
+            center = np.asarray(center, np.float64)
+        except ValueError:
+            raise TypeError(f"center: expected numbers (x, y), got {center!r}") from None
     kernels, center, dims = coordinates("center", center)
     if dims != 2 or len(center.shape) > 2:
         raise ValueError(f"center: expected shape (2,) or (N, 2), got {tuple(center.shape)}")

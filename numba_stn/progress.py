@@ -1,5 +1,6 @@
 """Progress on stderr, for work of several parts."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -16,9 +17,26 @@ def progress(parts: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
             print(f"{number}/{len(parts)} {name(part)}", file=sys.stderr)
             yield part
         return
-    # A bar that nobody watches live is a line now and then, not thousands in a log.
-    pace = 0.1 if sys.stderr.isatty() else 10
+    pace = _pace()
     with tqdm(parts, mininterval=pace, maxinterval=max(pace, 10)) as bar:
         for part in bar:
             bar.set_description(name(part), refresh=False)
             yield part
+
+
+@contextlib.contextmanager
+def counted(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A bar for so many things, on stderr; call what it gives with how many more are done."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda more: None
+        return
+    pace = _pace()
+    with tqdm(total=total, unit=unit, mininterval=pace, maxinterval=max(pace, 10)) as bar:
+        yield lambda more: bar.update(more)  # which returns what is of no use
+
+
+def _pace():
+    """Seconds between a bar's states: one that nobody watches live must not fill a log."""
+    return 0.1 if sys.stderr.isatty() else 10

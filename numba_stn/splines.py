@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import arrays, checked, nonzero, off_corners, output_size
+from .checks import arrays, checked, float_type, nonzero, off_corners, output_size, whole_number
 
 __all__ = ["control_points", "tps_grid", "tps_grid_vjp"]
 
@@ -50,7 +50,7 @@ def control_points(k: int, dtype: Any = np.float64) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        If k is not a whole number from 2 on.
+        If k is not a whole number from 2 on, or the data type another.
 
     Examples
     --------
@@ -61,17 +61,14 @@ def control_points(k: int, dtype: Any = np.float64) -> np.ndarray:
            [-1.,  1.],
            [ 1.,  1.]])
     """
-    line = np.linspace(-1.0, 1.0, whole(k))
+    line, real = np.linspace(-1.0, 1.0, whole(k)), float_type(dtype)
     x, y = np.meshgrid(line, line)
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(dtype)
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(real)
 
 
 def whole(k: Any) -> int:
     """Points a side, if it is a number of them."""
-    try:
-        count = k.__index__()
-    except AttributeError:
-        raise TypeError(f"k: expected a whole number, got {k!r}") from None
+    count = whole_number("k", k, 0)
     if count < 2:
         raise ValueError(f"k: expected 2 points a side at least, got {k!r}")
     return count

@@ -245,9 +245,9 @@ def warp_affine_gauss_newton(
     >>> round(float((theta.ravel() - step)[2]), 1)
     0.2
     """
-    if mode == "nearest":
-        raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
     options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    if options.mode == NEAREST:
+        raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
     kernels, images, theta, residuals = arrays(
         stream, images=images, theta=theta, residuals=residuals
     )

@@ -16,6 +16,7 @@ from .checks import (
     as_many,
     checked,
     checked_images,
+    flag,
     given_arrays,
     nonzero,
     output_size,
@@ -99,6 +100,7 @@ def warp_tps(
     kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
     size = kind.spatial(images) if size is None else output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
+    coverage = flag("coverage", coverage)
     samples = kernels.output(shape, images, control, out, stream)
     covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
     for group, grid in grids(kernels, control, size, options.off, regularisation):

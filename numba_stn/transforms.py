@@ -12,11 +12,13 @@ theta is (N, 3, 3); a thin-plate spline's is its control points, (N, K, 2); a vo
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from . import families
+from .checks import chosen
 from .groups import multiplied, multiplied_vjp, square
 from .namespace import as_array
 from .splines import control_points, smoothing
@@ -66,6 +68,8 @@ class Transform:
         or of ``warp_tps``.
     regularisation : float
         What ``warp_tps`` is given besides.
+    scales : tuple of int
+        Which of the identity's parameters a zoom multiplies; none, if the family has no zoom.
 
     Examples
     --------
@@ -82,6 +86,7 @@ class Transform:
     backward: Callable[[Array, Array], Array]
     kind: str = "affine"
     regularisation: float = 0.0
+    scales: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -95,6 +100,38 @@ class Transform:
 
     def __repr__(self) -> str:
         return self.name
+
+    def zoomed(self, share: float) -> tuple[float, ...]:
+        """The P parameters of the map that reads this share of the image's sides, in its middle.
+
+        Parameters
+        ----------
+        share : float
+            1 for the identity; less zooms in.
+
+        Returns
+        -------
+        tuple of float
+
+        Raises
+        ------
+        ValueError
+            If the share is not positive and finite, or if the family has no zoom.
+
+        Examples
+        --------
+        >>> from numba_stn.transforms import affine
+        >>> affine.zoomed(0.5)
+        (0.5, 0.0, 0.0, 0.0, 0.5, 0.0)
+        """
+        if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < np.inf:
+            raise ValueError(f"zoom: expected a positive number, got {share!r}")
+        if share != 1 and not self.scales:
+            raise ValueError(f"zoom: {self.name} has none, expected 1, got {share!r}")
+        return tuple(
+            value * float(share) if number in self.scales else value
+            for number, value in enumerate(self.identity)
+        )
 
     def theta(self, params: Array) -> Array:
         """Theta ``(N, *shape)`` of the params (N, P), in their dtype and library.
@@ -114,7 +151,7 @@ class Transform:
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params, dtheta = self._checked(params), as_array(dtheta)
+        params, dtheta = self._checked(params), as_array(dtheta, "dtheta")
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
         if dtheta.shape != (len(params), *self.shape):
@@ -124,7 +161,7 @@ class Transform:
         return self.backward(dtheta, params)
 
     def _checked(self, params):
-        params = as_array(params)
+        params = as_array(params, "params")
         if params.ndim != 2 or params.shape[1] != self.size:
             raise ValueError(
                 f"params: {self.name} expects shape (N, {self.size}), got {params.shape}"
@@ -147,9 +184,7 @@ def by_name(transform: str | Transform) -> Transform:
     """
     if isinstance(transform, Transform):
         return transform
-    if transform not in tuple(TRANSFORMS):  # a tuple, so that unhashable values are compared too
-        raise ValueError(f"transform: expected one of {list(TRANSFORMS)}, got {transform!r}")
-    return TRANSFORMS[transform]
+    return chosen("transform", transform, TRANSFORMS)
 
 
 # --- Thin-plate splines ---------------------------------------------------------------------------
@@ -188,7 +223,10 @@ def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
     smooth = [f"regularisation={regularisation}"] if regularisation else []
     name = f"tps({', '.join(sides + smooth)})" if sides or smooth else "tps"
     identity = tuple(points.ravel().tolist())
-    return Transform(name, identity, families.points, families.points_vjp, "tps", regularisation)
+    return Transform(
+        name, identity, families.points, families.points_vjp, "tps", regularisation,
+        tuple(range(len(identity))),
+    )  # fmt: skip
 
 
 # --- Composition ----------------------------------------------------------------------------------
@@ -260,27 +298,36 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
         return np.concatenate(dparams[::-1], axis=1)
 
     identity = tuple(value for transform in parts for value in transform.identity)
-    return Transform(name or " * ".join(t.name for t in parts), identity, forward, backward, kind)
+    # At the identity it makes no difference which of the factors zooms: the first that can.
+    starts = [0, *ends]
+    zooms = [(start, t.scales) for start, t in zip(starts, parts, strict=True) if t.scales]
+    scales = tuple(start + number for start, numbers in zooms[:1] for number in numbers)
+    name = name or " * ".join(transform.name for transform in parts)
+    return Transform(name, identity, forward, backward, kind, scales=scales)
 
 
 translation = Transform("translation", (0.0, 0.0), families.translation, families.translation_vjp)
-scale = Transform("scale", (1.0, 1.0), families.scale, families.scale_vjp)
+scale = Transform("scale", (1.0, 1.0), families.scale, families.scale_vjp, scales=(0, 1))
 rotation = Transform("rotation", (0.0,), families.rotation, families.rotation_vjp)
 shear = Transform("shear", (0.0, 0.0), families.shear, families.shear_vjp)
-attention = Transform("attention", (1.0, 0.0, 0.0), families.attention, families.attention_vjp)
-affine = Transform("affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), families.affine, families.affine_vjp)
+attention = Transform(
+    "attention", (1.0, 0.0, 0.0), families.attention, families.attention_vjp, scales=(0,)
+)
+affine = Transform(
+    "affine", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), families.affine, families.affine_vjp, scales=(0, 4)
+)
 restricted_affine = compose(translation, rotation, shear, scale, name="restricted_affine")
 rigid = Transform("rigid", (0.0, 0.0, 0.0), families.rigid, families.rigid_vjp)
 similarity = Transform(
-    "similarity", (0.0, 1.0, 0.0, 0.0), families.similarity, families.similarity_vjp
+    "similarity", (0.0, 1.0, 0.0, 0.0), families.similarity, families.similarity_vjp, scales=(1,)
 )
 projective = Transform(
     "projective", (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
-    families.projective, families.projective_vjp, "projective",
+    families.projective, families.projective_vjp, "projective", scales=(0, 4),
 )  # fmt: skip
 affine_3d = Transform(
     "affine_3d", (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
-    families.affine_3d, families.affine_3d_vjp, "affine 3-D",
+    families.affine_3d, families.affine_3d_vjp, "affine 3-D", scales=(0, 5, 10),
 )  # fmt: skip
 rigid_3d = Transform("rigid_3d", (0.0,) * 6, families.rigid_3d, families.rigid_3d_vjp, "affine 3-D")
 

@@ -14,6 +14,7 @@ from .checks import (
     as_many,
     checked,
     checked_images,
+    flag,
     output_size,
     sampler_options,
     wanted_of,
@@ -280,8 +281,8 @@ def _warp(source, images, theta, size, options, coverage, antialias, out, stream
     images, theta = checked_theta(source, images, theta, options)
     kind = options.kind(source, images)
     size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    one = Pass(kernels, source, images, theta, options)
-    if antialias and hasattr(kernels, "areas"):
+    one, coverage = Pass(kernels, source, images, theta, options), flag("coverage", coverage)
+    if flag("antialias", antialias) and hasattr(kernels, "areas"):
         one = one._replace(kernels=kernels.areas)
     elif antialias:
         return _means(one, size, coverage, out)
@@ -304,7 +305,7 @@ def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
     kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
     images, theta = checked_theta(source, images, theta, options)
     one = Pass(kernels, source, images, theta, options)
-    if antialias and hasattr(kernels, "areas"):
+    if flag("antialias", antialias) and hasattr(kernels, "areas"):
         one = one._replace(kernels=kernels.areas)
     elif antialias:
         return gradients(one, dsamples, wanted)

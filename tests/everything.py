@@ -4,12 +4,14 @@ Shared by the tests that run them under Numba's bounds check, and on arrays that
 ends.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
+from numba import njit
 from samplers import ALL, problem
 
 import numba_stn as stn
+from numba_stn import loops
 
 PADDINGS = ("zeros", "border", "reflection")
 
@@ -107,6 +109,125 @@ def _kind(sampler, given, align, like=np.array):
     out = like(sampler.laid(np.zeros(given.dsamples.shape, sampler.dtype)))
     _, covered = sampler.sample(*arrays, given.size, align, out=out, coverage=True, **kind)
     return out, covered, *sampler.vjp(given.dsamples, *arrays, align, **kind)
+
+
+# --- What is made of samplers ---------------------------------------------------------------------
+
+
+def derived(table=FEW, shapes=NARROW):
+    """Forward derivatives, means over areas, lists of points, splines, and a user's own loop."""
+    rng = np.random.default_rng(1)
+    for sampler in table:
+        for sides, size in shapes:
+            given, align = problem(rng, sampler, sides, size), bool(rng.integers(2))
+            for made in made_of(sampler):
+                name = f"{made.__name__[1:]} {sampler} {sides} {size} {align}"
+                yield name, partial(made, sampler, given, align)
+
+
+def made_of(sampler):
+    """Calls that a sampler's kernels are behind."""
+    yield _tangent
+    if sampler.source == "affine" and sampler.dims == 2 and sampler.mode != "nearest":
+        yield _normal_equations
+    if sampler.source != "grid":
+        yield _mean
+        return
+    yield from (_points, _loop)
+    if sampler.dims == 2:
+        yield _spline
+
+
+def _tangent(sampler, given, align, like=np.array):
+    rng = np.random.default_rng(2)
+    images_dot = rng.standard_normal(given.images.shape).astype(sampler.computes)
+    coords_dot = rng.standard_normal(given.coords.shape).astype(sampler.coords)
+    both = sampler.jvp(given, images_dot, coords_dot, align, like)
+    return both, sampler.jvp(given, None, coords_dot, align, like)
+
+
+def _normal_equations(sampler, given, align, like=np.array):
+    arrays = (sampler.laid(given.images), given.coords, sampler.laid(given.dsamples))
+    options = sampler.options(align) | {"layout": sampler.layout, "fill": given.fill}
+    return stn.warp_affine_gauss_newton(*map(like, arrays), **options)
+
+
+def _mean(sampler, given, align, like=np.array):
+    arrays, kind = (given.images, given.coords), {"fill": given.fill, "like": like}
+    kind["antialias"] = True
+    out = like(sampler.laid(np.zeros(given.dsamples.shape, sampler.dtype)))
+    _, covered = sampler.sample(*arrays, given.size, align, out=out, coverage=True, **kind)
+    return out, covered, *sampler.vjp(given.dsamples, *arrays, align, **kind)
+
+
+def _points(sampler, given, align, like=np.array):
+    options = sampler.options(align) | {"layout": sampler.layout}
+    batch, channels = given.images.shape[:2]
+    points = given.coords.reshape(batch, -1, sampler.dims)
+    images = sampler.laid(given.images)
+    values = sampler.laid(given.dsamples.reshape(batch, channels, -1))
+    samples = stn.sample_points(like(images), like(points), fill=given.fill, **options)
+    back = stn.sample_points_vjp(
+        like(values), like(images), like(points), fill=given.fill, **options
+    )  # fmt: skip
+    if sampler.dtype.startswith("u"):  # of which nothing is spread
+        return samples, *back
+    spread = stn.splat(like(values), like(points), given.images.shape[2:], **options)
+    return (
+        samples,
+        *back,
+        spread,
+        *stn.splat_vjp(like(images), like(values), like(points), **options),
+    )
+
+
+def _spline(sampler, given, align, like=np.array):
+    rng = np.random.default_rng(3)
+    control = 1.5 * stn.control_points(3) + 0.3 * rng.standard_normal((len(given.images), 9, 2))
+    control_dot = rng.standard_normal(control.shape)
+    images, dsamples = sampler.laid(given.images), sampler.laid(given.dsamples)
+    options = sampler.options(align) | {"layout": sampler.layout, "fill": given.fill}
+    out = like(np.zeros(dsamples.shape, sampler.dtype))
+    grid = stn.tps_grid(like(control), given.size, align_corners=align)
+    _, covered = stn.warp_tps(
+        like(images), like(control), given.size, coverage=True, out=out, **options
+    )  # fmt: skip
+    back = stn.warp_tps_vjp(like(dsamples), like(images), like(control), **options)
+    moved = stn.warp_tps_jvp(
+        like(images), like(control), control_dot=like(control_dot), size=given.size, **options
+    )  # fmt: skip
+    dcontrol = stn.tps_grid_vjp(like(grid), 3, align_corners=align)
+    return grid, out, covered, *back, moved, dcontrol
+
+
+@cache
+def loop(mode, padding_mode, dims):
+    """A user's own loop over the points of an image or a volume."""
+    read = loops.sampler_with_gradient(mode, padding_mode, dims=dims)
+
+    @njit
+    def plane(image, points, out):
+        for k in range(len(points)):
+            out[k] = read(image, points[k, 0], points[k, 1], 0.5)
+
+    @njit
+    def volume(image, points, out):
+        for k in range(len(points)):
+            out[k] = read(image, points[k, 0], points[k, 1], points[k, 2], 0.5)
+
+    return plane if dims == 2 else volume
+
+
+def _loop(sampler, given, align, like=np.array):
+    image, points = given.images[0, 0], given.coords.reshape(-1, sampler.dims)
+    sides = np.array(image.shape[::-1])
+    pixels = ((points + 1) * sides - 1) / 2
+    out = like(np.zeros((len(points), 1 + sampler.dims)))
+    loop(sampler.mode, sampler.padding, sampler.dims)(like(image), like(pixels), out)
+    return (out,)
+
+
+# --- Pictures and layers --------------------------------------------------------------------------
 
 
 def pictures(dtypes=("uint8", "uint16", "float32", "float64")):

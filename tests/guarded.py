@@ -72,6 +72,8 @@ def calls(words):
     yield from everything.samplers("float64", everything.SERIAL)
     yield from everything.kinds()
     yield from everything.kinds(everything.FEW, everything.THIN)
+    yield from everything.derived()
+    yield from everything.derived(shapes=everything.THIN)
     yield from everything.pictures()
     yield from everything.layers()
 

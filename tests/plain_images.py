@@ -19,6 +19,37 @@ def read(image, x, y, padding="zeros", fill=0):
     return total.reshape(*x.shape, *image.shape[2:])
 
 
+def nearest(image, x, y):
+    """The nearest pixel, of two the even one; beyond the edge the outermost."""
+    height, width = image.shape[:2]
+    x, y = np.broadcast_arrays(np.rint(x).astype(int), np.rint(y).astype(int))
+    return image[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)].astype(float)
+
+
+def tied(places, margin):
+    """Which places are so near to a half that a rounded coordinate may take the other pixel."""
+    return np.any([np.abs(c - np.floor(c) - 0.5) < margin for c in places], axis=0)
+
+
+def cubic(image, x, y, a=-0.75):
+    """Cubic convolution (Keys 1981): OpenCV's and PyTorch's have a = -3/4, Keys's own -1/2."""
+    planes = image.astype(float).reshape(*image.shape[:2], -1)
+    x, y = np.broadcast_arrays(x, y)
+    left, top = np.floor(x), np.floor(y)
+    total = np.zeros((*x.shape, planes.shape[2]))
+    for j in range(-1, 3):
+        for i in range(-1, 3):
+            weight = _keys(np.abs(x - left - i), a) * _keys(np.abs(y - top - j), a)
+            total += weight[..., None] * _tap(planes, left + i, top + j, "border", 0)
+    total = total.reshape(*x.shape, *image.shape[2:])
+    return np.clip(total, 0, 255) if image.dtype == np.uint8 else total
+
+
+def _keys(d, a):
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return np.where(d <= 1, near, a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a)
+
+
 def _tap(planes, x, y, padding, fill):
     """Pixels at whole coordinates, inside or outside."""
     x, y = x.astype(int), y.astype(int)

@@ -19,9 +19,9 @@ MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
 
 FUNCTIONS = {
-    "grid": (stn.grid_sample, stn.grid_sample_vjp),
-    "affine": (stn.warp_affine, stn.warp_affine_vjp),
-    "projective": (stn.warp_perspective, stn.warp_perspective_vjp),
+    "grid": (stn.grid_sample, stn.grid_sample_vjp, stn.grid_sample_jvp),
+    "affine": (stn.warp_affine, stn.warp_affine_vjp, stn.warp_affine_jvp),
+    "projective": (stn.warp_perspective, stn.warp_perspective_vjp, stn.warp_perspective_jvp),
 }
 
 
@@ -57,7 +57,9 @@ class Sampler(NamedTuple):
 
     def laid(self, array):
         """From channels first to this sampler's layout."""
-        return array if self.layout == "NCHW" else np.ascontiguousarray(np.moveaxis(array, 1, -1))
+        if self.layout == "NCHW" or array is None:
+            return array
+        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
     def unlaid(self, array):
         """Back to channels first."""
@@ -79,6 +81,15 @@ class Sampler(NamedTuple):
         arrays = (like(self.laid(dsamples)), like(self.laid(images)), like(coords))
         dimages, dcoords = FUNCTIONS[self.source][1](*arrays, **kind)
         return self.unlaid(dimages), dcoords
+
+    def jvp(self, given, images_dot, coords_dot, align_corners=False, like=np.asarray):
+        """The package's forward derivative; either change may be None."""
+        kind = self.options(align_corners) | {"layout": self.layout, "fill": given.fill}
+        if self.source != "grid":
+            kind["size"] = given.size
+        arrays = (self.laid(given.images), given.coords, self.laid(images_dot), coords_dot)
+        placed = (None if array is None else like(array) for array in arrays)
+        return self.unlaid(FUNCTIONS[self.source][2](*placed, **kind))
 
     def grid(self, coords, size, align_corners=False):
         """The oracle's grid."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gradcheck import check_vjp
+from samplers import EXACT, problem
 
 import numba_stn as stn
 
@@ -64,20 +65,33 @@ def test_each_map_is_as_if_it_were_alone():
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("name", ["warp_affine", "warp_perspective"])
-def test_gradients(name, align_corners):
+@pytest.mark.parametrize("sampler", [row for row in EXACT if row.source != "grid"], ids=str)
+def test_gradients(sampler, align_corners):
+    """By differences, and that of the images as the adjoint."""
     rng = np.random.default_rng(3)
-    rows = 2 if name == "warp_affine" else 3
-    images = rng.standard_normal((2, 2, 13, 12))
-    theta = np.eye(rows, 3) * np.array([1.3, 0.7])[:, None, None]
-    theta[:, :2] += 0.1 * rng.standard_normal((2, 2, 3))
-    warp, vjp = getattr(stn, name), getattr(stn, f"{name}_vjp")
-    chosen = {"antialias": True, "align_corners": align_corners}
-    assert np.abs(warp(images, theta, (4, 5), **chosen) - warp(images, theta, (4, 5))).max() > 0.1
+    given = problem(rng, sampler, (5, 13, 12), (2, 4, 5), align=align_corners)
+    images, theta, size = given.images, given.coords, given.size
+
+    def samples(images, theta, **options):
+        return sampler.sample(images, theta, size, align_corners, antialias=True, **options)
+
+    def gradients(d, **options):
+        return sampler.vjp(d, images, theta, align_corners, antialias=True, **options)
+
+    plain = sampler.sample(images, theta, size, align_corners)
+    ahead = samples(images, theta) * given.dsamples
+    assert np.abs(samples(images, theta) - plain).max() > 0.1
+    back = images * gradients(given.dsamples, wrt=("images",))[0]
+    assert abs(ahead.sum() - back.sum()) < 1e-12 * np.abs(ahead).sum()
     check_vjp(
-        lambda x: warp(*x, (4, 5), **chosen), lambda d: vjp(d, images, theta, **chosen),
-        (images, theta), rng, step=1e-8, rtol=1e-5,
+        lambda x: samples(x, theta, fill=given.fill),
+        lambda d: gradients(d, fill=given.fill)[0], images, rng,
     )  # fmt: skip
+    if sampler.mode != "nearest":  # whose pixels stay the same while the map moves a little
+        check_vjp(
+            lambda x: samples(images, x, fill=given.fill),
+            lambda d: gradients(d, fill=given.fill)[1], theta, rng, step=1e-8, rtol=1e-5,
+        )  # fmt: skip
 
 
 def test_one_image_serves_many_maps_and_its_gradient_is_the_sum():

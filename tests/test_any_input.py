@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import everything
 import numpy as np
 import pytest
 import reference
@@ -113,6 +114,28 @@ def test_nothing_is_left_as_it_was_in_memory(sampler, monkeypatch):
                 results.append(everything_of(sampler, case, align))
         for first, second in zip(*results, strict=True):
             np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("shapes", ["NARROW", "THIN"])
+def test_nor_by_what_is_made_of_samplers(shapes, monkeypatch):
+    """Forward derivatives, means over areas, points, splines: of plain input, and of nonsense."""
+    for name, call in everything.derived(shapes=getattr(everything, shapes)):
+        for share in (0, 0.3):
+            call()  # compiled while np.empty is as usual
+            results = []
+            for byte in (0x3E, 0x41):
+                rng = np.random.default_rng(0)
+
+                def like(array, rng=rng, share=share):
+                    return nonsense(rng, array, share)
+
+                with monkeypatch.context() as patch:
+                    empty = garbage(byte)
+                    patch.setattr(np, "empty", empty)
+                    patch.setattr(np, "empty_like", lambda a, e=empty: e(a.shape, a.dtype))
+                    results.append(call(like=like))
+            for first, second in zip(*results, strict=True):
+                np.testing.assert_array_equal(first, second, err_msg=name)
 
 
 def test_the_garbage_is_seen(monkeypatch):

@@ -265,6 +265,16 @@ def test_a_transformer_starts_at_the_identity():
         np.testing.assert_allclose(y, x, rtol=0, atol=1e-12 if name == "tps" else 0)
 
 
+def test_a_transformer_may_start_at_a_zoom():
+    images = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
+    for name in ("affine", "projective", "tps", "similarity", "restricted_affine"):
+        layer = nn.spatial_transformer(nn.flatten(), name, (4, 4), zoom=0.5)
+        y, _, _ = layer.apply(layer.init(np.random.default_rng(0), (1, 8, 8)), images)
+        np.testing.assert_allclose(y, images[:, :, 2:6, 2:6], rtol=0, atol=1e-6, err_msg=name)
+    with pytest.raises(ValueError, match="zoom: rotation has none"):
+        nn.spatial_transformer(nn.flatten(), "rotation", zoom=0.5)
+
+
 def test_dropout_takes_a_share_and_makes_up_for_it():
     layer, x = nn.dropout(0.3, seed=4), np.ones((200, 50), np.float32)
     state = layer.init_state((50,))
@@ -375,6 +385,25 @@ def test_models_of_the_paper(model, side):
     assert nn.tree.size(params) < 400_000
     x = np.zeros((2, 1, side, side), np.float32)
     assert net.apply(params, x, net.init_state(x.shape[1:]))[0].shape == (2, 10)
+
+
+@pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
+def test_two_transformers_share_the_parameters_of_one(model):
+    shape = (2, 42, 42)
+    net = zoo.build(model, shape, size=(28, 28), classes=19, transformers=2)
+    assert nn.tree.size(net.init(np.random.default_rng(0), shape)) < 400_000
+    assert net.output_shape(shape) == (19,)
+
+
+def test_a_smaller_output_starts_in_the_middle_a_sample_a_pixel():
+    shape = (1, 42, 42)
+    image = np.random.default_rng(0).random((1, *shape), np.float32)
+    for transform in ("affine", "tps"):
+        layer = zoo.build("st-cnn", shape, transform, (28, 28)).layers[0]
+        params, state = layer.init(np.random.default_rng(0), shape), layer.init_state(shape)
+        samples, _, _ = layer.apply(params, image, state)
+        np.testing.assert_allclose(samples, image[:, :, 7:35, 7:35], rtol=0, atol=1e-5)
+    assert zoo.build("st-cnn", shape, "rotation", (28, 28)).layers[0].zoom == 1
 
 
 def test_bad_input_is_named():

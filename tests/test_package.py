@@ -188,6 +188,7 @@ def test_imports_point_down():
     levels |= {"functional": 3, "loops": 3, "pixels": 3, "transforms": 3, "polar": 3}
     levels |= {"warps": 4, "points": 4, "images": 5, "tangents": 5, "tps": 6, "data": 7, "nn": 7}
     levels |= {"chunks": 1, "record": 0, "plans": 1, "files": 1, "export": 8, "registration": 7}
+    levels |= {"cluster": 2, "stacks": 4}
     package = ROOT / "numba_stn"
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts[0].removesuffix(".py")

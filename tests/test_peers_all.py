@@ -155,6 +155,42 @@ def test_grids_of_volumes(size, dtype, align_corners):
     )  # fmt: skip
 
 
+# --- Where PyTorch differs, on purpose: docs/semantics.md has the table ---------------------------
+
+ODD = [np.nan, np.inf, -np.inf, 1e30, -1e30]
+
+
+@pytest.mark.parametrize("padding_mode", SHARED)
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_odd_coordinates(mode, padding_mode):
+    """PyTorch's NaN is our outside or our edge; where it has a number, it is ours.
+
+    Forward alone: its gradient there reads memory that is not the image's.
+    """
+    image = np.arange(1.0, 13).reshape(1, 1, 3, 4)
+    grid = np.zeros((1, 1, len(ODD), 2))
+    grid[..., 0] = ODD
+    chosen = {"mode": mode, "padding_mode": padding_mode, "align_corners": False}
+    want = torch.nn.functional.grid_sample(*map(torch.tensor, (image, grid)), **chosen).numpy()
+    got = stn.grid_sample(image, grid, **chosen)[0, 0, 0]
+    none = np.isnan(want[0, 0, 0])
+    some = mode == "bicubic" or (mode, padding_mode) == ("bilinear", "zeros")
+    np.testing.assert_array_equal(none, [some, some, some, False, False])
+    np.testing.assert_allclose(got[~none], want[0, 0, 0][~none])
+    low, high = 5.0, 8.0  # of the row in the middle
+    ours = {"zeros": [0.0] * 3, "border": [low, high, low], "reflection": [low] * 3}[padding_mode]
+    np.testing.assert_array_equal(got[:3], ours)
+
+
+def test_a_gradient_at_nan_is_nothing():
+    image, grid = np.arange(1.0, 13).reshape(1, 1, 3, 4), np.zeros((1, 1, 3, 2))
+    grid[..., 0] = ODD[:3]
+    for padding_mode in ("border", "reflection"):
+        chosen = {"padding_mode": padding_mode}
+        _, dgrid = stn.grid_sample_vjp(np.ones((1, 1, 1, 3)), image, grid, **chosen)
+        assert not dgrid[..., 0].any()
+
+
 # --- SciPy and OpenCV, whose coordinates are pixels -----------------------------------------------
 
 SCIPY = {"zeros": "grid-constant", "border": "nearest", "wrap": "grid-wrap"}

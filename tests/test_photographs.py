@@ -25,6 +25,12 @@ cases = pytest.mark.parametrize("photo", [*itertools.product(PHOTOGRAPHS, ["uint
                                 ids="-".join, indirect=True)  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _serial(monkeypatch):
+    """The variant of each kernel that small images of other tests have compiled, too."""
+    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+
+
 @functools.cache
 def load(name):
     skimage = pytest.importorskip("skimage")

@@ -1,12 +1,16 @@
 """Lists of points: sampled, spread, and their gradients."""
 
+import itertools
+
 import numpy as np
 import pytest
 from gradcheck import check_vjp
+from samplers import EXACT, MODES, PADDINGS
 
 import numba_stn as stn
 
 LAYOUTS = ("NCHW", "NHWC")
+kinds = pytest.mark.parametrize(("mode", "padding_mode"), [*itertools.product(MODES, PADDINGS)])
 
 
 def lists(rng, dims=2, count=11, dtype=np.float64):
@@ -39,36 +43,55 @@ def test_a_long_list_is_shared_out_and_has_the_same_samples():
     np.testing.assert_allclose(stn.splat(values, points, (5, 6)), spread, atol=1e-3)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
-def test_splat_is_the_transpose_of_sampling(mode, layout):
-    images, points, values = lists(np.random.default_rng(2))
-    images, values = placed(images, layout), placed(values, layout)
-    chosen = {"mode": mode, "padding_mode": "wrap", "layout": layout}
-    ahead = np.sum(values * stn.sample_points(images, points, **chosen))
-    back = np.sum(images * stn.splat(values, points, (5, 6), **chosen))
-    assert abs(ahead) > 0.1
-    assert abs(ahead - back) < 1e-12 * np.abs(values).sum()
+def transposed(images, points, values, **chosen):
+    """Hold <values, sample_points(images)> against <splat(values), images>."""
+    ahead = values * stn.sample_points(images, points, **chosen)
+    size = images.shape[1:-1] if chosen.get("layout") == "NHWC" else images.shape[2:]
+    back = images * stn.splat(values, points, size, **chosen)
+    assert np.abs(ahead).sum() > 1
+    assert abs(ahead.sum() - back.sum()) < 1e-13 * np.abs(ahead).sum()
 
 
-def test_a_volume_is_splat_too():
-    images, points, values = lists(np.random.default_rng(3), 3)
-    ahead = np.sum(values * stn.sample_points(images, points))
-    back = np.sum(images * stn.splat(values, points, images.shape[2:]))
-    assert abs(ahead - back) < 1e-12 < abs(ahead)
+@kinds
+def test_splat_is_the_transpose_of_sampling(mode, padding_mode):
+    given = lists(np.random.default_rng(2))
+    for align_corners in (False, True):
+        transposed(
+            *given, mode=mode, padding_mode=padding_mode, align_corners=align_corners
+        )  # fmt: skip
 
 
-def test_gradients():
+@pytest.mark.parametrize(
+    "sampler", [row for row in EXACT if row.source == "grid" and row[3:5] != (2, "NCHW")], ids=str
+)
+def test_splat_is_the_transpose_in_volumes_and_with_channels_last(sampler):
+    images, points, values = lists(np.random.default_rng(3), sampler.dims)
+    if sampler.layout == "NHWC":
+        images, values = placed(images, "NHWC"), placed(values, "NHWC")
+    transposed(images, points, values, layout=sampler.layout, **sampler.options())
+
+
+@kinds
+def test_gradients(mode, padding_mode):
     rng = np.random.default_rng(4)
     images, points, values = lists(rng)
-    check_vjp(
-        lambda x: stn.sample_points(*x), lambda d: stn.sample_points_vjp(d, images, points),
-        (images, points), rng, step=1e-7, rtol=1e-5,
-    )  # fmt: skip
-    check_vjp(
-        lambda x: stn.splat(*x, (5, 6)), lambda d: stn.splat_vjp(d, values, points),
-        (values, points), rng, step=1e-7, rtol=1e-5,
-    )  # fmt: skip
+    chosen = {"mode": mode, "padding_mode": padding_mode}
+    for forward, vjp, first in (
+        (stn.sample_points, stn.sample_points_vjp, images),
+        (lambda *x, **chosen: stn.splat(*x, (5, 6), **chosen), stn.splat_vjp, values),
+    ):
+        if mode == "nearest":  # whose pixel stays the same while the points move a little
+            check_vjp(
+                lambda x, f=forward: f(x, points, **chosen),
+                lambda d, vjp=vjp, x=first: vjp(d, x, points, **chosen)[0], first, rng,
+            )  # fmt: skip
+            assert not vjp(forward(first, points, **chosen), first, points, **chosen)[1].any()
+            continue
+        check_vjp(
+            lambda x, f=forward: f(*x, **chosen),
+            lambda d, vjp=vjp, x=first: vjp(d, x, points, **chosen), (first, points), rng,
+            step=1e-7, rtol=1e-5,
+        )  # fmt: skip
 
 
 def test_only_what_is_wanted():

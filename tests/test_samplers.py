@@ -180,25 +180,39 @@ def test_gradients_of_a_product_of_transforms():
     check_vjp(both.theta, lambda d: both.vjp(d, params), params, rng)
 
 
+def tame(sampler, given):
+    """The problem, with integers of which no weighted mean is cut off, nor lost in a margin.
+
+    Magnitudes of Keys's weights add up to 121 / 64 at most in the plane: so the middle half of the
+    range, and what lies outside too.
+    """
+    if not sampler.dtype.startswith("u"):
+        return given
+    most = np.iinfo(sampler.dtype).max
+    shrunk = given.images // 2 + (most // 4 + 1)
+    return given._replace(images=shrunk.astype(sampler.dtype))
+
+
 @every
 @corners
 def test_the_image_gradient_is_the_adjoint_of_sampling(sampler, align_corners):
-    """<A x, y> = <x, A^T y>; with integers as float32, of which their gradients are."""
-    given = problem(np.random.default_rng(7), sampler, align=align_corners)
+    """<A x, y> = <x, A^T y>, with 0 outside; samples of integers are rounded to integers first."""
+    given = tame(sampler, problem(np.random.default_rng(7), sampler, align=align_corners))
     samples = sampler.sample(given.images, given.coords, given.size, align_corners).astype(float)
     dimages, _ = sampler.vjp(
         given.dsamples, given.images, given.coords, align_corners, wrt=("images",)
     )
     ahead = np.sum(samples * given.dsamples)
     back = np.sum(dimages.astype(float) * given.images.astype(float))
-    rounding = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3}.get(sampler.dtype, 1e-5)
+    rounding = {"float64": 1e-13, "float16": 2e-3}.get(sampler.dtype, 1e-5)
     scale = np.sum(np.abs(samples * given.dsamples))
     assert scale > 1
+    slack = rounding * scale
     if sampler.dtype.startswith("u"):
-        if sampler.mode == "bicubic":
-            return  # what is cut off is not linear
-        scale += 1e5 * np.abs(given.dsamples).sum() / 2  # each sample is rounded to an integer
-    assert abs(ahead - back) <= rounding * scale
+        assert samples.max() < np.iinfo(sampler.dtype).max
+        slack += np.abs(given.dsamples[samples != 0]).sum() / 2
+        assert slack < 0.01 * scale
+    assert abs(ahead - back) <= slack
 
 
 # --- One thing said in two ways -------------------------------------------------------------------

@@ -4,63 +4,76 @@ import itertools
 
 import numpy as np
 import pytest
+import reference
+from samplers import EXACT, MODES, PADDINGS, Sampler, problem
 
 import numba_stn as stn
 
-CASES = list(itertools.product(("zeros", "reflection", "fill"), ("bilinear", "bicubic")))
-WARPS = {"warp_affine": (2, 3), "warp_perspective": (3, 3)}
+exact = pytest.mark.parametrize("sampler", EXACT, ids=str)
+corners = pytest.mark.parametrize("align_corners", [False, True])
 
 
-def problem(seed, shape=(2, 3)):
+@pytest.fixture(autouse=True)
+def _serial(monkeypatch):
+    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+
+
+def moving(seed, sampler, align_corners):
+    """A problem, and how its images and coordinates change; those of the nearest pixel do not."""
     rng = np.random.default_rng(seed)
-    theta = np.eye(*shape)[None] + 0.2 * rng.standard_normal((2, *shape))
-    return rng, rng.random((2, 3, 9, 8)), theta
+    given = problem(rng, sampler, align=align_corners)
+    return given, rng.standard_normal(given.images.shape), rng.standard_normal(given.coords.shape)
 
 
-def difference(f, at, towards, step=1e-7):
+def difference(f, at, towards, step=1e-8):
     """Central difference of f along a direction."""
     ahead, behind = ([a + s * d for a, d in zip(at, towards, strict=True)] for s in (step, -step))
     return (f(*ahead) - f(*behind)) / (2 * step)
 
 
-@pytest.mark.parametrize(("padding_mode", "mode"), CASES)
-@pytest.mark.parametrize("name", WARPS)
-def test_warps_against_differences(name, padding_mode, mode):
-    rng, images, theta = problem(0, WARPS[name])
-    chosen = {"padding_mode": padding_mode, "mode": mode, "fill": [0.1, 0.2, 0.3]}
-    dots = rng.standard_normal(images.shape), rng.standard_normal(theta.shape)
-    warp, jvp = getattr(stn, name), getattr(stn, f"{name}_jvp")
-    expected = difference(lambda *x: warp(*x, (6, 20), **chosen), (images, theta), dots)
-    got = jvp(images, theta, *dots, (6, 20), **chosen)
-    np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max())
+# --- Every sampler --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_grid_sample_against_its_gradients(layout):
-    rng, images, _ = problem(1)
-    images = np.ascontiguousarray(np.moveaxis(images, 1, -1)) if layout == "NHWC" else images
-    grid = rng.uniform(-1.2, 1.2, (2, 4, 5, 2))
-    images_dot, grid_dot = rng.standard_normal(images.shape), rng.standard_normal(grid.shape)
-    ahead = stn.grid_sample_jvp(images, grid, images_dot, grid_dot, layout=layout)
-    d = rng.standard_normal(ahead.shape)
-    dimages, dgrid = stn.grid_sample_vjp(d, images, grid, layout=layout)
-    back = np.sum(dimages * images_dot) + np.sum(dgrid * grid_dot)
-    assert abs(np.sum(d * ahead) - back) < 1e-11 < 0.1 < abs(back)
+@exact
+@corners
+def test_against_differences(sampler, align_corners):
+    given, images_dot, coords_dot = moving(0, sampler, align_corners)
+    got = sampler.jvp(given, images_dot, coords_dot, align_corners)
+    if sampler.mode == "nearest":  # of which the one that is read may jump, but does not move
+        coords_dot = 0 * coords_dot
+
+    def samples(images, coords):
+        return sampler.sample(images, coords, given.size, align_corners, fill=given.fill)
+
+    want = difference(samples, (given.images, given.coords), (images_dot, coords_dot))
+    np.testing.assert_allclose(got, want, atol=3e-6 * np.abs(want).max())
+    assert np.abs(want).max() > 1
 
 
-def test_volumes_against_their_gradients():
-    rng = np.random.default_rng(2)
-    volumes, theta = rng.random((1, 2, 4, 5, 6)), np.eye(3, 4) + 0.1 * rng.random((2, 3, 4))
-    dots = rng.standard_normal(volumes.shape), rng.standard_normal(theta.shape)
-    ahead = stn.warp_affine_jvp(volumes, theta, *dots)
-    d = rng.standard_normal(ahead.shape)
-    dvolumes, dtheta = stn.warp_affine_vjp(d, volumes, theta)
-    back = np.sum(dvolumes * dots[0]) + np.sum(dtheta * dots[1])
-    assert abs(np.sum(d * ahead) - back) < 1e-10 < 0.1 < abs(back)
+@exact
+@corners
+def test_against_the_gradients(sampler, align_corners):
+    """<d, J v> = <J^T d, v>."""
+    given, images_dot, coords_dot = moving(1, sampler, align_corners)
+    arrays = (given.dsamples, given.images, given.coords)
+    ahead = np.sum(given.dsamples * sampler.jvp(given, images_dot, coords_dot, align_corners))
+    dimages, dcoords = sampler.vjp(*arrays, align_corners, fill=given.fill)
+    back = np.sum(dimages * images_dot) + np.sum(dcoords * coords_dot)
+    scale = np.sum(np.abs(dcoords * coords_dot)) + np.sum(np.abs(dimages * images_dot))
+    assert abs(ahead - back) < 1e-12 * scale
+    assert abs(back) > 0.1
+
+
+# --- What is left out -----------------------------------------------------------------------------
+
+
+def plane(seed):
+    rng = np.random.default_rng(seed)
+    return rng, rng.random((2, 3, 9, 8)), np.eye(2, 3)[None] + 0.2 * rng.standard_normal((2, 2, 3))
 
 
 def test_a_tangent_that_is_not_given_is_zero():
-    rng, images, theta = problem(3)
+    rng, images, theta = plane(3)
     images_dot, theta_dot = rng.standard_normal(images.shape), rng.standard_normal(theta.shape)
     both = stn.warp_affine_jvp(images, theta, images_dot, theta_dot)
     one = stn.warp_affine_jvp(images, theta, images_dot)
@@ -71,27 +84,44 @@ def test_a_tangent_that_is_not_given_is_zero():
 
 
 def test_the_nearest_pixel_does_not_move():
-    rng, images, theta = problem(4)
+    rng, images, theta = plane(4)
     theta_dot = rng.standard_normal(theta.shape)
     assert not stn.warp_affine_jvp(images, theta, theta_dot=theta_dot, mode="nearest").any()
 
 
-@pytest.mark.parametrize(("padding_mode", "mode"), CASES)
-def test_the_normal_equations_are_those_of_the_jacobian(padding_mode, mode):
-    rng, images, theta = problem(5)
-    chosen = {"padding_mode": padding_mode, "mode": mode}
-    residuals = rng.standard_normal((2, 3, 6, 7))
-    columns = [
-        stn.warp_affine_jvp(
-            images, theta, theta_dot=np.tile(unit.reshape(2, 3), (2, 1, 1)), size=(6, 7), **chosen
-        ).reshape(2, -1)
-        for unit in np.eye(6)
-    ]
-    jacobian = np.stack(columns, axis=-1)
-    jtj, jtr = stn.warp_affine_gauss_newton(images, theta, residuals, **chosen)
-    np.testing.assert_allclose(jtj, np.einsum("npi,npj->nij", jacobian, jacobian), atol=1e-9)
-    expected = np.einsum("npi,np->ni", jacobian, residuals.reshape(2, -1))
-    np.testing.assert_allclose(jtr, expected, atol=1e-9)
+# --- Gauss-Newton ---------------------------------------------------------------------------------
+
+NORMAL = [
+    Sampler("affine", mode, padding, 2, layout)
+    for (mode, padding), layout in zip(
+        itertools.product(MODES[1:], PADDINGS), itertools.cycle(["NCHW", "NHWC"]), strict=False
+    )
+]
+
+
+def jacobian(sampler, given, align_corners):
+    """Of the oracle's samples (N, C, H, W) with respect to theta's six numbers."""
+    grid = sampler.grid(given.coords, given.size, align_corners)
+    chosen = sampler.options(align_corners) | {"fill": given.fill}
+    points = [point for _, point in reference.base_points(given.size, align_corners)]
+    base = np.reshape(points, (*given.size, 3))
+    slopes = []
+    for channel in np.eye(given.images.shape[1]):
+        d = np.ones(given.dsamples.shape) * channel[:, None, None]
+        slopes.append(reference.grid_sample_vjp(d, given.images, grid, **chosen)[1])
+    return np.einsum("cnhwx,hwp->nchwxp", slopes, base).reshape(*given.dsamples.shape, 6)
+
+
+@corners
+@pytest.mark.parametrize("sampler", NORMAL, ids=str)
+def test_the_normal_equations_are_those_of_the_jacobian(sampler, align_corners):
+    given = problem(np.random.default_rng(5), sampler, align=align_corners)
+    laid = sampler.laid(given.images), given.coords, sampler.laid(given.dsamples)
+    chosen = sampler.options(align_corners) | {"layout": sampler.layout, "fill": given.fill}
+    jtj, jtr = stn.warp_affine_gauss_newton(*laid, **chosen)
+    j = jacobian(sampler, given, align_corners)
+    np.testing.assert_allclose(jtj, np.einsum("nchwi,nchwj->nij", j, j), atol=1e-9)
+    np.testing.assert_allclose(jtr, np.einsum("nchwi,nchw->ni", j, given.dsamples), atol=1e-9)
     assert np.abs(jtj).max() > 1 < np.abs(jtr).max()
 
 

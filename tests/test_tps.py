@@ -1,11 +1,13 @@
 """Thin-plate splines: against SciPy's, at their points, as grids and samples, and backward."""
 
+import itertools
 import math
 
 import numba
 import numpy as np
 import pytest
 from gradcheck import check_vjp
+from samplers import MODES, PADDINGS
 from scipy.interpolate import RBFInterpolator
 
 import numba_stn as stn
@@ -13,12 +15,22 @@ from numba_stn import splines
 from numba_stn.kernels import cpu, launch, spline
 
 LATTICE = stn.control_points(4)
+kinds = pytest.mark.parametrize(("mode", "padding_mode"), [*itertools.product(MODES, PADDINGS)])
 
 
 def problem(seed, count=3, k=4, shape=(3, 2, 9, 8)):
     rng = np.random.default_rng(seed)
     control = stn.control_points(k) + 0.15 * rng.standard_normal((count, k * k, 2))
     return rng, rng.standard_normal(shape), control
+
+
+def wide(seed, regularisation):
+    """Splines that read inside, near the edges and beyond them, so that every padding matters."""
+    rng, images, control = problem(seed)
+    control *= 1.5
+    outside = np.abs(stn.tps_grid(control, (6, 20), regularisation=regularisation)) > 1
+    assert 0.2 < outside.any(axis=-1).mean() < 0.8
+    return rng, images, control
 
 
 def test_the_logarithm_is_as_good_as_the_library_s():
@@ -117,11 +129,11 @@ def test_samples_are_those_of_the_grid(chosen):
     np.testing.assert_array_equal(covered, inside)
 
 
-@pytest.mark.parametrize("count", [3, 1])
-def test_gradients(count):
-    rng, images, control = problem(6)
-    images = images[:count]
-    chosen = {"fill": 0.5, "regularisation": 0.05}
+@kinds
+def test_gradients(mode, padding_mode):
+    rng, images, control = wide(6, 0.05)
+    chosen = {"mode": mode, "padding_mode": padding_mode, "regularisation": 0.05}
+    chosen["fill"] = [0.5, -1.0]
 
     def vjp(d, which):
         return stn.warp_tps_vjp(d, images, control, **chosen, wrt=(which,))
@@ -130,12 +142,33 @@ def test_gradients(count):
         lambda x: stn.warp_tps(x, control, (6, 20), **chosen),
         lambda d: vjp(d, "images")[0], images, rng,
     )  # fmt: skip
-    check_vjp(
-        lambda x: stn.warp_tps(images, x, (6, 20), **chosen),
-        lambda d: vjp(d, "control")[1], control, rng,
-    )  # fmt: skip
     assert vjp(np.ones((3, 2, 6, 20)), "images")[1] is None
     assert vjp(np.ones((3, 2, 6, 20)), "control")[0] is None
+    if mode != "nearest":  # whose pixel stays the same while the points move a little
+        check_vjp(
+            lambda x: stn.warp_tps(images, x, (6, 20), **chosen),
+            lambda d: vjp(d, "control")[1], control, rng, step=1e-8, rtol=1e-5,
+        )  # fmt: skip
+
+
+def test_gradients_of_one_image_read_by_all():
+    rng, images, control = wide(6, 0.0)
+    check_vjp(
+        lambda x: stn.warp_tps(*x, (6, 20)), lambda d: stn.warp_tps_vjp(d, images[:1], control),
+        (images[:1], control), rng, step=1e-8, rtol=1e-5,
+    )  # fmt: skip
+
+
+@kinds
+def test_the_image_gradient_is_the_adjoint_of_bending(mode, padding_mode):
+    """<A x, y> = <x, A^T y>, where what lies outside is 0."""
+    rng, images, control = wide(14, 0.0)
+    chosen = {"mode": mode, "padding_mode": padding_mode, "align_corners": True}
+    samples = stn.warp_tps(images, control, (6, 20), **chosen)
+    d = rng.standard_normal(samples.shape)
+    dimages, _ = stn.warp_tps_vjp(d, images, control, **chosen, wrt=("images",))
+    assert np.abs(samples * d).sum() > 100
+    assert abs(np.sum(samples * d) - np.sum(images * dimages)) < 1e-11
 
 
 def test_the_nearest_pixel_does_not_move():
@@ -154,15 +187,22 @@ def test_float16_is_kept_and_summed_in_float32():
     np.testing.assert_array_equal(dimage, want.astype(np.float16))
 
 
-def test_forward_derivatives_against_the_gradients():
-    rng, images, control = problem(9)
+@kinds
+def test_forward_derivatives_against_the_gradients(mode, padding_mode):
+    rng, images, control = wide(9, 0.1)
     dots = rng.standard_normal(images.shape), rng.standard_normal(control.shape)
-    chosen = {"fill": 0.5, "regularisation": 0.1}
+    chosen = {"mode": mode, "padding_mode": padding_mode, "fill": 0.5, "regularisation": 0.1}
     ahead = stn.warp_tps_jvp(images, control, *dots, (6, 20), **chosen)
     d = rng.standard_normal(ahead.shape)
     dimages, dcontrol = stn.warp_tps_vjp(d, images, control, **chosen)
     back = np.sum(dimages * dots[0]) + np.sum(dcontrol * dots[1])
     assert abs(np.sum(d * ahead) - back) < 1e-10 < 0.1 < abs(back)
+
+
+def test_a_tangent_that_is_not_given_is_zero():
+    rng, images, control = problem(9)
+    dots = rng.standard_normal(images.shape), rng.standard_normal(control.shape)
+    chosen = {"fill": 0.5, "regularisation": 0.1}
     one = stn.warp_tps_jvp(images, control, dots[0], size=(6, 20), **chosen)
     chosen["fill"] = 0.0
     np.testing.assert_allclose(one, stn.warp_tps(dots[0], control, (6, 20), **chosen))

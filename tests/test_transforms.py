@@ -34,6 +34,36 @@ def test_dtype_is_kept_and_nothing_is_shared(transform):
     assert transform.theta(params[:0]).shape == (0, *transform.shape)
 
 
+ZOOMS = [transform for transform in ALL if transform.scales] + [
+    transforms.compose("translation", "similarity", "scale"), transforms.tps(3)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", ZOOMS, ids=repr)
+def test_a_zoom_reads_the_middle(transform):
+    theta = transform.theta(np.array([transform.zoomed(0.25)]))
+    if transform.kind == "tps":
+        expected = 0.25 * transform.theta(np.array([transform.identity]))[0]
+    else:
+        expected = np.eye(*transform.shape)
+        own = transform.shape[0] - (transform.kind == "projective")
+        expected[:own] *= 0.25
+    np.testing.assert_allclose(theta[0], expected, rtol=0, atol=1e-15)
+    assert transform.zoomed(1) == transform.identity
+
+
+def test_a_zoom_that_cannot_be():
+    assert [t.name for t in ALL if not t.scales] == [
+        "translation", "rotation", "shear", "rigid", "rigid_3d",
+    ]  # fmt: skip
+    assert transforms.rotation.zoomed(1) == (0.0,)
+    with pytest.raises(ValueError, match=r"zoom: rigid has none, expected 1, got 0\.5"):
+        transforms.rigid.zoomed(0.5)
+    for share in (0, -1.0, np.inf, np.nan, "2", None, True):
+        with pytest.raises(ValueError, match="zoom: expected a positive number, got"):
+            transforms.affine.zoomed(share)
+
+
 KNOWN = {
     "translation": ([3.0, 4.0], [[1, 0, 3], [0, 1, 4]]),
     "scale": ([3.0, 4.0], [[3, 0, 0], [0, 4, 0]]),

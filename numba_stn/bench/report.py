@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from . import clock, grids, images, memory, modes, startup, steps, warps
+from . import clock, grids, images, memory, modes, splines, startup, steps, warps
 from .rows import MissingError, Row, difference, disagreement, runners, widened
 
 ROWS: dict[str, Row] = {
-    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **steps.ROWS,
+    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **splines.ROWS, **steps.ROWS,
 }  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",

@@ -127,13 +127,13 @@ class WarpImageRatios(_Ratios):
 
 
 class Modes(_Ours):
-    """Other modes, volumes, projective maps and layouts."""
+    """Other modes, volumes, projective maps, splines and layouts."""
 
     params = (rows("modes"),)
 
 
 class ModesRatios(_Ratios):
-    """Other modes, volumes, projective maps and layouts against the peers."""
+    """Other modes, volumes, projective maps, splines and layouts against the peers."""
 
     params = (rows("modes"), ["torch", "cv2"])
 

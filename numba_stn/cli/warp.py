@@ -1,22 +1,29 @@
 """``numba-stn warp``."""
 
 import argparse
+import contextlib
+import functools
 import glob
 import math
 import pathlib
 import sys
 
-from ..progress import progress
+from ..progress import counted, progress
 from .options import UsageError, folder_of, require_pillow
 
 EXAMPLES = """\
   numba-stn warp photo.jpg turned.png --rotate 30       turn it, counter-clockwise
   numba-stn warp photos/ small/ --scale 0.5 --expand    all images of a folder, at half size
   numba-stn warp 'scans/*.tif' flat/ --matrix m.txt     by a matrix of your own
+  numba-stn warp stack.zarr half.zarr --scale 0.5 --expand
+                                                        a stack larger than memory
+  numba-stn warp stack.zarr out.zarr --rotate 2 --scheduler tcp://host:8786
+                                                        the same on a Dask cluster
 """
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
+AXES = ("NHW", "NHWC", "NCHW")
 CONVENTIONS = ("output-to-input", "opencv", "skimage")
 
 
@@ -27,15 +34,16 @@ def add(commands) -> None:
         help="turn, scale, shear, move or straighten images",
         description="Warp an image, or all images of a folder or of a pattern. They are scaled, "
         "sheared and turned about their middle, in this order, and then moved; or warped by a "
-        "matrix, or so that their corners come where they are wanted.",
+        "matrix, or so that their corners come where they are wanted. A stack of images, in .zarr "
+        "or .npy, is warped a few at a time and need not fit into memory.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = warp.add_argument
     option("input", metavar="IN", help="an image (.png, .jpg, .tif, ... or .npy), a folder of "
-           "them, or a pattern in quotes")  # fmt: skip
+           "them, a pattern in quotes, or a stack of them (.zarr or .npy)")  # fmt: skip
     option("output", metavar="OUT", help="the image to write, in the format that its name says; "
-           "for a folder or a pattern, a folder")  # fmt: skip
+           "for a folder or a pattern, a folder; for a stack .zarr or .npy")  # fmt: skip
     option("--rotate", type=_number, metavar="DEG", help="degrees, counter-clockwise")
     option("--scale", type=_scale, metavar="S[,SY]", help="how many times larger")
     option(
@@ -60,14 +68,20 @@ def add(commands) -> None:
     option("--padding", choices=PADDINGS, default="zeros", help="what lies outside; default: zeros")
     option("--fill", type=_fill, default=0, metavar="N[,N,N]", help="the value outside, for each "
            "channel; default: 0")  # fmt: skip
+    option("--axes", choices=AXES, help="what the axes of an array are, which is then a stack; "
+           "default: NHW for 3 of .zarr, NHWC for 4, and an image for 3 of .npy")  # fmt: skip
+    option("--scheduler", metavar="ADDRESS", help="of a Dask cluster whose workers see the same "
+           "files; its workers warp the stack")  # fmt: skip
     option("--force", action="store_true", help="overwrite what is there")
     warp.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numba-stn warp``; 2 if an image could not be warped."""
-    require_pillow()
     _only_one_way(args)
+    if _is_stack(args):
+        return _warp_stack(args)
+    require_pillow()
     pairs, folder = _pairs(args)
     with folder_of(folder):
         if len(pairs) == 1:
@@ -101,6 +115,67 @@ def _warp(args, source, target):
         raise UsageError(text if text.startswith(str(source)) else f"{source}: {text}") from error
 
 
+# --- Stacks ---------------------------------------------------------------------------------------
+
+
+def _is_stack(args):
+    from .. import stacks
+
+    if stacks.is_stack(pathlib.Path(args.input), args.axes):
+        return True
+    if args.scheduler:
+        raise UsageError(f"--scheduler: is for stacks, .zarr or .npy, and {args.input} is none")
+    return False
+
+
+def _warp_stack(args):
+    """Images of one array, on this process's threads or on a cluster's workers."""
+    from .. import cluster, files, stacks
+
+    source, target = pathlib.Path(args.input), pathlib.Path(args.output)
+    if target.is_dir() and not stacks.is_zarr(target):
+        target = target / source.name
+    _spare(target, args.force)
+    try:
+        stack = stacks.look(source, args.axes)
+        matrix, sides = plan(args, stack.sides)
+        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
+        with folder_of(target.parent), _computing(args.scheduler) as compute:
+            warped = stacks.warp(stack, target, matrix, sides, compute, **options)
+            with contextlib.closing(warped), counted(stack.shape[0], "image") as advance:
+                for done in warped:
+                    advance(done)
+    except ImportError as error:
+        raise UsageError(f'this needs more packages ({error}); pip install "numba-stn[scale]", on '
+                         f"every machine")  from error  # fmt: skip
+    except cluster.ClusterError as error:
+        raise UsageError(f"--scheduler {args.scheduler}: {error}") from error
+    except files.FileError as error:
+        raise UsageError(_line(error)) from error
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise UsageError(f"{source}: {_line(error)}") from error
+    return 0
+
+
+def _line(error):
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _computing(scheduler):
+    """What calls a function many times: see :mod:`numba_stn.cluster`."""
+    from .. import cluster
+
+    if not scheduler:
+        yield cluster.in_threads
+        return
+    with cluster.connected(scheduler) as client:
+        if not client.nthreads():
+            print(f"{scheduler}: has no workers yet; waiting for them", file=sys.stderr)
+        yield functools.partial(cluster.on_cluster, client)
+
+
 # --- What to read and where to write --------------------------------------------------------------
 
 
@@ -114,12 +189,15 @@ def _pairs(args):
         pairs = [(source, target)]
     else:
         pairs = [(path, target / path.name) for path in _inputs(source, args.input)]
-    for path, written in pairs:
-        if written.exists() and not args.force:
-            raise UsageError(f"{written}: exists; --force overwrites it")
-        if path.resolve() == written.resolve() and not args.force:
-            raise UsageError(f"{written}: is the input itself; --force overwrites it")
+    for _, written in pairs:
+        _spare(written, args.force)
     return pairs, pairs[0][1].parent
+
+
+def _spare(path, force):
+    """Raise if something would be overwritten unasked."""
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists; --force overwrites it")
 
 
 def _inputs(source, pattern):

@@ -51,8 +51,8 @@ from .rows import (
     elements_ahead,
     find_rows,
     first_slot,
-    found_row,
     image_map,
+    make_found_row,
     origin,
     point,
     reads_nothing,
@@ -95,8 +95,10 @@ GROUP = 4
 # Bytes for the quads of a small image's planes: see :func:`.block.sum_quads_run`.
 QUADS = 2**16
 
+found_row = make_found_row(4)
+
 # Bytes that a task needs for a tile's rows, and for six sums of each lane and band.
-MAPS, LIMITS, SUMS = TALL * BAND * 4 * 8, TALL * BAND * 5 * 8, TALL * 6 * LANES * 8
+MAPS, LIMITS, SUMS = TALL * BAND * 4 * 8, TALL * BAND * 6 * 8, TALL * 6 * LANES * 8
 
 
 # --- affine_grid ----------------------------------------------------------------------------------
@@ -188,9 +190,9 @@ def make_sample(source, padding, parallel):
 
     def sample(images, coords, off, fill, tall, samples):
         real = samples.dtype.type
-        batch, _, rows, columns = samples.shape
+        batch, planes, rows, columns = samples.shape
         h, w = images.shape[2:]
-        sides = (h, w, rows, columns)
+        sides, line = (h, w, rows, columns), images.reshape(images.size)
         fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + tall * BAND - 1) // (tall * BAND)
         for task in prange(batch * tiles):
@@ -200,12 +202,12 @@ def make_sample(source, padding, parallel):
             ahead = elements_ahead(source, axes, sides)
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
             find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
             arrays = (images, coords, samples)
             for i in range(start, end):
                 _, limit = found_row(maps, limits, i - start)
-                left, right = touching(source, limit, 0, blocks)
+                left, right = touching(limit, 0, blocks)
                 fill_span(samples, fill, n, i, 0, min(left * LANES, columns))
                 fill_span(samples, fill, n, i, right * LANES, columns)
             for chunk in range(0, blocks, SLOTS):
@@ -220,12 +222,13 @@ def make_sample(source, padding, parallel):
                             source, padding, BILINEAR, fill, coords, row, limit, where, slots
                         )
                         if source == GRID:
-                            fetch(images, (m, 0, images.shape[1], following), slots)
+                            where = (m * planes * h * w, planes, h * w, 1, following)
+                            fetch(line, fill, where, slots)
                     if i < start:
                         continue
                     row, limit = found_row(maps, limits, i - start)
                     base = first_slot(chunk, i)
-                    k, high = touching(source, limit, chunk, stop)
+                    k, high = touching(limit, chunk, stop)
                     while k < high:
                         length = run_length(inside >> (k - base))
                         if length:
@@ -273,7 +276,7 @@ def make_sample_vjp_images(source, padding, parallel):
         real = dimages.dtype.type
         batch, channels, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
-        sides = (h, w, rows, columns)
+        sides, line = (h, w, rows, columns), dimages.reshape(dimages.size)
         fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + TALL * BAND - 1) // (TALL * BAND)
         groups = (channels + group - 1) // group
@@ -285,7 +288,7 @@ def make_sample_vjp_images(source, padding, parallel):
                 dimages[m, c:end_c, top:bottom] = real(0)
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
             quads = carray(memory(QUADS), (end_c - c if small else 0, h + 1, w + 1, 4), real)
             if small:
                 quads[:] = real(0)
@@ -307,18 +310,19 @@ def make_sample_vjp_images(source, padding, parallel):
                         inside, following = following, np.int64(0)
                         if fast and i + 1 < end:
                             row, limit = found_row(maps, limits, i + 1 - start)
-                            low, high = touching(source, limit, chunk, stop)
+                            low, high = touching(limit, chunk, stop)
                             where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
                             following = place(
                                 source, padding, BILINEAR, real(0), coords, row, limit, where, slots
                             )
                             if source == GRID and not small:
-                                fetch(dimages, (m, c, end_c, following), slots)
+                                where = ((m * channels + c) * h * w, end_c - c, h * w, 1, following)
+                                fetch(line, real(0), where, slots)
                         if i < start:
                             continue
                         row, limit = found_row(maps, limits, i - start)
                         base = first_slot(chunk, i)
-                        k, high = touching(source, limit, chunk, stop)
+                        k, high = touching(limit, chunk, stop)
                         while k < high:
                             length = run_length(inside >> (k - base))
                             if length:
@@ -381,9 +385,9 @@ def make_sample_vjp_coords(source, padding, parallel):
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, tall, dcoords):
         real = images.dtype.type
-        rows, columns = dsamples.shape[2:]
+        planes, rows, columns = dsamples.shape[1:]
         h, w = images.shape[2:]
-        sides = (h, w, rows, columns)
+        sides, line = (h, w, rows, columns), images.reshape(images.size)
         fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + tall * BAND - 1) // (tall * BAND)
         for task in prange(coords.shape[0] * tiles):
@@ -395,7 +399,7 @@ def make_sample_vjp_coords(source, padding, parallel):
             ahead = elements_ahead(source, axes, sides)
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 5), np.int64)
+            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
             find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
@@ -409,7 +413,8 @@ def make_sample_vjp_coords(source, padding, parallel):
                             source, padding, BILINEAR, fill, coords, row, limit, where, slots
                         )
                         if source == GRID:
-                            fetch(images, (m, 0, images.shape[1], following), slots)
+                            where = (m * planes * h * w, planes, h * w, 1, following)
+                            fetch(line, fill, where, slots)
                     if i < start:
                         continue
                     row, limit = found_row(maps, limits, i - start)
@@ -425,7 +430,7 @@ def make_sample_vjp_coords(source, padding, parallel):
                         first, last = block_span(k, columns)
                         skip = k * LANES - first
                         k += 1
-                        if reads_nothing(source, limit, first, last):
+                        if reads_nothing(limit, first, last):
                             continue
                         where = (m, n, i, first, skip)
                         if fast and sample_vjp_coords_rim(

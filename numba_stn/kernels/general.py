@@ -2,7 +2,8 @@
 
 A coordinate source (:mod:`.sources`), the rule of an axis (:mod:`.taps`), how numbers are stored
 (:mod:`.storage`), and the loops that stand here: each is written once, and a factory puts them
-together. :mod:`.cpu` has vector code for the common case.
+together. Samples of the plane are those of :mod:`.planes`, and :mod:`.cpu` has vector code for the
+common case.
 
 Images are (N, C, D, H, W), or (N, D, H, W, C) where channels stand last; a plane has D = 1. Samples
 are laid out alike. ``kind`` is a :class:`.kind.Kind`; ``fill`` has a number for each
@@ -26,13 +27,12 @@ from .contract import (
     make_weights,
 )
 from .pixel import GRID, base_coordinate, from_middle, scalar, unnormalize_slope
-from .places import SLOTS, WORKSPACE, memory
-from .rows import block_count, block_span, can_block, touching
+from .planes import make_sample_plane
+from .rows import tile_height
 from .sources import make_point, make_pull, make_row, scales
-from .spans import limits_of, make_pixel, make_run, make_spread, placed
+from .spans import make_pixel
 from .storage import bits
 from .taps import MISSING, TAPS, all_covered, tap
-from .vectors import LANES
 
 # Rows whose shares of theta's gradient are added up before others.
 BAND = 16
@@ -45,49 +45,23 @@ MOST = 4
 
 
 @functools.cache
-def make_sample(kind, dtype, colours, parallel):
-    """Kernel: images, coords -> samples of this dtype.
-
-    In the plane, where rows are long enough, the blocks of :mod:`.places` tell which pixels are
-    inside, and where; :func:`make_pixel` does the others.
-    """
+def make_sample(kind, dtype, parallel):
+    """Kernel: images, coords -> samples of this dtype, pixel by pixel."""
     stamp = launch.stamp(parallel)
-    source, mode, padding, dims, channels_last, between = kind
+    source, _, _, dims, channels_last, between = kind
     row_of, lengths = make_row(source, dims, between), make_lengths(channels_last)
-    pixel, run = make_pixel(kind, dtype), make_run(kind, dtype, colours)
-    spread, flat = make_spread(channels_last, dtype), dims == 2
+    pixel = make_pixel(kind, dtype)
 
     def sample(images, coords, off, fill, samples):
         count, _, sides = lengths(images)
-        batch, channels, sizes = lengths(samples)
-        (_, h, w), (depth, rows, columns) = sides, sizes
-        fast, blocks = flat and can_block(h, w, columns), block_count(columns)
-        lines = images.reshape(images.size), samples.reshape(samples.size)
+        batch, _, sizes = lengths(samples)
+        depth, rows, columns = sizes
         for task in prange(batch * depth * rows):
             n, k, i = task // rows // depth, task // rows % depth, task % rows
             m = n if count > 1 else 0
             row = row_of(coords, n, k, i, sides, sizes, off)
-            if not fast:
-                for j in range(columns):
-                    pixel(images, coords, row, fill, m, n, k, i, j, sides, off, samples)
-                continue
-            slots = memory(WORKSPACE)
-            limits = limits_of(source, padding, mode, row, h, w, rows, columns)
-            left, right = touching(source, limits, 0, blocks)
-            spread(lines[1], fill, n, i, 0, min(left * LANES, columns), rows, columns)
-            spread(lines[1], fill, n, i, right * LANES, columns, rows, columns)
-            for chunk in range(left, right, SLOTS):
-                stop = min(chunk + SLOTS, right)
-                where = (n, i, chunk, stop, chunk, columns)
-                inside = placed(source, padding, mode, fill, coords, row, limits, where, slots)
-                for block in range(chunk, stop):
-                    first, end = block_span(block, columns)
-                    if inside >> (block - chunk) & 1:
-                        to = (n, i, first, rows, columns)
-                        run(lines, slots, block - chunk, fill, m, to, h, w, channels)
-                        continue
-                    for j in range(block * LANES, end):
-                        pixel(images, coords, row, fill, m, n, k, i, j, sides, off, samples)
+            for j in range(columns):
+                pixel(images, coords, row, fill, m, n, k, i, j, sides, off, samples)
         return stamp
 
     return launch.jit(sample, parallel)
@@ -349,9 +323,15 @@ def sample(kind, images, coords, off, fill, samples):
     channels = kind.channels(images)
     colours = channels if kind.channels_last and kind.dims == 2 and channels <= MOST else 0
     work = samples.size * TAPS[kind.mode] ** kind.dims
+    dtype, rows = images.dtype, kind.spatial(samples)[0]
+    images, samples = volume(kind, images), volume(kind, samples)
+    if kind.dims == 3:
+        launch.run(make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples)
+        return
+    tall = tile_height(len(samples), rows, launch.workers(work))
     launch.run(
-        make_sample, (kind, images.dtype, colours), work,
-        volume(kind, images), coords, np.float64(off), fill, volume(kind, samples),
+        make_sample_plane, (kind, dtype, colours), work,
+        images, coords, np.float64(off), fill, tall, samples,
     )  # fmt: skip
 
 

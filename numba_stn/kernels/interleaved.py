@@ -32,8 +32,8 @@ from .rows import (
     block_count,
     block_span,
     can_block,
+    line_limits,
     origin,
-    row_limits,
     tile_height,
     touching,
 )
@@ -306,29 +306,25 @@ def make_warp(source, padding, channels, whole, parallel):
             start, end = tile * tall * BAND, min(rows, (tile + 1) * tall * BAND)
             slots = memory(WORKSPACE)
             ahead = pixels_ahead(source, matrix, h, w)
-            inverse, sides = (1.0 / matrix[0, 0], 1.0 / matrix[1, 0]), (h, w, rows, columns)
+            sides = (h, w, rows, columns)
             for i in range(start, end):
                 row = matrix_row(matrix, i)
-                limits = row_limits(
-                    source, padding, BILINEAR, row[:4], inverse, 0, h, right, w, sides
-                )
-                low, high = touching(source, limits, 0, blocks)
+                limits = line_limits(source, padding, BILINEAR, row, right, sides)
+                low, high = touching(limits, 0, blocks)
                 fill_span(out, fill, i, 0, min(low * LANES, columns))
                 fill_span(out, fill, i, high * LANES, columns)
             for chunk in range(0, blocks, SLOTS):
                 stop = min(chunk + SLOTS, blocks)
                 for i in range(start, end):
                     row = matrix_row(matrix, i)
-                    limits = row_limits(
-                        source, padding, BILINEAR, row[:4], inverse, 0, h, right, w, sides
-                    )
+                    limits = line_limits(source, padding, BILINEAR, row, right, sides)
                     inside = np.int64(0)
                     if fast:
                         where = (0, i, chunk, stop, chunk, columns)
                         inside = place(
                             source, padding, BILINEAR, zero, matrix, row, limits, where, slots
                         )
-                    k, high = touching(source, limits, chunk, stop)
+                    k, high = touching(limits, chunk, stop)
                     while k < high:
                         length = run_length(inside >> (k - chunk))
                         if length:

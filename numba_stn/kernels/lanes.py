@@ -95,29 +95,31 @@ class Run:
 
 
 @intrinsic
-def fetch(typingctx, images, where, slots):
+def fetch(typingctx, line, real, where, slots):
     """Ask for what placed blocks will read: the lines of every fourth lane's upper taps.
 
-    ``where`` is (m, c, end, inside): from channels c to end - 1 of image m, for the slots whose
-    bits are set.
+    ``line`` has the images' elements, ``real`` is a number of the type that computes. ``where`` is
+    (first, planes, step, colours, placed): of so many planes from element ``first`` on, ``step``
+    elements apart, whose pixels have so many, for the slots whose bits are set.
     """
 
     def codegen(context, builder, signature, args):
-        plane = Plane(context, builder, images, args[0])
-        emit = Emitter(builder, plane.kind)
-        m, first, last, inside = cgutils.unpack_tuple(builder, args[1])
+        line_, _, where_, slots_ = args
+        plane = Plane(context, builder, line, line_)
+        emit = Emitter(builder, context.get_value_type(real))
+        first, planes, step, colours, placed = cgutils.unpack_tuple(builder, where_)
+        size = builder.mul(colours, I64(plane.bytes))
         with cgutils.for_range(builder, I64(2 * SLOTS)) as each:
-            bit = builder.and_(builder.lshr(inside, each.index), I64(1))
-            slot = Slot(emit, args[2], each.index)
-            count = builder.mul(bit, builder.sub(last, first))
-            with cgutils.for_range(builder, count) as loop:
-                start = plane.at(m, builder.add(first, loop.index), I64(0), I64(0))
+            bit = builder.and_(builder.lshr(placed, each.index), I64(1))
+            slot = Slot(emit, slots_, each.index)
+            with cgutils.for_range(builder, builder.mul(bit, planes)) as loop:
+                start = plane.at(builder.add(first, builder.mul(loop.index, step)))
                 for k in range(0, LANES, 4):
-                    far = builder.mul(builder.zext(slot.offset(k), I64), I64(plane.bytes))
+                    far = builder.mul(builder.zext(slot.offset(k), I64), size)
                     emit.prefetch(builder.add(start, far))
         return context.get_dummy_value()
 
-    return types.void(images, where, slots), codegen
+    return types.void(line, real, where, slots), codegen
 
 
 # --- The axes of a block that needs care ----------------------------------------------------------

@@ -134,6 +134,22 @@ def one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Kernels of this thread on so many threads meanwhile, at most."""
+    if count == 1:
+        with one_thread():
+            yield
+        return
+    with _process.one_at_a_time, _first_launch():
+        before = numba.get_num_threads()  # which starts them
+    numba.set_num_threads(min(count, before))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def _first_launch() -> Iterator[None]:
     """Let the pool's threads sleep soon after a launch.
 

@@ -276,7 +276,7 @@ def _spans(blocks, padding, limits):
     """
     emit, b, margin = blocks.emit, blocks.emit.builder, blocks.margin()
     least = F64(0.0 if padding == ZEROS else 1.0)
-    top, bottom, right = (b.sitofp(limit, F64) for limit in limits[:3])
+    top, bottom, right = (b.sitofp(limits[k], F64) for k in (0, 1, 5))
     low = emit.number("maxnum", least, top)
     return [
         (b.fadd(low, margin), b.fsub(b.fsub(high, F64(1.0)), margin))

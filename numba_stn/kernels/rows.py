@@ -4,6 +4,8 @@ Where a row reads, how it is divided into blocks, and which of them are inside t
 ``coords``, ``off`` and ``sides`` are those of :mod:`.cpu`.
 """
 
+import functools
+
 import numpy as np
 from numba.core import types
 from numba.extending import overload
@@ -15,6 +17,7 @@ from .pixel import (
     FAR,
     FILL,
     MIDDLE,
+    PROJECTIVE,
     REFLECTION,
     WRAP,
     ZEROS,
@@ -164,10 +167,8 @@ def first_slot(chunk, i):
 
 
 @scalar
-def touching(source, limits, first, stop):
-    """Blocks ``first`` to ``stop`` - 1 but for those of an affine row that reach no tap."""
-    if source != AFFINE:
-        return first, stop
+def touching(limits, first, stop):
+    """Blocks ``first`` to ``stop`` - 1 but for those of a row that reach no tap."""
     return max(first, limits[2] // LANES), min(stop, (limits[3] + LANES - 1) // LANES)
 
 
@@ -183,9 +184,20 @@ def between(start, step, inverse, low, high, columns):
 
 
 @scalar
-def reads_nothing(source, limits, first, last):
-    """Whether no tap of an affine row's columns ``first`` to ``last`` - 1 is inside."""
-    return source == AFFINE and (first >= limits[3] or last <= limits[2])
+def reaching(start, step, columns):
+    """Columns from which on and up to which ``start + step j`` may be 0 or more."""
+    if step == 0.0:
+        return 0, columns if start >= 0.0 else 0
+    root = min(max(-start / step, -1.0), np.float64(columns))
+    if step > 0.0:
+        return max(int(np.floor(root)), 0), columns
+    return 0, min(int(np.ceil(root)) + 1, columns)
+
+
+@scalar
+def reads_nothing(limits, first, last):
+    """Whether no tap of a row's columns ``first`` to ``last`` - 1 is inside."""
+    return first >= limits[3] or last <= limits[2]
 
 
 @scalar
@@ -198,17 +210,63 @@ def slack(step):
 def row_limits(source, padding, mode, row, inverse, top, bottom, right, pitch, sides):
     """What :func:`.places.place` wants to know of a row.
 
-    Of an affine row, the columns from which on and up to which all taps are inside, and those
-    between which there are any; of others, the first row and the last + 1 that taps may be in, and
-    the last + 1 column that they may be in. Behind them comes the pitch by which offsets count.
-    ``inverse`` are 1 by the steps of x and of y.
+    First two numbers: of an affine row, the columns from which on and up to which all taps are
+    inside; of others, the first row and the last + 1 that taps may be in. Then the columns between
+    which there are any taps, the pitch by which offsets count, and the last + 1 column that taps
+    may be in. ``inverse`` are 1 by the steps of x and of y, of an affine row.
+    """
+    columns = sides[3]
+    if source != AFFINE:
+        return top, bottom, 0, columns, pitch, right
+    return affine_limits(padding, mode, row, inverse, top, bottom, right, pitch, sides)
+
+
+@scalar
+def line_limits(source, padding, mode, line, right, sides):
+    """The :func:`row_limits` in a whole image of a row whose x and y may have a divisor.
+
+    ``line`` has start and step of x, of y, and of the divisor.
+    """
+    height, width = sides[:2]
+    if source == PROJECTIVE:
+        left, stop = projected_limits(padding, mode, line, sides)
+        return 0, height, left, stop, width, right
+    inverse = (1.0 / line[1], 1.0 / line[3])
+    return row_limits(source, padding, mode, line[:4], inverse, 0, height, right, width, sides)
+
+
+@scalar
+def projected_limits(padding, mode, line, sides):
+    """The columns of a projective row between which there are any taps.
+
+    As long as the divisor keeps its sign, an edge is crossed where numerators are as large as so
+    many divisors.
     """
     height, width, _, columns = sides
-    if source != AFFINE:
-        return top, bottom, right, width, pitch
+    x0, xs, y0, ys, w0, ws = line
+    last = w0 + ws * (columns - 1)
+    least = min(abs(w0), abs(last))
+    most = abs(x0) + abs(y0) + (abs(xs) + abs(ys)) * columns + abs(w0) + abs(last)
+    if padding not in (ZEROS, FILL) or not (w0 * last > 0.0 and most < 1e12 * least):
+        return 0, columns
+    sign, margin = (1.0 if w0 > 0.0 else -1.0), (2.0 if mode == BICUBIC else 1.0) + 1e-3
+    low, high = 0, columns
+    for start, step, side in ((x0, xs, width), (y0, ys, height)):
+        one, two = reaching((start + margin * w0) * sign, (step + margin * ws) * sign, columns)
+        low, high = max(low, one), min(high, two)
+        far = side - 1 + margin
+        one, two = reaching((far * w0 - start) * sign, (far * ws - step) * sign, columns)
+        low, high = max(low, one), min(high, two)
+    return low, max(low, high)
+
+
+@scalar
+def affine_limits(padding, mode, row, inverse, top, bottom, right, pitch, sides):
+    """The :func:`row_limits` of an affine row."""
+    height, width, _, columns = sides
     tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
     if not tame:
-        return 0, 0, 0, columns, pitch
+        return 0, 0, 0, columns, pitch, right
     least = 0.0 if padding == ZEROS else 1.0
     margin = 1.0 if mode == BICUBIC else 0.0
     x, y = slack(row[1]) + margin, slack(row[3]) + margin
@@ -216,7 +274,7 @@ def row_limits(source, padding, mode, row, inverse, top, bottom, right, pitch, s
     one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
     if padding in (REFLECTION, WRAP) or (first == 0 and last == columns):
-        return first, last, 0, columns, pitch
+        return first, last, 0, columns, pitch, right
     # What is clipped to an edge is read there.
     none, infinite = padding in (ZEROS, FILL), 1e30
     left, stop = (0, columns)
@@ -226,7 +284,7 @@ def row_limits(source, padding, mode, row, inverse, top, bottom, right, pitch, s
     low = top - 1 - y if none or top > 1 else -infinite
     high = bottom + y if none or bottom < height else infinite
     one, two = between(row[2], row[3], inverse[1], low, high, columns)
-    return first, last, max(left, one), min(stop, two), pitch
+    return first, last, max(left, one), min(stop, two), pitch, right
 
 
 @scalar
@@ -238,16 +296,28 @@ def find_rows(source, padding, axes, sides, first, last, top, bottom, pitch, map
         found = row_limits(
             source, padding, BILINEAR, row, inverse, top, bottom, sides[1], pitch, sides
         )
-        for k in range(4):
-            maps[i - first, k] = row[k]
-        for k in range(5):
-            limits[i - first, k] = found[k]
+        keep(i - first, row, found, maps, limits)
 
 
 @scalar
-def found_row(maps, limits, r):
-    """What :func:`find_rows` found for the r-th of its rows."""
-    return (
-        (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3]),
-        (limits[r, 0], limits[r, 1], limits[r, 2], limits[r, 3], limits[r, 4]),
-    )
+def keep(r, row, found, maps, limits):
+    """Keep what was found for the r-th of some rows."""
+    for k in range(len(row)):
+        maps[r, k] = row[k]
+    for k in range(6):
+        limits[r, k] = found[k]
+
+
+@functools.cache
+def make_found_row(numbers):
+    """Function: what was kept for the r-th row, whose map has so many numbers, 4 or 6."""
+    if numbers == 6:
+        return scalar(lambda maps, limits, r: (_six(maps, r), _six(limits, r)))
+    return scalar(lambda maps, limits, r: (
+        (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3]), _six(limits, r),
+    ))  # fmt: skip
+
+
+@scalar
+def _six(rows, r):
+    return rows[r, 0], rows[r, 1], rows[r, 2], rows[r, 3], rows[r, 4], rows[r, 5]

@@ -17,9 +17,9 @@ from .contract import (
     make_run_contract,
     make_weights,
 )
-from .pixel import NEAREST, inlined, scalar
-from .places import WORKSPACE, place
-from .rows import row_limits
+from .pixel import AFFINE, NEAREST, PROJECTIVE, inlined, scalar
+from .places import WORKSPACE
+from .rows import block_span
 from .sources import make_point
 from .storage import make_store
 from .vectors import LANES
@@ -27,22 +27,6 @@ from .wide import make_wide
 
 # Numbers of four bytes in a workspace of blocks.
 FLOATS = WORKSPACE // 4
-
-
-@scalar
-def limits_of(source, padding, mode, row, h, w, rows, columns):
-    """The :func:`.rows.row_limits` of a row."""
-    (x0, xs), (y0, ys), _, _ = row
-    inverse, sides = (1.0 / xs, 1.0 / ys), (h, w, rows, columns)
-    return row_limits(source, padding, mode, (x0, xs, y0, ys), inverse, 0, h, w, w, sides)
-
-
-@scalar
-def placed(source, padding, mode, fill, coords, row, limits, where, slots):
-    """Place blocks of a row: :func:`.places.place`."""
-    (x0, xs), (y0, ys), _, (w0, ws) = row
-    line, zero = (x0, xs, y0, ys, w0, ws), fill.dtype.type(0)
-    return place(source, padding, mode, zero, coords, line, limits, where, slots)
 
 
 @functools.cache
@@ -97,27 +81,61 @@ def make_pixel(kind, dtype):
 
 
 @functools.cache
+def make_ahead(source):
+    """Function: row, drift, block k, h, w -> how many elements from there a later row reads.
+
+    0, if that is unknown. ``drift`` is what is added to the numerators of x and y and to their
+    divisor until then.
+    """
+    if source == AFFINE:
+
+        def ahead(row, drift, k, h, w):
+            x, y, _ = drift
+            return int(y) * w + int(x) if abs(x) < w and abs(y) < h else 0
+
+    elif source == PROJECTIVE:
+
+        def ahead(row, drift, k, h, w):
+            x0, xs, y0, ys, w0, ws = row
+            j = k * LANES
+            x, y, now = x0 + xs * j, y0 + ys * j, w0 + ws * j
+            inverse = 1.0 / (now * (now + drift[2]))
+            x = (drift[0] * now - drift[2] * x) * inverse
+            y = (drift[1] * now - drift[2] * y) * inverse
+            return int(y) * w + int(x) if abs(x) < w and abs(y) < h else 0
+
+    else:
+
+        def ahead(row, drift, k, h, w):
+            return 0
+
+    return inlined(ahead)
+
+
+@functools.cache
 def make_run(kind, dtype, colours):
-    """Function: write all channels of a placed block's samples, from column j on.
+    """Function: write all channels of the samples of a run of placed blocks: see :mod:`.walk`.
 
     ``colours``: the channels, if they stand last and are at most 4; else 0.
     """
     if (dtype == np.float16 and kind.mode != NEAREST) or (kind.channels_last and not colours):
         return make_slow_run(kind, dtype)
-    wide = make_wide(kind.mode, max(colours, 1))
+    wide, ahead_of = make_wide(kind.mode, max(colours, 1)), make_ahead(kind.source)
 
-    def run(lines, slots, slot, fill, m, to, h, w, channels):
-        image, samples = lines
-        n, i, j, rows, columns = to
+    def run(task, row, where, slots):
+        (image, samples), (m, n, channels, h, w, rows, columns, drift), fill = task[:3]
+        i, k, count, slot = where
+        ahead = ahead_of(row, drift, k, h, w)
         zero = fill.dtype.type(0)
-        if colours:
-            end = ((n * rows + i) * columns + j) * channels
-            first, pitch = m * h * w * channels, w * channels
-            wide(image, first, pitch, samples, end, slots, slot, zero)
-            return
-        for c in range(channels):
-            end = ((n * channels + c) * rows + i) * columns + j
-            wide(image, (m * channels + c) * h * w, w, samples, end, slots, slot, zero)
+        if colours:  # one plane, whose pixels have so many elements
+            planes, steps = 1, (0, 0, w * channels, ahead * channels)
+        else:
+            planes, steps = channels, (h * w, rows * columns, w, ahead)
+        start, to = m * channels * h * w, n * channels * rows * columns
+        for block in range(count):
+            j, _ = block_span(k + block, columns)
+            here = to + (i * columns + j) * max(colours, 1)
+            wide(image, samples, planes, (start, here), steps, slots, slot + block, zero)
 
     return inlined(run)
 
@@ -128,9 +146,9 @@ def make_slow_run(kind, dtype):
     contract, weights_of = make_run_contract(kind.mode, dtype), make_weights(kind.mode, 2)
     store, channels_last = make_store(dtype), kind.channels_last
 
-    def run(lines, slots, slot, fill, m, to, h, w, channels):
-        real, (image, samples) = fill.dtype.type, lines
-        n, i, j, rows, columns = to
+    def block(task, i, j, slot, slots):
+        (image, samples), (m, n, channels, h, w, rows, columns, _), fill = task[:3]
+        real = fill.dtype.type
         t, offsets = carray(slots, (FLOATS // 2,), real), carray(slots, (FLOATS,), np.int32)
         x = slot * (2 * LANES + LANES * 4 // t.itemsize)
         y, place = x + LANES, (x + 2 * LANES) * t.itemsize // 4
@@ -143,5 +161,12 @@ def make_slow_run(kind, dtype):
             for c in range(channels):
                 value = contract(image, first + c * apart, (along, w * along), weights, real)
                 samples[np.uint64(end + c * between)] = store(value)
+
+    block = inlined(block)
+
+    def run(task, row, where, slots):
+        i, k, count, slot = where
+        for number in range(count):
+            block(task, i, block_span(k + number, task[1][6])[0], slot + number, slots)
 
     return inlined(run)

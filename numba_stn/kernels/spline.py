@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from . import launch
+from .general import unwatched
 from .pixel import base_coordinate, scalar
 
 # Sums that are kept apart along a row, so that they fit a vector.
@@ -182,8 +183,9 @@ def spline_points(dgrid, points, matrix, off, dcontrol):
     """Fill ``dcontrol``, (N, K, 2), from the gradient of a grid."""
     for group in spline_groups(len(dgrid), dgrid.shape[1:3], len(points)):
         dweights = np.empty((group.stop - group.start, len(matrix), 2))
-        spline_grid_vjp(dgrid[group], points, off, dweights)
-        dcontrol[group] = np.einsum("kc,nkd->ncd", matrix, dweights)
+        with unwatched():
+            spline_grid_vjp(dgrid[group], points, off, dweights)
+            dcontrol[group] = np.einsum("kc,nkd->ncd", matrix, dweights)
 
 
 def spline_grid_vjp(dgrid, points, off, dweights):

@@ -9,7 +9,7 @@ They are weighted and summed by rows first, then by columns, in the order of
 import functools
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .pixel import BICUBIC, BILINEAR, NEAREST
@@ -22,27 +22,40 @@ from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 def make_wide(mode, colours):
     """Function: write a placed block's samples; ``colours``: 1, or so many channels of pixels.
 
-    ``f(image, first, pitch, samples, to, slots, slot, real)``: the image's elements in line, of
-    which the first of all is number ``first``, ``pitch`` of them to a row; samples are written from
-    element ``to`` on. ``real`` is a number of the type that computes.
+    ``f(image, samples, planes, first, steps, slots, slot, real)``: the elements of images and of
+    samples in line. There are so many ``planes``; of the first of them, the image's elements begin
+    at number ``first[0]`` and the block's samples at ``first[1]``, and the next plane's are
+    ``steps[0]`` and ``steps[1]`` further on. To an image's row there are ``steps[2]`` elements, and
+    a later row will read ``steps[3]`` elements from here. ``real`` is a number of the type that
+    computes.
     """
 
     @intrinsic
-    def wide(typingctx, image, first, pitch, samples, to, slots, slot, real):
+    def wide(typingctx, image, samples, planes, first, steps, slots, slot, real):
         def codegen(context, builder, signature, args):
-            image_, first_, pitch_, samples_, to_, slots_, slot_, _ = args
+            image_, samples_, planes_, first_, steps_, slots_, slot_, _ = args
             emit = Emitter(builder, context.get_value_type(real))
             source = Plane(context, builder, image, image_)
             target = Plane(context, builder, samples, samples_)
+            (start, to), (far, along, pitch, ahead) = (
+                cgutils.unpack_tuple(builder, each) for each in (first_, steps_)
+            )
             taps = _Taps(emit, mode, colours, source, image.dtype)
-            taps.start(Slot(emit, slots_, slot_), first_, pitch_)
-            if colours == 1:
-                taps.plane(target.at(to_))
-            else:
-                taps.pixels(target.at(to_))
+            taps.weigh(Slot(emit, slots_, slot_))
+            with cgutils.for_range(builder, planes_) as loop:
+                start, to = (
+                    builder.add(one, builder.mul(loop.index, step))
+                    for one, step in ((start, far), (to, along))
+                )
+                taps.fetch(source.at(builder.add(start, ahead)))
+                taps.start(start, pitch)
+                if colours == 1:
+                    taps.plane(target.at(to))
+                else:
+                    taps.pixels(target.at(to))
             return context.get_dummy_value()
 
-        return types.void(image, first, pitch, samples, to, slots, slot, real), codegen
+        return types.void(image, samples, planes, first, steps, slots, slot, real), codegen
 
     return wide
 
@@ -55,10 +68,25 @@ class _Taps:
         self.count, self.whole = TAPS[mode], isinstance(dtype, types.Integer)
         self.most = float(2 ** (8 * image.bytes) - 1)
 
-    def start(self, slot, first, pitch):
-        """Weights, and the addresses of the rows of taps around the image's first pixel."""
+    def weigh(self, slot):
+        """The weights of a block's taps."""
+        emit, self.slot = self.emit, slot
+        if self.mode != NEAREST:
+            x, y = slot.fractions()
+            self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
+            self.down = [emit.stored(weight) for weight in self.down]
+
+    def fetch(self, start):
+        """Ask for what a later row will read, counted from the address ``start``."""
+        b = self.emit.builder
+        for k in range(0, LANES, LANES // 2):
+            far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.colours * self.image.bytes))
+            self.emit.prefetch(b.add(start, far))
+
+    def start(self, first, pitch):
+        """The addresses of the rows of taps around the first pixel of an image."""
         emit, b = self.emit, self.emit.builder
-        self.slot, size = slot, I64(self.image.bytes)
+        size = I64(self.image.bytes)
         if self.mode == BICUBIC:  # one pixel to the left, one row up
             first = b.sub(first, b.add(pitch, I64(self.colours)))
         start, step = self.image.at(first), b.mul(pitch, size)
@@ -66,19 +94,15 @@ class _Taps:
         for _ in range(self.count):
             self.rows.append(emit.hidden(start))
             start = b.add(start, step)
-        if self.mode != NEAREST:
-            x, y = slot.fractions()
-            self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
-            self.down = [emit.stored(weight) for weight in self.down]
 
     def plane(self, target):
         """Samples of one plane, side by side."""
         emit, b = self.emit, self.emit.builder
         if self.mode == NEAREST:
+            block = ir.Constant(ir.VectorType(self.image.kind, LANES), ir.Undefined)
             for k in range(LANES):
-                place = b.add(target, I64(k * self.image.bytes))
-                b.store(self._raw(self.rows[0], k, 1),
-                        b.inttoptr(place, self.image.kind.as_pointer()))  # fmt: skip
+                block = b.insert_element(block, self._raw(self.rows[0], k, 1), I32(k))
+            _store(b, block, target, self.image.bytes)
             return
         columns = emit.join([self._column(k) for k in range(LANES)])
         value = None

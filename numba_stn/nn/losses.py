@@ -44,7 +44,7 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[Any, Any]:
 
 def labels_for(logits: Any, labels: Any) -> Any:
     """The labels where the logits are, checked; those on the GPU already for shape and type."""
-    labels = as_array(labels)
+    labels = as_array(labels, "labels")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, got {labels.dtype}")
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -109,7 +109,7 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     (2.0, array([0., 2.]))
     """
     outputs = _floating("outputs", outputs)
-    targets = beside(as_array(targets), outputs)
+    targets = beside(as_array(targets, "targets"), outputs)
     if outputs.shape != targets.shape:
         raise ValueError(
             f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
@@ -122,7 +122,7 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
 
 
 def _floating(name: str, array: Any) -> Any:
-    array = as_array(array)
+    array = as_array(array, name)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected floating numbers, got {array.dtype}")
     return array

@@ -20,7 +20,8 @@ class SpatialTransformer(Layer):
 
     ``localisation`` sees the images and gives features (N, F); a linear layer of zero weights,
     whose bias is the transform's identity, turns them into the transform's parameters, so that
-    training starts from the undistorted image. Its parameters are
+    training starts from the undistorted image, or, with a ``zoom`` below 1, from its middle. Its
+    parameters are
     ``{"localisation": {"features": ..., "head": ...}}``: an optimiser's
     ``factors={"localisation": 0.1}`` slows down just these.
     """
@@ -30,9 +31,10 @@ class SpatialTransformer(Layer):
     size: tuple[int, ...] | None = None
     padding_mode: str = "zeros"
     align_corners: bool = False
+    zoom: float = 1.0
 
     def init(self, rng, shape):
-        """The localisation's own parameters, and the head's identity."""
+        """The localisation's own parameters, and the head's identity or zoom."""
         features = self.localisation.output_shape(shape)
         if len(features) != 1:
             raise ValueError(
@@ -41,7 +43,7 @@ class SpatialTransformer(Layer):
             )
         head = {
             "weight": np.zeros((self.transform.size, *features), np.float32),
-            "bias": np.array(self.transform.identity, np.float32),
+            "bias": np.array(self.transform.zoomed(self.zoom), np.float32),
         }
         return {"localisation": {"features": self.localisation.init(rng, shape), "head": head}}
 
@@ -121,6 +123,7 @@ def spatial_transformer(
     size: tuple[int, ...] | None = None,
     padding_mode: str = "zeros",
     align_corners: bool = False,
+    zoom: float = 1.0,
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
 
@@ -138,6 +141,16 @@ def spatial_transformer(
         Sides of the samples; the images' own, if not given.
     padding_mode, align_corners
         As in :func:`numba_stn.warp_affine`.
+    zoom : float
+        The share of the images' sides that is read before any training, in their middle. At
+        ``size / sides`` a sample is then a pixel, which loses no detail; training finds what lies
+        outside.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value, or the transform has no zoom; the message names
+        it.
 
     Examples
     --------
@@ -154,4 +167,5 @@ def spatial_transformer(
     if size is not None:
         size = tuple(output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
-    return SpatialTransformer(localisation, transform, size, padding_mode, align_corners)
+    transform.zoomed(zoom)  # here, so that the error comes before any training
+    return SpatialTransformer(localisation, transform, size, padding_mode, align_corners, zoom)

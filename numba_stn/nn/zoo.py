@@ -5,6 +5,7 @@ Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper d
 
 from math import prod
 
+from ..transforms import by_name
 from .layer import Layer, Shape, whole
 from .layers import (
     Serial,
@@ -42,7 +43,8 @@ def build(
     transform : str
         For the models with a transformer.
     size : (H_out, W_out), optional
-        What a transformer makes of the images; their own size, if not given.
+        What a transformer makes of the images; their own size, if not given. If it is smaller,
+        the transformer starts in their middle, with a pixel a sample.
     classes : int
     transformers : int
         Side by side, each reading all channels; what they make goes on together.
@@ -71,22 +73,26 @@ def build(
         if transformers > 1:
             raise ValueError(f"transformers: the model {model} has none, got {transformers}")
         return fcn(shape, classes) if dense else cnn(shape, classes)
-    localisation = fcn_localisation(shape) if dense else cnn_localisation(shape)
-    each = spatial_transformer(localisation, transform, size)
+    localisation = fcn_localisation(shape, transformers) if dense else cnn_localisation(shape)
+    each = spatial_transformer(localisation, transform, size, zoom=_zoom(transform, shape, size))
     front = each if transformers == 1 else parallel(*[each] * transformers)
     seen = front.output_shape(shape)
-    classifier = fcn(seen, classes) if dense else cnn(seen, classes)
+    classifier = fcn(seen, classes, 201_000) if dense else cnn(seen, classes)
     if model == "st-cnn-deep":
         first, rest = classifier.layers[:4], classifier.layers[4:]
         return serial(front, *first, spatial_transformer(deep_localisation(), transform), *rest)
     return serial(front, *classifier.layers)
 
 
-def fcn(shape: Shape, classes: int) -> Serial:
-    """Two hidden layers of 128, or of 96 where 128 would see too many pixels."""
-    width = 128 if prod(shape) <= 2_000 else 96
-    hidden = [layer for _ in range(2) for layer in (linear(width), batch_norm(), relu())]
-    return serial(flatten(), *hidden, linear(classes))
+def _zoom(transform, shape, size):
+    """Where a smaller output starts: in the middle of the image, a sample a pixel, if it can."""
+    return size[0] / shape[1] if size and by_name(transform).scales else 1.0
+
+
+def fcn(shape: Shape, classes: int, weights: int = 340_000) -> Serial:
+    """Two hidden layers of 256; of fewer, where the first would have more than these weights."""
+    width = _width(shape, weights, 256)
+    return serial(flatten(), *_dense(width), *_dense(width), linear(classes))
 
 
 def cnn(shape: Shape, classes: int) -> Serial:
@@ -100,24 +106,25 @@ def cnn(shape: Shape, classes: int) -> Serial:
     second = _pooled(48, 3) if shape[1] > 32 else [*_convolution(48, 3), relu()]
     return serial(
         *_pooled(24, 5), *second, *_pooled(64, 3),
-        flatten(), linear(128), batch_norm(), relu(), linear(classes),
+        flatten(), *_dense(128), linear(classes),
     )  # fmt: skip
 
 
-def fcn_localisation(shape: Shape) -> Serial:
-    """Two hidden layers of 32, on the image at half size where it is large."""
-    return serial(
-        *_half(shape, 40), flatten(), linear(32), batch_norm(), relu(), linear(32), relu()
-    )
+def fcn_localisation(shape: Shape, transformers: int = 1) -> Serial:
+    """Two hidden layers of 128 and 64, on the image at half size where it is large.
+
+    Those of several transformers share their number of weights.
+    """
+    half = serial(*_half(shape, 40), flatten())
+    width = _width(half.output_shape(shape), 116_000 // transformers, 128)
+    return serial(*half.layers, *_dense(width), *_dense(64))
 
 
 def cnn_localisation(shape: Shape) -> Serial:
     """Two convolutions on the image at half size, and a hidden layer; small images stay whole."""
-    half = _half(shape, 28)
     return serial(
-        *half, *_pooled(20, 5), *_convolution(20, 5 if half else 3), relu(),
-        flatten(), linear(20), relu(),
-    )  # fmt: skip
+        *_half(shape, 28), *_pooled(20, 5), *_convolution(40, 3), relu(), flatten(), *_dense(32)
+    )
 
 
 def deep_localisation() -> Serial:
@@ -128,6 +135,15 @@ def deep_localisation() -> Serial:
 def _half(shape: Shape, least: int) -> list[Layer]:
     """Pooling for images of so many pixels a side."""
     return [avg_pool(2)] if shape[1] >= least else []
+
+
+def _width(shape: Shape, weights: int, most: int) -> int:
+    """A layer's features, in eights, so that it has no more than these weights."""
+    return min(most, weights // prod(shape) // 8 * 8)
+
+
+def _dense(features: int) -> list[Layer]:
+    return [linear(features), batch_norm(), relu()]
 
 
 def _convolution(features: int, kernel: int) -> list[Layer]:

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import chosen, finite_numbers
+from ..checks import chosen, finite_numbers, whole_number
 from .models import GROUPS
 from .pyramid import Frame
 
@@ -54,13 +54,14 @@ def checked(
         if image.min() == image.max():
             raise ValueError(f"{name}: expected an image that varies, got a constant one")
     if levels is not None:
-        whole("levels", levels)
+        whole_number("levels", levels, 1)
     tolerance, stiffness = number("tolerance", tolerance), number("stiffness", stiffness)
     if tolerance == 0:
         raise ValueError("tolerance: expected a positive number, got 0")
     return Job(
         transform, group, grey, target, mask, _start(start, grey, target, dims, group),
-        whole("iterations", iterations), tolerance, whole("control", control, 2), stiffness,
+        whole_number("iterations", iterations, 1), tolerance, whole_number("control", control, 2),
+        stiffness,
     )  # fmt: skip
 
 
@@ -82,17 +83,6 @@ def grey_of(name: str, image: Any, dims: int) -> np.ndarray:
     if image.ndim > dims:
         image = image.mean(axis=-1, dtype=np.float32 if image.dtype != np.float64 else np.float64)
     return np.ascontiguousarray(image)
-
-
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number, large enough."""
-    try:
-        count = value.__index__()
-    except AttributeError:
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
-    if count < least:
-        raise ValueError(f"{name}: expected {least} at least, got {value!r}")
-    return count
 
 
 def number(name: str, value: Any) -> float:
