@@ -24,7 +24,7 @@ def chunked(*names: str) -> Callable[[F], F]:
     """Let a function take Dask arrays (N, ...) for the arguments of these names.
 
     Whatever is not chunked along N alone is brought to that. Where one argument is a Dask array,
-    others may be NumPy's, or hold one example for all. Checks are made at once.
+    others may be NumPy's, and ``images`` hold one example for all. Checks are made at once.
     """
 
     def decorate(function: F) -> F:
@@ -126,8 +126,11 @@ def _division(arrays):
 
     count = max(len(array) for array in arrays.values())
     for name, array in arrays.items():
-        if len(array) not in (1, count):
-            raise ValueError(f"{name}: expected {count} examples, or one, got {len(array)}")
+        one = name == "images"
+        if len(array) != count and not (one and len(array) == 1):
+            raise ValueError(
+                f"{name}: expected {count} examples{', or one' * one}, got {len(array)}"
+            )
     for array in arrays.values():
         if isinstance(array, da.Array) and len(array) == count:
             return count, array.chunks[0]

@@ -31,11 +31,13 @@ def seen_by(config: Config, image: np.ndarray, invert: bool = False) -> np.ndarr
     Raises
     ------
     ValueError
-        If the network reads several images at once.
+        If the network reads several images at once, or the image has numbers that are not finite.
     """
     if (digits := data.TASKS[config.task].digits) > 1:
         raise ValueError(f"this network reads {digits} digits at once, not single images")
     _, (_, side, _) = network(config)
+    if not np.isfinite(image).all():
+        raise ValueError("expected finite numbers, got some that are not")
     scale = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     bright = image.astype(np.float32) / np.float32(scale)
     channels = bright.shape[2] if bright.ndim == 3 else 1

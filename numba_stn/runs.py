@@ -128,6 +128,8 @@ def trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
         net, shape = experiment.network(config)
         like = {"params": net.init(np.random.default_rng(0), shape),
                 "state": net.init_state(shape)}  # fmt: skip
+        if not (folder / WEIGHTS).exists():
+            raise RunError(f"{folder}: no run in it: found no {WEIGHTS}")
         tree = unflatten(load_file(folder / WEIGHTS), like)
     except OSError as error:
         name = pathlib.Path(error.filename or folder).name

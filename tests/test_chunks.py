@@ -113,7 +113,9 @@ def test_tasks_leave_the_threads_to_dask(monkeypatch):
     ("call", "message"),
     [
         (lambda x: stn.warp_affine(x, AFFINE[:, :1]), r"theta: .*\(0, 1, 3\)"),
-        (lambda x: stn.warp_affine(x, AFFINE[:4]), "theta: expected 7 examples, or one, got 4"),
+        (lambda x: stn.warp_affine(x, AFFINE[:4]), "theta: expected 7 examples, got 4"),
+        (lambda x: stn.warp_affine(x, AFFINE[:1]), "theta: expected 7 examples, got 1"),
+        (lambda x: stn.warp_affine(x[:4], dask(AFFINE)), "images: expected 7 examples, or one"),
         (lambda x: stn.warp_affine(x, AFFINE, mode="cubic"), "mode"),
         (lambda x: stn.warp_affine(x.astype(int), AFFINE), "images: .*int64"),
         (lambda x: stn.warp_affine(x, AFFINE, out=np.zeros(3)), "out: expected None"),

@@ -141,7 +141,7 @@ def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
 
 
 def test_a_kernel_is_named_by_what_it_is_made_of():
-    from numba_stn.kernels import general
+    from numba_stn.kernels import planes
     from numba_stn.kernels.cache import described
     from numba_stn.kernels.kind import Kind
 
@@ -150,7 +150,7 @@ def test_a_kernel_is_named_by_what_it_is_made_of():
         for padding in range(5):
             kind = Kind(0, mode, padding, 2, True)
             for dtype, colours in (("uint8", 0), ("float32", 0), ("float32", 3)):
-                kernel = general.make_sample(kind, numpy.dtype(dtype), colours, False)
+                kernel = planes.make_sample_plane(kind, numpy.dtype(dtype), colours, False)
                 names.add(repr(described(kernel)))
     assert len(names) == 45
     assert not any(" at 0x" in name for name in names)  # which is another one in every process

@@ -63,6 +63,11 @@ def test_what_cannot_be_predicted_is_named(run, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
     assert f"{bad}: no image" in captured.err
+    np.save(tmp_path / "nan.npy", np.full((9, 9), np.nan, np.float32))
+    assert cli.main(["predict", str(folder), str(tmp_path / "nan.npy")]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert f"{tmp_path / 'nan.npy'}: expected finite numbers" in captured.err
     for name in (runs.WEIGHTS, "metrics.json"):
         copy = tmp_path / name.partition(".")[0]
         copy.mkdir()

@@ -65,7 +65,7 @@ def test_what_is_wrong_is_named(pair, tmp_path, capsys):
     files.write_image(tmp_path / "small.png", np.ones((20, 20), np.uint8))
     taken = tmp_path / "taken.png"
     taken.write_bytes(b"mine")
-    out = tmp_path / "out.png"
+    out, before = tmp_path / "out.png", sorted(path.name for path in tmp_path.iterdir())
     for words, message in (
         ([moving, fixed, taken], "--force"),
         ([moving, tmp_path / "none.png", out], "No such file"),
@@ -73,11 +73,17 @@ def test_what_is_wrong_is_named(pair, tmp_path, capsys):
         ([moving, fixed, out, "--mask", tmp_path / "small.png"], "mask"),
         ([moving, fixed, out, "--transform", "tps", "--matrix", "m"], "has none"),
         ([moving, fixed, tmp_path / "out.xyz"], "expected a name that ends in"),
+        ([moving, fixed, out, "--picture", tmp_path / "p.xyz"], "expected a name that ends in"),
+        ([moving, fixed, out, "--picture", out], "out.png: is to be written twice"),
+        ([moving, fixed, out, "--matrix", tmp_path, "--force"], "is a folder"),
+        ([moving, fixed, out, "--matrix", moving / "m.txt"], "cannot write to"),
     ):
         assert run(*words) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert taken.read_bytes() == b"mine"
-    assert not out.exists()
+    assert run(moving, fixed, out, "--matrix", tmp_path / "new" / "m.txt") == 0
+    assert (tmp_path / "new" / "m.txt").exists()
 
 
 def test_help_names_every_transform():

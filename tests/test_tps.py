@@ -167,8 +167,9 @@ def test_the_image_gradient_is_the_adjoint_of_bending(mode, padding_mode):
     samples = stn.warp_tps(images, control, (6, 20), **chosen)
     d = rng.standard_normal(samples.shape)
     dimages, _ = stn.warp_tps_vjp(d, images, control, **chosen, wrt=("images",))
-    assert np.abs(samples * d).sum() > 100
-    assert abs(np.sum(samples * d) - np.sum(images * dimages)) < 1e-11
+    scale = np.abs(samples * d).sum()
+    assert scale > 10
+    assert abs(np.sum(samples * d) - np.sum(images * dimages)) < 1e-13 * scale
 
 
 def test_the_nearest_pixel_does_not_move():

@@ -268,10 +268,24 @@ def test_bad_arguments_are_named(name, photo, tmp_path, capsys, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_a_singular_matrix_is_named(photo, tmp_path, capsys):
-    np.savetxt(tmp_path / "m.txt", np.zeros((2, 3)))
-    assert warp(photo[1], tmp_path / "o.png", "--matrix", tmp_path / "m.txt") == 2
-    assert "an inverse" in capsys.readouterr().err
+MATRICES = {
+    "singular": ("0 0 0\n0 0 0", "an inverse"), "square": ("1 2\n3 4", "got (2, 2)"),
+    "nan": ("nan 0 0\n0 1 0", "finite numbers"), "words": ("hello", "2 or 3 rows of 3 numbers"),
+    "empty": ("", "2 or 3 rows of 3 numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("convention", ["output-to-input", "opencv", "skimage"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_bad_matrices_are_named(name, convention, photo, tmp_path, capsys):
+    content, message = MATRICES[name]
+    (tmp_path / "m.txt").write_text(content)
+    command = [photo[1], tmp_path / "o.png", "--matrix", tmp_path / "m.txt"]
+    assert warp(*command, "--convention", convention) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"numba-stn: --matrix {tmp_path / 'm.txt'}: ")
+    assert message in line
+    assert not (tmp_path / "o.png").exists()
 
 
 def test_help_names_every_choice():

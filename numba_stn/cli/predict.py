@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
             (chances,) = probabilities(net, learner, image)
         except (files.FileError, ImportError, ValueError) as error:
             failed += 1
-            print(f"numba-stn: {error}", file=sys.stderr)
+            named = "" if isinstance(error, files.FileError) else f"{name}: "
+            print(f"numba-stn: {named}{error}", file=sys.stderr)
             continue
         best = int(chances.argmax())
         if args.json:

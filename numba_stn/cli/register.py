@@ -1,6 +1,7 @@
 """``numba-stn register``."""
 
 import argparse
+import contextlib
 import pathlib
 import sys
 
@@ -48,12 +49,10 @@ def run(args: argparse.Namespace) -> int:
     target = pathlib.Path(args.output)
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
     written = [target, picture, *([pathlib.Path(args.matrix)] if args.matrix else [])]
-    for path in written:
-        if path.exists() and not args.force:
-            raise UsageError(f"{path}: exists; --force overwrites it")
-    if args.matrix and args.transform == "tps":
-        raise UsageError("--matrix: a thin-plate spline has none")
-    with folder_of(target.parent):
+    _check(args, written)
+    with contextlib.ExitStack() as folders:
+        for path in written:
+            folders.enter_context(folder_of(path.parent))
         try:
             moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
             found = _registered(args, moving, fixed)
@@ -70,6 +69,23 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(str(error)) from error
     print(f"wrote {', '.join(map(str, written))}")
     return 0
+
+
+def _check(args, written):
+    """Raise for what would come to light only when some files are written and others not."""
+    from ..files import SUFFIXES
+
+    for path in written[:2]:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
+    for number, path in enumerate(written):
+        if path.is_dir() or path.resolve() in (other.resolve() for other in written[:number]):
+            what = "is a folder" if path.is_dir() else "is to be written twice"
+            raise UsageError(f"{path}: {what}; expected a file for each result")
+        if path.exists() and not args.force:
+            raise UsageError(f"{path}: exists; --force overwrites it")
+    if args.matrix and args.transform == "tps":
+        raise UsageError("--matrix: a thin-plate spline has none")
 
 
 def _registered(args, moving, fixed):

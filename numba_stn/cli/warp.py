@@ -7,6 +7,7 @@ import glob
 import math
 import pathlib
 import sys
+import warnings
 
 from ..progress import counted, progress
 from .options import UsageError, folder_of, require_pillow
@@ -261,14 +262,19 @@ def _of_file(name, convention):
     from ..matrices import from_opencv, from_skimage, to_skimage
 
     try:
-        found = np.load(name, allow_pickle=False) if name.endswith(".npy") else np.loadtxt(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of a file without numbers
+            found = np.load(name, allow_pickle=False) if name.endswith(".npy") else np.loadtxt(name)
     except OSError as error:
         raise UsageError(f"--matrix {name}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, UserWarning) as error:
         raise UsageError(f"--matrix {name}: expected 2 or 3 rows of 3 numbers: {error}") from error
-    if convention == "opencv":
-        return to_skimage(found)
-    return to_skimage(from_opencv(from_skimage(found)))
+    try:
+        inverse = to_skimage(from_opencv(from_skimage(found)))  # so that there is one
+        return to_skimage(found) if convention == "opencv" else inverse
+    except (ValueError, TypeError) as error:
+        text = str(error).split(": ", 1)[-1]  # without the name of some argument
+        raise UsageError(f"--matrix {name}: {text}") from error
 
 
 def _in_pairs(numbers):
