@@ -14,7 +14,10 @@ import sys
 from .register import SOLVED
 
 HERE = pathlib.Path(__file__).parent
-PAGES = [HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration")]
+PAGES = [
+    HERE.parent / "README.md",
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration")),
+]
 RESULTS = HERE / "results"
 
 REGION = re.compile(r"(<!-- (\S+\.json): (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -62,6 +65,19 @@ def filled(page, folder):
     return REGION.sub(region, page)
 
 
+# The rows of the README's table: large, small, backward, where others are faster, and training.
+FEW = (
+    "warp_affine 1x1x4096x4096",
+    "warp_affine 1x3x1080x1920",
+    "warp_affine 256x1x42x42",
+    "both ways 1x3x1080x1920",
+    "both ways 256x1x42x42",
+    "warp_image uint8 1080x1920x3",
+    "bicubic 1x3x1080x1920",
+    "nearest 1x3x1080x1920",
+    "Adam step, paper's ST-CNN, batch 256",
+)
+
 # --- The kinds of tables --------------------------------------------------------------------------
 
 
@@ -73,6 +89,11 @@ def rows(found):
         ["", "ours, ms", *names],
         [[f"`{row['row']}`", figure(row["ours_ms"]), *ratios(row, names)] for row in listed],
     )
+
+
+def few(found):
+    """rows() of FEW."""
+    return rows({"rows": [row for row in found.get("rows", []) if row["row"] in FEW]})
 
 
 def losses(found):
@@ -216,6 +237,7 @@ TABLES = {
     table.__name__: table
     for table in (
         rows,
+        few,
         losses,
         errors,
         memory,

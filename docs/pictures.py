@@ -1,8 +1,9 @@
-"""Draw the pictures of docs/images.md: ``python docs/pictures.py``."""
+"""Draw the pictures of docs/images.md, and keep the photograph: ``python docs/pictures.py``."""
 
 import pathlib
 
 from matplotlib.figure import Figure
+from PIL import Image
 from skimage import data
 
 import numba_stn as stn
@@ -25,7 +26,8 @@ def examples(photo):
 
 
 def main():
-    """Write images/photograph.jpg."""
+    """Write images/chelsea.jpg and images/photograph.jpg."""
+    Image.fromarray(data.chelsea()).save(FOLDER / "chelsea.jpg", quality=88)
     shown = list(examples(data.chelsea()))
     figure = Figure(figsize=(10, 4.6), dpi=100, layout="constrained")
     for axes, (title, image) in zip(figure.subplots(2, 4).flat, shown, strict=True):

@@ -134,7 +134,7 @@ class Transform:
         )
 
     def theta(self, params: Array) -> Array:
-        """Theta (N, *shape) of the params (N, P), in their dtype; of NumPy or CuPy, as they are.
+        """Theta ``(N, *shape)`` of the params (N, P), in their dtype and library.
 
         Raises
         ------

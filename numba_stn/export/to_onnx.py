@@ -20,7 +20,7 @@ OPSET = 20
 def to_onnx(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> Any:
     """The network as an ``onnx.ModelProto``, checked by the onnx package.
 
-    It has one input, ``images`` (N, *shape) of float32 with any N, and one output, ``logits``.
+    It has one input, ``images`` ``(N, *shape)`` of float32 with any N, and one output, ``logits``.
     Weights have :func:`state_dict`'s names.
 
     Parameters
@@ -137,7 +137,7 @@ class _Graph:
         )  # fmt: skip
 
     def reshaped(self, x, name, shape):
-        """(N, *shape)."""
+        """``(N, *shape)``."""
         sides = self.constant(f"{name}_shape", np.array([-1, *shape], np.int64))
         return self.node("Reshape", [x, sides], name)
 

@@ -52,7 +52,7 @@ class SpatialTransformer(Layer):
         return self.localisation.init_state(shape)
 
     def output_shape(self, shape):
-        """(C, *size)."""
+        """``(C, *size)``."""
         return (shape[0], *(self.size or shape[1:]))
 
     def theta(

@@ -48,7 +48,7 @@ def reader(*first):
     return nn.serial(
         *first, Projection(), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(),
         nn.conv2d(32, 3), nn.batch_norm(), nn.relu(), nn.flatten(), nn.linear(10),
-    )  # fmt: skip
+    )
 
 
 localisation = nn.serial(nn.flatten(), nn.linear(64), nn.batch_norm(), nn.relu())
@@ -59,7 +59,7 @@ nets = {
 
 # %%
 # Both learn from the same solids, turned afresh in each epoch.
-EPOCHS, BATCH = 40, 50
+EPOCHS, BATCH = 15, 50
 test = solid(np.random.default_rng(1), splits.test)
 learners, errors = {}, {}
 for name, net in nets.items():

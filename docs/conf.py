@@ -1,0 +1,129 @@
+"""Sphinx's settings, for ``python -m sphinx -W -b html docs docs/_build/html``, without network."""
+
+import contextlib
+import io
+import os
+import pathlib
+import sys
+import warnings
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))  # the extension beside this file
+sys.path.insert(0, str(HERE.parent))
+
+import numba_stn  # noqa: E402
+
+project = "numba_stn"
+author = "the authors of numba_stn"
+copyright = "2026, the authors of numba_stn"
+version = release = numba_stn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+    "mathml",
+]
+exclude_patterns = ["_build", "results", "gallery", "sg_execution_times.rst", "examples/*.ipynb"]
+
+# --- Texts ----------------------------------------------------------------------------------------
+
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+pygments_style = "friendly"
+
+# --- The reference --------------------------------------------------------------------------------
+
+templates_path = ["templates"]
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings have shapes and dtypes, which types have not
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+default_role = None
+
+# --- The gallery ----------------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "examples",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "capture_repr": (),  # what a page prints, not what its last line is
+    "abort_on_example_error": True,
+    "parallel": True,  # as many pages at once as -j says
+    "reset_modules": ("matplotlib", "looks.reset"),
+}
+warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
+
+# --- How it looks ---------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "numba_stn"
+html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
+html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # as the reader's system has it
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {
+        "text": "numba_stn",
+        "image_light": "static/favicon.svg",
+        "image_dark": "static/favicon.svg",
+    },
+    "navbar_end": ["theme-switcher"],
+    "header_links_before_dropdown": 7,
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+    "pygments_light_style": "friendly",
+    "pygments_dark_style": "github-dark",
+}
+html_sidebars = {
+    name: [] for name in ("index", "start", "how", "coming-from", "performance", "chinese")
+}
+
+# --- What is written at build time ----------------------------------------------------------------
+
+
+def write_helps(app):
+    """reference/generated/COMMAND.txt: each command's own help."""
+    from numba_stn import cli
+
+    folder = HERE / "reference" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["COLUMNS"] = "90"
+    for part in cli.PARTS:
+        name = part.__name__.rpartition(".")[2]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            cli.main([name, "--help"])
+        (folder / f"{name}.txt").write_text(said.getvalue())
+
+
+def skip_fields(app, what, name, obj, skip, options):
+    """Named tuples tell of their fields in their own docstring."""
+    return True if type(obj).__name__ == "_tuplegetter" else skip
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_helps)
+    app.connect("autodoc-skip-member", skip_fields)

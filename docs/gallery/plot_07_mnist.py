@@ -1,0 +1,68 @@
+"""
+Distorted MNIST
+===============
+
+The paper's distortions, and a network that reads digits which are turned, scaled and put anywhere
+(RTS). It sees 6,000 digits of MNIST three times: enough to see the transformer at work, far from
+what it can do (:doc:`../results` has that). ``NUMBA_STN_DATA`` names a folder with MNIST's files
+under ``mnist/``; without it, scikit-learn's digits stand in.
+"""
+
+import os
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from numba_stn import data, nn
+from numba_stn.nn import train, watch
+
+COUNT, EPOCHS, BATCH = 6_000, 3, 60
+try:
+    if "NUMBA_STN_DATA" not in os.environ:
+        raise data.DataError("NUMBA_STN_DATA is not set")
+    splits = data.mnist()
+except data.DataError as missing:
+    print(f"no MNIST: {missing}; scikit-learn's digits stand in")
+    splits = data.digits()
+few = splits.train.take(slice(COUNT))
+
+# %%
+# The distortions: of each, the same eight digits. The last has two digits, to be added up.
+figure, rows = plt.subplots(7, 8, figsize=(6.4, 5.8), layout="constrained")
+for row, (name, task) in zip(rows, data.TASKS.items(), strict=True):
+    row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    distorted = task(np.random.default_rng(2), few.take(slice(8)))
+    for axes, image in zip(row, distorted.images, strict=True):
+        axes.imshow(image.max(0), cmap="gray")
+        axes.set(xticks=[], yticks=[])
+
+# %%
+# The transformer makes a small image of a large one.
+rts, rng = data.TASKS["RTS"], np.random.default_rng(0)
+side = few.images.shape[-1]
+look = nn.serial(
+    nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(),
+    nn.linear(32), nn.batch_norm(), nn.relu(),
+)
+net = nn.serial(
+    nn.spatial_transformer(look, "affine", size=(21, 21)),
+    nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
+    nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
+)
+rate = nn.one_cycle(1e-2, EPOCHS * (len(few.labels) // BATCH))
+optimiser = nn.adam(rate, factors={"localisation": 0.3})
+learner = train.start(net, optimiser, (1, rts.side(side), rts.side(side)), rng)
+for _ in range(EPOCHS):
+    for batch in train.ahead(train.shuffled(rng, few, BATCH, rts)):
+        learner, _, _ = train.step(net, optimiser, learner, *batch)
+test = rts(np.random.default_rng(1), splits.test.take(slice(2_000)))
+print(f"{train.error_percent(net, learner, *test):.1f} % of {len(test.labels)} are misread")
+
+(seen,) = watch.watch(net, learner, test.images[:200])
+figure, rows = plt.subplots(2, 10, figsize=(9, 2.1), layout="constrained")
+for label, (above, below) in enumerate(rows.T):
+    n = int(np.flatnonzero(test.labels[:200] == label)[0])
+    above.imshow(seen.before[n, 0], cmap="gray")
+    below.imshow(seen.after[n, 0], cmap="gray")
+    above.set(xticks=[], yticks=[])
+    below.set(xticks=[], yticks=[])

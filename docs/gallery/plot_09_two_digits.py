@@ -1,0 +1,77 @@
+"""
+Two digits, two transformers
+============================
+
+Two digits, each turned, scaled and put anywhere in a channel of its own, and a network that shall
+read both. A transformer warps all channels by one map, so one alone can straighten only one of the
+two digits. Two stand side by side here, and share the work (after the paper's "MNIST addition",
+where their sum is asked for, which takes longer to learn).
+"""
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from numba_stn import data, nn
+from numba_stn.nn import train, watch
+
+EPOCHS, BATCH = 25, 40
+splits, rts = data.digits(), data.TASKS["RTS"]
+
+
+def pairs(rng, split):
+    """Each example beside another: images (N, 2, 24, 24), both labels in turn (2 N,)."""
+    other = split.take(rng.permutation(len(split.labels)))
+    images = np.concatenate([rts(rng, split).images, rts(rng, other).images], 1)
+    return data.Split(images, np.stack([split.labels, other.labels], 1).ravel())
+
+
+class Each(nn.Layer):
+    """(N, 20) -> (2 N, 10): ten classes for each digit."""
+
+    def output_shape(self, shape):
+        """Ten."""
+        return (10,)
+
+    def forward(self, params, x, wrt_x=True):
+        """See the class."""
+        return x.reshape(-1, 10), lambda dy: ((), dy.reshape(-1, 20))
+
+
+def network(count):
+    """Transformers side by side, and a reader of what they make."""
+    look = nn.serial(
+        nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.relu(), nn.flatten(),
+        nn.linear(32), nn.batch_norm(), nn.relu(),
+    )
+    each = nn.spatial_transformer(look, "affine", size=(16, 16))
+    return nn.serial(
+        nn.parallel(*[each] * count), nn.conv2d(24, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(),
+        nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(20),
+        Each(),
+    )
+
+
+test = pairs(np.random.default_rng(1), splits.test)
+for count in (1, 2):
+    net, rng = network(count), np.random.default_rng(0)
+    rate = nn.one_cycle(1e-2, EPOCHS * (len(splits.train.labels) // BATCH))
+    optimiser = nn.adam(rate, factors={"localisation": 0.3})
+    learner = train.start(net, optimiser, (2, 24, 24), rng)
+    for _ in range(EPOCHS):
+        for batch in train.ahead(train.shuffled(rng, splits.train, BATCH, pairs)):
+            learner, _, _ = train.step(net, optimiser, learner, *batch)
+    wrong = train.error_percent(net, learner, *test)
+    print(f"{count} in parallel: {wrong:.0f} % of the digits are misread")
+
+# %%
+# The two channels of six examples, and what each of the two transformers made of them.
+one, two = watch.watch(net, learner, test.images[:6])
+figure, rows = plt.subplots(3, 12, figsize=(11, 3.1), layout="constrained")
+for n in range(6):
+    for channel in range(2):
+        shown = one.before, one.after, two.after
+        for axes, images in zip(rows[:, 2 * n + channel], shown, strict=True):
+            axes.imshow(images[n, channel], cmap="gray")
+            axes.set(xticks=[], yticks=[])
+for axes, label in zip(rows[:, 0], ("given", "by the first", "by the second"), strict=True):
+    axes.set_ylabel(label)
