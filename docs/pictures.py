@@ -3,7 +3,6 @@
 import pathlib
 
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage import data
 
 import numba_stn as stn
@@ -26,8 +25,7 @@ def examples(photo):
 
 
 def main():
-    """Write images/chelsea.jpg and images/photograph.jpg."""
-    Image.fromarray(data.chelsea()).save(FOLDER / "chelsea.jpg", quality=88)
+    """Write images/photograph.jpg."""
     shown = list(examples(data.chelsea()))
     figure = Figure(figsize=(10, 4.6), dpi=100, layout="constrained")
     for axes, (title, image) in zip(figure.subplots(2, 4).flat, shown, strict=True):

@@ -44,7 +44,7 @@ def test_a_page_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
     """And shows all of it. From top to bottom: a piece may use what stands before it."""
     for module in sorted(set(NEEDS.findall("".join(code for code, _ in blocks(page))))):
         pytest.importorskip(module)
-    shutil.copy(DOCS / "images" / "chelsea.jpg", tmp_path / "photo.jpg")  # any picture of yours
+    shutil.copy(DOCS / "images" / "photograph.jpg", tmp_path / "photo.jpg")  # any picture of yours
     monkeypatch.chdir(tmp_path)
     names = {}
     for number, (code, shown) in enumerate(blocks(page)):
