@@ -7,9 +7,13 @@ import pathlib
 import sys
 import warnings
 
+from sphinx.util import logging
+
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the extension beside this file
 sys.path.insert(0, str(HERE.parent))
+
+import history  # noqa: E402
 
 import numba_stn  # noqa: E402
 
@@ -123,7 +127,16 @@ def skip_fields(app, what, name, obj, skip, options):
     return True if type(obj).__name__ == "_tuplegetter" else skip
 
 
+def write_history(app, exception):
+    """The speed history's site beside the pages; without one, a page that says why."""
+    if app.builder.name != "html" or exception is not None:
+        return
+    if reason := history.write(pathlib.Path(app.outdir, "history")):
+        logging.getLogger(__name__).info("no speed history: %s", reason)
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("build-finished", write_history)
     app.connect("builder-inited", write_helps)
     app.connect("autodoc-skip-member", skip_fields)

@@ -40,8 +40,9 @@ class Config:
     """What to train, on what, and how.
 
     ``transformers`` stand side by side. ``batch``, ``rate`` and ``weight_decay`` belong to the
-    optimiser (Adam, one cycle); the localisation trains at ``rate * localisation_rate``. With the
-    ``device`` "cuda" the steps run on the GPU, with CuPy.
+    optimiser (Adam, one cycle); the localisation trains at ``rate * localisation_rate``.
+    ``label_smoothing`` is the loss's. With the ``device`` "cuda" the steps run on the GPU, with
+    CuPy.
     """
 
     dataset: str = "digits"
@@ -55,6 +56,7 @@ class Config:
     rate: float = 1e-2
     localisation_rate: float = 0.1
     weight_decay: float = 0.0
+    label_smoothing: float = 0.0
     device: str = "cpu"
 
 
@@ -267,7 +269,9 @@ def _epoch(setup, stand, on_step):
     drawn = train.shuffled(rng, setup.train, config.batch, setup.task)
     means: dict[str, float] = {}
     with contextlib.closing(train.ahead(islice(drawn, stand.step, None))) as batches:
-        learned = train.steps(setup.net, setup.optimiser, stand.learner, batches)
+        learned = train.steps(
+            setup.net, setup.optimiser, stand.learner, batches, config.label_smoothing
+        )
         for learner, loss, wrong in learned:
             stand = stand._replace(
                 learner=learner,

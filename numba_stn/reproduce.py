@@ -55,9 +55,10 @@ RECIPE: dict[str, Any] = {
     "batch": 128,
     "rate": 1e-2,
     "weight_decay": 0.02,
+    "label_smoothing": 0.1,
     "localisation_rate": 0.3,
 }
-EPOCHS = {"fcn": 100, "st-fcn": 100, "cnn": 30, "st-cnn": 30}
+EPOCHS = {"fcn": 150, "st-fcn": 150, "cnn": 36, "st-cnn": 36}
 FEWER_EPOCHS = {"TC": 2 / 3}
 
 
@@ -146,8 +147,8 @@ def finished(folder: pathlib.Path, config: Config) -> bool:
 
 # What the table says of each run, of its metrics.json.
 NOTED = ("test_error", "seed", "epochs", "batch", "rate", "localisation_rate", "weight_decay",
-         "seconds", "parameters", "test_images", "dataset", "device", "gpu", "commit",
-         "versions")  # fmt: skip
+         "label_smoothing", "seconds", "parameters", "test_images", "dataset", "device", "gpu",
+         "commit", "versions")  # fmt: skip
 
 
 def collected(out: pathlib.Path) -> list[dict]:

@@ -19,11 +19,12 @@ import numba_stn
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 SITE = DOCS / "_build" / "html"
+HISTORY = DOCS.parent / "benchmarks" / "results" / "asv"
 built = pytest.mark.skipif(
     not (SITE / "index.html").exists(),
     reason="no built site: python -m sphinx -W -b html docs docs/_build/html",
 )
-DRAWN_ELSEWHERE = {"_static", "_sources", "_modules", "_downloads", "_images"}
+DRAWN_ELSEWHERE = {"history", "_static", "_sources", "_modules", "_downloads", "_images"}
 
 
 # --- The sources ----------------------------------------------------------------------------------
@@ -226,3 +227,33 @@ def test_a_browser_shows_the_page(name, address, browser):
         if link.startswith(address):
             path = urllib.parse.unquote(urllib.parse.urlsplit(link).path).lstrip("/")
             assert (SITE / (path or "index.html")).exists(), link
+
+
+# The speed history's points, as asv's page has drawn them: of each line, x and y.
+POINTS = """
+const plot = $("#main-graph").data("plot");
+return plot ? plot.getData().map(line => line.data.filter(point => point[1] !== null)) : [];
+"""
+ROW = "warp_affine 1x3x1080x1920"
+
+
+@built
+def test_a_browser_shows_the_speed_history(address, browser):
+    """Its grid of benchmarks, and a graph with a point for each commit that was measured."""
+    text = (SITE / "history" / "index.html").read_text(encoding="utf-8")
+    if "It was not drawn" in text:
+        pytest.skip(re.search("<p>(.*)</p>", text)[1])
+    assert not [load for load in Page(text).loads if urllib.parse.urlsplit(load).netloc]
+    wait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait(browser, 60)
+    browser.get_log("browser")
+    browser.get(f"{address}/history/index.html")
+    shown = wait.until(
+        lambda browser: browser.find_elements("css selector", "#summarygrid-display a")
+    )
+    assert {"WarpAffine.time_ours", "GridSample.time_ours"} <= {link.text for link in shown}
+    browser.get(f"{address}/history/index.html#suites.WarpAffine.time_ours?p-row='{ROW}'")
+    [points] = wait.until(lambda browser: browser.execute_script(POINTS))
+    commits = {path.name.partition("-")[0] for path in HISTORY.glob("*/*-env-*.json")}
+    assert len(points) == len(commits) > 5
+    assert all(1e-4 < seconds < 1 for _, seconds in points)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

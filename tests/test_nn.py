@@ -311,6 +311,12 @@ def test_gradients_of_losses():
     check_vjp(lambda x: nn.softmax_cross_entropy(x, labels)[0], lambda d: d * dlogits, logits, rng)
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.isclose(loss, -np.log(probability[range(5), labels]).mean())
+    loss, dlogits = nn.softmax_cross_entropy(logits, labels, 0.3)
+    check_vjp(lambda x: nn.softmax_cross_entropy(x, labels, 0.3)[0], lambda d: d * dlogits,
+              logits, rng)  # fmt: skip
+    target = np.full((5, 4), 0.3 / 4)
+    target[range(5), labels] += 0.7
+    assert np.isclose(loss, -(target * np.log(probability)).sum(1).mean())
     targets = rng.standard_normal((5, 4))
     _, doutputs = nn.mean_squared_error(logits, targets)
     check_vjp(lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng)
@@ -430,6 +436,8 @@ def test_bad_input_is_named():
         nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([True, False]))
     with pytest.raises(ValueError, match="labels.*empty"):
         nn.softmax_cross_entropy(np.zeros((0, 2)), np.zeros(0, int))
+    with pytest.raises(ValueError, match=r"label_smoothing.*from 0 to 1, got 1\.5"):
+        nn.softmax_cross_entropy(np.zeros((1, 2)), np.zeros(1, int), 1.5)
     with pytest.raises(TypeError, match=r"relu\(\)"):
         nn.serial(nn.flatten(), nn.relu)
     with pytest.raises(ValueError, match="conv2d: kernel.*'3'"):

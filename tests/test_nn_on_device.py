@@ -167,10 +167,12 @@ def test_losses_give_what_they_give_on_the_cpu(cupy):
     logits, labels = rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 3])
     logits[1], logits[2, 1] = [1e4, -1e4, 0, 0], -np.inf
     there = cupy.asarray(logits)
-    loss, dlogits = nn.softmax_cross_entropy(logits, labels)
-    for given in (labels, cupy.asarray(labels)):
+    for given, smoothing in ((labels, 0), (cupy.asarray(labels), 0), (labels, 0.1)):
+        if smoothing:
+            there[2, 1] = logits[2, 1] = -5  # with -inf there, the loss is infinite
+        loss, dlogits = nn.softmax_cross_entropy(logits, labels, smoothing)
         fake_cupy.counts["waits"] = 0
-        got, dgot = nn.softmax_cross_entropy(there, given)
+        got, dgot = nn.softmax_cross_entropy(there, given, smoothing)
         assert fake_cupy.counts["waits"] == 0
         close([got, dgot], [np.array(loss), dlogits])
     logits[1:3], targets = 0, rng.standard_normal((5, 4))

@@ -127,6 +127,22 @@ def test_a_network_of_layers():
         np.testing.assert_allclose(got, theirs[name].grad.numpy(), atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy(label_smoothing):
+    from numba_stn import nn
+
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((7, 5)), rng.integers(0, 5, 7)
+    theirs = torch.tensor(logits, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        theirs, torch.tensor(labels), label_smoothing=label_smoothing
+    )
+    expected.backward()
+    loss, dlogits = nn.softmax_cross_entropy(logits, labels, label_smoothing)
+    np.testing.assert_allclose(loss, expected.item(), rtol=1e-12)
+    np.testing.assert_allclose(dlogits, theirs.grad.numpy(), atol=1e-14)
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
 def test_optimisers(kind):
     from numba_stn import nn

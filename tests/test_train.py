@@ -201,6 +201,7 @@ BAD = {
     "epochs": (["train", "--epochs", "0"], "positive whole number, got '0'"),
     "seed": (["train", "--seed", "-1"], "--seed"),
     "rate": (["train", "--rate", "fast"], "positive number, got 'fast'"),
+    "smoothing": (["train", "--label-smoothing", "1"], "from 0 to below 1, got '1'"),
     "transform": (["train", "--model", "cnn", "--transform", "affine"], "cnn has no transformer"),
     "command": (["fly"], "'fly'"),
     "batch": (["train", "--batch", "801"], "at most the 800 training images of digits, got 801"),

@@ -17,6 +17,7 @@ from .options import (
     positive,
     rate,
     seed,
+    share,
 )
 
 EXAMPLES = """\
@@ -54,6 +55,8 @@ def add(commands) -> None:
         "the transform; default: 0.1")  # fmt: skip
     add("--weight-decay", type=rate, metavar="W", help="of every parameter, a step: this by the "
         "rate; default: none")  # fmt: skip
+    add("--label-smoothing", type=share, metavar="S", help="share of the target that all classes "
+        "have alike; default: none")  # fmt: skip
     add("--device", choices=DEVICES, help="cuda: the whole step on the GPU, which needs CuPy; "
         "default: cpu")  # fmt: skip
     add("--resume", metavar="DIR", help="go on with the run that was stopped in this folder, with "
@@ -100,7 +103,7 @@ def _report(folder, written, metrics):
 
 # Options of ``train`` that are fields of the configuration.
 CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "epochs", "seed", "batch",
-              "rate", "localisation_rate", "weight_decay", "device")  # fmt: skip
+              "rate", "localisation_rate", "weight_decay", "label_smoothing", "device")  # fmt: skip
 
 
 def _config(args):

@@ -47,7 +47,7 @@ def _beside(learner: Learner, array: Any) -> Any:
 
 
 def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
-         ) -> tuple[Learner, Any, Any]:  # fmt: skip
+         label_smoothing: float = 0.0) -> tuple[Learner, Any, Any]:  # fmt: skip
     """One batch: the new learner, the loss, and how many images were misread.
 
     On the GPU the two are arrays of one number, and nothing is waited for.
@@ -58,18 +58,22 @@ def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels
             learner.params, images, learner.state, train=True, wrt_x=False
         )
         labels = labels_for(logits, labels)
-        loss, dlogits = cross_entropy(logits, labels)
+        loss, dlogits = cross_entropy(logits, labels, label_smoothing)
         dparams, _ = pullback(dlogits)
         params, memory = optimiser.update(learner.params, dparams, learner.memory)
     return Learner(params, state, memory), loss, (logits.argmax(1) != labels).sum()
 
 
 def steps(
-    net: Layer, optimiser: Optimiser, learner: Learner, batches: Iterable[tuple[Any, Any]]
+    net: Layer,
+    optimiser: Optimiser,
+    learner: Learner,
+    batches: Iterable[tuple[Any, Any]],
+    label_smoothing: float = 0.0,
 ) -> Iterator[tuple[Learner, Any, Any]]:
     """A step for each batch (images, labels), each yielded as it is done."""
     for images, labels in batches:
-        learner, loss, wrong = step(net, optimiser, learner, images, labels)
+        learner, loss, wrong = step(net, optimiser, learner, images, labels, label_smoothing)
         yield learner, loss, wrong
 
 

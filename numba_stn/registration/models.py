@@ -54,11 +54,13 @@ def generators(name: str, dims: int) -> np.ndarray:
 def exponential(matrix: np.ndarray) -> np.ndarray:
     """``sum_k matrix^k / k!``, of a small step, whose series is short."""
     found = term = np.eye(len(matrix))
+    largest = norm = float(np.abs(matrix).sum())  # no entry of a term is larger
     for k in range(1, 30):
         term = term @ matrix / k
         found = found + term
-        if np.abs(term).max() < 1e-17:
+        if largest < 1e-17:
             break
+        largest *= norm / (k + 1)
     return found
 
 
@@ -82,9 +84,10 @@ class Matrix:
 
     def moved(self, step: np.ndarray) -> "Matrix":
         """The map after a step of its P parameters."""
-        small = np.einsum("p,pij", step, generators(self.group, len(self.matrix) - 1))
-        matrix = exponential(small) @ self.matrix
-        return replace(self, matrix=matrix / matrix[-1, -1])
+        size = len(self.matrix)
+        ways = generators(self.group, size - 1).reshape(len(step), -1)
+        matrix = exponential((step @ ways).reshape(size, size)) @ self.matrix
+        return Matrix(self.group, matrix / matrix[-1, -1], self.fixed)
 
     def sums(self, level: Level):
         """J^T J (P, P), J^T (s, f, 1) (P, 3), and the sums of values, at a level."""

@@ -38,21 +38,16 @@ def details(model: Any, levels: list[Level], moving: Frame) -> Details:
 
 
 def _of_level(model, level, moving):
-    read, fixed = model.read(level, moving), level.fixed
+    read = model.read(level, moving)
+    fixed = level.fixed.reshape(read.shape)
     if level.mask is not None:
-        fixed = np.where(level.mask, fixed, np.float32(np.nan))
-    both = np.stack([fine(read), fine(fixed.reshape(read.shape))])
-    # What was not read is NaN, and so is what was smoothed with it.
-    both[:, ~np.isfinite(both).all(axis=0)] = np.nan
-    pieces = [both]
-    for axis in range(1, both.ndim):
-        count = min(max(both.shape[axis] // PART, 1), MOST_PARTS)
-        pieces = [part for piece in pieces for part in np.array_split(piece, count, axis)]
-    parts = [found for piece in pieces if (found := _correlation(piece, FEW)) is not None]
-    whole = _correlation(both, LEAST_PIXELS)
-    if whole is None or not parts:
+        fixed = np.where(level.mask.reshape(read.shape), fixed, np.float32(np.nan))
+    sums = part_sums(fine(read), fine(fixed))
+    parts = _correlations(sums[:, sums[0] >= FEW])
+    whole = _correlations(sums.sum(axis=1, keepdims=True))
+    if sums[0].sum() < LEAST_PIXELS or not len(parts):
         return Details(0.0, 0.0)
-    return Details(whole, float(np.quantile(parts, 0.25)))
+    return Details(float(whole[0]), float(np.quantile(parts, 0.25)))
 
 
 def fine(image: np.ndarray) -> np.ndarray:
@@ -60,13 +55,25 @@ def fine(image: np.ndarray) -> np.ndarray:
     return image - blurred(blurred(image))
 
 
-def _correlation(both, least):
-    """Pearson's, of two images' finite numbers; None of fewer than so many."""
-    one, two = both[:, np.isfinite(both[0])]
-    if len(one) < least:
-        return None
-    one, two = one - one.mean(), two - two.mean()
-    # Not BLAS, whose threads would wait for cores.
-    product, of_one, of_two = (float(np.einsum("i,i", a, b)) for a, b in
-                               ((one, two), (one, one), (two, two)))  # fmt: skip
-    return product / (of_one * of_two) ** 0.5 if of_one * of_two > 0 else 0.0
+def part_sums(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Of each part of two images: how many pixels both have, and sums of a, b, a^2, b^2 and a b.
+
+    (6, parts), in float64. What was not read is NaN, and so is what was smoothed with it.
+    """
+    seen = np.isfinite(one) & np.isfinite(two)
+    a, b = np.where(seen, one, 0), np.where(seen, two, 0)
+    sums = np.stack([seen.astype(a.dtype), a, b, a * a, b * b, a * b])
+    for axis in range(1, sums.ndim):
+        side = sums.shape[-axis]
+        count = min(max(side // PART, 1), MOST_PARTS)
+        first = [part[0] for part in np.array_split(np.arange(side), count)]
+        sums = np.add.reduceat(sums, first, axis=-axis, dtype=np.float64)
+    return sums.reshape(6, -1)
+
+
+def _correlations(sums):
+    """Pearson's, from the sums of :func:`part_sums`; 0 where an image does not vary."""
+    count, a, b, aa, bb, ab = sums
+    product, of_a, of_b = ab - a * b / count, aa - a * a / count, bb - b * b / count
+    varies = (of_a > 0) & (of_b > 0)
+    return np.where(varies, product / np.sqrt(np.where(varies, of_a * of_b, 1.0)), 0.0)
