@@ -119,6 +119,12 @@ def test_the_short_list_is_of_rows():
     assert set(against.SHORT) <= set(ROWS)
 
 
-def test_the_newest_commit_of_the_history_is_found():
-    newest = against.newest(HERE / "benchmarks" / "results" / "asv")
-    assert len(newest) == 40
+def test_the_history_is_of_commits_that_are_here():
+    results = HERE / "benchmarks" / "results" / "asv"
+    measured = [path.name.split("-")[0] for path in results.glob("*/*-env-*.json")]
+    listed = (HERE / "benchmarks" / "history.txt").read_text().split()
+    assert against.newest(results) in listed
+    assert sorted(measured) == sorted(commit[:8] for commit in listed)
+    asked = ["git", "-C", HERE, "rev-parse", "--is-shallow-repository"]
+    if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "false":
+        assert [against.resolved(HERE, commit) for commit in listed] == listed
