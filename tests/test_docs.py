@@ -254,6 +254,6 @@ def test_a_browser_shows_the_speed_history(address, browser):
     browser.get(f"{address}/history/index.html#suites.WarpAffine.time_ours?p-row='{ROW}'")
     [points] = wait.until(lambda browser: browser.execute_script(POINTS))
     commits = {path.name.partition("-")[0] for path in HISTORY.glob("*/*-env-*.json")}
-    assert len(points) == len(commits) > 5
+    assert len(points) == len(commits) > 1
     assert all(1e-4 < seconds < 1 for _, seconds in points)
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
