@@ -57,6 +57,7 @@ from .rows import (
     point,
     reads_nothing,
     tile_height,
+    tile_rows,
     touching,
 )
 from .spline import spline_grid, spline_groups, spline_points, spline_room, spline_weights
@@ -188,16 +189,16 @@ def make_sample(source, padding, parallel):
     """Kernel: images, coords -> samples."""
     stamp = launch.stamp(parallel)
 
-    def sample(images, coords, off, fill, tall, samples):
+    def sample(images, coords, off, fill, height, samples):
         real = samples.dtype.type
         batch, planes, rows, columns = samples.shape
         h, w = images.shape[2:]
         sides, line = (h, w, rows, columns), images.reshape(images.size)
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        tiles = (rows + height - 1) // height
         for task in prange(batch * tiles):
-            n, start = task // tiles, task % tiles * tall * BAND
-            m, end = n if images.shape[0] > 1 else 0, min(rows, start + tall * BAND)
+            n, start = task // tiles, task % tiles * height
+            m, end = n if images.shape[0] > 1 else 0, min(rows, start + height)
             axes = image_map(source, coords, n, sides, off)
             ahead = elements_ahead(source, axes, sides)
             slots = memory(WORKSPACE)
@@ -491,10 +492,10 @@ def sample(kind, images, coords, off, fill, samples):
         general.sample(kind, images, coords, off, fill, samples)
         return
     work = samples.size * 4
-    tall = tile_height(samples.shape[0], samples.shape[2], launch.workers(work))
+    height = tile_rows(samples.shape[0], samples.shape[2], launch.workers(work))
     launch.run(
         make_sample, (kind.source, kind.padding), work,
-        images, _four_sided(kind.source, coords), np.float64(off), fill[0], tall, samples,
+        images, _four_sided(kind.source, coords), np.float64(off), fill[0], height, samples,
     )  # fmt: skip
 
 

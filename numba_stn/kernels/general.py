@@ -28,7 +28,7 @@ from .contract import (
 )
 from .pixel import GRID, base_coordinate, from_middle, scalar, unnormalize_slope
 from .planes import make_sample_plane
-from .rows import tile_height
+from .rows import tile_rows
 from .sources import make_point, make_pull, make_row, scales
 from .spans import make_pixel
 from .storage import bits
@@ -328,10 +328,10 @@ def sample(kind, images, coords, off, fill, samples):
     if kind.dims == 3:
         launch.run(make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples)
         return
-    tall = tile_height(len(samples), rows, launch.workers(work))
+    height = tile_rows(len(samples), rows, launch.workers(work))
     launch.run(
         make_sample_plane, (kind, dtype, colours), work,
-        images, coords, np.float64(off), fill, tall, samples,
+        images, coords, np.float64(off), fill, height, samples,
     )  # fmt: skip
 
 

@@ -27,14 +27,13 @@ from .pixel import (
 )
 from .places import SLOTS, WORKSPACE, memory, place, run_length
 from .rows import (
-    BAND,
     ROWS_AHEAD,
     block_count,
     block_span,
     can_block,
     line_limits,
     origin,
-    tile_height,
+    tile_rows,
     touching,
 )
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
@@ -294,16 +293,16 @@ def make_warp(source, padding, channels, whole, parallel):
     """
     stamp = launch.stamp(parallel)
 
-    def warp(image, matrix, fill, zero, tall, out):
+    def warp(image, matrix, fill, zero, height, out):
         real = type(zero)
         h, w = image.shape[:2]
         rows, columns = out.shape[:2]
         # Loads of three channels, eight numbers long, reach into a third pixel.
         right = w - 1 if channels == 3 else w
         fast, blocks = can_block(h, w, columns), block_count(columns)
-        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        tiles = (rows + height - 1) // height
         for tile in prange(tiles):
-            start, end = tile * tall * BAND, min(rows, (tile + 1) * tall * BAND)
+            start, end = tile * height, min(rows, (tile + 1) * height)
             slots = memory(WORKSPACE)
             ahead = pixels_ahead(source, matrix, h, w)
             sides = (h, w, rows, columns)
@@ -351,5 +350,5 @@ def warp_image(source, padding, image, matrix, fill, out):
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
     flags = (source, padding, min(channels, MANY), int(whole))
     work = out.size * 2
-    tall = tile_height(1, out.shape[0], launch.workers(work))
-    launch.run(make_warp, flags, work, image, matrix, fill, zero, tall, out)
+    height = tile_rows(1, out.shape[0], launch.workers(work))
+    launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)

@@ -55,16 +55,16 @@ def make_sample_plane(kind, dtype, colours, parallel):
         source, padding, mode, make_run(kind, dtype, colours), inlined(rest), inlined(soon)
     )
 
-    def sample(images, coords, off, fill, tall, samples):
+    def sample(images, coords, off, fill, height, samples):
         count, _, sides = lengths(images)
         batch, channels, sizes = lengths(samples)
         (_, h, w), (_, rows, columns) = sides, sizes
         fast, blocks = can_block(h, w, columns), block_count(columns)
         lines = images.reshape(images.size), samples.reshape(samples.size)
-        tiles = (rows + tall * BAND - 1) // (tall * BAND)
+        tiles = (rows + height - 1) // height
         for task in prange(batch * tiles):
-            n, start = task // tiles, task % tiles * tall * BAND
-            m, end = n if count > 1 else 0, min(rows, start + tall * BAND)
+            n, start = task // tiles, task % tiles * height
+            m, end = n if count > 1 else 0, min(rows, start + height)
             slots = memory(WORKSPACE)
             maps = carray(memory(MAPS), (TALL * BAND, numbers), np.float64)
             limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)

@@ -45,7 +45,7 @@ TALL = 4
 
 
 def tile_height(batch, rows, workers):
-    """Bands of rows to a tile, so that no worker waits long for another's last tile.
+    """Bands of rows to a tile of gradients, so that no worker waits long for another's last tile.
 
     The taller, the fewer lines of the image are read by two tiles.
     """
@@ -56,6 +56,16 @@ def tile_height(batch, rows, workers):
         return -(-tiles // workers) * (tall + 0.3)
 
     return min(range(TALL, 0, -1), key=time)
+
+
+def tile_rows(batch, rows, workers):
+    """Rows to a tile of samples, which need not be whole bands: all workers get alike."""
+    least = max(1, -(-rows // (TALL * BAND)))
+
+    def time(tiles):
+        return -(-batch * tiles // workers) * (-(-rows // tiles) + 0.3 * BAND)
+
+    return max(1, -(-rows // min(range(least, least + workers), key=time)))
 
 
 # --- Coordinate sources ---------------------------------------------------------------------------
