@@ -12,6 +12,8 @@ import sys
 import everything
 import numpy as np
 
+import numba_stn as stn
+
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,6 +70,7 @@ def calls(words):
     if words == ["overrun"]:
         yield "overrun", overrun
         return
+    yield "the last pixel first", last_pixel
     yield from everything.samplers("float32")
     yield from everything.samplers("float64", everything.SERIAL)
     yield from everything.kinds()
@@ -76,6 +79,16 @@ def calls(words):
     yield from everything.derived(shapes=everything.THIN)
     yield from everything.pictures()
     yield from everything.layers()
+
+
+def last_pixel(like=np.array):
+    """Turn pixels of three numbers by 180 degrees, so that a block does not end with the last."""
+    theta = np.array([[[-1, 0, -0.6 / 64], [0, -1, -0.6 / 40]]] * 2)  # 0.3 pixels beside it
+    return [
+        stn.warp_affine(like(np.ones((2, 40, 64, 3), dtype)), theta, mode="nearest", layout="NHWC",
+                        padding_mode="border")
+        for dtype in (np.uint8, np.uint16, np.float32)
+    ]  # fmt: skip
 
 
 def overrun(like=np.array):

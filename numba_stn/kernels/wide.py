@@ -121,13 +121,12 @@ class _Taps:
     def pixels(self, target):
         """Samples of pixels, one after another, all their channels together."""
         emit, b, size = self.emit, self.emit.builder, self.colours * self.image.bytes
-        if self.mode != NEAREST:
-            across = [emit.stored(weight) for weight in self.across]
+        if self.mode == NEAREST:
+            self._nearest(target)
+            return
+        across = [emit.stored(weight) for weight in self.across]
         for k in range(LANES):
             place = b.add(target, I64(k * size))
-            if self.mode == NEAREST:
-                _store(b, self._raw(self.rows[0], k, self.colours), place, self.image.bytes)
-                continue
             column, kind = self._column(k), ir.VectorType(I32, self.colours)
             orders = [
                 ir.Constant(kind, [n * self.colours + c for c in range(self.colours)])
@@ -136,6 +135,35 @@ class _Taps:
             weights = [emit.splat(emit.lane(each, k), self.colours) for each in across]
             apart = [b.shuffle_vector(column, column, order) for order in orders]
             _store(b, self._stored(self._sum(weights, apart)), place, self.image.bytes)
+
+    def _nearest(self, target):
+        """Pixels as they are; of three elements one more is moved, which the next overwrites.
+
+        Two instructions move what is no power of two, one would do for the larger power.
+        """
+        b, size = self.emit.builder, self.colours * self.image.bytes
+        if self.colours != 3:
+            self._move(target, self.colours)
+            return
+        end = b.add(self.image.start, b.mul(self.image.shape[0], I64(self.image.bytes)))
+        last = b.sub(b.udiv(b.sub(end, self.rows[0]), I64(size)), I64(1))  # none is behind that one
+        last = b.trunc(self.emit.least(last, I64(2**31 - 1)), I32)
+        offsets = self.emit.load(self.slot.offsets, lanes(I32))
+        early = b.icmp_unsigned("<", offsets, self.emit.splat(last))
+        with b.if_else(self.emit.every([early]), likely=True) as (then, otherwise):
+            with then:
+                self._move(target, 4, LANES - 1)
+                at = b.add(target, I64((LANES - 1) * size))
+                _store(b, self._raw(self.rows[0], LANES - 1, 3), at, self.image.bytes)
+            with otherwise:
+                self._move(target, 3)
+
+    def _move(self, target, count, pixels=LANES):
+        """So many elements from each pixel on."""
+        b, size = self.emit.builder, self.colours * self.image.bytes
+        for k in range(pixels):
+            raw = self._raw(self.rows[0], k, count)
+            _store(b, raw, b.add(target, I64(k * size)), self.image.bytes)
 
     def _raw(self, row, k, count):
         """Elements of lane k from its tap in a row on; a single one is no vector."""
