@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def commit() -> str | None:
-    """The checkout's commit, marked if files have changed since; None for an installed package."""
+    """The checkout's commit, marked if the package has changed; None for an installed package."""
     here = pathlib.Path(__file__)
 
     def git(*words):
@@ -19,7 +19,8 @@ def commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", here.name)  # not some other project's checkout
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

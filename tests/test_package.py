@@ -1,5 +1,6 @@
 """The package as it is imported, cached and typed."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -198,3 +199,30 @@ def test_imports_point_down():
         for dots, name in re.findall(r"^\s*from (\.+)(\w*)", path.read_text(), re.MULTILINE):
             if len(dots) == depth and name:  # to the top of the package
                 assert levels.get(name, 8) <= levels.get(here, 9), (path, name)
+
+
+def test_a_changed_package_is_no_longer_its_commit(tmp_path):
+    package = tmp_path / "numba_stn"
+    package.mkdir()
+    shutil.copy(ROOT / "numba_stn" / "record.py", package)
+    (tmp_path / "results.json").write_text("{}")
+    spec = importlib.util.spec_from_file_location("its_record", package / "record.py")
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    who = {f"GIT_{one}_{part}": "a@b" for one in ("AUTHOR", "COMMITTER")
+           for part in ("NAME", "EMAIL")}  # fmt: skip
+
+    def git(*words):
+        done = subprocess.run(["git", "-C", tmp_path, *words], check=True, env=os.environ | who,
+                              capture_output=True, text=True)  # fmt: skip
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    assert record.commit() is None
+    git("add", ".")
+    git("commit", "--quiet", "--message", "all")
+    (tmp_path / "results.json").write_text("[]")
+    assert record.commit() == git("rev-parse", "HEAD")
+    with (package / "record.py").open("a") as file:
+        file.write("\n")
+    assert record.commit() == git("rev-parse", "HEAD") + "-dirty"
