@@ -173,7 +173,9 @@ def test_p_moves_the_corners_as_opencv_does():
     split = dots(20)
     images = drawn("P", split)
     rng = np.random.default_rng(0)
-    zoom, moves = rng.uniform(0.75, 1.0, 20), rng.normal(0, 5 * 2 / 28, (20, 4, 2))
+    zoom, amount = rng.uniform(0.75, 1.0, 20), rng.normal(0, 5 * 2 / 28, (20, 4))
+    angle = rng.uniform(0, 2 * np.pi, (20, 4))
+    moves = amount[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)
     corners = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
     for image, own, factor, move in zip(images[:, 0], split.images[:, 0], zoom, moves, strict=True):
         start, end = ((14 * points + 13.5).astype(np.float32)

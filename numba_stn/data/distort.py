@@ -104,11 +104,17 @@ def draw_rts(rng, images, side):
 
 
 def draw_p(rng, images, side):
-    """P: scale 0.75 to 1, then each corner of the canvas moved by N(0, 5 pixels) in x and in y."""
+    """P: scale 0.75 to 1, then each corner of the canvas moved by N(0, 5 pixels) in any direction.
+
+    The amount is what is normal. Were x and y each moved by as much, many digits would collapse:
+    networks without a transformer, which read R and E better than the paper's, would then misread
+    three times as many as the paper's do.
+    """
     count = len(images)
     zoom = rng.uniform(0.75, 1.0, count)
     corners = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
-    moved = corners + rng.normal(0, 5 * 2 / 28, (count, 4, 2))
+    amount, angle = rng.normal(0, 5 * 2 / 28, (count, 4)), rng.uniform(0, 2 * np.pi, (count, 4))
+    moved = corners + amount[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)
     to_canvas = from_points(np.broadcast_to(corners, moved.shape), moved)
     theta = np.linalg.inv(to_canvas)
     theta[:, :2] /= zoom[:, None, None]
