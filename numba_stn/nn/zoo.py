@@ -111,12 +111,14 @@ def cnn(shape: Shape, classes: int) -> Serial:
 
 
 def fcn_localisation(shape: Shape, transformers: int = 1) -> Serial:
-    """Two hidden layers of 128 and 64, on the image at half size where it is large.
+    """Two hidden layers of 128 and 64; of up to 256 and 64 on a large image at half size.
 
     Those of several transformers share their number of weights.
     """
-    half = serial(*_half(shape, 40), flatten())
-    width = _width(half.output_shape(shape), 116_000 // transformers, 128)
+    halving = _half(shape, 40)
+    half = serial(*halving, flatten())
+    most = 256 if halving else 128
+    width = _width(half.output_shape(shape), 110_000 // transformers, most)
     return serial(*half.layers, *_dense(width), *_dense(64))
 
 
