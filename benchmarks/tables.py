@@ -1,7 +1,8 @@
 """Tables of the docs: ``python -m benchmarks.tables [--check]``, in a checkout.
 
 On a page of PAGES a region between ``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a
-table of benchmarks/results/compare.json. This fills every such region anew, or with ``--check``
+table of benchmarks/results/compare.json; ``table1.json`` is what ``numba-stn reproduce`` left in
+docs/results. This fills every such region anew, or with ``--check``
 says whether one is out of date, so that no figure is typed by hand.
 """
 
@@ -10,15 +11,19 @@ import json
 import pathlib
 import re
 import sys
+from statistics import mean
+
+from numba_stn import reproduce
 
 from .register import SOLVED
 
 HERE = pathlib.Path(__file__).parent
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration")),
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration", "results")),
 ]
 RESULTS = HERE / "results"
+ELSEWHERE = {"table1.json": HERE.parent / "docs" / "results" / "table1"}
 
 REGION = re.compile(r"(<!-- (\S+\.json): (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 ABSENT = "*Not measured yet.*"
@@ -57,7 +62,7 @@ def filled(page, folder):
 
     def region(match):
         begin, name, kind, which, end = match.groups()
-        path = folder / name
+        path = ELSEWHERE.get(name, folder) / name
         found = json.loads(path.read_text()) if path.exists() else {}
         table = TABLES[kind](found, *([which] if which else []))
         return f"{begin}{table or ABSENT}\n{end}"
@@ -218,6 +223,33 @@ def by_photograph(found):
     return markdown(["", *names], body)
 
 
+def paper(found):
+    """The paper's table, as ``numba-stn reproduce`` writes it."""
+    listed = found.get("runs")
+    return reproduce.markdown(listed).rstrip() if listed else ""
+
+
+def trained(found):
+    """What is behind each cell of the paper's table: the means of its seeds."""
+    cells = {}
+    for run in found.get("runs", []):
+        kind = reproduce.Kind(*(run[name] for name in reproduce.Kind._fields))
+        cells.setdefault((run["task"], str(kind)), []).append(run)
+    head = ["task", "network", "seeds", "epochs", "parameters", "validation", "test", "minutes",
+            "commits"]  # fmt: skip
+    return markdown(
+        head,
+        [
+            [task, kind, len(listed), listed[0]["epochs"], f"{listed[0]['parameters']:,}",
+             *(f"{mean(run[name] for run in listed):.2f}"
+               for name in ("validation_error", "test_error")),
+             f"{mean(run['seconds'] for run in listed) / 60:.0f}",
+             ", ".join(dict.fromkeys(run["commit"][:7] for run in listed))]
+            for (task, kind), listed in cells.items()
+        ],
+    )  # fmt: skip
+
+
 def machine(found):
     """What it was measured on."""
     about = found.get("machine")
@@ -248,6 +280,8 @@ TABLES = {
         machine,
         registration,
         by_photograph,
+        paper,
+        trained,
     )
 }
 

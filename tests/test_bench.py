@@ -230,6 +230,21 @@ def test_tables_are_filled_from_files(tmp_path, monkeypatch):
     assert tables.filled(filled, tmp_path) == filled
 
 
+def test_the_papers_table_takes_the_means_of_seeds(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import tables
+
+    run = {"task": "R", "model": "st-cnn", "transform": "affine", "transformers": 1, "epochs": 36,
+           "parameters": 191464, "validation_error": 0.4, "test_error": 0.5, "seconds": 540,
+           "commit": "7d83dd48eb"}  # fmt: skip
+    other = run | {"validation_error": 0.5, "test_error": 0.6, "seconds": 660}
+    assert "| R | ST-CNN affine | 2 | 36 | 191,464 | 0.45 | 0.55 | 10 | 7d83dd4 |" in (
+        tables.trained({"runs": [run, other]}).splitlines()
+    )
+    assert "| ST-CNN affine | **0.55** ± 0.07 (0.7) |" in tables.paper({"runs": [run, other]})
+    assert tables.paper({}) == tables.trained({}) == ""
+
+
 # --- asv ------------------------------------------------------------------------------------------
 
 
