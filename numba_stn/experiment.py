@@ -138,6 +138,12 @@ def network(config: Config) -> tuple[Layer, Shape]:
     return net, shape
 
 
+def parameters(config: Config) -> int:
+    """Number of parameters of the network."""
+    net, shape = network(config)
+    return size(net.init(np.random.default_rng(0), shape))
+
+
 def _drawn(task: data.Task, split: data.Split, seed: int, draws: int) -> data.Split:
     """A fixed distorted set of at least ``draws`` images."""
     copies = max(1, -(-draws // len(split.labels)))

@@ -13,7 +13,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from . import checkpoint, runs
-from .experiment import Config
+from .experiment import Config, parameters
 from .record import write_atomically
 
 TASKS = ("R", "RTS", "P", "E", "TC", "addition")
@@ -123,7 +123,7 @@ def finished(folder: pathlib.Path, config: Config) -> bool:
     Raises
     ------
     RunError
-        If it is another.
+        If it is another, or of a network that has changed since.
     CheckpointError
         If its checkpoint is damaged or foreign.
     """
@@ -140,6 +140,11 @@ def finished(folder: pathlib.Path, config: Config) -> bool:
                 f"{folder}: holds a run with {name} {found[name]!r}, expected {value!r}; choose "
                 f"another --out"
             )
+    if metrics is not None and metrics["parameters"] != (expected := parameters(config)):
+        raise runs.RunError(
+            f"{folder}: holds a run of another version's network, with {metrics['parameters']:,} "
+            f"parameters, expected {expected:,}; remove it, or choose another --out"
+        )
     return metrics is not None
 
 

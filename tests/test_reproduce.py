@@ -10,6 +10,7 @@ import pytest
 
 from numba_stn import cli, reproduce, runs
 from numba_stn.cli import options
+from numba_stn.nn import zoo
 
 TRIAL = ["reproduce", "table1", "--dataset", "digits", "--epochs", "2", "--tasks", "R,E"]
 
@@ -62,6 +63,14 @@ def test_runs_of_another_recipe_are_not_mixed_in(table, capsys):
     assert cli.main([*trial, "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "holds a run with epochs 2, expected 3" in line
+
+
+def test_runs_of_an_earlier_network_are_not_taken_for_this_one(table, capsys, monkeypatch):
+    monkeypatch.setattr(zoo, "fcn_localisation", lambda *_: zoo.serial(zoo.flatten()))
+    trial = [*TRIAL[:6], "--tasks", "R", "--models", "st-fcn", "--transforms", "affine"]
+    assert cli.main([*trial, "--seeds", "5", "--out", str(table)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "holds a run of another version's network, with" in line
 
 
 def test_a_table_that_is_stopped_goes_on(tmp_path):
