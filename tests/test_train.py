@@ -181,6 +181,17 @@ def test_mnist_tasks_train(task, side):
     assert metrics["test_error"] < 90
 
 
+@pytest.mark.parametrize(
+    ("model", "task", "side"),
+    [("st-fcn", "R", 28), ("st-fcn", "RTS", 20), ("st-fcn", "TC", 20), ("st-cnn", "RTS", 28)],
+)
+def test_st_fcn_reads_the_digits_box_of_a_larger_canvas(model, task, side):
+    config = experiment.Config(dataset="mnist", model=model, task=task)
+    net, _ = experiment.network(config)
+    assert net.layers[0].size == (side, side)
+    assert experiment.parameters(config) < 400_000
+
+
 def test_batches_are_fresh_and_whole():
     split = data.Split(np.arange(10.0).reshape(10, 1, 1, 1), np.arange(10))
     rng = np.random.default_rng(0)
