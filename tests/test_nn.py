@@ -240,6 +240,32 @@ def test_batch_norm_of_bundles_is_that_of_images(batch, train):
         np.testing.assert_allclose(states[1][key], moved[key], rtol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 16, 21])
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_before_a_pooling_is_one_after_the_other(batch, train):
+    """A run works both in one step; scales of both signs and none, and sides that leave a rest."""
+    rng = np.random.default_rng(batch)
+    x, scale = 3 + rng.standard_normal((batch, 3, 7, 9)), np.array([1.5, -0.7, 0])
+    dy = rng.standard_normal((batch, 3, 3, 4))
+    norm, pool = nn.batch_norm(), nn.max_pool(2)
+    state = norm.init_state((3, 7, 9))
+    params = {"scale": scale, "shift": rng.standard_normal(3)}
+    normal, norm_back, moved = norm.apply(params, x, state, train)
+    alone, pool_back, _ = pool.apply((), normal)
+    run = nn.serial(norm, pool)
+    both, back, states = run.apply((params, ()), x, (state, ()), train)
+    np.testing.assert_allclose(both, alone, atol=1e-12)
+    (dparams, none), dx = back(dy)
+    want, want_dx = norm_back(pool_back(dy)[1])
+    assert none == states[1] == ()
+    np.testing.assert_allclose(dx, want_dx, atol=1e-12)
+    np.testing.assert_allclose(dparams["shift"], want["shift"], rtol=1e-11)
+    # Without a scale all elements are equally large, and any may be the one.
+    np.testing.assert_allclose(dparams["scale"][:2], want["scale"][:2], rtol=1e-11)
+    for key in state:
+        np.testing.assert_allclose(states[0][key], moved[key], rtol=1e-6)
+
+
 def test_batch_norm_learns_its_statistics():
     layer = nn.batch_norm(momentum=0.5)
     x = np.random.default_rng(0).normal(3, 2, (500, 2, 4, 4)).astype(np.float32)

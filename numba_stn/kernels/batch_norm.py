@@ -3,6 +3,9 @@
 ``batch`` says how many images the bundles hold: what fills a last bundle up takes no part in the
 batch's mean and variance, and stays 0, in the gradient too. Each channel of a bundle is one
 thread's; what such parts sum up to is added in float64, in order.
+
+Where a max pooling follows, :class:`Pooled` does both: what is normalised keeps its order, or turns
+it round, so the pooling may come first, and three quarters of the pixels need not be normalised.
 """
 
 import functools
@@ -12,7 +15,9 @@ import numpy as np
 from numba import prange
 
 from . import launch
+from .bundles import max_pool
 from .pixel import scalar
+from .tiles import add_over_window
 from .vectors import LANES
 
 # --- Moments --------------------------------------------------------------------------------------
@@ -163,6 +168,70 @@ def combine(dy, x, batch, mean, of_dy, of_x, constant):
     dx, each = np.empty_like(x), _of_type(x, mean, of_dy, of_x, constant)
     launch.run(make_combine, (), x.size // 3, _parts(dy), _parts(x), batch, *each, _parts(dx))
     return dx
+
+
+# --- Followed by a max pooling --------------------------------------------------------------------
+
+
+class Pooled:
+    """The functions of this module for one batch, the normalised values pooled.
+
+    Where a channel's factor is negative, the largest of the normalised is the smallest of x. The
+    chosen elements' gradients are the only ones that are not zero, and sums need no others.
+    """
+
+    moments = staticmethod(moments)
+    pixels = staticmethod(pixels)
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.chosen = self.which = None
+
+    def normalize(self, x, batch, mean, factor, shift):
+        """The largest of each window of what :func:`normalize` gives."""
+        self.chosen, self.which = max_pool(x, self.kernel, np.asarray(factor < 0))
+        return normalize(self.chosen, batch, mean, factor, shift)
+
+    def normalize_sums(self, dy, x, batch, mean):
+        """As :func:`normalize_sums`, of the pooling's gradient."""
+        return normalize_sums(dy, self.chosen, batch, mean)
+
+    def combine(self, dy, x, batch, mean, of_dy, of_x, constant):
+        """As :func:`combine`, of the pooling's gradient."""
+        dx, each = np.empty_like(x), _of_type(x, mean, of_dy, of_x, constant)
+        pooled = dy.astype(x.dtype, copy=False), self.which, self.kernel
+        launch.run(make_combine_pooled, (), x.size // 3, *pooled, x, batch, *each, dx)
+        return dx
+
+
+@functools.cache
+def make_combine_pooled(parallel):
+    """Kernel: dy, x -> b (x - mean) + c, and a dy more for the elements that were chosen."""
+    stamp = launch.stamp(parallel)
+
+    def combine_pooled(dy, which, kernel, x, batch, mean, of_dy, of_x, constant, dx):
+        bundles, channels, rows, columns, _ = dy.shape
+        height, width = x.shape[2:4]
+        arrays = (dx.reshape(-1), dy.reshape(-1), which.reshape(-1))
+        for task in prange(bundles * channels):
+            b, c = task // channels, task % channels
+            for i in range(height):
+                for j in range(width):
+                    pixel, out = x[b, c, i, j], dx[b, c, i, j]
+                    for lane in range(LANES):
+                        out[lane] = of_x[c] * (pixel[lane] - mean[c]) + constant[c]
+                window = i // kernel
+                if i % kernel < kernel - 1 or window == rows:
+                    continue
+                for j in range(columns):  # of the rows just written, which are in cache
+                    x_at = ((task * height + window * kernel) * width + j * kernel) * LANES
+                    at = ((task * rows + window) * columns + j) * LANES
+                    add_over_window(arrays, (kernel, width * LANES, x_at, at, of_dy[c]))
+            if (b + 1) * LANES > batch:
+                dx[b, c, :, :, batch - b * LANES :] = 0
+        return stamp
+
+    return launch.jit(combine_pooled, parallel)
 
 
 # --- Helpers --------------------------------------------------------------------------------------

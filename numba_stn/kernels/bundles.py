@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 
 from . import launch
-from .tiles import largest_of_window, spread_over_window
+from .tiles import add_over_window, extreme_of_window
 from .vectors import LANES
 
 # --- To bundles and back --------------------------------------------------------------------------
@@ -150,19 +150,23 @@ def _rows(array):
 
 @functools.cache
 def make_max_pool(parallel):
-    """Kernel: bundles -> largest value of each window, and which element it was (the first)."""
+    """Kernel: bundles -> largest value of each window, and which element it was (the first).
+
+    Of channels that are ``smallest``, the smallest value.
+    """
     stamp = launch.stamp(parallel)
 
-    def max_pool(x, kernel, largest, which):
-        bundles, channels, rows, columns, _ = largest.shape
+    def max_pool(x, kernel, smallest, chosen, which):
+        bundles, channels, rows, columns, _ = chosen.shape
         height, width = x.shape[2:4]
-        arrays = (x.reshape(-1), largest.reshape(-1), which.reshape(-1))
+        arrays = (x.reshape(-1), chosen.reshape(-1), which.reshape(-1))
         for task in prange(bundles * channels):
+            least = smallest[task % channels]
             for i in range(rows):
                 for j in range(columns):
-                    x_at = (task * height + i * kernel) * width + j * kernel
-                    at = (task * rows + i) * columns + j
-                    largest_of_window(arrays, (kernel, width * LANES, x_at * LANES, at * LANES))
+                    x_at = ((task * height + i * kernel) * width + j * kernel) * LANES
+                    at = ((task * rows + i) * columns + j) * LANES
+                    extreme_of_window(arrays, (kernel, width * LANES, x_at, at, least))
         return stamp
 
     return launch.jit(max_pool, parallel)
@@ -170,37 +174,40 @@ def make_max_pool(parallel):
 
 @functools.cache
 def make_max_pool_vjp(parallel):
-    """Kernel: dlargest -> dx, each gradient given to the element that was largest."""
+    """Kernel: dchosen -> dx, each gradient given to the element that was chosen."""
     stamp = launch.stamp(parallel)
 
-    def max_pool_vjp(dlargest, which, kernel, dx):
-        bundles, channels, rows, columns, _ = dlargest.shape
+    def max_pool_vjp(dchosen, which, kernel, dx):
+        bundles, channels, rows, columns, _ = dchosen.shape
         height, width = dx.shape[2:4]
-        arrays = (dx.reshape(-1), dlargest.reshape(-1), which.reshape(-1))
+        arrays, one = (dx.reshape(-1), dchosen.reshape(-1), which.reshape(-1)), dx.dtype.type(1)
         for task in prange(bundles * channels):
-            if rows * kernel < height or columns * kernel < width:
-                dx[task // channels, task % channels] = 0
+            dx[task // channels, task % channels] = 0
             for i in range(rows):
                 for j in range(columns):
-                    x_at = (task * height + i * kernel) * width + j * kernel
-                    at = (task * rows + i) * columns + j
-                    spread_over_window(arrays, (kernel, width * LANES, x_at * LANES, at * LANES))
+                    x_at = ((task * height + i * kernel) * width + j * kernel) * LANES
+                    at = ((task * rows + i) * columns + j) * LANES
+                    add_over_window(arrays, (kernel, width * LANES, x_at, at, one))
         return stamp
 
     return launch.jit(max_pool_vjp, parallel)
 
 
-def max_pool(x, kernel):
-    """Largest value of each window, and its element's number in it."""
+def max_pool(x, kernel, smallest=None):
+    """Largest value of each window, and its element's number in it.
+
+    ``smallest`` (C,) says of which channels it is the smallest instead.
+    """
     sides = (x.shape[2] // kernel, x.shape[3] // kernel)
-    largest = np.empty((*x.shape[:2], *sides, LANES), x.dtype)
-    which = np.empty(largest.shape, np.uint8 if kernel <= 16 else np.int64)
-    launch.run(make_max_pool, (), x.size // 4, x, kernel, largest, which)
-    return largest, which
+    chosen = np.empty((*x.shape[:2], *sides, LANES), x.dtype)
+    which = np.empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
+    smallest = np.zeros(x.shape[1], bool) if smallest is None else smallest
+    launch.run(make_max_pool, (), x.size // 4, x, kernel, smallest, chosen, which)
+    return chosen, which
 
 
-def max_pool_vjp(dlargest, which, shape, kernel):
+def max_pool_vjp(dchosen, which, shape, kernel):
     """Adjoint of :func:`max_pool` at bundles of ``shape`` whose elements ``which`` names."""
-    dx = np.empty(shape, dlargest.dtype)
-    launch.run(make_max_pool_vjp, (), dx.size // 4, dlargest, which, kernel, dx)
+    dx = np.empty(shape, dchosen.dtype)
+    launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, which, kernel, dx)
     return dx

@@ -215,31 +215,33 @@ def _window(builder, kernel, x_row, x_at):
 
 
 @_vector_function
-def largest_of_window(emit, arrays, numbers):
-    """Largest value of a window, the first of equals, and its number; NaN is passed on."""
-    x, largest, which = arrays
-    kernel, x_row, x_at, at = numbers
+def extreme_of_window(emit, arrays, numbers):
+    """Largest value of a window, or the smallest, and its number; the first of equals, and NaN."""
+    x, extreme, which = arrays
+    kernel, x_row, x_at, at, smallest = numbers
     b = emit.builder
     best = cgutils.alloca_once_value(b, x.vector(x_at))
     index = cgutils.alloca_once_value(b, lanes(which.real, 0))
     for k, place in _window(b, kernel, x_row, x_at):
         value, so_far = x.vector(place), b.load(best)
         missing = b.fcmp_unordered("uno", value, value)
-        larger = b.or_(b.fcmp_ordered(">", value, so_far), missing)
-        b.store(b.select(larger, value, so_far), best)
+        above, below = (b.fcmp_ordered(sign, value, so_far) for sign in "><")
+        better = b.or_(b.select(smallest, below, above), missing)
+        b.store(b.select(better, value, so_far), best)
         number = emit.splat(b.trunc(k, which.real))
-        b.store(b.select(larger, number, b.load(index)), index)
-    largest.store(b.load(best), at)
+        b.store(b.select(better, number, b.load(index)), index)
+    extreme.store(b.load(best), at)
     which.store(b.load(index), at)
 
 
 @_vector_function
-def spread_over_window(emit, arrays, numbers):
-    """A gradient to the element of its window that was largest, zero to the others."""
-    dx, dlargest, which = arrays
-    kernel, x_row, x_at, at = numbers
+def add_over_window(emit, arrays, numbers):
+    """Add ``factor`` times a gradient to the element of its window that was chosen."""
+    dx, dchosen, which = arrays
+    kernel, x_row, x_at, at, factor = numbers
     b = emit.builder
-    d, index = dlargest.vector(at), which.vector(at)
+    d, index = b.fmul(dchosen.vector(at), emit.splat(factor)), which.vector(at)
     for k, place in _window(b, kernel, x_row, x_at):
         mine = b.icmp_signed("==", index, emit.splat(b.trunc(k, which.real)))
-        dx.store(b.select(mine, d, lanes(emit.real, 0.0)), place)
+        more = b.select(mine, d, lanes(emit.real, 0.0))
+        dx.store(b.fadd(dx.vector(place), more), place)

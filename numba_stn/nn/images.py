@@ -29,6 +29,7 @@ class Bundled(Layer):
     """A layer that can also work on bundles."""
 
     name: str  # as messages have it
+    count = 1  # layers that it stands for
 
     def expects(self, params: Tree) -> tuple[int | None, ...]:
         """Shape of one input, None for any length."""
@@ -43,6 +44,10 @@ class Bundled(Layer):
     ) -> tuple[Any, Pullback, Tree]:
         """:meth:`apply` of bundles that hold so many images."""
         return *self.bundled(params, x, wrt_x), state
+
+    def pooled(self, kernel: int) -> "Bundled | None":
+        """One layer for this and a max pooling behind it, on NumPy's arrays, if there is one."""
+        return None
 
 
 class Windowed(Bundled):
@@ -71,21 +76,36 @@ def through(
         shape = layer.output_shape(shape)
     form, _ = loops(x)
     y, pullbacks, moved = form.bundle(x), [], []
-    for layer, own, state in zip(layers, params, states, strict=True):
+    for layer, own, state in _steps(layers, params, states, form is bundles):
+        rest = [()] * (layer.count - 1)  # the others have neither parameters nor state
         y, back, state = layer.bundled_apply(own, y, batch, state, train, wrt_x)
-        pullbacks.append(back)
-        moved.append(state)
+        pullbacks.append((back, rest))
+        moved += [state, *rest]
         wrt_x = wrt_x or bool(own)
 
     def pullback(dy):
         dparams, dx = [], form.bundle(dy.astype(y.dtype, copy=False))
-        for back in reversed(pullbacks):
+        for back, rest in reversed(pullbacks):
             down, dx = ((), None) if dx is None else back(dx)
-            dparams.append(down)
+            dparams += [*rest, down]
         dx = None if dx is None else form.unbundle(dx, batch)
         return tuple(reversed(dparams)), dx
 
     return form.unbundle(y, batch), pullback, moved
+
+
+def _steps(layers, params, states, together):
+    """The layers with their own; if ``together``, two that are one step stand as one."""
+    steps: list[tuple[Bundled, Tree, Tree]] = []
+    for layer, own, state in zip(layers, params, states, strict=True):
+        joint = None
+        if together and steps and isinstance(layer, MaxPool):
+            joint = steps[-1][0].pooled(layer.kernel)
+        if joint:
+            steps[-1] = (joint, *steps[-1][1:])
+        else:
+            steps.append((layer, own, state))
+    return steps
 
 
 # --- Convolution ----------------------------------------------------------------------------------

@@ -110,15 +110,19 @@ class BatchNorm(Bundled):
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         check("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
-        return self._normalized(dense, params, x, len(x), state, train)
+        return self.normalized(dense, params, x, len(x), state, train)
 
     def bundled_apply(self, params, x, batch, state=(), train=False, wrt_x=True):
         """See the class."""
         form = batch_norms if namespace(x) is np else dense
-        return self._normalized(form, params, x, batch, state, train)
+        return self.normalized(form, params, x, batch, state, train)
 
-    def _normalized(self, form, params, x, batch, state, train):
-        """``apply``, by functions for the form that x has."""
+    def pooled(self, kernel):
+        """See the class."""
+        return _PooledBatchNorm(self, kernel)
+
+    def normalized(self, form, params, x, batch, state, train):
+        """:meth:`apply`, by functions for the form that x has."""
         if not isinstance(state, dict):
             raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
         if train and not batch:
@@ -147,6 +151,20 @@ class BatchNorm(Bundled):
             key: (keep * state[key] + (1 - keep) * new).astype(state[key].dtype)
             for key, new in (("mean", mean), ("var", var))
         }
+
+
+@dataclass(frozen=True)
+class _PooledBatchNorm(Bundled):
+    """Batch normalisation and a max pooling, with the parameters and the state of the first."""
+
+    count = 2
+
+    norm: BatchNorm
+    kernel: int
+
+    def bundled_apply(self, params, x, batch, state=(), train=False, wrt_x=True):
+        """See the class."""
+        return self.norm.normalized(batch_norms.Pooled(self.kernel), params, x, batch, state, train)
 
 
 # --- Combinations ---------------------------------------------------------------------------------
