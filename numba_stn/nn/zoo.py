@@ -77,7 +77,7 @@ def build(
     each = spatial_transformer(localisation, transform, size, zoom=_zoom(transform, shape, size))
     front = each if transformers == 1 else parallel(*[each] * transformers)
     seen = front.output_shape(shape)
-    classifier = fcn(seen, classes, 201_000) if dense else cnn(seen, classes)
+    classifier = fcn(seen, classes, 201_000, 384) if dense else cnn(seen, classes)
     if model == "st-cnn-deep":
         first, rest = classifier.layers[:4], classifier.layers[4:]
         return serial(front, *first, spatial_transformer(deep_localisation(), transform), *rest)
@@ -89,10 +89,13 @@ def _zoom(transform, shape, size):
     return size[0] / shape[1] if size and by_name(transform).scales else 1.0
 
 
-def fcn(shape: Shape, classes: int, weights: int = 340_000) -> Serial:
-    """Two hidden layers of 256; of fewer, where the first would have more than these weights."""
-    width = _width(shape, weights, 256)
-    return serial(flatten(), *_dense(width), *_dense(width), linear(classes))
+def fcn(shape: Shape, classes: int, weights: int = 340_000, most: int = 256) -> Serial:
+    """Two hidden layers, the first of up to ``most`` features and the second of up to 256.
+
+    They are of fewer, where the first would have more than these weights.
+    """
+    width = _width(shape, weights, most)
+    return serial(flatten(), *_dense(width), *_dense(min(width, 256)), linear(classes))
 
 
 def cnn(shape: Shape, classes: int) -> Serial:
