@@ -49,7 +49,7 @@ PAPER = {
 
 # One recipe for every run, chosen by the error on validation images. Networks without convolutions
 # take a tenth of the time, and get more epochs; images of 60 pixels a side take longer, and get
-# fewer. P and the addition get fewer to save time. RTS gets what fits into 20 minutes.
+# fewer. P and the addition get fewer to save time. RTS gets about what 20 minutes hold.
 RECIPE: dict[str, Any] = {
     "dataset": "mnist",
     "batch": 128,

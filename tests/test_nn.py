@@ -199,7 +199,7 @@ def test_images_survive_being_bundled():
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import batch_norm, launch
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, 3, 8, 9)).astype(np.float32)
@@ -214,7 +214,11 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
         dx = convolve.convolve_vjp_x(dy, weight, wide.shape, 2)
         both = convolve.convolve_vjp_weight(dy, wide, weight.shape, 2)
         flat = bundles.rectify(y), bundles.rectify_vjp(dy, y), bundles.unbundle(y, 40)
-        results.append((wide, y, pooled, which, dy, dx, *both, *flat))
+        norm, (mean, var) = batch_norm.Pooled(2), batch_norm.moments(y, 40)
+        normal = norm.normalize(y, 40, mean, bias, var)
+        sums = norm.normalize_sums(pooled, y, 40, mean)
+        down = norm.combine(pooled, y, 40, mean, bias, *sums)
+        results.append((wide, y, pooled, which, dy, dx, *both, *flat, normal, *sums, down))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
 
