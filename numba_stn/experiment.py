@@ -32,7 +32,9 @@ VALIDATION_SEED, VALIDATION_DRAWS = 20150606, 500
 WATCHED, COLLAPSED = 500, 25.0
 
 # The share of an image's sides that its digit fills: MNIST's are 20 of 28 pixels wide or high. A
-# network without convolutions reads no more of a larger canvas, and spends its weights on that.
+# network without convolutions reads no more of a larger canvas, and spends its weights on that. It
+# looks twice: a transformer cuts out an image, and another one the digit, which it sees there in
+# the middle, wherever on the canvas it was.
 FILLED = 20 / 28
 
 # Steps after which the loss is looked at; in between the GPU runs ahead.
@@ -131,10 +133,9 @@ def network(config: Config) -> tuple[Layer, Shape]:
             raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
     task, own = data.TASKS[config.task], data.SIDES[config.dataset]
     shape = (task.digits, task.side(own), task.side(own))
-    read = round(own * FILLED) if config.model == "st-fcn" and shape[1] > own else own
-    net = zoo.build(
-        config.model, shape, config.transform, (read, read), task.classes, config.transformers
-    )
+    reads = [own, round(own * FILLED)] if config.model == "st-fcn" and shape[1] > own else [own]
+    sizes = [(read, read) for read in reads]
+    net = zoo.build(config.model, shape, config.transform, sizes, task.classes, config.transformers)
     return net, shape
 
 

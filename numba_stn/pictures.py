@@ -37,9 +37,13 @@ def learning_curves(history: list[dict]) -> Figure:
 
 
 def warped(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray | None:
-    """What the network's first transformer makes of the images; None if it has none."""
+    """What the network's transformers make of the images; None if it has none.
+
+    Of several the last one that reads images, not features.
+    """
     seen = watch(net, learner, images)
-    return seen[0].after if seen else None
+    afters = [each.after for each in seen if each.before.shape[1] == images.shape[1]]
+    return afters[-1] if afters else None
 
 
 def before_and_after(net: Layer, learner: Learner, split: Split, each: int = 3) -> Figure:

@@ -66,7 +66,7 @@ def test_runs_of_another_recipe_are_not_mixed_in(table, capsys):
 
 
 def test_runs_of_an_earlier_network_are_not_taken_for_this_one(table, capsys, monkeypatch):
-    monkeypatch.setattr(zoo, "fcn_localisation", lambda *_: zoo.serial(zoo.flatten()))
+    monkeypatch.setattr(zoo, "fcn_localisation", lambda *_, **__: zoo.serial(zoo.flatten()))
     trial = [*TRIAL[:6], "--tasks", "R", "--models", "st-fcn", "--transforms", "affine"]
     assert cli.main([*trial, "--seeds", "5", "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

@@ -12,7 +12,7 @@ import pytest
 
 from numba_stn import cli, data, experiment, record
 from numba_stn.cli import options
-from numba_stn.nn import train, tree
+from numba_stn.nn import SpatialTransformer, train, tree
 
 HOME = os.environ.get("NUMBA_STN_DATA")
 needs_mnist = pytest.mark.skipif(not HOME, reason="NUMBA_STN_DATA does not name MNIST's folder")
@@ -182,13 +182,15 @@ def test_mnist_tasks_train(task, side):
 
 
 @pytest.mark.parametrize(
-    ("model", "task", "side"),
-    [("st-fcn", "R", 28), ("st-fcn", "RTS", 20), ("st-fcn", "TC", 20), ("st-cnn", "RTS", 28)],
-)
-def test_st_fcn_reads_the_digits_box_of_a_larger_canvas(model, task, side):
+    ("model", "task", "sides"),
+    [("st-fcn", "R", [28]), ("st-fcn", "RTS", [28, 20]), ("st-fcn", "TC", [28, 20]),
+     ("st-cnn", "RTS", [28])],
+)  # fmt: skip
+def test_st_fcn_finds_the_digit_on_a_larger_canvas_in_two_steps(model, task, sides):
     config = experiment.Config(dataset="mnist", model=model, task=task)
     net, _ = experiment.network(config)
-    assert net.layers[0].size == (side, side)
+    found = [layer.size for layer in net.layers if isinstance(layer, SpatialTransformer)]
+    assert found == [(side, side) for side in sides]
     assert experiment.parameters(config) < 400_000
 
 

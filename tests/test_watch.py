@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from numba_stn import cli, experiment
+from numba_stn import cli, experiment, pictures
 from numba_stn.kernels import launch
 from numba_stn.nn import (
     conv2d,
@@ -75,6 +75,17 @@ def test_transformers_in_depth_learn():
     assert len(second["coverage"]) == 2
     for params in (learner.params[0], learner.params[5]):
         assert np.abs(params["localisation"]["head"]["weight"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "shown"), [("st-cnn-deep", "R", 0), ("st-fcn", "RTS", 1)]
+)
+def test_the_pictures_show_the_last_transformer_of_the_images(model, task, shown):
+    setup = experiment.prepare(experiment.Config(model=model, task=task))
+    learner, images = experiment.begin(setup).learner, setup.test.images[:2]
+    seen = watch.watch(setup.net, learner, images)
+    assert len(seen) == 2
+    np.testing.assert_array_equal(pictures.warped(setup.net, learner, images), seen[shown].after)
 
 
 # --- Collapse -------------------------------------------------------------------------------------

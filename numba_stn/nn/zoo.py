@@ -3,6 +3,7 @@
 Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper did not have.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 from ..transforms import by_name
@@ -19,16 +20,20 @@ from .layers import (
     relu,
     serial,
 )
-from .transformer import spatial_transformer
+from .transformer import SpatialTransformer, spatial_transformer
 
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
+
+# Weights of the first layer of a dense localisation: the first one's, and that of one that reads
+# what a transformer before it has cut out.
+FIRST, AGAIN = 110_000, 26_000
 
 
 def build(
     model: str,
     shape: Shape,
     transform: str = "affine",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
     classes: int = 10,
     transformers: int = 1,
 ) -> Serial:
@@ -42,9 +47,10 @@ def build(
     shape : (C, H, W)
     transform : str
         For the models with a transformer.
-    size : (H_out, W_out), optional
+    size : (H_out, W_out) or several of them, optional
         What a transformer makes of the images; their own size, if not given. If it is smaller,
-        the transformer starts in their middle, with a pixel a sample.
+        the transformer starts in their middle, with a pixel a sample. With several sizes, so many
+        transformers stand one behind another, each reading what the last one made.
     classes : int
     transformers : int
         Side by side, each reading all channels; what they make goes on together.
@@ -73,15 +79,31 @@ def build(
         if transformers > 1:
             raise ValueError(f"transformers: the model {model} has none, got {transformers}")
         return fcn(shape, classes) if dense else cnn(shape, classes)
-    localisation = fcn_localisation(shape, transformers) if dense else cnn_localisation(shape)
-    each = spatial_transformer(localisation, transform, size, zoom=_zoom(transform, shape, size))
-    front = each if transformers == 1 else parallel(*[each] * transformers)
-    seen = front.output_shape(shape)
-    classifier = fcn(seen, classes, 201_000, 384) if dense else cnn(seen, classes)
+    sizes = size if size and isinstance(size[0], Sequence) else [size]
+    each = _in_depth(shape, transform, sizes, transformers, dense)
+    front = each if transformers == 1 else [parallel(*[serial(*each)] * transformers)]
+    seen = serial(*front).output_shape(shape)
+    # What a further localisation has, the classifier has less.
+    weights = 201_000 - AGAIN * (len(sizes) - 1)
+    classifier = fcn(seen, classes, weights, 320) if dense else cnn(seen, classes)
     if model == "st-cnn-deep":
         first, rest = classifier.layers[:4], classifier.layers[4:]
-        return serial(front, *first, spatial_transformer(deep_localisation(), transform), *rest)
-    return serial(front, *classifier.layers)
+        return serial(*front, *first, spatial_transformer(deep_localisation(), transform), *rest)
+    return serial(*front, *classifier.layers)
+
+
+def _in_depth(shape, transform, sizes, transformers, dense):
+    """A transformer for each size, the next one on what the last one made."""
+    layers: list[SpatialTransformer] = []
+    for size in sizes:
+        if dense:
+            localisation = fcn_localisation(shape, transformers, again=bool(layers))
+        else:
+            localisation = cnn_localisation(shape)
+        zoom = _zoom(transform, shape, size)
+        layers.append(spatial_transformer(localisation, transform, size, zoom=zoom))
+        shape = layers[-1].output_shape(shape)
+    return layers
 
 
 def _zoom(transform, shape, size):
@@ -113,15 +135,16 @@ def cnn(shape: Shape, classes: int) -> Serial:
     )  # fmt: skip
 
 
-def fcn_localisation(shape: Shape, transformers: int = 1) -> Serial:
+def fcn_localisation(shape: Shape, transformers: int = 1, again: bool = False) -> Serial:
     """Two hidden layers of 128 and 64; of up to 256 and 64 on a large image at half size.
 
-    Those of several transformers share their number of weights.
+    ``again``: the image is what a transformer before it has cut out, and that is seen at half size
+    too. Those of several transformers share their number of weights.
     """
-    halving = _half(shape, 40)
+    halving = _half(shape, 28 if again else 40)
     half = serial(*halving, flatten())
-    most = 256 if halving else 128
-    width = _width(half.output_shape(shape), 110_000 // transformers, most)
+    weights = (AGAIN if again else FIRST) // transformers
+    width = _width(half.output_shape(shape), weights, 256 if halving else 128)
     return serial(*half.layers, *_dense(width), *_dense(64))
 
 
