@@ -1,4 +1,4 @@
-"""Layers, losses, optimisers: gradients, shapes, known values, bad input."""
+"""Layers: gradients, shapes, known values, bad input; trees of parameters."""
 
 import os
 import subprocess
@@ -331,72 +331,7 @@ def test_dropout_takes_a_share_and_makes_up_for_it():
         nn.dropout(1.5)
 
 
-# --- Losses ---------------------------------------------------------------------------------------
-
-
-def test_gradients_of_losses():
-    rng = np.random.default_rng(0)
-    logits, labels = rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 3])
-    loss, dlogits = nn.softmax_cross_entropy(logits, labels)
-    check_vjp(lambda x: nn.softmax_cross_entropy(x, labels)[0], lambda d: d * dlogits, logits, rng)
-    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert np.isclose(loss, -np.log(probability[range(5), labels]).mean())
-    loss, dlogits = nn.softmax_cross_entropy(logits, labels, 0.3)
-    check_vjp(lambda x: nn.softmax_cross_entropy(x, labels, 0.3)[0], lambda d: d * dlogits,
-              logits, rng)  # fmt: skip
-    target = np.full((5, 4), 0.3 / 4)
-    target[range(5), labels] += 0.7
-    assert np.isclose(loss, -(target * np.log(probability)).sum(1).mean())
-    targets = rng.standard_normal((5, 4))
-    _, doutputs = nn.mean_squared_error(logits, targets)
-    check_vjp(lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng)
-
-
-def test_cross_entropy_of_huge_logits_is_finite():
-    loss, dlogits = nn.softmax_cross_entropy(np.array([[1e4, -1e4]], np.float32), np.array([1]))
-    assert loss == 2e4
-    np.testing.assert_array_equal(dlogits, [[1, -1]])
-
-
-# --- Optimisers -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("optimiser", [nn.sgd(0.05), nn.adam(0.05)], ids=["sgd", "adam"])
-def test_a_quadratic_is_minimised(optimiser):
-    target = {"a": np.array([1.0, -2.0]), "b": (np.array([[3.0]]),)}
-    params = tree_map(np.zeros_like, target)
-    state = optimiser.init(params)
-    for _ in range(600):
-        grads = tree_map(lambda p, t: p - t, params, target)
-        params, state = optimiser.update(params, grads, state)
-    for (_, p), (_, t) in zip(leaves(params), leaves(target), strict=True):
-        np.testing.assert_allclose(p, t, atol=1e-3)
-
-
-def test_a_subtree_has_its_own_rate():
-    params = {"localisation": {"w": np.ones(1)}, "rest": np.ones(1)}
-    optimiser = nn.sgd(0.1, momentum=0, factors={"localisation": 0.25})
-    moved, _ = optimiser.update(params, params, optimiser.init(params))
-    assert (moved["localisation"]["w"], moved["rest"]) == (1 - 0.025, 1 - 0.1)
-    with pytest.raises(ValueError, match="factors.*localization"):
-        nn.sgd(0.1, factors={"localization": 1.0}).init(params)
-
-
-def test_schedules():
-    assert nn.constant(0.3)(99) == 0.3
-    decay = nn.step_decay(1.0, every=10)
-    assert [round(decay(step), 6) for step in (0, 9, 10, 25)] == [1, 1, 0.1, 0.01]
-    wave = nn.cosine(2.0, 100)
-    assert (wave(0), round(wave(50), 9), wave(100), wave(101)) == (2.0, 1.0, 0.0, 0.0)
-    cycle = [nn.one_cycle(1.0, 100)(step) for step in range(101)]
-    assert np.argmax(cycle) == 25
-    assert max(cycle) == 1.0
-    assert np.isclose(cycle[0], 0.04)
-    assert cycle[100] == 0.0
-    assert nn.sgd(wave).schedule is wave
-
-
-# --- Trees, zoo, bad input ------------------------------------------------------------------------
+# --- Trees, bad input -----------------------------------------------------------------------------
 
 
 def test_a_tree_survives_its_flat_form():
@@ -411,48 +346,6 @@ def test_a_tree_survives_its_flat_form():
         unflatten({k: v for k, v in flat.items() if k != "1.weight"}, params)
     with pytest.raises(ValueError, match=r"1\.bias has shape \(9,\)"):
         unflatten(flat | {"1.bias": np.zeros(9)}, params)
-
-
-@pytest.mark.parametrize("model", zoo.MODELS)
-@pytest.mark.parametrize("side", [16, 28, 42, 60])
-def test_models_of_the_paper(model, side):
-    net = zoo.build(model, (1, side, side), size=(min(side, 28),) * 2)
-    params = net.init(np.random.default_rng(0), (1, side, side))
-    assert nn.tree.size(params) < 400_000
-    x = np.zeros((2, 1, side, side), np.float32)
-    assert net.apply(params, x, net.init_state(x.shape[1:]))[0].shape == (2, 10)
-
-
-@pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
-@pytest.mark.parametrize("size", [(28, 28), [(28, 28), (20, 20)]])
-def test_two_transformers_share_the_parameters_of_one(model, size):
-    shape = (2, 42, 42)
-    net = zoo.build(model, shape, size=size, classes=19, transformers=2)
-    assert nn.tree.size(net.init(np.random.default_rng(0), shape)) < 400_000
-    assert net.output_shape(shape) == (19,)
-
-
-def test_a_smaller_output_starts_in_the_middle_a_sample_a_pixel():
-    shape = (1, 42, 42)
-    image = np.random.default_rng(0).random((1, *shape), np.float32)
-    for transform in ("affine", "tps"):
-        layer = zoo.build("st-cnn", shape, transform, (28, 28)).layers[0]
-        params, state = layer.init(np.random.default_rng(0), shape), layer.init_state(shape)
-        samples, _, _ = layer.apply(params, image, state)
-        np.testing.assert_allclose(samples, image[:, :, 7:35, 7:35], rtol=0, atol=1e-5)
-    assert zoo.build("st-cnn", shape, "rotation", (28, 28)).layers[0].zoom == 1
-
-
-@pytest.mark.parametrize("transform", ["affine", "projective", "tps"])
-@pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
-def test_with_several_sizes_each_transformer_reads_what_the_last_one_made(model, transform):
-    shape = (1, 42, 42)
-    image = np.random.default_rng(0).random((1, *shape), np.float32)
-    net = zoo.build(model, shape, transform, [(28, 28), (20, 20)])
-    params, state = net.init(np.random.default_rng(0), shape), net.init_state(shape)
-    assert nn.tree.size(params) < 400_000
-    samples, _, _ = nn.serial(*net.layers[:2]).apply(params[:2], image, state[:2])
-    np.testing.assert_allclose(samples, image[:, :, 11:31, 11:31], rtol=0, atol=1e-5)
 
 
 def test_bad_input_is_named():

@@ -1,0 +1,49 @@
+"""The networks of the paper: their sizes, and where their transformers begin."""
+
+import numpy as np
+import pytest
+
+from numba_stn import nn
+from numba_stn.nn import zoo
+
+
+@pytest.mark.parametrize("model", zoo.MODELS)
+@pytest.mark.parametrize("side", [16, 28, 42, 60])
+def test_models_of_the_paper(model, side):
+    net = zoo.build(model, (1, side, side), size=(min(side, 28),) * 2)
+    params = net.init(np.random.default_rng(0), (1, side, side))
+    assert nn.tree.size(params) < 400_000
+    x = np.zeros((2, 1, side, side), np.float32)
+    assert net.apply(params, x, net.init_state(x.shape[1:]))[0].shape == (2, 10)
+
+
+@pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
+@pytest.mark.parametrize("size", [(28, 28), [(28, 28), (20, 20)]])
+def test_two_transformers_share_the_parameters_of_one(model, size):
+    shape = (2, 42, 42)
+    net = zoo.build(model, shape, size=size, classes=19, transformers=2)
+    assert nn.tree.size(net.init(np.random.default_rng(0), shape)) < 400_000
+    assert net.output_shape(shape) == (19,)
+
+
+def test_a_smaller_output_starts_in_the_middle_a_sample_a_pixel():
+    shape = (1, 42, 42)
+    image = np.random.default_rng(0).random((1, *shape), np.float32)
+    for transform in ("affine", "tps"):
+        layer = zoo.build("st-cnn", shape, transform, (28, 28)).layers[0]
+        params, state = layer.init(np.random.default_rng(0), shape), layer.init_state(shape)
+        samples, _, _ = layer.apply(params, image, state)
+        np.testing.assert_allclose(samples, image[:, :, 7:35, 7:35], rtol=0, atol=1e-5)
+    assert zoo.build("st-cnn", shape, "rotation", (28, 28)).layers[0].zoom == 1
+
+
+@pytest.mark.parametrize("transform", ["affine", "projective", "tps"])
+@pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
+def test_with_several_sizes_each_transformer_reads_what_the_last_one_made(model, transform):
+    shape = (1, 42, 42)
+    image = np.random.default_rng(0).random((1, *shape), np.float32)
+    net = zoo.build(model, shape, transform, [(28, 28), (20, 20)])
+    params, state = net.init(np.random.default_rng(0), shape), net.init_state(shape)
+    assert nn.tree.size(params) < 400_000
+    samples, _, _ = nn.serial(*net.layers[:2]).apply(params[:2], image, state[:2])
+    np.testing.assert_allclose(samples, image[:, :, 11:31, 11:31], rtol=0, atol=1e-5)
