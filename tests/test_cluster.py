@@ -101,7 +101,15 @@ def blocking(function, folder, **call):
     return function(**call)
 
 
-def test_a_killed_worker_costs_nothing_but_time(client, tmp_path, monkeypatch):
+@pytest.fixture
+def mortals():
+    """A client of workers that no other test has, without a limit that would stop one of them."""
+    with two_workers() as found, client_of(found) as client:
+        yield client
+        client.wait_for_workers(2)  # a cluster that is closed while one starts may wait for it
+
+
+def test_a_killed_worker_costs_nothing_but_time(mortals, tmp_path, monkeypatch):
     monkeypatch.setattr(stacks, "TASK", 1)
     images = np.random.default_rng(0).integers(0, 256, (40, 30, 50), np.uint8)
     np.save(tmp_path / "in.npy", images)
@@ -110,7 +118,7 @@ def test_a_killed_worker_costs_nothing_but_time(client, tmp_path, monkeypatch):
 
     def compute(function, calls):
         assert len(calls) == 20
-        return cluster.on_cluster(client, functools.partial(blocking, function, tmp_path), calls)
+        return cluster.on_cluster(mortals, functools.partial(blocking, function, tmp_path), calls)
 
     source, out = stacks.look(tmp_path / "in.npy", "NHW"), tmp_path / "out.zarr"
     done = []
