@@ -31,11 +31,11 @@ VALIDATION_SEED, VALIDATION_DRAWS = 20150606, 500
 # losing them.
 WATCHED, COLLAPSED = 500, 25.0
 
-# The share of an image's sides that its digit fills: MNIST's are 20 of 28 pixels wide or high. A
-# network without convolutions reads no more of a larger canvas, and spends its weights on that. It
-# looks twice: a transformer cuts out an image, and another one the digit, which it sees there in
-# the middle, wherever on the canvas it was.
-FILLED = 20 / 28
+# What a network without convolutions reads of a canvas larger than its digits' images. It looks
+# twice: a transformer cuts out an image, and another one the digit, which it sees there in the
+# middle, wherever on the canvas it was. MNIST's digits are up to 20 pixels wide and high; 16
+# samples are enough, and leave more weights to each.
+READS = 16 / 28
 
 # Steps after which the loss is looked at; in between the GPU runs ahead.
 LOOK = {"cpu": 1, "cuda": 16}
@@ -133,7 +133,7 @@ def network(config: Config) -> tuple[Layer, Shape]:
             raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
     task, own = data.TASKS[config.task], data.SIDES[config.dataset]
     shape = (task.digits, task.side(own), task.side(own))
-    reads = [own, round(own * FILLED)] if config.model == "st-fcn" and shape[1] > own else [own]
+    reads = [own, round(own * READS)] if config.model == "st-fcn" and shape[1] > own else [own]
     sizes = [(read, read) for read in reads]
     net = zoo.build(config.model, shape, config.transform, sizes, task.classes, config.transformers)
     return net, shape

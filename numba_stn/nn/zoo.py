@@ -83,9 +83,7 @@ def build(
     each = _in_depth(shape, transform, sizes, transformers, dense)
     front = each if transformers == 1 else [parallel(*[serial(*each)] * transformers)]
     seen = serial(*front).output_shape(shape)
-    # What a further localisation has, the classifier has less.
-    weights = 201_000 - AGAIN * (len(sizes) - 1)
-    classifier = fcn(seen, classes, weights, 320) if dense else cnn(seen, classes)
+    classifier = fcn(seen, classes, _behind(seen, len(sizes))) if dense else cnn(seen, classes)
     if model == "st-cnn-deep":
         first, rest = classifier.layers[:4], classifier.layers[4:]
         return serial(*front, *first, spatial_transformer(deep_localisation(), transform), *rest)
@@ -106,17 +104,22 @@ def _in_depth(shape, transform, sizes, transformers, dense):
     return layers
 
 
+def _behind(seen, transformers):
+    """Features of a dense layer behind these, with the weights they leave to it and to the next."""
+    return _width((prod(seen) + 256,), 266_300 - 36_000 * (transformers - 1), 448)
+
+
 def _zoom(transform, shape, size):
     """Where a smaller output starts: in the middle of the image, a sample a pixel, if it can."""
     return size[0] / shape[1] if size and by_name(transform).scales else 1.0
 
 
-def fcn(shape: Shape, classes: int, weights: int = 340_000, most: int = 256) -> Serial:
-    """Two hidden layers, the first of up to ``most`` features and the second of up to 256.
+def fcn(shape: Shape, classes: int, width: int | None = None) -> Serial:
+    """Two hidden layers, the first of ``width`` features and the second of up to 256.
 
-    They are of fewer, where the first would have more than these weights.
+    Without one, the first is of up to 256, of fewer where it would have more than 340,000 weights.
     """
-    width = _width(shape, weights, most)
+    width = width or _width(shape, 340_000, 256)
     return serial(flatten(), *_dense(width), *_dense(min(width, 256)), linear(classes))
 
 
