@@ -183,7 +183,7 @@ def test_mnist_tasks_train(task, side):
 
 @pytest.mark.parametrize(
     ("model", "task", "sides"),
-    [("st-fcn", "R", [28]), ("st-fcn", "RTS", [28, 20]), ("st-fcn", "TC", [28, 20]),
+    [("st-fcn", "R", [28]), ("st-fcn", "RTS", [28, 16]), ("st-fcn", "TC", [28, 16]),
      ("st-cnn", "RTS", [28])],
 )  # fmt: skip
 def test_st_fcn_finds_the_digit_on_a_larger_canvas_in_two_steps(model, task, sides):
