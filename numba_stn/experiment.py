@@ -33,8 +33,8 @@ WATCHED, COLLAPSED = 500, 25.0
 
 # What a network without convolutions reads of a canvas larger than its digits' images. It looks
 # twice: a transformer cuts out an image, and another one the digit, which it sees there in the
-# middle, wherever on the canvas it was. MNIST's digits are up to 20 pixels wide and high; 16
-# samples are enough, and leave more weights to each.
+# middle, wherever on the canvas it was. MNIST's digits are up to 20 pixels wide and high, and
+# read no worse from 16 samples, which leave more weights to each.
 READS = 16 / 28
 
 # Steps after which the loss is looked at; in between the GPU runs ahead.

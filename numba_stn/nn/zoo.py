@@ -28,6 +28,10 @@ MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
 # what a transformer before it has cut out.
 FIRST, AGAIN = 110_000, 26_000
 
+# Weights of the two dense layers behind a transformer, and how many of them another one takes for
+# the whole of its localisation; the features of the first of these layers, at most.
+BEHIND, TAKEN, WIDEST = 266_300, 36_000, 448
+
 # How much of the sides of what another one has cut out a transformer starts with: as much as a
 # digit fills of MNIST's images, 20 of 28 pixels.
 NEARER = 20 / 28
@@ -99,19 +103,20 @@ def _in_depth(shape, transform, sizes, transformers, dense):
     """A transformer for each size, the next one on what the last one made."""
     layers: list[SpatialTransformer] = []
     for size in sizes:
+        again = bool(layers)
         if dense:
-            localisation = fcn_localisation(shape, transformers, again=bool(layers))
+            localisation = fcn_localisation(shape, transformers, again)
         else:
             localisation = cnn_localisation(shape)
-        zoom = _zoom(transform, shape, size, again=bool(layers))
+        zoom = _zoom(transform, shape, size, again)
         layers.append(spatial_transformer(localisation, transform, size, zoom=zoom))
         shape = layers[-1].output_shape(shape)
     return layers
 
 
 def _behind(seen, transformers):
-    """Features of a dense layer behind these, with the weights they leave to it and to the next."""
-    return _width((prod(seen) + 256,), 266_300 - 36_000 * (transformers - 1), 448)
+    """Features of the first dense layer behind so many transformers; the next one has 256."""
+    return _width((prod(seen) + 256,), BEHIND - TAKEN * (transformers - 1), WIDEST)
 
 
 def _zoom(transform, shape, size, again):
@@ -129,7 +134,8 @@ def fcn(shape: Shape, classes: int, width: int | None = None) -> Serial:
 
     Without one, the first is of up to 256, of fewer where it would have more than 340,000 weights.
     """
-    width = width or _width(shape, 340_000, 256)
+    if width is None:
+        width = _width(shape, 340_000, 256)
     return serial(flatten(), *_dense(width), *_dense(min(width, 256)), linear(classes))
 
 
