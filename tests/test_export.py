@@ -42,6 +42,12 @@ NETS = {
         nn.conv2d(4, 3), nn.batch_norm(), nn.relu(), warped("translation"), nn.flatten(),
         nn.dropout(0.3), nn.linear(10),
     ),
+    "readings": nn.serial(
+        warped("affine", size=(9, 8), turns=(0, -20, 20)),
+        nn.averaged(
+            3, nn.batch_norm(), warped("projective", turns=(5,)), nn.flatten(), nn.linear(10),
+        ),
+    ),
 }  # fmt: skip
 
 

@@ -52,6 +52,32 @@ LAYERS = {
         ),
         (1, 7, 7),
     ),
+    "averaged": (
+        nn.averaged(2, nn.conv2d(3, 3), nn.batch_norm(), nn.flatten(), nn.linear(2)),
+        (4, 5, 6),
+    ),
+    "transformer with turns": (
+        nn.spatial_transformer(
+            nn.serial(nn.flatten(), nn.linear(3)), "affine", size=(5, 4), turns=(0, 30, -70)
+        ),
+        (2, 6, 7),
+    ),
+    "transformers with turns, averaged": (
+        nn.serial(
+            nn.spatial_transformer(
+                nn.serial(nn.flatten(), nn.linear(3)), "attention", turns=(0, 9)
+            ),
+            nn.averaged(
+                2,
+                nn.spatial_transformer(
+                    nn.serial(nn.flatten(), nn.linear(3)), "projective", turns=(5,)
+                ),
+                nn.flatten(),
+                nn.linear(2),
+            ),
+        ),
+        (1, 5, 6),
+    ),
     "transformers side by side": (
         nn.parallel(
             *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2
@@ -305,6 +331,32 @@ def test_a_transformer_may_start_at_a_zoom():
         nn.spatial_transformer(nn.flatten(), "rotation", zoom=0.5)
 
 
+@pytest.mark.parametrize("transform", ["affine", "projective"])
+def test_a_reading_is_turned_about_the_middle_of_what_is_read(transform):
+    images = np.random.default_rng(0).random((3, 2, 8, 8))
+    layer = nn.spatial_transformer(nn.flatten(), transform, (4, 4), zoom=0.5, turns=(0, 90, -180))
+    params = layer.init(np.random.default_rng(0), (2, 8, 8))
+    y, _, _ = layer.apply(params, images)
+    middle = images[:, :, 2:6, 2:6]
+    readings = [np.rot90(middle, quarters, (2, 3)) for quarters in (0, 1, 2)]
+    np.testing.assert_allclose(y, np.concatenate(readings, 1), rtol=0, atol=1e-12)
+    samples, covered = layer.covered(params, images)
+    np.testing.assert_array_equal(samples, y)
+    np.testing.assert_allclose(covered, np.ones((3, 4, 4)))
+
+
+def test_averaged_is_the_mean_over_the_readings():
+    rng = np.random.default_rng(0)
+    each, x = nn.serial(nn.conv2d(3, 3), nn.flatten(), nn.linear(2)), rng.random((5, 6, 4, 4))
+    layer = nn.averaged(3, *each.layers)
+    params = layer.init(rng, (6, 4, 4))
+    y, _, _ = layer.apply(params, x)
+    said = [each.apply(params, part)[0] for part in np.split(x, 3, axis=1)]
+    np.testing.assert_allclose(y, sum(said) / 3, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"averaged: .* 3 equal parts, got \(5, 4, 4\)"):
+        layer.output_shape((5, 4, 4))
+
+
 def test_dropout_takes_a_share_and_makes_up_for_it():
     layer, x = nn.dropout(0.3, seed=4), np.ones((200, 50), np.float32)
     state = layer.init_state((50,))
@@ -362,8 +414,18 @@ def test_bad_input_is_named():
         nn.spatial_transformer(nn.conv2d(3, 3)).init(rng, (1, 4, 4))
     with pytest.raises(ValueError, match="transform.*'wild'"):
         nn.spatial_transformer(nn.flatten(), "wild")
+    with pytest.raises(ValueError, match="turns: .*degrees, got 'left'"):
+        nn.spatial_transformer(nn.flatten(), turns=("left",))
+    with pytest.raises(ValueError, match="turns: .* affine or projective .*got tps"):
+        nn.spatial_transformer(nn.flatten(), "tps", turns=(0, 90))
+    with pytest.raises(ValueError, match="averaged: readings .*got 0"):
+        nn.averaged(0, nn.relu())
     with pytest.raises(ValueError, match="model.*'vgg'"):
         zoo.build("vgg", (1, 28, 28))
+    with pytest.raises(ValueError, match="readings: the model cnn has no transformer, got 2"):
+        zoo.build("cnn", (1, 28, 28), readings=2)
+    with pytest.raises(ValueError, match="readings: expected 1 with .*side by side, .*got 2"):
+        zoo.build("st-cnn", (1, 28, 28), transformers=2, readings=2)
     with pytest.raises(ValueError, match=r"labels.*\(3, 2\).*\(2,\)"):
         nn.softmax_cross_entropy(np.zeros((3, 2)), np.zeros(2, int))
     with pytest.raises(ValueError, match=r"labels.*\[0, 2\).*0 to 2"):

@@ -50,3 +50,29 @@ def test_with_several_sizes_each_transformer_reads_what_the_last_one_made(side, 
     samples, _, _ = nn.serial(*net.layers[:2]).apply(params[:2], image, state[:2])
     c = 10.5 + (np.arange(side) + 0.5) * 20 / side
     np.testing.assert_allclose(samples, (c + 50 * c[:, None])[None, None], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("model", ["st-fcn", "st-cnn", "st-cnn-deep"])
+def test_several_readings_have_the_weights_of_one(model):
+    shape, size = (1, 42, 42), [(28, 28), (28, 28)]
+    one, five = (zoo.build(model, shape, size=size, readings=readings) for readings in (1, 5))
+    counts = {nn.tree.size(net.init(np.random.default_rng(0), shape)) for net in (one, five)}
+    assert len(counts) == 1
+    assert five.output_shape(shape) == (10,)
+    assert five.layers[0].turns == (0, -20, 20, -40, 40)
+    assert one.layers[0].turns == ()
+
+
+def test_a_network_of_several_readings_says_the_mean_of_what_it_says_of_each():
+    shape = (1, 42, 42)
+    images = np.random.default_rng(0).random((4, *shape), np.float32)
+    net = zoo.build("st-fcn", shape, size=[(28, 28), (16, 16)], readings=3)
+    params, state = net.init(np.random.default_rng(0), shape), net.init_state(shape)
+    first, rest = net.layers
+    said = 0
+    for turn in (0, -20, 20):
+        alone = nn.spatial_transformer(first.localisation, size=(28, 28), zoom=first.zoom,
+                                       turns=(turn,))  # fmt: skip
+        seen = alone.apply(params[0], images, state[0])[0]
+        said = said + rest.layer.apply(params[1], seen, state[1])[0]
+    np.testing.assert_allclose(net.apply(params, images, state)[0], said / 3, atol=1e-5)

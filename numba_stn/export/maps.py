@@ -30,19 +30,22 @@ def check(layer: SpatialTransformer) -> None:
         )
 
 
-def linear_map(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
-    """``weight`` (theta's size, P) and ``bias`` with ``theta.ravel() = weight @ params + bias``.
+def linear_map(layer: SpatialTransformer) -> tuple[np.ndarray, np.ndarray]:
+    """``weight`` (maps' size, P) and ``bias`` with ``maps.ravel() = weight @ params + bias``.
+
+    The maps are theta of each of an image's readings.
 
     Raises
     ------
     ExportError
         If theta is not a linear function of the parameters, as an angle's is not.
     """
+    transform = layer.transform
     unit = np.concatenate([np.zeros((1, transform.size)), np.eye(transform.size)])
-    thetas = transform.theta(unit).reshape(len(unit), -1)
-    weight, bias = (thetas[1:] - thetas[0]).T, thetas[0]
+    maps = layer.maps(unit).reshape(len(unit), -1)
+    weight, bias = (maps[1:] - maps[0]).T, maps[0]
     probe = np.random.default_rng(0).standard_normal((3, transform.size))
-    if not np.allclose(transform.theta(probe).reshape(3, -1), probe @ weight.T + bias):
+    if not np.allclose(layer.maps(probe).reshape(3, -1), probe @ weight.T + bias):
         raise ExportError(
             f"the transform {transform} cannot be exported: its theta is not linear in its "
             f"parameters; expected one as affine, projective or tps"

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..namespace import host
 from ..nn.layer import Layer
-from ..nn.layers import BatchNorm, Parallel, Serial
+from ..nn.layers import Averaged, BatchNorm, Parallel, Serial
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 
@@ -16,8 +16,9 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
 
     Names are PyTorch's for the same modules in a ``torch.nn.Sequential``: "3.weight",
     "4.running_mean". A transformer's are "localisation.0.weight" and so on, and "head.weight",
-    "head.bias" for the layer that gives its parameters. Layouts are PyTorch's too: (out, in) for
-    linear layers, (out, in, height, width) for convolutions.
+    "head.bias" for the layer that gives its parameters; those of what is averaged over readings
+    begin with "each.". Layouts are PyTorch's too: (out, in) for linear layers, (out, in, height,
+    width) for convolutions.
 
     Parameters
     ----------
@@ -49,6 +50,9 @@ def _named(layer, params, state):
             own = _named(part, params[n], state[n] if state else ())
             found |= {f"{n}.{name}": array for name, array in own.items()}
         return found
+    if isinstance(layer, Averaged):
+        found = _named(layer.layer, params, state)
+        return {f"each.{name}": array for name, array in found.items()}
     if isinstance(layer, SpatialTransformer):
         own = params["localisation"]
         features = _named(layer.localisation, own["features"], state)

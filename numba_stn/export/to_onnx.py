@@ -7,7 +7,7 @@ import numpy as np
 from .. import __version__
 from ..nn.images import AvgPool, Conv2d, MaxPool
 from ..nn.layer import Layer
-from ..nn.layers import BatchNorm, Flatten, Linear, Parallel, Relu, Serial
+from ..nn.layers import Averaged, BatchNorm, Flatten, Linear, Parallel, Relu, Serial
 from ..nn.noise import Dropout
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
@@ -93,6 +93,8 @@ class _Graph:
         if isinstance(layer, Parallel):
             parts = [self.layer(p, x, f"{path}{n}.", shape) for n, p in enumerate(layer.layers)]
             return self.node("Concat", parts, y, axis=1)
+        if isinstance(layer, Averaged):
+            return self.averaged(layer, x, path, shape)
         if isinstance(layer, SpatialTransformer):
             return self.transformer(layer, x, path, shape)
         if isinstance(layer, Linear):
@@ -115,6 +117,16 @@ class _Graph:
             return x
         raise ExportError(f"{layer!r} has no counterpart in ONNX")
 
+    def averaged(self, layer, x, path, shape):
+        """Each reading as an image of its own, and the mean of what is said of an image's."""
+        each = layer.each(shape)
+        x = self.reshaped(x, f"{path}apart", each)
+        y = self.layer(layer.layer, x, f"{path}each.", each)
+        said = (layer.readings, *layer.output_shape(shape))
+        axis = self.constant(f"{path}axis", np.array([1], np.int64))
+        return self.node("ReduceMean", [self.reshaped(y, f"{path}said", said), axis],
+                         f"{path}mean", keepdims=0)  # fmt: skip
+
     def transformer(self, layer, x, path, shape):
         """Localisation, theta, the grid, and the samples."""
         transform = layer.transform
@@ -122,19 +134,23 @@ class _Graph:
         features = self.layer(layer.localisation, x, f"{path}localisation.", shape)
         raw = self.node("Gemm", [features, f"{path}head.weight", f"{path}head.bias"],
                         f"{path}raw", transB=1)  # fmt: skip
-        weight, bias = linear_map(transform)
+        weight, bias = linear_map(layer)
         flat = self.node("Gemm", [raw, self.constant(f"{path}to_theta", weight),
                                   self.constant(f"{path}to_theta_bias", bias)],
                          f"{path}flat", transB=1)  # fmt: skip
         theta = self.reshaped(flat, f"{path}theta", transform.shape)
+        if layer.turns:  # as many images as maps
+            copies = self.node("Concat", [x] * layer.readings, f"{path}copies", axis=1)
+            x = self.reshaped(copies, f"{path}apart", shape)
         size = layer.size or shape[1:]
         grid = {"affine": self.affine, "projective": self.projective, "tps": self.spline}[
             transform.kind
         ](layer, theta, x, path, size)
-        return self.node(
+        y = self.node(
             "GridSample", [x, grid], f"{path}y", mode="linear", padding_mode=layer.padding_mode,
             align_corners=int(layer.align_corners),
         )  # fmt: skip
+        return self.reshaped(y, f"{path}readings", layer.output_shape(shape)) if layer.turns else y
 
     def reshaped(self, x, name, shape):
         """``(N, *shape)``."""

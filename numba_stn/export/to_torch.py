@@ -4,7 +4,7 @@ from typing import Any
 
 from ..nn.images import AvgPool, Conv2d, MaxPool
 from ..nn.layer import Layer
-from ..nn.layers import BatchNorm, Flatten, Linear, Parallel, Relu, Serial
+from ..nn.layers import Averaged, BatchNorm, Flatten, Linear, Parallel, Relu, Serial
 from ..nn.noise import Dropout
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
@@ -60,6 +60,8 @@ def _module(layer, shape):
         return nn.Sequential(*parts)
     if isinstance(layer, Parallel):
         return _joined([_module(part, shape) for part in layer.layers])
+    if isinstance(layer, Averaged):
+        return _averaged(layer, shape)
     if isinstance(layer, SpatialTransformer):
         return _transformer(layer, shape)
     if isinstance(layer, Linear):
@@ -92,6 +94,23 @@ def _joined(modules):
     return Parallel(modules)
 
 
+def _averaged(layer, shape):
+    import torch
+
+    each = layer.each(shape)
+
+    class Averaged(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.each = _module(layer.layer, each)
+
+        def forward(self, x):
+            said = self.each(x.reshape(-1, *each))
+            return said.reshape(-1, layer.readings, *said.shape[1:]).mean(1)
+
+    return Averaged()
+
+
 def _transformer(layer, shape):
     """localisation, head, and the warp that follows from their result."""
     import torch
@@ -111,14 +130,16 @@ def _transformer(layer, shape):
 
         def forward(self, x):
             raw = self.head(self.localisation(x))
-            return functional.grid_sample(x, grid_of(raw), **options)
+            each = x.repeat_interleave(layer.readings, 0)
+            samples = functional.grid_sample(each, grid_of(raw), **options)
+            return samples.reshape(-1, *layer.output_shape(shape))
 
-    weight, bias = map(torch.from_numpy, linear_map(transform))
+    weight, bias = map(torch.from_numpy, linear_map(layer))
 
     def grid_of(raw):
         theta = (raw @ weight.to(raw).T + bias.to(raw)).reshape(-1, *transform.shape)
         if transform.kind == "affine":
-            whole = [len(raw), shape[0], *size]
+            whole = [len(theta), shape[0], *size]
             return functional.affine_grid(theta, whole, align_corners=layer.align_corners)
         if transform.kind == "tps":
             matrix = torch.from_numpy(spline_matrix(transform, size, layer.align_corners))

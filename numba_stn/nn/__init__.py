@@ -7,6 +7,7 @@ must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
 from . import tree
 from .layer import Layer
 from .layers import (
+    averaged,
     avg_pool,
     batch_norm,
     conv2d,
@@ -27,6 +28,7 @@ __all__ = [
     "Optimiser",
     "SpatialTransformer",
     "adam",
+    "averaged",
     "avg_pool",
     "batch_norm",
     "constant",

@@ -141,7 +141,8 @@ class BatchNorm(Bundled):
             if train:  # the batch's own mean and variance depend on x too
                 of_x, constant = -factor * inverse * dscale / count, -factor * dshift / count
             dx = form.combine(dy, x, batch, mean, factor, of_x, constant)
-            return {"scale": dscale, "shift": dshift}, dx
+            sums = {"scale": dscale, "shift": dshift}  # which may have been added in float64
+            return {k: v.astype(params[k].dtype, copy=False) for k, v in sums.items()}, dx
 
         return form.normalize(x, batch, mean, factor, params["shift"]), pullback, state
 
@@ -281,6 +282,53 @@ class Parallel(Layer):
         return np.concatenate(outputs, axis=1)
 
 
+@dataclass(frozen=True)
+class Averaged(Layer):
+    """One layer on each of an image's readings, which lie along channels; the mean of its outputs.
+
+    (N, readings C, ...) -> the layer's output for (C, ...).
+    """
+
+    readings: int
+    layer: Layer
+
+    def __post_init__(self):
+        """Check the arguments."""
+        whole("averaged", readings=self.readings)
+        _layers("averaged", (self.layer,))
+
+    def init(self, rng, shape):
+        """The layer's own."""
+        return self.layer.init(rng, self.each(shape))
+
+    def init_state(self, shape):
+        """The layer's."""
+        return self.layer.init_state(self.each(shape))
+
+    def output_shape(self, shape):
+        """The layer's."""
+        return self.layer.output_shape(self.each(shape))
+
+    def each(self, shape):
+        """Shape of one reading."""
+        if not shape or shape[0] % self.readings:
+            raise ValueError(
+                f"averaged: expected channels in {self.readings} equal parts, got {shape}"
+            )
+        return (shape[0] // self.readings, *shape[1:])
+
+    def apply(self, params, x, state=(), train=False, wrt_x=True):
+        """See the class."""
+        each = x.reshape(len(x) * self.readings, *self.each(x.shape[1:]))
+        y, back, state = self.layer.apply(params, each, state, train, wrt_x)
+
+        def pullback(dy):
+            dparams, dx = back(np.repeat(dy / dy.dtype.type(self.readings), self.readings, axis=0))
+            return dparams, None if dx is None else dx.reshape(x.shape)
+
+        return y.reshape(len(x), self.readings, *y.shape[1:]).mean(1), pullback, state
+
+
 # --- The names that networks are written with -----------------------------------------------------
 
 
@@ -327,6 +375,11 @@ def serial(*layers: Layer) -> Serial:
 def parallel(*layers: Layer) -> Parallel:
     """Several layers side by side on the same input."""
     return Parallel(layers)
+
+
+def averaged(readings: int, *layers: Layer) -> Averaged:
+    """One layer after another on each of so many readings, and the mean of what they say."""
+    return Averaged(readings, serial(*layers))
 
 
 # --- Helpers --------------------------------------------------------------------------------------

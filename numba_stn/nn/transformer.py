@@ -1,7 +1,9 @@
 """The spatial transformer (Jaderberg et al. 2015) as a layer like any other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ class SpatialTransformer(Layer):
     parameters are
     ``{"localisation": {"features": ..., "head": ...}}``: an optimiser's
     ``factors={"localisation": 0.1}`` slows down just these.
+
+    With K ``turns`` each image is read K times, and its readings lie side by side along channels.
     """
 
     localisation: Layer
@@ -32,6 +36,17 @@ class SpatialTransformer(Layer):
     padding_mode: str = "zeros"
     align_corners: bool = False
     zoom: float = 1.0
+    turns: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        """Check the turns."""
+        for turn in self.turns:
+            if isinstance(turn, bool) or not isinstance(turn, Real) or not np.isfinite(turn):
+                raise ValueError(f"turns: expected angles in degrees, got {turn!r}")
+        if self.turns and self.transform.kind not in ("affine", "projective"):
+            raise ValueError(
+                f"turns: expected an affine or projective transform, got {self.transform}"
+            )
 
     def init(self, rng, shape):
         """The localisation's own parameters, and the head's identity or zoom."""
@@ -52,13 +67,28 @@ class SpatialTransformer(Layer):
         return self.localisation.init_state(shape)
 
     def output_shape(self, shape):
-        """``(C, *size)``."""
-        return (shape[0], *(self.size or shape[1:]))
+        """``(C, *size)``; with K turns, ``(K C, *size)``."""
+        return (self.readings * shape[0], *(self.size or shape[1:]))
+
+    @property
+    def readings(self) -> int:
+        """How many times each image is read, K."""
+        return len(self.turns) or 1
+
+    def maps(self, raw: Any) -> Any:
+        """Theta (N K, ...) of each reading, from the transform's parameters (N, P)."""
+        theta = self.transform.theta(raw)
+        return _turned(theta, self.turns) if self.turns else theta
+
+    def maps_vjp(self, dmaps: Any, raw: Any) -> Any:
+        """Gradient (N, P), from the one with respect to :meth:`maps`."""
+        dtheta = _turned_vjp(dmaps, self.turns) if self.turns else dmaps
+        return self.transform.vjp(dtheta, raw)
 
     def theta(
         self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Any, Tree]:
-        """Theta (N, ...) for each image, its pullback, and the localisation's new state."""
+        """:meth:`maps` of these images, the pullback, and the localisation's new state."""
         own = params["localisation"]
         features, back, state = self.localisation.apply(
             own["features"], images, state, train, wrt_x
@@ -67,34 +97,55 @@ class SpatialTransformer(Layer):
         raw = features @ weight.T + own["head"]["bias"]
 
         def pullback(dtheta):
-            draw = self.transform.vjp(dtheta, raw)
+            draw = self.maps_vjp(dtheta, raw)
             dfeatures, dimages = back(draw @ weight)
             head = {"weight": draw.T @ features, "bias": draw.sum(0)}
             return {"localisation": {"features": dfeatures, "head": head}}, dimages
 
-        return self.transform.theta(raw), pullback, state
+        return self.maps(raw), pullback, state
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """The warped images; the pullback's dx adds both ways: sampler and localisation."""
         theta, back, state = self.theta(params, x, state, train, wrt_x)
-        x, theta = _in_rows(x, theta)
+        images, theta = _in_rows(self._each(x), theta)
         warp, warp_vjp, name = _warp(self.transform)
         wrt = ("images", name) if wrt_x else (name,)
-        samples = warp(x, theta, self.size, **self._options)
+        samples = warp(images, theta, self.size, **self._options)
 
-        def pullback(dsamples):
-            dsamples, _ = _in_rows(dsamples, theta)
-            dimages, dtheta = warp_vjp(dsamples, x, theta, **self._options, wrt=wrt)
+        def pullback(dy):
+            dsamples, _ = _in_rows(dy.reshape(samples.shape), theta)
+            dimages, dtheta = warp_vjp(dsamples, images, theta, **self._options, wrt=wrt)
             dparams, dseen = back(dtheta)
-            return dparams, dimages + dseen if wrt_x else None
+            return dparams, self._each_vjp(dimages) + dseen if wrt_x else None
 
-        return samples, pullback, state
+        return self._side_by_side(samples), pullback, state
 
     def covered(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
-        """The warped images, and how much of each sample, (N, H_out, W_out), lies inside."""
+        """The warped images, and how much of each sample, (N, H_out, W_out), lies inside.
+
+        With turns, the mean over the readings of each.
+        """
         theta, _, _ = self.theta(params, x, state)
         warp, _, _ = _warp(self.transform)
-        return warp(*_in_rows(x, theta), self.size, **self._options, coverage=True)
+        images, theta = _in_rows(self._each(x), theta)
+        samples, covered = warp(images, theta, self.size, **self._options, coverage=True)
+        apart = covered.reshape(-1, self.readings, *covered.shape[1:])
+        return self._side_by_side(samples), apart.mean(1) if self.turns else covered
+
+    def _each(self, x):
+        """Each image as often as it is read."""
+        return np.repeat(x, self.readings, axis=0) if self.turns else x
+
+    def _each_vjp(self, dimages):
+        """The sum over an image's readings."""
+        if not self.turns:
+            return dimages
+        return dimages.reshape(-1, self.readings, *dimages.shape[1:]).sum(1)
+
+    def _side_by_side(self, samples):
+        """An image's readings along channels."""
+        channels, *sides = samples.shape[1:]
+        return samples.reshape(len(samples) // self.readings, self.readings * channels, *sides)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -105,6 +156,36 @@ def _in_rows(x, theta):
     """Both without gaps: the GPU's kernels take nothing else."""
     in_rows = namespace(x, theta).ascontiguousarray
     return in_rows(x), in_rows(theta)
+
+
+# --- Turns ----------------------------------------------------------------------------------------
+
+
+def _turned(theta, turns):
+    """Theta behind each turn: (N, rows, 3) -> (N K, rows, 3); an output point is turned first."""
+    turned = theta[:, None] @ _rotations(turns, namespace(theta), theta.dtype)
+    return turned.reshape(-1, *theta.shape[1:])
+
+
+def _turned_vjp(dturned, turns):
+    """Gradient (N, rows, 3), from the one with respect to :func:`_turned`."""
+    apart = dturned.reshape(-1, len(turns), *dturned.shape[1:])
+    back = _rotations(turns, namespace(dturned), dturned.dtype).swapaxes(1, 2)
+    return (apart @ back).sum(1)
+
+
+@cache  # on a GPU each step would upload them
+def _rotations(turns, library, dtype):
+    """(K, 3, 3)."""
+    angles = np.radians(turns)
+    matrices = np.tile(np.eye(3), (len(turns), 1, 1))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = np.cos(angles)
+    matrices[:, 1, 0] = np.sin(angles)
+    matrices[:, 0, 1] = -np.sin(angles)
+    return library.asarray(matrices, dtype)
+
+
+# --- The warps of the transforms ------------------------------------------------------------------
 
 
 def _warp(transform):
@@ -124,6 +205,7 @@ def spatial_transformer(
     padding_mode: str = "zeros",
     align_corners: bool = False,
     zoom: float = 1.0,
+    turns: Sequence[float] = (),
 ) -> SpatialTransformer:
     """Spatial transformer, to stand anywhere in a network, more than once.
 
@@ -145,12 +227,16 @@ def spatial_transformer(
         The share of the images' sides that is read before any training, in their middle. At
         ``size / sides`` a sample is then a pixel, which loses no detail; training finds what lies
         outside.
+    turns : sequence of float, optional
+        Degrees. Each image is then read once for each of them, by the one map that the
+        localisation finds for it, behind a turn by so much. An image's K readings lie side by side
+        along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to read.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong type or value, or the transform has no zoom; the message names
-        it.
+        If an argument has the wrong type or value, or the transform has no zoom or cannot be
+        turned; the message names it.
 
     Examples
     --------
@@ -168,4 +254,6 @@ def spatial_transformer(
         size = tuple(output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
-    return SpatialTransformer(localisation, transform, size, padding_mode, align_corners, zoom)
+    return SpatialTransformer(
+        localisation, transform, size, padding_mode, align_corners, zoom, tuple(turns)
+    )

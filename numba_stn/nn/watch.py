@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..namespace import beside, host
 from .layer import Layer
-from .layers import Parallel, Serial
+from .layers import Averaged, Parallel, Serial
 from .train import Learner
 from .transformer import SpatialTransformer
 from .tree import Tree, leaves
@@ -63,6 +63,8 @@ def _output(layer: Layer, params: Tree, x: Any, state: Tree, seen: list[Seen]) -
         samples, covered = layer.covered(params, x, state)
         seen.append(Seen(host(x), host(samples), host(covered)))
         return samples
+    if isinstance(layer, Averaged):  # of several readings, the first
+        return _output(layer.layer, params, x[:, : x.shape[1] // layer.readings], state, seen)
     if not isinstance(layer, (Serial, Parallel)) or not _has_transformer(layer):
         return layer.apply(params, x, state)[0]
     parts = zip(layer.layers, params, state, strict=False)
@@ -76,4 +78,6 @@ def _output(layer: Layer, params: Tree, x: Any, state: Tree, seen: list[Seen]) -
 def _has_transformer(layer: Layer) -> bool:
     if isinstance(layer, (Serial, Parallel)):
         return any(_has_transformer(part) for part in layer.layers)
+    if isinstance(layer, Averaged):
+        return _has_transformer(layer.layer)
     return isinstance(layer, SpatialTransformer)

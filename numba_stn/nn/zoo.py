@@ -4,12 +4,14 @@ Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper d
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 from ..transforms import by_name
 from .layer import Layer, Shape, whole
 from .layers import (
     Serial,
+    averaged,
     avg_pool,
     batch_norm,
     conv2d,
@@ -36,6 +38,9 @@ BEHIND, TAKEN, WIDEST = 266_300, 36_000, 448
 # digit fills of MNIST's images, 20 of 28 pixels.
 NEARER = 20 / 28
 
+# Degrees from one reading to the next, of a network that reads each image several times.
+TURN = 20
+
 
 def build(
     model: str,
@@ -44,6 +49,7 @@ def build(
     size: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
     classes: int = 10,
     transformers: int = 1,
+    readings: int = 1,
 ) -> Serial:
     """The network for images of ``shape``.
 
@@ -63,6 +69,10 @@ def build(
     classes : int
     transformers : int
         Side by side, each reading all channels; what they make goes on together.
+    readings : int
+        How many times the network reads each image: as the first transformer brings it into place,
+        then turned by 20 degrees, by 20 the other way, by 40, and so on. What it says is the mean
+        over these, and so is what it learns from.
 
     Returns
     -------
@@ -71,7 +81,8 @@ def build(
     Raises
     ------
     ValueError
-        If there is no such model or transform, or the model has no transformer to have several of.
+        If there is no such model or transform, or the model has no transformer to have several of,
+        or not a single one that can be turned for several readings.
 
     Examples
     --------
@@ -82,21 +93,31 @@ def build(
     """
     if model not in MODELS:
         raise ValueError(f"model: expected one of {list(MODELS)}, got {model!r}")
-    whole("build", transformers=transformers)
+    whole("build", transformers=transformers, readings=readings)
     dense = model.endswith("fcn")
     if not model.startswith("st-"):
         if transformers > 1:
             raise ValueError(f"transformers: the model {model} has none, got {transformers}")
+        if readings > 1:
+            raise ValueError(f"readings: the model {model} has no transformer, got {readings}")
         return fcn(shape, classes) if dense else cnn(shape, classes)
+    if readings > 1 and (transformers > 1 or by_name(transform).kind == "tps"):
+        raise ValueError(
+            f"readings: expected 1 with transformers side by side, or a spline, which cannot be "
+            f"turned, got {readings}"
+        )
     sizes = size if size and isinstance(size[0], Sequence) else [size]
     each = _in_depth(shape, transform, sizes, transformers, dense)
     front = each if transformers == 1 else [parallel(*[serial(*each)] * transformers)]
     seen = serial(*front).output_shape(shape)
     classifier = fcn(seen, classes, _behind(seen, len(sizes))) if dense else cnn(seen, classes)
+    behind = list(classifier.layers)
     if model == "st-cnn-deep":
-        first, rest = classifier.layers[:4], classifier.layers[4:]
-        return serial(*front, *first, spatial_transformer(deep_localisation(), transform), *rest)
-    return serial(*front, *classifier.layers)
+        behind.insert(4, spatial_transformer(deep_localisation(), transform))
+    if readings == 1:
+        return serial(*front, *behind)
+    first, *others = front
+    return serial(replace(first, turns=_turns(readings)), averaged(readings, *others, *behind))
 
 
 def _in_depth(shape, transform, sizes, transformers, dense):
@@ -112,6 +133,11 @@ def _in_depth(shape, transform, sizes, transformers, dense):
         layers.append(spatial_transformer(localisation, transform, size, zoom=zoom))
         shape = layers[-1].output_shape(shape)
     return layers
+
+
+def _turns(readings):
+    """0 degrees, -20, 20, -40, and so on."""
+    return tuple(float(TURN * ((k + 1) // 2) * (-1) ** k) for k in range(readings))
 
 
 def _behind(seen, transformers):
