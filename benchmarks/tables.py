@@ -235,12 +235,13 @@ def trained(found):
     for run in found.get("runs", []):
         kind = reproduce.Kind(*(run[name] for name in reproduce.Kind._fields))
         cells.setdefault((run["task"], str(kind)), []).append(run)
-    head = ["task", "network", "seeds", "epochs", "parameters", "validation", "test", "minutes",
-            "commits"]  # fmt: skip
+    head = ["task", "network", "seeds", "epochs", "readings", "parameters", "validation", "test",
+            "minutes", "commits"]  # fmt: skip
     return markdown(
         head,
         [
-            [task, kind, len(listed), listed[0]["epochs"], f"{listed[0]['parameters']:,}",
+            [task, kind, len(listed), listed[0]["epochs"], listed[0]["readings"],
+             f"{listed[0]['parameters']:,}",
              *(f"{mean(run[name] for run in listed):.2f}"
                for name in ("validation_error", "test_error")),
              f"{mean(run['seconds'] for run in listed) / 60:.0f}",

@@ -45,10 +45,11 @@ LOOK = {"cpu": 1, "cuda": 16}
 class Config:
     """What to train, on what, and how.
 
-    ``transformers`` stand side by side. ``batch``, ``rate`` and ``weight_decay`` belong to the
-    optimiser (Adam, one cycle); the localisation trains at ``rate * localisation_rate``.
-    ``label_smoothing`` is the loss's. With the ``device`` "cuda" the steps run on the GPU, with
-    CuPy.
+    ``transformers`` stand side by side; a single one brings an image into place for several
+    ``readings`` of it, each turned a little, and the network says their mean. ``batch``, ``rate``
+    and ``weight_decay`` belong to the optimiser (Adam, one cycle); the localisation trains at
+    ``rate * localisation_rate``. ``label_smoothing`` is the loss's. With the ``device`` "cuda" the
+    steps run on the GPU, with CuPy.
     """
 
     dataset: str = "digits"
@@ -56,6 +57,7 @@ class Config:
     model: str = "st-cnn"
     transform: str = "affine"
     transformers: int = 1
+    readings: int = 1
     epochs: int = 60
     seed: int = 0
     batch: int = 50
@@ -135,7 +137,8 @@ def network(config: Config) -> tuple[Layer, Shape]:
     shape = (task.digits, task.side(own), task.side(own))
     reads = [own, round(own * READS)] if config.model == "st-fcn" and shape[1] > own else [own]
     sizes = [(read, read) for read in reads]
-    net = zoo.build(config.model, shape, config.transform, sizes, task.classes, config.transformers)
+    net = zoo.build(config.model, shape, config.transform, sizes, task.classes,
+                    config.transformers, config.readings)  # fmt: skip
     return net, shape
 
 

@@ -28,6 +28,10 @@ WEIGHTS = "weights.safetensors"
 FILES = (WEIGHTS, "curves.png", "classes.png", "metrics.json")
 
 
+# Options that metrics.json of earlier versions do not name, and what those runs were.
+EARLIER = {"readings": 1}
+
+
 class RunError(Exception):
     """A folder holds no run that can go on; the message says why."""
 
@@ -37,10 +41,15 @@ def metrics_of(folder: pathlib.Path) -> dict | None:
     if (folder / CHECKPOINT).exists():
         return None
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-    except (OSError, ValueError):
+        metrics = _read(folder)
+    except (OSError, ValueError, TypeError):
         return None
-    return metrics if isinstance(metrics, dict) and metrics.get("interrupted") is False else None
+    return metrics if metrics.get("interrupted") is False else None
+
+
+def _read(folder):
+    """What metrics.json says, and what earlier versions left unsaid."""
+    return EARLIER | json.loads((folder / "metrics.json").read_text())
 
 
 def config_of(folder: pathlib.Path) -> Config:
@@ -123,7 +132,7 @@ def trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
     from safetensors.numpy import load_file
 
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = _read(folder)
         config = Config(**{field.name: metrics[field.name] for field in fields(Config)})
         net, shape = experiment.network(config)
         like = {"params": net.init(np.random.default_rng(0), shape),

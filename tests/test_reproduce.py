@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,32 @@ def test_what_is_complete_is_not_run_again(table, capsys, monkeypatch):
     assert code == 0
     assert before == {path: path.stat().st_mtime_ns for path in table.rglob("metrics.json")}
     assert "8 of 8 runs are complete" in capsys.readouterr().out
+
+
+def test_runs_of_before_there_were_readings_are_complete(table, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "earlier"
+    shutil.copytree(table, out)
+    for path in out.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        assert metrics.pop("readings") == 1
+        path.write_text(json.dumps(metrics))
+    monkeypatch.setattr(runs, "execute", lambda *_: pytest.fail("ran again"))
+    assert cli.main([*TRIAL, "--models", "fcn,st-fcn", "--seeds", "5", "--out", str(out)]) == 0
+    assert "8 of 8 runs are complete" in capsys.readouterr().out
+    found = json.loads((out / "table1.json").read_text())["runs"]
+    assert {run["readings"] for run in found} == {1}
+    config, _, _ = runs.trained(out / "R-fcn-seed5")
+    assert config.readings == 1
+
+
+def test_st_fcn_reads_rts_three_times():
+    found = {
+        (task, transform): reproduce.Run(task, reproduce.Kind("st-fcn", transform), 0).config()
+        for task in ("R", "RTS") for transform in ("affine", "projective", "tps")
+    }  # fmt: skip
+    three = {cell for cell, config in found.items() if config.readings == 3}
+    assert three == {("RTS", "affine"), ("RTS", "projective")}
+    assert found["RTS", "affine"].epochs * 2 == found["RTS", "tps"].epochs
 
 
 def test_runs_of_another_recipe_are_not_mixed_in(table, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,14 +79,27 @@ def test_transformers_in_depth_learn():
 
 
 @pytest.mark.parametrize(
-    ("model", "task", "shown"), [("st-cnn-deep", "R", 0), ("st-fcn", "RTS", 1)]
+    ("model", "task", "readings", "shown"),
+    [("st-cnn-deep", "R", 1, 0), ("st-fcn", "RTS", 1, 1), ("st-fcn", "RTS", 3, 1)],
 )
-def test_the_pictures_show_the_last_transformer_of_the_images(model, task, shown):
-    setup = experiment.prepare(experiment.Config(model=model, task=task))
+def test_the_pictures_show_the_last_transformer_of_the_images(model, task, readings, shown):
+    """Of several readings, the first."""
+    config = experiment.Config(model=model, task=task, readings=readings)
+    setup = experiment.prepare(config)
     learner, images = experiment.begin(setup).learner, setup.test.images[:2]
     seen = watch.watch(setup.net, learner, images)
     assert len(seen) == 2
     np.testing.assert_array_equal(pictures.warped(setup.net, learner, images), seen[shown].after)
+    once = experiment.prepare(replace(config, readings=1)).net
+    alone = train.Learner(_flat(learner.params), _flat(learner.state), None)
+    for each, expected in zip(seen, watch.watch(once, alone, images), strict=True):
+        np.testing.assert_allclose(each.before, expected.before, atol=1e-6)
+        np.testing.assert_allclose(each.after[:, :1], expected.after[:, :1], atol=1e-6)
+
+
+def _flat(tree):
+    """The numbers of a network that reads once, of those of one that reads several times."""
+    return (tree[0], *tree[1]) if len(tree) == 2 else tree
 
 
 # --- Collapse -------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ def add(commands) -> None:
     add("--model", choices=MODELS, help="default: st-cnn")
     add("--transform", choices=TRANSFORMS, help="what the transformer may do; default: affine")
     add("--transformers", type=positive, metavar="N", help="side by side; default: 1")
+    add("--readings", type=positive, metavar="N", help="of each image, turned by 20 degrees from "
+        "one to the next, whose mean is taken; default: 1")  # fmt: skip
     add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist")
     add("--seed", type=seed, metavar="S", help="default: 0")
     add("--batch", type=positive, metavar="N", help="default: 50 for digits, 128 for mnist")
@@ -102,8 +104,9 @@ def _report(folder, written, metrics):
 
 
 # Options of ``train`` that are fields of the configuration.
-CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "epochs", "seed", "batch",
-              "rate", "localisation_rate", "weight_decay", "label_smoothing", "device")  # fmt: skip
+CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "readings", "epochs", "seed",
+              "batch", "rate", "localisation_rate", "weight_decay", "label_smoothing",
+              "device")  # fmt: skip
 
 
 def _config(args):
@@ -114,7 +117,7 @@ def _config(args):
     dataset, model = given.get("dataset", "digits"), given.get("model", "st-cnn")
     if args.data_dir and dataset == "digits":
         raise UsageError("--data-dir: the digits come with scikit-learn; it is for --dataset mnist")
-    for name in ("transform", "transformers", "localisation_rate"):
+    for name in ("transform", "transformers", "readings", "localisation_rate"):
         if name in given and not model.startswith("st-"):
             option = name.replace("_", "-")
             raise UsageError(f"--{option} {given[name]}: the model {model} has no transformer")
