@@ -378,7 +378,37 @@ def parallel(*layers: Layer) -> Parallel:
 
 
 def averaged(readings: int, *layers: Layer) -> Averaged:
-    """One layer after another on each of so many readings, and the mean of what they say."""
+    """One layer after another on each of so many readings of an image, and the mean of the results.
+
+    ``y = 1 / readings sum_k layers(x_k)``, where x_k is the k-th part of the channels:
+    (N, readings C, ...), as a transformer with ``turns`` gives it, becomes what the layers make of
+    (N, C, ...). All readings share the layers' parameters, and batch normalisation takes them as
+    one batch.
+
+    Parameters
+    ----------
+    readings : int
+    *layers : Layer
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value, or the channels are not so many equal parts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn import nn
+    >>> eyes = nn.serial(nn.flatten(), nn.linear(8), nn.relu())
+    >>> net = nn.serial(
+    ...     nn.spatial_transformer(eyes, turns=(0, -20, 20)),
+    ...     nn.averaged(3, nn.flatten(), nn.linear(10)),
+    ... )
+    >>> params = net.init(np.random.default_rng(0), (1, 8, 8))
+    >>> logits, pullback, _ = net.apply(params, np.ones((2, 1, 8, 8), np.float32))
+    >>> logits.shape
+    (2, 10)
+    """
     return Averaged(readings, serial(*layers))
 
 
