@@ -51,6 +51,11 @@ class Layer:
         raise NotImplementedError
 
 
+def repeated(x: Any, count: int) -> Any:
+    """``np.repeat(x, count, axis=0)``, for which CuPy would launch a kernel for each example."""
+    return np.stack([x] * count, axis=1).reshape(len(x) * count, *x.shape[1:])
+
+
 # --- First weights --------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from ..kernels import batch_norm as batch_norms
 from ..namespace import namespace
 from . import dense
 from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, loops, through
-from .layer import Layer, check, he, whole, zeros
+from .layer import Layer, check, he, repeated, whole, zeros
 from .tree import Tree
 
 # --- Dense, ReLU, flatten -------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class Averaged(Layer):
         y, back, state = self.layer.apply(params, each, state, train, wrt_x)
 
         def pullback(dy):
-            dparams, dx = back(np.repeat(dy / dy.dtype.type(self.readings), self.readings, axis=0))
+            dparams, dx = back(repeated(dy / dy.dtype.type(self.readings), self.readings))
             return dparams, None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(len(x), self.readings, *y.shape[1:]).mean(1), pullback, state

@@ -12,7 +12,7 @@ from .. import tps, warps
 from ..checks import output_size, sampler_options
 from ..namespace import namespace
 from ..transforms import Transform, by_name
-from .layer import Layer
+from .layer import Layer, repeated
 from .tree import Tree
 
 
@@ -134,7 +134,7 @@ class SpatialTransformer(Layer):
 
     def _each(self, x):
         """Each image as often as it is read."""
-        return np.repeat(x, self.readings, axis=0) if self.turns else x
+        return repeated(x, self.readings) if self.turns else x
 
     def _each_vjp(self, dimages):
         """The sum over an image's readings."""
