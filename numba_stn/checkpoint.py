@@ -19,6 +19,9 @@ from .record import write_atomically
 
 FORMAT = "numba_stn checkpoint 1"
 
+# Options that earlier versions did not have, and what their runs were.
+EARLIER = {"readings": 1}
+
 
 class CheckpointError(Exception):
     """A file is no checkpoint of this run; the message says why, in one line."""
@@ -67,8 +70,9 @@ def load_config(path: pathlib.Path, kind: type) -> Any:
     CheckpointError
         If the file cannot be read, is cut off, is no checkpoint, or is one of another version.
     """
-    found = _part(path, "config")
     names = {field.name for field in fields(kind)}
+    earlier = {name: value for name, value in EARLIER.items() if name in names}
+    found = earlier | _part(path, "config")
     if found.keys() != names:
         differ = sorted(found.keys() ^ names)
         raise CheckpointError(f"{path}: written by another version, whose options differ: {differ}")

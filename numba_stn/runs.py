@@ -28,10 +28,6 @@ WEIGHTS = "weights.safetensors"
 FILES = (WEIGHTS, "curves.png", "classes.png", "metrics.json")
 
 
-# Options that metrics.json of earlier versions do not name, and what those runs were.
-EARLIER = {"readings": 1}
-
-
 class RunError(Exception):
     """A folder holds no run that can go on; the message says why."""
 
@@ -49,7 +45,7 @@ def metrics_of(folder: pathlib.Path) -> dict | None:
 
 def _read(folder):
     """What metrics.json says, and what earlier versions left unsaid."""
-    return EARLIER | json.loads((folder / "metrics.json").read_text())
+    return checkpoint.EARLIER | json.loads((folder / "metrics.json").read_text())
 
 
 def config_of(folder: pathlib.Path) -> Config:

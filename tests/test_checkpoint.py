@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from numba_stn import checkpoint, cli, experiment, runs
@@ -68,6 +69,20 @@ def test_there_and_back(setup, whole, tmp_path):
     assert found.learner.memory["step"] == stand.learner.memory["step"] == 16
     assert found[1:] == stand[1:]
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_run_of_an_earlier_version_goes_on(setup, whole, tmp_path):
+    """One of before there were readings."""
+    path = tmp_path / "checkpoint.safetensors"
+    stopped_after(setup, 11, path)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    assert config.pop("readings") == 1
+    save_file(load_file(path), path, metadata | {"config": json.dumps(config)})
+    assert runs.config_of(tmp_path) == CONFIG
+    learner, _ = experiment.run(setup, experiment.resume(setup, path))
+    same(learner, whole[0])
 
 
 # --- Killed ---------------------------------------------------------------------------------------
@@ -144,8 +159,6 @@ def test_another_network_is_refused(folder, capsys):
     """Weights that do not fit the configuration they come with."""
     path = folder / runs.CHECKPOINT
     arrays = load_file(path)
-    from safetensors import safe_open
-
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()
     name = next(iter(arrays))

@@ -94,10 +94,11 @@ def test_pytorch_gives_the_same_logits(name):
     assert names == export.state_dict(net, params, state).keys()
 
 
-def test_pytorch_learns_on():
+@pytest.mark.parametrize("name", ["tps", "readings"])
+def test_pytorch_learns_on(name):
     """Its gradients are ours."""
     torch = pytest.importorskip("torch")
-    net, params, state = moved("tps")
+    net, params, state = moved(name)
     module = export.to_torch(net, params, state, SHAPE)
     module(torch.from_numpy(DIGITS)).square().mean().backward()
     logits, pullback, _ = net.apply(params, DIGITS, state)
@@ -131,6 +132,21 @@ def test_a_run_becomes_files(run, tmp_path):
     assert stored.keys() == numbers.keys()
     for name, array in stored.items():
         np.testing.assert_array_equal(array, numbers[name])
+
+
+def test_a_run_of_several_readings_becomes_a_file(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    command = ["train", "--model", "st-fcn", "--task", "RTS", "--readings", "3", "--epochs", "1"]
+    folder, onnx = tmp_path / "run", tmp_path / "net.onnx"
+    assert cli.main([*command, "--out", str(folder)]) == 0
+    config, net, learner = runs.trained(folder)
+    assert config.readings == 3
+    assert cli.main(["export", str(folder), str(onnx)]) == 0
+    _, shape = experiment.network(config)
+    images = np.random.default_rng(0).random((5, *shape), np.float32)
+    (found,) = runtime.InferenceSession(onnx).run(None, {"images": images})
+    expected = net.apply(learner.params, images, learner.state)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_what_cannot_be_exported_is_named(run, tmp_path, capsys):

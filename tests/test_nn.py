@@ -203,6 +203,23 @@ def test_an_empty_batch_goes_through():
     assert not any(d.any() for _, d in leaves(dparams) if np.size(d))
 
 
+def test_an_empty_batch_has_no_readings():
+    layer, params, x, state, _ = built("transformers with turns, averaged")
+    y, pullback, _ = layer.apply(params, x[:0], state)
+    dparams, dx = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 2), x[:0].shape)
+    assert not any(d.any() for _, d in leaves(dparams) if np.size(d))
+
+
+def test_turns_are_numbers_whatever_they_came_as():
+    one, other = (
+        nn.spatial_transformer(nn.flatten(), turns=turns) for turns in ([0, 9], np.array([0, 9]))
+    )
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.turns == (0.0, 9.0)
+
+
 def test_layers_of_different_precision_work_together():
     net = nn.serial(nn.conv2d(2, 3), nn.conv2d(2, 3))
     first, second = net.init(np.random.default_rng(0), (1, 8, 8))
@@ -416,6 +433,8 @@ def test_bad_input_is_named():
         nn.spatial_transformer(nn.flatten(), "wild")
     with pytest.raises(ValueError, match="turns: .*degrees, got 'left'"):
         nn.spatial_transformer(nn.flatten(), turns=("left",))
+    with pytest.raises(TypeError, match="turns: .*several angles in degrees, got 20"):
+        nn.spatial_transformer(nn.flatten(), turns=20)
     with pytest.raises(ValueError, match="turns: .* affine or projective .*got tps"):
         nn.spatial_transformer(nn.flatten(), "tps", turns=(0, 90))
     with pytest.raises(ValueError, match="averaged: readings .*got 0"):

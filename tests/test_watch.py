@@ -10,6 +10,7 @@ import pytest
 from numba_stn import cli, experiment, pictures
 from numba_stn.kernels import launch
 from numba_stn.nn import (
+    averaged,
     conv2d,
     flatten,
     linear,
@@ -60,6 +61,20 @@ def test_coverage_is_the_share_that_lies_inside():
     (seen,) = watch.watch(net, learner, IMAGES)
     assert seen.coverage == pytest.approx(50)
     assert (seen.covered[:, :, 4:] == 0).all()
+
+
+def test_what_stands_behind_several_readings_sees_their_mean():
+    def one(size, **options):
+        return spatial_transformer(serial(flatten(), linear(3)), size=(size, size), **options)
+
+    net = serial(one(6, turns=(0, 90)), averaged(2, one(5), relu()), one(4), flatten(), linear(2))
+    learner = start(net)
+    seen = watch.watch(net, learner, IMAGES)
+    assert [len(each.before) for each in seen] == [3, 3, 3]
+    front = serial(*net.layers[:2])
+    expected = front.apply(learner.params[:2], IMAGES, learner.state[:2])[0]
+    np.testing.assert_allclose(seen[2].before, expected, rtol=1e-5)
+    np.testing.assert_allclose(seen[1].before, seen[0].after[:, :1])
 
 
 def test_a_network_without_a_transformer_shows_nothing():

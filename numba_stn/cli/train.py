@@ -47,8 +47,9 @@ def add(commands) -> None:
     add("--model", choices=MODELS, help="default: st-cnn")
     add("--transform", choices=TRANSFORMS, help="what the transformer may do; default: affine")
     add("--transformers", type=positive, metavar="N", help="side by side; default: 1")
-    add("--readings", type=positive, metavar="N", help="of each image, turned by 20 degrees from "
-        "one to the next, whose mean is taken; default: 1")  # fmt: skip
+    add("--readings", type=positive, metavar="N", help="how often an image is read, turned by 0, "
+        "-20, 20, -40 degrees and so on, for the mean of the logits; not by tps, nor with several "
+        "--transformers; default: 1")  # fmt: skip
     add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist")
     add("--seed", type=seed, metavar="S", help="default: 0")
     add("--batch", type=positive, metavar="N", help="default: 50 for digits, 128 for mnist")

@@ -130,7 +130,7 @@ def _transformer(layer, shape):
 
         def forward(self, x):
             raw = self.head(self.localisation(x))
-            each = x.repeat_interleave(layer.readings, 0)
+            each = x.repeat_interleave(layer.readings, 0) if layer.turns else x
             samples = functional.grid_sample(each, grid_of(raw), **options)
             return samples.reshape(-1, *layer.output_shape(shape))
 

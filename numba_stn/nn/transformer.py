@@ -1,8 +1,9 @@
 """The spatial transformer (Jaderberg et al. 2015) as a layer like any other."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -40,9 +41,7 @@ class SpatialTransformer(Layer):
 
     def __post_init__(self):
         """Check the turns."""
-        for turn in self.turns:
-            if isinstance(turn, bool) or not isinstance(turn, Real) or not np.isfinite(turn):
-                raise ValueError(f"turns: expected angles in degrees, got {turn!r}")
+        object.__setattr__(self, "turns", _degrees(self.turns))  # frozen, but for this
         if self.turns and self.transform.kind not in ("affine", "projective"):
             raise ValueError(
                 f"turns: expected an affine or projective transform, got {self.transform}"
@@ -78,12 +77,18 @@ class SpatialTransformer(Layer):
     def maps(self, raw: Any) -> Any:
         """Theta (N K, ...) of each reading, from the transform's parameters (N, P)."""
         theta = self.transform.theta(raw)
-        return _turned(theta, self.turns) if self.turns else theta
+        if not self.turns:
+            return theta
+        each = np.stack([_turned(theta, turn) for turn in self.turns], axis=1)
+        return each.reshape(-1, *theta.shape[1:])
 
     def maps_vjp(self, dmaps: Any, raw: Any) -> Any:
         """Gradient (N, P), from the one with respect to :meth:`maps`."""
-        dtheta = _turned_vjp(dmaps, self.turns) if self.turns else dmaps
-        return self.transform.vjp(dtheta, raw)
+        if not self.turns:
+            return self.transform.vjp(dmaps, raw)
+        each = dmaps.reshape(-1, self.readings, *dmaps.shape[1:])
+        back = [_turned(each[:, k], -turn) for k, turn in enumerate(self.turns)]
+        return self.transform.vjp(sum(back), raw)
 
     def theta(
         self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
@@ -113,7 +118,7 @@ class SpatialTransformer(Layer):
         samples = warp(images, theta, self.size, **self._options)
 
         def pullback(dy):
-            dsamples, _ = _in_rows(dy.reshape(samples.shape), theta)
+            dsamples, _ = _in_rows(dy.reshape(samples.shape) if self.turns else dy, theta)
             dimages, dtheta = warp_vjp(dsamples, images, theta, **self._options, wrt=wrt)
             dparams, dseen = back(dtheta)
             return dparams, self._each_vjp(dimages) + dseen if wrt_x else None
@@ -161,28 +166,22 @@ def _in_rows(x, theta):
 # --- Turns ----------------------------------------------------------------------------------------
 
 
-def _turned(theta, turns):
-    """Theta behind each turn: (N, rows, 3) -> (N K, rows, 3); an output point is turned first."""
-    turned = theta[:, None] @ _rotations(turns, namespace(theta), theta.dtype)
-    return turned.reshape(-1, *theta.shape[1:])
+def _turned(theta, degrees):
+    """Theta behind a turn: an output point is turned first. Its adjoint is the turn back."""
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    x, y, rest = theta[:, :, :1], theta[:, :, 1:2], theta[:, :, 2:]
+    return np.concatenate([cos * x + sin * y, cos * y - sin * x, rest], axis=2)
 
 
-def _turned_vjp(dturned, turns):
-    """Gradient (N, rows, 3), from the one with respect to :func:`_turned`."""
-    apart = dturned.reshape(-1, len(turns), *dturned.shape[1:])
-    back = _rotations(turns, namespace(dturned), dturned.dtype).swapaxes(1, 2)
-    return (apart @ back).sum(1)
-
-
-@cache  # on a GPU each step would upload them
-def _rotations(turns, library, dtype):
-    """(K, 3, 3)."""
-    angles = np.radians(turns)
-    matrices = np.tile(np.eye(3), (len(turns), 1, 1))
-    matrices[:, 0, 0] = matrices[:, 1, 1] = np.cos(angles)
-    matrices[:, 1, 0] = np.sin(angles)
-    matrices[:, 0, 1] = -np.sin(angles)
-    return library.asarray(matrices, dtype)
+def _degrees(turns):
+    """The turns as floats."""
+    if not isinstance(turns, (Sequence, np.ndarray)) or isinstance(turns, str):
+        raise TypeError(f"turns: expected several angles in degrees, got {turns!r}")
+    for turn in turns:
+        if isinstance(turn, bool) or not isinstance(turn, Real) or not np.isfinite(turn):
+            raise ValueError(f"turns: expected angles in degrees, got {turn!r}")
+    return tuple(map(float, turns))
 
 
 # --- The warps of the transforms ------------------------------------------------------------------
@@ -229,8 +228,9 @@ def spatial_transformer(
         outside.
     turns : sequence of float, optional
         Degrees. Each image is then read once for each of them, by the one map that the
-        localisation finds for it, behind a turn by so much. An image's K readings lie side by side
-        along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to read.
+        localisation finds for it, behind a turn by so much: what is read is turned about its
+        middle, as ``np.rot90`` turns by 90, where it is square. An image's K readings lie side by
+        side along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to read.
 
     Raises
     ------
@@ -255,5 +255,5 @@ def spatial_transformer(
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
-        localisation, transform, size, padding_mode, align_corners, zoom, tuple(turns)
+        localisation, transform, size, padding_mode, align_corners, zoom, turns
     )

@@ -18,7 +18,9 @@ class Seen(NamedTuple):
     """One transformer at work, in NumPy's arrays.
 
     ``before`` (N, C, H, W) is what it was given, ``after`` (N, C, H_out, W_out) what it made of
-    that, and ``covered`` (N, H_out, W_out) how much of each sample came from inside.
+    that, and ``covered`` (N, H_out, W_out) how much of each sample came from inside. With K turns
+    ``after`` is (N, K C, H_out, W_out), and ``covered`` their mean; what is averaged over readings
+    is seen at the first of them.
     """
 
     before: Any
@@ -63,8 +65,8 @@ def _output(layer: Layer, params: Tree, x: Any, state: Tree, seen: list[Seen]) -
         samples, covered = layer.covered(params, x, state)
         seen.append(Seen(host(x), host(samples), host(covered)))
         return samples
-    if isinstance(layer, Averaged):  # of several readings, the first
-        return _output(layer.layer, params, x[:, : x.shape[1] // layer.readings], state, seen)
+    if isinstance(layer, Averaged) and _has_transformer(layer):  # of several readings, the first
+        _output(layer.layer, params, x[:, : x.shape[1] // layer.readings], state, seen)
     if not isinstance(layer, (Serial, Parallel)) or not _has_transformer(layer):
         return layer.apply(params, x, state)[0]
     parts = zip(layer.layers, params, state, strict=False)

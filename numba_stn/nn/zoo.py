@@ -71,8 +71,7 @@ def build(
         Side by side, each reading all channels; what they make goes on together.
     readings : int
         How many times the network reads each image: as the first transformer brings it into place,
-        then turned by 20 degrees, by 20 the other way, by 40, and so on. What it says is the mean
-        over these, and so is what it learns from.
+        then turned by -20 degrees, by 20, by -40, and so on. Its logits are the mean over these.
 
     Returns
     -------
