@@ -37,7 +37,7 @@ class SpatialTransformer(Layer):
     padding_mode: str = "zeros"
     align_corners: bool = False
     zoom: float = 1.0
-    turns: tuple[float, ...] = ()
+    turns: Sequence[float] = ()
 
     def __post_init__(self):
         """Check the turns."""
@@ -179,7 +179,7 @@ def _degrees(turns):
     if not isinstance(turns, (Sequence, np.ndarray)) or isinstance(turns, str):
         raise TypeError(f"turns: expected several angles in degrees, got {turns!r}")
     for turn in turns:
-        if isinstance(turn, bool) or not isinstance(turn, Real) or not np.isfinite(turn):
+        if isinstance(turn, bool) or not isinstance(turn, Real) or not math.isfinite(turn):
             raise ValueError(f"turns: expected angles in degrees, got {turn!r}")
     return tuple(map(float, turns))
 
