@@ -70,9 +70,8 @@ def load_config(path: pathlib.Path, kind: type) -> Any:
     CheckpointError
         If the file cannot be read, is cut off, is no checkpoint, or is one of another version.
     """
+    found = EARLIER | _part(path, "config")
     names = {field.name for field in fields(kind)}
-    earlier = {name: value for name, value in EARLIER.items() if name in names}
-    found = earlier | _part(path, "config")
     if found.keys() != names:
         differ = sorted(found.keys() ^ names)
         raise CheckpointError(f"{path}: written by another version, whose options differ: {differ}")

@@ -443,8 +443,10 @@ def test_bad_input_is_named():
         zoo.build("vgg", (1, 28, 28))
     with pytest.raises(ValueError, match="readings: the model cnn has no transformer, got 2"):
         zoo.build("cnn", (1, 28, 28), readings=2)
-    with pytest.raises(ValueError, match="readings: expected 1 with .*side by side, .*got 2"):
+    with pytest.raises(ValueError, match="readings: expected 1 with 2 .*side by side, got 2"):
         zoo.build("st-cnn", (1, 28, 28), transformers=2, readings=2)
+    with pytest.raises(ValueError, match="readings: tps cannot be turned, expected 1, got 2"):
+        zoo.build("st-cnn", (1, 28, 28), "tps", readings=2)
     with pytest.raises(ValueError, match=r"labels.*\(3, 2\).*\(2,\)"):
         nn.softmax_cross_entropy(np.zeros((3, 2)), np.zeros(2, int))
     with pytest.raises(ValueError, match=r"labels.*\[0, 2\).*0 to 2"):

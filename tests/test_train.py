@@ -212,7 +212,7 @@ BAD = {
     "dataset": (["train", "--dataset", "cifar"], "'cifar'"),
     "task": (["train", "--task", "Q"], "'Q'"),
     "readings": (["train", "--model", "cnn", "--readings", "3"], "cnn has no transformer"),
-    "turned splines": (["train", "--transform", "tps", "--readings", "3"], "or a spline"),
+    "turned splines": (["train", "--transform", "tps", "--readings", "3"], "tps cannot be turned"),
     "epochs": (["train", "--epochs", "0"], "positive whole number, got '0'"),
     "seed": (["train", "--seed", "-1"], "--seed"),
     "rate": (["train", "--rate", "fast"], "positive number, got 'fast'"),

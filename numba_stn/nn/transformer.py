@@ -16,6 +16,9 @@ from ..transforms import Transform, by_name
 from .layer import Layer, repeated
 from .tree import Tree
 
+# The kinds of transforms whose maps can be turned.
+TURNED = ("affine", "projective")
+
 
 @dataclass(frozen=True)
 class SpatialTransformer(Layer):
@@ -42,7 +45,7 @@ class SpatialTransformer(Layer):
     def __post_init__(self):
         """Check the turns."""
         object.__setattr__(self, "turns", _degrees(self.turns))  # frozen, but for this
-        if self.turns and self.transform.kind not in ("affine", "projective"):
+        if self.turns and self.transform.kind not in TURNED:
             raise ValueError(
                 f"turns: expected an affine or projective transform, got {self.transform}"
             )
@@ -228,9 +231,11 @@ def spatial_transformer(
         outside.
     turns : sequence of float, optional
         Degrees. Each image is then read once for each of them, by the one map that the
-        localisation finds for it, behind a turn by so much: what is read is turned about its
-        middle, as ``np.rot90`` turns by 90, where it is square. An image's K readings lie side by
-        side along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to read.
+        localisation finds for it, behind a turn by so much: ``theta_k = theta R_k``, with the
+        columns ``(cos, sin, 0), (-sin, cos, 0), (0, 0, 1)`` of ``R_k``. What is read is turned
+        about its middle, as ``np.rot90`` turns by 90, where it is square. An image's K readings lie
+        side by side along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to
+        read.
 
     Raises
     ------

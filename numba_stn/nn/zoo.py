@@ -22,7 +22,7 @@ from .layers import (
     relu,
     serial,
 )
-from .transformer import SpatialTransformer, spatial_transformer
+from .transformer import TURNED, SpatialTransformer, spatial_transformer
 
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
 
@@ -100,11 +100,12 @@ def build(
         if readings > 1:
             raise ValueError(f"readings: the model {model} has no transformer, got {readings}")
         return fcn(shape, classes) if dense else cnn(shape, classes)
-    if readings > 1 and (transformers > 1 or by_name(transform).kind == "tps"):
+    if readings > 1 < transformers:
         raise ValueError(
-            f"readings: expected 1 with transformers side by side, or a spline, which cannot be "
-            f"turned, got {readings}"
+            f"readings: expected 1 with {transformers} transformers side by side, got {readings}"
         )
+    if readings > 1 and by_name(transform).kind not in TURNED:
+        raise ValueError(f"readings: {transform} cannot be turned, expected 1, got {readings}")
     sizes = size if size and isinstance(size[0], Sequence) else [size]
     each = _in_depth(shape, transform, sizes, transformers, dense)
     front = each if transformers == 1 else [parallel(*[serial(*each)] * transformers)]
