@@ -124,12 +124,12 @@ def batches():
 
 def maps():
     """Theta from parameters, and back."""
-    from numba_stn import transforms
+    from numba_stn.transforms import parametrisations
 
     rng = np.random.default_rng(2)
-    for name in sorted(transforms.__all__):
-        transform = getattr(transforms, name)
-        if not isinstance(transform, transforms.Transform):
+    for name in sorted(parametrisations.__all__):
+        transform = getattr(parametrisations, name)
+        if not isinstance(transform, parametrisations.Transform):
             continue
         params = transform.identity + 0.2 * rng.standard_normal((5, transform.size))
         dtheta = rng.standard_normal((5, *transform.shape))

@@ -28,7 +28,7 @@ class Gpu:
         RuntimeError
             If no kernel can run here; the message says what is missing.
         """
-        from numba_stn.kernels import device
+        from numba_stn.kernels.cuda import device
 
         device._require_driver()
         self.cuda = device.cuda

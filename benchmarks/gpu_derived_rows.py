@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_stn as stn
-from numba_stn import splines
 from numba_stn.bench import warps
 from numba_stn.bench.rows import Runner, installed, own
+from numba_stn.ops import tps_grid
 
 from .gpu_arrays import Gpu
 from .gpu_rows import Row, ends, named, tensors, warp_problem
@@ -92,8 +92,8 @@ def bend_problem(shape):
     moved = np.zeros((POINTS**2, POINTS**2, 2))
     moved[:, :, 0] = np.eye(POINTS**2) + lattice[:, 0]
     moved[:, :, 1] = lattice[:, 1]
-    at_rest = splines.tps_grid(lattice[None], size)[0, :, :, 0]
-    functions = splines.tps_grid(moved, size)[..., 0] - at_rest
+    at_rest = tps_grid.tps_grid(lattice[None], size)[0, :, :, 0]
+    functions = tps_grid.tps_grid(moved, size)[..., 0] - at_rest
     functions = functions.reshape(POINTS**2, -1).T.astype(np.float32)
     return Bend(images, control.astype(np.float32)[None].repeat(count, 0), functions, dsamples)
 

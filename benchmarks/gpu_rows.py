@@ -8,7 +8,7 @@ import numpy as np
 
 from numba_stn.bench import grids, steps, warps
 from numba_stn.bench.rows import MissingError, Runner, installed, own
-from numba_stn.matrices import from_theta, to_scipy
+from numba_stn.transforms.matrices import from_theta, to_scipy
 
 from .gpu_arrays import Gpu, host
 

@@ -26,9 +26,9 @@ import numba_stn
 from numba_stn.bench import clock
 from numba_stn.bench.report import circumstances
 from numba_stn.bench.rows import MissingError, installed
-from numba_stn.matrices import from_theta
-from numba_stn.progress import progress
-from numba_stn.record import write_atomically
+from numba_stn.transforms.matrices import from_theta
+from numba_stn.utils.progress import progress
+from numba_stn.utils.record import write_atomically
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel",
                "moon", "rocket")  # fmt: skip

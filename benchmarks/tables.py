@@ -13,7 +13,7 @@ import re
 import sys
 from statistics import mean
 
-from numba_stn import reproduce
+from numba_stn.training import table1
 
 from .register import SOLVED
 
@@ -226,14 +226,14 @@ def by_photograph(found):
 def paper(found):
     """The paper's table, as ``numba-stn reproduce`` writes it."""
     listed = found.get("runs")
-    return reproduce.markdown(listed).rstrip() if listed else ""
+    return table1.markdown(listed).rstrip() if listed else ""
 
 
 def trained(found):
     """What is behind each cell of the paper's table: the means of its seeds."""
     cells = {}
     for run in found.get("runs", []):
-        kind = reproduce.Kind(*(run[name] for name in reproduce.Kind._fields))
+        kind = table1.Kind(*(run[name] for name in table1.Kind._fields))
         cells.setdefault((run["task"], str(kind)), []).append(run)
     head = ["task", "network", "seeds", "epochs", "readings", "parameters", "validation", "test",
             "minutes", "commits"]  # fmt: skip

@@ -8,7 +8,8 @@ from looks import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from matplotlib import pyplot as plt
 
 import numba_stn as stn
-from numba_stn import data, transforms
+from numba_stn import data
+from numba_stn.transforms import parametrisations
 
 FOLDER = pathlib.Path(__file__).parent / "images"
 EXTENT = (-1, 1, 1, -1)  # an image in normalised coordinates, y down
@@ -74,7 +75,7 @@ def parts():
     """The three parts, on one digit."""
     image = digit()
     turn = np.array([[0.62, 0.27, 0.1], [-0.27, 0.62, -0.06]])
-    scene = stn.warp_affine(batch(image), stn.groups.inverse(turn[None]), (64, 64))[0, 0]
+    scene = stn.warp_affine(batch(image), stn.stn.invert_theta(turn[None]), (64, 64))[0, 0]
     figure = plt.figure(figsize=(10, 2.3))
     axes = [figure.add_axes((x, 0.04, 0.184, 0.8)) for x in (0.0, 0.29, 0.545, 0.815)]
     show(axes[0], scene, "image")
@@ -99,13 +100,13 @@ def parameters():
     turned = np.array([[np.deg2rad(30)]])
     cases = [
         ("identity", np.eye(2, 3)[None]),
-        ("translation\n(0.4, 0)", transforms.translation.theta(np.array([[0.4, 0]]))),
-        ("translation\n(0, 0.4)", transforms.translation.theta(np.array([[0, 0.4]]))),
-        ("scale\n(0.6, 0.6)", transforms.scale.theta(np.array([[0.6, 0.6]]))),
-        ("scale\n(1.3, 0.7)", transforms.scale.theta(np.array([[1.3, 0.7]]))),
-        ("rotation\n30°", transforms.rotation.theta(turned)),
-        ("shear\n(0.4, 0)", transforms.shear.theta(np.array([[0.4, 0]]))),
-        ("shear\n(0, 0.4)", transforms.shear.theta(np.array([[0, 0.4]]))),
+        ("translation\n(0.4, 0)", parametrisations.translation.theta(np.array([[0.4, 0]]))),
+        ("translation\n(0, 0.4)", parametrisations.translation.theta(np.array([[0, 0.4]]))),
+        ("scale\n(0.6, 0.6)", parametrisations.scale.theta(np.array([[0.6, 0.6]]))),
+        ("scale\n(1.3, 0.7)", parametrisations.scale.theta(np.array([[1.3, 0.7]]))),
+        ("rotation\n30°", parametrisations.rotation.theta(turned)),
+        ("shear\n(0.4, 0)", parametrisations.shear.theta(np.array([[0.4, 0]]))),
+        ("shear\n(0, 0.4)", parametrisations.shear.theta(np.array([[0, 0.4]]))),
     ]
     figure, rows = plt.subplots(2, len(cases), figsize=(11, 3.4), layout="constrained")
     for (title, theta), above, below in zip(cases, *rows, strict=True):
@@ -195,8 +196,8 @@ def weights():
 def descent():
     """Theta led by nothing but the gradient from one digit's pose to another's."""
     target = digit()
-    theta_true = transforms.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
-    scene = stn.warp_affine(batch(target), stn.groups.inverse(theta_true))
+    theta_true = parametrisations.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
+    scene = stn.warp_affine(batch(target), stn.stn.invert_theta(theta_true))
     theta, shown, losses = np.eye(2, 3)[None], {}, []
     steps = 200
     for step in range(steps + 1):

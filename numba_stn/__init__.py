@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+# Where each public name is defined.
 _HOME = {
-    "functional": (
-        "affine_grid",
-        "affine_grid_vjp",
-        "grid_sample",
-        "grid_sample_vjp",
-    ),
-    "grids": (
+    "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
+    "images.warp_image": ("warp_image",),
+    "ops.grid_sample": ("affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"),
+    "ops.grids": (
         "grid_from_displacement",
         "grid_from_displacement_vjp",
         "grid_from_pixels",
@@ -25,41 +23,36 @@ _HOME = {
         "pixels_from_grid",
         "pixels_from_grid_vjp",
     ),
-    "images": ("crop_and_resize", "resize", "rotate"),
-    "pixels": ("warp_image",),
-    "points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
-    "polar": ("polar_grid", "polar_grid_vjp"),
-    "registration": ("Registration", "Report", "register"),
-    "splines": ("control_points", "tps_grid", "tps_grid_vjp"),
-    "tangents": (
+    "ops.jvp": (
         "grid_sample_jvp",
         "warp_affine_gauss_newton",
         "warp_affine_jvp",
         "warp_perspective_jvp",
     ),
-    "tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
-    "warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
+    "ops.points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
+    "ops.polar_grid": ("polar_grid", "polar_grid_vjp"),
+    "ops.tps_grid": ("control_points", "tps_grid", "tps_grid_vjp"),
+    "ops.warp_tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
+    "ops.warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
+    "registration": ("Registration", "Report", "register"),
+    "transforms.composition": (
+        "compose_theta",
+        "compose_theta_vjp",
+        "identity_theta",
+        "invert_theta",
+        "invert_theta_vjp",
+    ),
 }
-_MODULES = (
-    "data",
-    "export",
-    "functional",
-    "grids",
-    "groups",
-    "images",
-    "loops",
-    "matrices",
-    "nn",
-    "pixels",
-    "points",
-    "polar",
-    "registration",
-    "splines",
-    "tangents",
-    "tps",
-    "transforms",
-    "warps",
-)
+# The public modules.
+_MODULES = {
+    "data": "data",
+    "export": "export",
+    "inline": "ops.inline",
+    "matrices": "transforms.matrices",
+    "nn": "nn",
+    "registration": "registration",
+    "transforms": "transforms",
+}
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *_MODULES, *_WHERE]
@@ -67,67 +60,62 @@ __all__ = ["__version__", *_MODULES, *_WHERE]
 if TYPE_CHECKING:
     from . import data as data
     from . import export as export
-    from . import functional as functional
-    from . import grids as grids
-    from . import groups as groups
-    from . import images as images
-    from . import loops as loops
-    from . import matrices as matrices
     from . import nn as nn
-    from . import pixels as pixels
-    from . import points as points
-    from . import polar as polar
     from . import registration as registration
-    from . import splines as splines
-    from . import tangents as tangents
-    from . import tps as tps
     from . import transforms as transforms
-    from . import warps as warps
-    from .functional import affine_grid as affine_grid
-    from .functional import affine_grid_vjp as affine_grid_vjp
-    from .functional import grid_sample as grid_sample
-    from .functional import grid_sample_vjp as grid_sample_vjp
-    from .grids import grid_from_displacement as grid_from_displacement
-    from .grids import grid_from_displacement_vjp as grid_from_displacement_vjp
-    from .grids import grid_from_pixels as grid_from_pixels
-    from .grids import grid_from_pixels_vjp as grid_from_pixels_vjp
-    from .grids import pixels_from_grid as pixels_from_grid
-    from .grids import pixels_from_grid_vjp as pixels_from_grid_vjp
-    from .images import crop_and_resize as crop_and_resize
-    from .images import resize as resize
-    from .images import rotate as rotate
-    from .pixels import warp_image as warp_image
-    from .points import sample_points as sample_points
-    from .points import sample_points_vjp as sample_points_vjp
-    from .points import splat as splat
-    from .points import splat_vjp as splat_vjp
-    from .polar import polar_grid as polar_grid
-    from .polar import polar_grid_vjp as polar_grid_vjp
+    from .images.resize_rotate_crop import crop_and_resize as crop_and_resize
+    from .images.resize_rotate_crop import resize as resize
+    from .images.resize_rotate_crop import rotate as rotate
+    from .images.warp_image import warp_image as warp_image
+    from .ops import inline as inline
+    from .ops.grid_sample import affine_grid as affine_grid
+    from .ops.grid_sample import affine_grid_vjp as affine_grid_vjp
+    from .ops.grid_sample import grid_sample as grid_sample
+    from .ops.grid_sample import grid_sample_vjp as grid_sample_vjp
+    from .ops.grids import grid_from_displacement as grid_from_displacement
+    from .ops.grids import grid_from_displacement_vjp as grid_from_displacement_vjp
+    from .ops.grids import grid_from_pixels as grid_from_pixels
+    from .ops.grids import grid_from_pixels_vjp as grid_from_pixels_vjp
+    from .ops.grids import pixels_from_grid as pixels_from_grid
+    from .ops.grids import pixels_from_grid_vjp as pixels_from_grid_vjp
+    from .ops.jvp import grid_sample_jvp as grid_sample_jvp
+    from .ops.jvp import warp_affine_gauss_newton as warp_affine_gauss_newton
+    from .ops.jvp import warp_affine_jvp as warp_affine_jvp
+    from .ops.jvp import warp_perspective_jvp as warp_perspective_jvp
+    from .ops.points import sample_points as sample_points
+    from .ops.points import sample_points_vjp as sample_points_vjp
+    from .ops.points import splat as splat
+    from .ops.points import splat_vjp as splat_vjp
+    from .ops.polar_grid import polar_grid as polar_grid
+    from .ops.polar_grid import polar_grid_vjp as polar_grid_vjp
+    from .ops.tps_grid import control_points as control_points
+    from .ops.tps_grid import tps_grid as tps_grid
+    from .ops.tps_grid import tps_grid_vjp as tps_grid_vjp
+    from .ops.warp_tps import warp_tps as warp_tps
+    from .ops.warp_tps import warp_tps_jvp as warp_tps_jvp
+    from .ops.warp_tps import warp_tps_vjp as warp_tps_vjp
+    from .ops.warps import warp_affine as warp_affine
+    from .ops.warps import warp_affine_vjp as warp_affine_vjp
+    from .ops.warps import warp_perspective as warp_perspective
+    from .ops.warps import warp_perspective_vjp as warp_perspective_vjp
     from .registration import Registration as Registration
     from .registration import Report as Report
     from .registration import register as register
-    from .splines import control_points as control_points
-    from .splines import tps_grid as tps_grid
-    from .splines import tps_grid_vjp as tps_grid_vjp
-    from .tangents import grid_sample_jvp as grid_sample_jvp
-    from .tangents import warp_affine_gauss_newton as warp_affine_gauss_newton
-    from .tangents import warp_affine_jvp as warp_affine_jvp
-    from .tangents import warp_perspective_jvp as warp_perspective_jvp
-    from .tps import warp_tps as warp_tps
-    from .tps import warp_tps_jvp as warp_tps_jvp
-    from .tps import warp_tps_vjp as warp_tps_vjp
-    from .warps import warp_affine as warp_affine
-    from .warps import warp_affine_vjp as warp_affine_vjp
-    from .warps import warp_perspective as warp_perspective
-    from .warps import warp_perspective_vjp as warp_perspective_vjp
+    from .transforms import matrices as matrices
+    from .transforms.composition import compose_theta as compose_theta
+    from .transforms.composition import compose_theta_vjp as compose_theta_vjp
+    from .transforms.composition import identity_theta as identity_theta
+    from .transforms.composition import invert_theta as invert_theta
+    from .transforms.composition import invert_theta_vjp as invert_theta_vjp
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _WHERE:
+        value: object = importlib.import_module(f".{_MODULES[name]}", __name__)
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import functional as stn
-from . import warps
 from .kernels import launch
+from .ops import grid_sample as stn
+from .ops import warps
 
 DTYPES = ("float32", "float64")
 PADDINGS = ("zeros", "border", "reflection")

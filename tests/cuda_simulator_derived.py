@@ -19,7 +19,7 @@ from scipy.interpolate import RBFInterpolator
 from test_grids import results
 
 import numba_stn as stn
-from numba_stn.kernels import cuda_spline, device, sums
+from numba_stn.kernels.cuda import device, sums, tps
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -319,7 +319,7 @@ def test_the_lattice_is_the_identity(coord):
 def test_images_bent_by_splines(monkeypatch, few, mode, padding, dtype, coord, count):
     """All at once, and, with little memory for grids, one after another."""
     if few:
-        monkeypatch.setattr(cuda_spline, "CHUNK", 1)
+        monkeypatch.setattr(tps, "CHUNK", 1)
     case = Spline(3, 2, (4, 3), coord, 0.1)
     images = (case.rng.random((count, 2, 5, 4)) * 200).astype(dtype)
     back = case.rng.standard_normal((3, 2, 4, 3)).astype("f4" if dtype == "u1" else dtype)
@@ -344,7 +344,7 @@ def test_images_bent_by_splines(monkeypatch, few, mode, padding, dtype, coord, c
 @pytest.mark.parametrize("few", [False, True])
 def test_forward_derivatives_of_splines(monkeypatch, few):
     if few:
-        monkeypatch.setattr(cuda_spline, "CHUNK", 1)
+        monkeypatch.setattr(tps, "CHUNK", 1)
     case = Spline(2, 2, (4, 3), regularisation=0.1)
     images = case.rng.random((2, 2, 5, 4)) * 200
     dots = case.rng.standard_normal(images.shape), case.rng.standard_normal(case.control.shape)

@@ -13,7 +13,7 @@ from cuda_simulator_suite import host, on_device
 from numba import cuda
 
 import numba_stn as stn
-from numba_stn.kernels import device, sums
+from numba_stn.kernels.cuda import device, sums
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")

@@ -17,7 +17,7 @@ from numba import config, cuda
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 import numba_stn as stn
-from numba_stn.kernels import device, sums
+from numba_stn.kernels.cuda import device, sums
 
 simulator.prepare()
 device.MOST_LINE_BLOCKS = 2

@@ -11,7 +11,7 @@ from numba import njit
 from samplers import ALL, problem
 
 import numba_stn as stn
-from numba_stn import loops
+from numba_stn.ops import inline
 
 PADDINGS = ("zeros", "border", "reflection")
 
@@ -203,7 +203,7 @@ def _spline(sampler, given, align, like=np.array):
 @cache
 def loop(mode, padding_mode, dims):
     """A user's own loop over the points of an image or a volume."""
-    read = loops.sampler_with_gradient(mode, padding_mode, dims=dims)
+    read = inline.sampler_with_gradient(mode, padding_mode, dims=dims)
 
     @njit
     def plane(image, points, out):

@@ -11,18 +11,7 @@ import numpy as np
 import pytest
 
 import numba_stn
-from numba_stn.bench import (
-    clock,
-    grids,
-    images,
-    memory,
-    report,
-    rows,
-    splines,
-    steps,
-    sweep,
-    warps,
-)
+from numba_stn.bench import clock, grids, images, memory, report, rows, splines, steps, sweep, warps
 from numba_stn.cli import main
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn.kernels import common
-from numba_stn.kernels.pixel import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
-from numba_stn.kernels.rows import tile_height
-from numba_stn.kernels.vectors import LANES
+from numba_stn.kernels.cpu import bilinear
+from numba_stn.kernels.cpu.rows import tile_height
+from numba_stn.kernels.cpu.simd.vectors import LANES
+from numba_stn.kernels.math.coordinates import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
 
 
 def compiled(make, source, padding):
@@ -43,10 +43,10 @@ def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
     results = []
     for patched in (False, True):
         if patched:
-            monkeypatch.setattr(common, "can_block", never)
-        sample = compiled(common.make_sample, source, padding)
-        to_images = compiled(common.make_sample_vjp_images, source, padding)
-        to_coords = compiled(common.make_sample_vjp_coords, source, padding)
+            monkeypatch.setattr(bilinear, "can_block", never)
+        sample = compiled(bilinear.make_sample, source, padding)
+        to_images = compiled(bilinear.make_sample_vjp_images, source, padding)
+        to_coords = compiled(bilinear.make_sample_vjp_coords, source, padding)
         found = []
         for dtype, columns in ((np.float32, 16), (np.float32, 41), (np.float64, 41)):
             images, coords, dsamples = problem(source, dtype, columns)
@@ -111,7 +111,7 @@ def test_bands_of_the_images_gradient_do_not_show(padding):
     rng = np.random.default_rng(0)
     dsamples = np.zeros((1, 1, 48, 64), np.float32)
     dsamples[0, 0, [0, 7, 24, 47]] = rng.standard_normal((4, 64))
-    kernel = common.make_sample_vjp_images(AFFINE, padding, False)
+    kernel = bilinear.make_sample_vjp_images(AFFINE, padding, False)
     for cos, sin in ((-1, 1.2e-16), (6e-17, 1), (0.6, 0.5), (1, 0)):
         theta = np.array([[[cos, -sin, 0], [sin, cos, 0]]], np.float32)
         found = []
@@ -131,8 +131,8 @@ def test_heights_of_tiles_do_not_show(source):
     dsamples = rng.standard_normal((1, 2, 150, 300)).astype(np.float32)
     theta = np.array([[[0.8, -0.5, 0.1], [0.5, 0.8, -0.1]]], np.float32)
     coords = theta[:, None] if source == AFFINE else stn.affine_grid(theta, (150, 300))
-    sample = common.make_sample(source, ZEROS, False)
-    to_coords = common.make_sample_vjp_coords(source, ZEROS, False)
+    sample = bilinear.make_sample(source, ZEROS, False)
+    to_coords = bilinear.make_sample_vjp_coords(source, ZEROS, False)
     found = []
     for tall in (1, 2, 3, 4):
         samples = np.full_like(dsamples, np.nan)

@@ -9,7 +9,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from numba_stn import checkpoint, cli, experiment, runs
+from numba_stn import cli
+from numba_stn.training import checkpoint, experiment, runs
 
 CONFIG = experiment.Config(model="st-fcn", epochs=3, batch=100)
 OPTIONS = ["--model", "st-fcn", "--epochs", "3", "--batch", "100"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn import cli, cluster, stacks
+from numba_stn import cli
+from numba_stn.distributed import cluster, stacks
 
 distributed = pytest.importorskip("distributed")
 zarr = pytest.importorskip("zarr")

@@ -18,7 +18,7 @@ class OnGPU:
 
 @pytest.fixture
 def device():
-    from numba_stn.kernels import device
+    from numba_stn.kernels.cuda import device
 
     device._require_driver.cache_clear()
     yield device

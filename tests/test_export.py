@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from numba_stn import cli, data, experiment, export, nn, runs, transforms
+from numba_stn import cli, data, export, nn
 from numba_stn.nn import zoo
+from numba_stn.training import experiment, runs
+from numba_stn.transforms import parametrisations
 
 DIGITS = data.digits().test.take(slice(32)).images
 SHAPE = DIGITS.shape[1:]
@@ -35,7 +37,7 @@ NETS = {
         nn.flatten(), nn.linear(10),
     ),
     "smooth tps, corners": nn.serial(
-        warped(transforms.tps(3, 0.3), align_corners=True), nn.flatten(), nn.linear(10),
+        warped(parametrisations.tps(3, 0.3), align_corners=True), nn.flatten(), nn.linear(10),
     ),
     "several": nn.serial(
         nn.parallel(warped("affine"), nn.serial(warped("tps"), warped("projective"))),

@@ -6,9 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from numba_stn.kernels import pixel, taps
+from numba_stn.kernels.math import coordinates, interpolation
 
-FLOATS = {np.float32: (np.int32, pixel.FRACTION32), np.float64: (np.int64, pixel.FRACTION64)}
+FLOATS = {
+    np.float32: (np.int32, coordinates.FRACTION32),
+    np.float64: (np.int64, coordinates.FRACTION64),
+}
 
 pytestmark = pytest.mark.parametrize("real", FLOATS)
 
@@ -20,7 +23,7 @@ def bits(value, real):
 def scale(values, terms, real):
     """The scale for at most 2**terms of these values, in their precision."""
     peak = max(bits(value, real) for value in values)
-    return real(pixel.fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
+    return real(coordinates.fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
 
 
 def total(values, real, terms=None):
@@ -28,7 +31,9 @@ def total(values, real, terms=None):
     values = [real(value) for value in values]
     terms = (len(values) - 1).bit_length() if terms is None else terms
     factor = scale(values, terms, real)
-    return real(pixel.dequantize(sum(pixel.quantize(v, factor) for v in values), factor))
+    return real(
+        coordinates.dequantize(sum(coordinates.quantize(v, factor) for v in values), factor)
+    )
 
 
 def extremes(real):
@@ -39,41 +44,41 @@ def extremes(real):
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_the_largest_sum_fits_in_64_bits(real, terms):
     for peak in extremes(real):
-        largest = abs(pixel.quantize(peak, scale([peak], terms, real)))
-        smallest = abs(pixel.quantize(-peak, scale([peak], terms, real)))
+        largest = abs(coordinates.quantize(peak, scale([peak], terms, real)))
+        smallest = abs(coordinates.quantize(-peak, scale([peak], terms, real)))
         assert max(largest, smallest) * 2**terms < 2**63
 
 
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_no_more_than_two_bits_are_left_unused(real, terms):
     for peak in extremes(real)[:3]:
-        assert pixel.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
+        assert coordinates.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
 
 
-@pytest.mark.parametrize("mode", [pixel.NEAREST, pixel.BILINEAR, pixel.BICUBIC])
+@pytest.mark.parametrize("mode", [coordinates.NEAREST, coordinates.BILINEAR, coordinates.BICUBIC])
 def test_a_samples_weights_add_up_to_no_more_than_is_said(real, mode):
     """In magnitude, over a plane, or over a volume where the mode has one."""
-    axes = 2 if mode == pixel.BICUBIC else 3
+    axes = 2 if mode == coordinates.BICUBIC else 3
     most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real)) ** axes
-    assert most <= 2.0 ** taps.SPREAD[mode] * (1 + 4 * np.finfo(real).eps)
-    assert (mode == pixel.BICUBIC) == (most > 1.5)
+    assert most <= 2.0 ** interpolation.SPREAD[mode] * (1 + 4 * np.finfo(real).eps)
+    assert (mode == coordinates.BICUBIC) == (most > 1.5)
 
 
 def weights_of(mode, real):
     """The weights along an axis for fractions from 0 to 1, the worst, 1/2, among them."""
-    return [taps.four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
+    return [interpolation.four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
 
 
 @pytest.mark.parametrize("terms", [0, 1, 24, 40])
-@pytest.mark.parametrize("mode", [pixel.BILINEAR, pixel.BICUBIC])
+@pytest.mark.parametrize("mode", [coordinates.BILINEAR, coordinates.BICUBIC])
 def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
     """2**terms samples, each with all its taps where the image has one pixel, all of one sign."""
-    axes = 2 if mode == pixel.BICUBIC else 3
+    axes = 2 if mode == coordinates.BICUBIC else 3
     for peak in extremes(real):
-        factor = scale([peak], terms + taps.SPREAD[mode], real)
+        factor = scale([peak], terms + interpolation.SPREAD[mode], real)
         for along in weights_of(mode, real)[::32]:
             total = sum(
-                abs(pixel.quantize(real(peak) * real(math.prod(weights)), factor))
+                abs(coordinates.quantize(real(peak) * real(math.prod(weights)), factor))
                 for weights in itertools.product(map(real, along), repeat=axes)
             )
             assert total * 2**terms < 2**63
@@ -115,7 +120,7 @@ def test_one_term_comes_back_exactly(real):
 def test_terms_are_rounded_to_the_nearest_integer(real, digits):
     for part in (0, 0.25, 0.5, 0.75, 1):
         for value in (real(2**digits + part), real(-(2**digits) - part)):
-            assert pixel.quantize(value, real(1)) == math.floor(float(value) + 0.5)
+            assert coordinates.quantize(value, real(1)) == math.floor(float(value) + 0.5)
 
 
 def test_a_sum_may_cancel_to_nothing(real):
@@ -128,8 +133,10 @@ def test_zeros_sum_to_zero(real):
 
 
 def test_infinity_and_nan_are_told_from_numbers(real):
-    finite = [pixel.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]]
-    others = [pixel.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
+    finite = [
+        coordinates.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]
+    ]
+    others = [coordinates.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
     assert all(finite)
     assert not any(others)
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from numba_stn.kernels import pixel
+from numba_stn.kernels.math import coordinates
 
 pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
-from numba_stn.kernels import cuda_gather
+from numba_stn.kernels.cuda import gather
 
 SIDES = (37, 53, 29, 61)
 REALS = pytest.mark.parametrize("real", [np.float32, np.float64])
@@ -41,17 +41,18 @@ def axes(theta, real, off, sides):
     x, y = np.asarray(theta, real)
     off = real(off)
     return (
-        pixel.affine_axis(*x, w, columns, rows, off),
-        pixel.affine_axis(*y, h, columns, rows, off),
+        coordinates.affine_axis(*x, w, columns, rows, off),
+        coordinates.affine_axis(*y, h, columns, rows, off),
     )
 
 
-def coordinates(axes, sides, real):
+def sampling_positions(axes, sides, real):
     """Of every sample, as the forward kernel has them."""
     h, w, rows, columns = sides
     (x, y), column = axes, np.arange(columns).astype(real)
     starts = [
-        (pixel.affine_start(x, i, w, rows), pixel.affine_start(y, i, h, rows)) for i in range(rows)
+        (coordinates.affine_start(x, i, w, rows), coordinates.affine_start(y, i, h, rows))
+        for i in range(rows)
     ]
     return (
         np.array([real(sx) + real(x[0]) * column for sx, _ in starts]),
@@ -63,13 +64,13 @@ def found(axes, sides, real):
     """All samples that are looked at, by pixel: (pixels, rows, columns) of bool."""
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes)
-    inverse = cuda_gather.inverse_of((x, y), sides)
-    across, down = cuda_gather.columns_of(x, w, columns), cuda_gather.columns_of(y, h, columns)
+    inverse = gather.inverse_of((x, y), sides)
+    across, down = gather.columns_of(x, w, columns), gather.columns_of(y, h, columns)
     looked = np.zeros((h, w, rows, columns), bool)
     for py in range(h):
         for px in range(w):
-            for i in range(*cuda_gather.rows_near(inverse, py, px, rows)):
-                j, stop, _, _ = cuda_gather.columns_near(x, y, i, py, px, across, down, sides)
+            for i in range(*gather.rows_near(inverse, py, px, rows)):
+                j, stop, _, _ = gather.columns_near(x, y, i, py, px, across, down, sides)
                 looked[py, px, i, j:stop] = True
     return looked
 
@@ -88,7 +89,7 @@ def reading(xs, ys, sides):
 @pytest.mark.parametrize("name", MAPS)
 def test_no_sample_that_reads_a_pixel_is_missed(name, off, real):
     where = axes(MAPS[name], real, off, SIDES)
-    wanted = reading(*coordinates(where, SIDES, real), SIDES)
+    wanted = reading(*sampling_positions(where, SIDES, real), SIDES)
     looked = found(where, SIDES, real)
     assert not (wanted & ~looked).any()
     if name in ("identity", "turned", "a quarter turn", "far out", "far in", "mirrored", "shifted"):
@@ -100,7 +101,7 @@ def test_sides_of_one_pixel(real):
     for sides in ((1, 1, 3, 4), (1, 5, 4, 1), (6, 1, 1, 7), (3, 4, 1, 1)):
         for off in (0, 1):
             where = axes(MAPS["turned"], real, off, sides)
-            wanted = reading(*coordinates(where, sides, real), sides)
+            wanted = reading(*sampling_positions(where, sides, real), sides)
             assert not (wanted & ~found(where, sides, real)).any()
 
 
@@ -110,7 +111,7 @@ def test_random_maps():
         sides = tuple(int(side) for side in rng.integers(1, 25, 4))
         theta = rng.standard_normal((2, 3)) * 10.0 ** rng.uniform(-3, 3, (2, 1))
         where = axes(theta, np.float32, 1, sides)
-        wanted = reading(*coordinates(where, sides, np.float32), sides)
+        wanted = reading(*sampling_positions(where, sides, np.float32), sides)
         assert not (wanted & ~found(where, sides, np.float32)).any()
 
 
@@ -128,19 +129,19 @@ def test_large_sides(name, sides, real):
     rng = np.random.default_rng(0)
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes(LARGE[name], real, 1, sides))
-    inverse = cuda_gather.inverse_of((x, y), sides)
-    across, down = cuda_gather.columns_of(x, w, columns), cuda_gather.columns_of(y, h, columns)
+    inverse = gather.inverse_of((x, y), sides)
+    across, down = gather.columns_of(x, w, columns), gather.columns_of(y, h, columns)
     inside = 0
     for i, j in zip(rng.integers(rows, size=3000), rng.integers(columns, size=3000), strict=True):
         column = real(j)
-        at_x = real(pixel.affine_start(x, i, w, rows)) + x[0] * column
-        at_y = real(pixel.affine_start(y, i, h, rows)) + y[0] * column
+        at_x = real(coordinates.affine_start(x, i, w, rows)) + x[0] * column
+        at_y = real(coordinates.affine_start(y, i, h, rows)) + y[0] * column
         px, py = int(np.floor(at_x)), int(np.floor(at_y))
         if not (0 <= px < w and 0 <= py < h):
             continue
         inside += 1
-        first, stop = cuda_gather.rows_near(inverse, py, px, rows)
+        first, stop = gather.rows_near(inverse, py, px, rows)
         assert first <= i < stop
-        first, stop, _, _ = cuda_gather.columns_near(x, y, int(i), py, px, across, down, sides)
+        first, stop, _, _ = gather.columns_near(x, y, int(i), py, px, across, down, sides)
         assert first <= j < stop
     assert inside or name in ("far away", "steep and far")

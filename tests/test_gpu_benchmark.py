@@ -28,7 +28,7 @@ from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, 
 # As tests/cuda_simulator_suite.py: short waits and few threads.
 SIMULATED = """
 import sys
-from numba_stn.kernels import cuda_common as cuda, device
+from numba_stn.kernels.cuda import bilinear as cuda, device
 import numba_stn as stn
 from benchmarks import gpu, gpu_checks
 sys.setswitchinterval(1e-5)
@@ -71,7 +71,7 @@ Gpu.busy = busy
 """
 
 WRONG_SPLINES = """
-from numba_stn.kernels import cuda_spline
+from numba_stn.kernels.cuda import tps as cuda_spline
 right = cuda_spline.energy_by_log
 cuda_spline.energy_by_log = lambda square: right(square) * type(square)(1.01)
 """
@@ -155,7 +155,7 @@ def test_gradients_are_not_compared_beside_a_change_of_slope():
 @pytest.fixture
 def no_driver(monkeypatch):
     pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
-    from numba_stn.kernels import device
+    from numba_stn.kernels.cuda import device
 
     device._require_driver.cache_clear()
     monkeypatch.setattr(device.cuda, "is_available", lambda: False)

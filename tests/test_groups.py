@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numba_stn as stn
-from numba_stn import groups, transforms
+from numba_stn.transforms import composition, parametrisations
 
 # A name of a family of maps, which kind they are, and maps near the identity.
 FAMILIES = ("translation", "scale", "rotation", "rigid", "similarity", "affine", "projective")
 
 
 def maps(name, seed, count=3, size=0.2):
-    transform = transforms.by_name(name)
+    transform = parametrisations.by_name(name)
     noise = np.random.default_rng(seed).standard_normal((count, transform.size))
     return transform.theta(np.array(transform.identity) + size * np.clip(noise, -2, 2))
 
@@ -42,8 +42,8 @@ seeds = st.integers(0, 2**32 - 1)
 @settings(deadline=None)
 def test_laws_of_a_group(name, seed):
     first, second, third = (drawn(name, seed + k) for k in range(3))
-    one = groups.identity(3, kind(name))
-    product, inverse = groups.product, groups.inverse
+    one = composition.identity_theta(3, kind(name))
+    product, inverse = composition.compose_theta, composition.invert_theta
     np.testing.assert_array_equal(product(one, first), first)
     np.testing.assert_array_equal(product(first, one), first)
     left, right = product(product(first, second), third), product(first, product(second, third))
@@ -61,7 +61,7 @@ def test_laws_of_a_group(name, seed):
 def test_families_are_closed(name):
     """What a family's products and inverses have in common with it."""
     first, second = maps(name, 0), maps(name, 1)
-    for theta in (groups.product(first, second), groups.inverse(first)):
+    for theta in (composition.compose_theta(first, second), composition.invert_theta(first)):
         linear = theta[:, :, :2]
         square = linear @ linear.swapaxes(1, 2)
         if name in ("translation", "scale"):
@@ -81,7 +81,7 @@ def test_a_warp_by_the_product_is_a_warp_of_a_warp(name):
     images = np.exp(-8 * ((x - 0.1) ** 2 + 0.6 * y**2 + 0.4 * x * y))[None, None]
     first, second = maps(name, 2, 1, 0.1), maps(name, 3, 1, 0.1)
     warp = stn.warp_perspective if name == "projective" else stn.warp_affine
-    once = warp(images, groups.product(first, second))
+    once = warp(images, composition.compose_theta(first, second))
     twice, other = warp(warp(images, first), second), warp(warp(images, second), first)
     inner = (..., slice(24, -24), slice(24, -24))
     np.testing.assert_allclose(twice[inner], once[inner], atol=2e-3)
@@ -94,20 +94,24 @@ def test_gradients(name):
     rng = np.random.default_rng(5)
     first, second = drawn(name, 6), drawn(name, 7)
     check_vjp(
-        lambda pair: groups.product(*pair),
-        lambda d: groups.product_vjp(d, first, second), (first, second), rng,
+        lambda pair: composition.compose_theta(*pair),
+        lambda d: composition.compose_theta_vjp(d, first, second), (first, second), rng,
     )  # fmt: skip
-    back = groups.inverse(first)
-    check_vjp(groups.inverse, lambda d: groups.inverse_vjp(d, back), first, rng)
+    back = composition.invert_theta(first)
+    check_vjp(composition.invert_theta, lambda d: composition.invert_theta_vjp(d, back), first, rng)
 
 
 def test_float32_is_kept():
     theta = maps("affine", 8).astype(np.float32)
-    assert groups.identity(2, dtype=np.float32).dtype == np.float32
-    found = [groups.product(theta, theta), groups.inverse(theta), groups.inverse_vjp(theta, theta)]
-    found += groups.product_vjp(theta, theta, theta)
+    assert composition.identity_theta(2, dtype=np.float32).dtype == np.float32
+    found = [
+        composition.compose_theta(theta, theta),
+        composition.invert_theta(theta),
+        composition.invert_theta_vjp(theta, theta),
+    ]
+    found += composition.compose_theta_vjp(theta, theta, theta)
     assert {array.dtype for array in found} == {np.dtype(np.float32)}
-    assert groups.inverse(theta[:0]).shape == (0, 2, 3)
+    assert composition.invert_theta(theta[:0]).shape == (0, 2, 3)
 
 
 @pytest.mark.parametrize("name", ["affine", "projective"])
@@ -116,10 +120,10 @@ def test_arrays_of_cupy_stay_there(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
 
     def everything(first, second):
-        back = groups.inverse(first)
-        yield groups.product(first, second)
-        yield from groups.product_vjp(second, first, second)
-        yield from (back, groups.inverse_vjp(second, back))
+        back = composition.invert_theta(first)
+        yield composition.compose_theta(first, second)
+        yield from composition.compose_theta_vjp(second, first, second)
+        yield from (back, composition.invert_theta_vjp(second, back))
 
     own = maps(name, 9), maps(name, 10)
     there = map(cupy.asarray, own)
@@ -139,15 +143,15 @@ class OnGpu:
 
 AFFINE, SQUARE = np.eye(2, 3)[None], np.eye(3)[None]
 BAD = {
-    "kind.*projective.*'tps'": lambda: groups.identity(1, "tps"),
-    "first.*float64.*int64": lambda: groups.product(AFFINE.astype(int), AFFINE),
-    "first.*2, 3.*got .1, 2, 2": lambda: groups.product(AFFINE[..., :2], AFFINE),
-    "second.*1, 2, 3.*1, 3, 3": lambda: groups.product(AFFINE, SQUARE),
-    "dtheta.*1, 2, 3.*1, 3, 3": lambda: groups.product_vjp(SQUARE, AFFINE, AFFINE),
-    "dinverse.*float64.*float32": lambda: groups.inverse_vjp(AFFINE.astype("f"), AFFINE),
-    "theta.*inverse.*none": lambda: groups.inverse(0 * AFFINE),
-    "NumPy or CuPy.*OnGpu": lambda: groups.inverse(OnGpu()),
-    "theta.*inverse, got one": lambda: groups.inverse(np.nan * SQUARE),
+    "kind.*projective.*'tps'": lambda: composition.identity_theta(1, "tps"),
+    "first.*float64.*int64": lambda: composition.compose_theta(AFFINE.astype(int), AFFINE),
+    "first.*2, 3.*got .1, 2, 2": lambda: composition.compose_theta(AFFINE[..., :2], AFFINE),
+    "second.*1, 2, 3.*1, 3, 3": lambda: composition.compose_theta(AFFINE, SQUARE),
+    "dtheta.*1, 2, 3.*1, 3, 3": lambda: composition.compose_theta_vjp(SQUARE, AFFINE, AFFINE),
+    "dinverse.*float64.*float32": lambda: composition.invert_theta_vjp(AFFINE.astype("f"), AFFINE),
+    "theta.*inverse.*none": lambda: composition.invert_theta(0 * AFFINE),
+    "NumPy or CuPy.*OnGpu": lambda: composition.invert_theta(OnGpu()),
+    "theta.*inverse, got one": lambda: composition.invert_theta(np.nan * SQUARE),
 }
 
 

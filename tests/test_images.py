@@ -192,7 +192,7 @@ def test_no_boxes():
 
 def test_boxes_read_the_image_where_it_is(monkeypatch):
     """Every warp is given the very image; a strided one is copied once."""
-    from numba_stn import images
+    from numba_stn.images import resize_rotate_crop
 
     given = []
 
@@ -200,7 +200,7 @@ def test_boxes_read_the_image_where_it_is(monkeypatch):
         given.append(image)
         return stn.warp_image(image, *args, **options)
 
-    monkeypatch.setattr(images, "warp_image", spy)
+    monkeypatch.setattr(resize_rotate_crop, "warp_image", spy)
     image = picture((20, 30, 3), "uint8")
     stn.crop_and_resize(image, [(0, 0, 4, 4)] * 3, (2, 2))
     assert all(np.shares_memory(array, image) for array in given)

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 
 import numba_stn as stn
-from numba_stn import loops
+from numba_stn.ops import inline
 
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
 MODES = ("bilinear", "nearest", "bicubic")
@@ -29,8 +29,8 @@ def test_one_point_is_a_grid_of_one(mode, padding, dims):
     sides = (5, 6, 7)[:dims]
     image = rng.standard_normal(sides)
     points = rng.uniform(-4, 11, (60, dims)).round(1) + 0.033
-    read = loops.sampler(mode, padding, dims=dims)
-    slopes = loops.sampler_with_gradient(mode, padding, dims=dims)
+    read = inline.sampler(mode, padding, dims=dims)
+    slopes = inline.sampler_with_gradient(mode, padding, dims=dims)
     grid = normalised(points, sides).reshape(60, *[1] * dims, dims)
     chosen = {"mode": mode, "padding_mode": padding, "fill": 0.25}
     expected = stn.grid_sample(image[None, None], grid, **chosen).ravel()
@@ -43,7 +43,7 @@ def test_one_point_is_a_grid_of_one(mode, padding, dims):
 
 
 def test_the_type_of_the_coordinates_decides():
-    read = loops.sampler()
+    read = inline.sampler()
     image = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
     @njit
@@ -58,7 +58,7 @@ def test_the_type_of_the_coordinates_decides():
 
 
 def test_a_loop_of_the_users_own():
-    read = loops.sampler_with_gradient("bicubic", "border")
+    read = inline.sampler_with_gradient("bicubic", "border")
     y, x = np.mgrid[:20.0, :20.0]
     image = -((x - 7.3) ** 2) - (y - 11.8) ** 2
 
@@ -80,7 +80,7 @@ def test_odd_coordinates_are_safe():
     odd = [np.nan, np.inf, -np.inf, 1e30, -1e30, 2.0**63]
     image = np.arange(1.0, 13.0).reshape(3, 4)
     for mode, padding in itertools.product(("bilinear", "bicubic"), PADDINGS):
-        read = loops.sampler_with_gradient(mode, padding)
+        read = inline.sampler_with_gradient(mode, padding)
         for x, y in itertools.product([*odd, 1.2], odd):
             value, dx, dy = read(image, x, y, -7.0)
             assert np.isfinite(value)
@@ -89,8 +89,8 @@ def test_odd_coordinates_are_safe():
 
 
 def test_the_same_function_for_the_same_choice():
-    assert loops.sampler() is loops.sampler("bilinear", "zeros")
-    assert loops.sampler() is not loops.sampler(align_corners=True)
+    assert inline.sampler() is inline.sampler("bilinear", "zeros")
+    assert inline.sampler() is not inline.sampler(align_corners=True)
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="nothing is compiled")
@@ -100,7 +100,7 @@ def test_it_compiles_in_a_cuda_kernel_without_float64(monkeypatch):
 
     device = SimpleNamespace(compute_capability=(8, 0))
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
-    read = loops.sampler_with_gradient("bicubic", "reflection")
+    read = inline.sampler_with_gradient("bicubic", "reflection")
 
     def kernel(image, points, out):
         k = cuda.grid(1)
@@ -127,4 +127,4 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_is_named(message):
     with pytest.raises((ValueError, TypeError), match=message):
-        loops.sampler(**BAD[message])
+        inline.sampler(**BAD[message])

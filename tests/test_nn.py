@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numba_stn import nn
-from numba_stn.kernels import bundles, convolve
-from numba_stn.kernels.vectors import LANES
+from numba_stn.kernels.cpu.simd.vectors import LANES
+from numba_stn.kernels.layers import batch_blocks, convolution
 from numba_stn.nn import optim, zoo
 from numba_stn.nn.tree import flatten, leaves, tree_map, unflatten
-from numba_stn.transforms import TRANSFORMS, tps
+from numba_stn.transforms.parametrisations import TRANSFORMS, tps
 
 LAYERS = {
     "linear": (nn.linear(4), (7,)),
@@ -234,15 +234,16 @@ def test_images_survive_being_bundled():
     rng = np.random.default_rng(0)
     for batch in (0, 1, LANES, LANES + 1):
         x = rng.standard_normal((batch, 2, 3, 5)).astype(np.float32)
-        bundled = bundles.bundle(x)
+        bundled = batch_blocks.bundle(x)
         assert bundled.shape == (-(-batch // LANES), 2, 3, 5, LANES)
-        np.testing.assert_array_equal(bundles.unbundle(bundled, batch), x)
-        np.testing.assert_array_equal(bundles.cropped(bundles.bundle(x, 2), 2), bundled)
-        np.testing.assert_array_equal(bundles.padded(bundled, 2), bundles.bundle(x, 2))
+        np.testing.assert_array_equal(batch_blocks.unbundle(bundled, batch), x)
+        np.testing.assert_array_equal(batch_blocks.cropped(batch_blocks.bundle(x, 2), 2), bundled)
+        np.testing.assert_array_equal(batch_blocks.padded(bundled, 2), batch_blocks.bundle(x, 2))
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
-    from numba_stn.kernels import batch_norm, launch
+    from numba_stn.kernels import launch
+    from numba_stn.kernels.layers import batch_norm
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, 3, 8, 9)).astype(np.float32)
@@ -250,13 +251,17 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
     results = []
     for work in (0, 10**12):
         monkeypatch.setattr(launch, "PARALLEL_WORK", work)
-        wide = bundles.bundle(x, 1)
-        y = convolve.convolve(wide, weight, bias, 2)
-        pooled, which = bundles.max_pool(y, 2)
-        dy = bundles.max_pool_vjp(pooled, which, y.shape, 2)
-        dx = convolve.convolve_vjp_x(dy, weight, wide.shape, 2)
-        both = convolve.convolve_vjp_weight(dy, wide, weight.shape, 2)
-        flat = bundles.rectify(y), bundles.rectify_vjp(dy, y), bundles.unbundle(y, 40)
+        wide = batch_blocks.bundle(x, 1)
+        y = convolution.convolve(wide, weight, bias, 2)
+        pooled, which = batch_blocks.max_pool(y, 2)
+        dy = batch_blocks.max_pool_vjp(pooled, which, y.shape, 2)
+        dx = convolution.convolve_vjp_x(dy, weight, wide.shape, 2)
+        both = convolution.convolve_vjp_weight(dy, wide, weight.shape, 2)
+        flat = (
+            batch_blocks.rectify(y),
+            batch_blocks.rectify_vjp(dy, y),
+            batch_blocks.unbundle(y, 40),
+        )
         norm, (mean, var) = batch_norm.Pooled(2), batch_norm.moments(y, 40)
         normal = norm.normalize(y, 40, mean, bias, var)
         sums = norm.normalize_sums(pooled, y, 40, mean)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from test_nn import LAYERS, built
 
-from numba_stn import namespace, nn
+from numba_stn import nn
 from numba_stn.nn import train
 from numba_stn.nn.tree import flatten, leaves, tree_map
-from numba_stn.transforms import TRANSFORMS, compose
+from numba_stn.transforms.parametrisations import TRANSFORMS, compose
+from numba_stn.utils import namespace
 
 DENSE = [name for name in LAYERS if not name.startswith("transformer")]
 

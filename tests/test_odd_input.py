@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn import groups, transforms
+from numba_stn.transforms import composition, parametrisations
 
 IMAGES = np.random.default_rng(0).random((2, 3, 5, 6))
 THETA, SQUARE = np.tile(np.eye(2, 3), (2, 1, 1)), np.tile(np.eye(3), (2, 1, 1))
@@ -46,13 +46,13 @@ CALLS = {
     stn.pixels_from_grid_vjp: (POINTS, (5, 6)),
     stn.polar_grid: ((3, 4), (5, 6), (2.0, 2.0), 3.0),
     stn.polar_grid_vjp: (GRID, (5, 6)),
-    groups.identity: (2,),
-    groups.product: (THETA, THETA),
-    groups.product_vjp: (THETA, THETA, THETA),
-    groups.inverse: (THETA,),
-    groups.inverse_vjp: (THETA, THETA),
-    transforms.by_name: ("affine",),
-    transforms.tps: (3,),
+    composition.identity_theta: (2,),
+    composition.compose_theta: (THETA, THETA),
+    composition.compose_theta_vjp: (THETA, THETA, THETA),
+    composition.invert_theta: (THETA,),
+    composition.invert_theta_vjp: (THETA, THETA),
+    parametrisations.by_name: ("affine",),
+    parametrisations.tps: (3,),
 }
 
 OBJECTS = [
@@ -94,7 +94,7 @@ def test_one_odd_argument(function):
             attempt(function, given, name, odd)
 
 
-each = pytest.mark.parametrize("transform", transforms.TRANSFORMS.values(), ids=repr)
+each = pytest.mark.parametrize("transform", parametrisations.TRANSFORMS.values(), ids=repr)
 
 
 @each

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn.kernels import host
+from numba_stn.kernels.cpu import arrays
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((2, 3, 8, 9), np.float32)
@@ -44,9 +44,9 @@ def test_results_are_those_of_numpys_arrays(of):
 def test_nothing_is_copied():
     torch = pytest.importorskip("torch")
     given = torch.zeros(2, 3, 4, 4)
-    assert host.taken("images", given).ctypes.data == given.data_ptr()
+    assert arrays.taken("images", given).ctypes.data == given.data_ptr()
     array = np.zeros((2, 3))
-    assert np.shares_memory(host.taken("images", OnlyDlpack(array)), array)
+    assert np.shares_memory(arrays.taken("images", OnlyDlpack(array)), array)
 
 
 def test_pictures_of_pillow_are_images():

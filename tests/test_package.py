@@ -1,9 +1,10 @@
 """The package as it is imported, cached and typed."""
 
+import ast
+import graphlib
 import importlib.util
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy
 import pytest
 
 import numba_stn
+from numba_stn.ops import grid_sample
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 
@@ -42,7 +44,7 @@ def test_help_loads_no_numba():
 def test_every_public_name_is_there():
     for name in numba_stn.__all__:
         assert getattr(numba_stn, name) is not None
-    assert set(numba_stn.functional.__all__) <= set(dir(numba_stn))
+    assert set(grid_sample.__all__) <= set(dir(numba_stn))
     with pytest.raises(AttributeError, match="no attribute 'warp_drive'"):
         numba_stn.warp_drive  # noqa: B018
 
@@ -72,7 +74,7 @@ def test_an_edited_helper_is_never_served_stale(tmp_path):
     assert files
     assert python(KERNEL, tmp_path, **env) == "-0.5"
     assert set((tmp_path / "cache").rglob("*.nbc")) == files
-    pixel = copy / "kernels" / "pixel.py"
+    pixel = copy / "kernels" / "math" / "coordinates.py"
     old = "return real(from_middle(j, size)) / length"
     assert old in pixel.read_text()
     pixel.write_text(pixel.read_text().replace(old, "return real(7)"))
@@ -142,9 +144,9 @@ def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
 
 
 def test_a_kernel_is_named_by_what_it_is_made_of():
-    from numba_stn.kernels import planes
     from numba_stn.kernels.cache import described
-    from numba_stn.kernels.kind import Kind
+    from numba_stn.kernels.cpu import planes
+    from numba_stn.kernels.math.kind import Kind
 
     names = set()
     for mode in range(3):
@@ -182,23 +184,50 @@ print(all((result == expected).all() for result in results))
     assert python(code.replace("FIRST", FIRST[first])) == "True"
 
 
-def test_imports_point_down():
-    """namespace and kernels, checks, sampling, functional, warps, data and nn, the rest."""
-    levels = {"namespace": 0, "kernels": 0, "matrices": 0, "checks": 1, "sampling": 2}
-    levels |= {"antialias": 2, "splines": 2, "groups": 2, "families": 2, "grids": 2}
-    levels |= {"functional": 3, "loops": 3, "pixels": 3, "transforms": 3, "polar": 3}
-    levels |= {"warps": 4, "points": 4, "images": 5, "tangents": 5, "tps": 6, "data": 7, "nn": 7}
-    levels |= {"chunks": 1, "record": 0, "plans": 1, "files": 1, "export": 8, "registration": 7}
-    levels |= {"cluster": 2, "stacks": 4}
+# From the bottom up: a package imports only from those before it.
+PACKAGES = ("kernels", "utils", "ops", "transforms", "images", "data", "nn", "registration",
+            "export", "training", "distributed", "bench", "warmup", "cli")  # fmt: skip
+KERNELS = ("cache", "launch", "math", "cpu/simd", "cpu", "cuda", "layers", "registration")
+
+
+def imports():
+    """Each import of the package: the importing module and the imported one, as tuples of names."""
     package = ROOT / "numba_stn"
-    for path in package.rglob("*.py"):
-        here = path.relative_to(package).parts[0].removesuffix(".py")
-        if here == "__init__":
-            continue
-        depth = len(path.relative_to(package).parts)
-        for dots, name in re.findall(r"^\s*from (\.+)(\w*)", path.read_text(), re.MULTILINE):
-            if len(dots) == depth and name:  # to the top of the package
-                assert levels.get(name, 8) <= levels.get(here, 9), (path, name)
+    modules = {path.relative_to(package).with_suffix("").parts for path in package.rglob("*.py")}
+    for path in sorted(package.rglob("*.py")):
+        here = path.relative_to(package).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            base = here[: len(here) - node.level] + tuple((node.module or "").split("."))
+            base = tuple(filter(None, base))
+            for alias in node.names:
+                found = (*base, alias.name)
+                if not base and alias.name in numba_stn._WHERE:
+                    found = tuple(numba_stn._WHERE[alias.name].split("."))
+                elif found not in modules:
+                    found = base if base in modules else (*base, "__init__")
+                yield here, found
+
+
+def floor(module):
+    """The rank of a module's package, and within the kernels that of its part."""
+    rank = PACKAGES.index(module[0]) if module[0] in PACKAGES else len(PACKAGES)
+    part = "/".join(module[1:]) if module[0] == "kernels" else ""
+    return rank, next((k for k, name in enumerate(KERNELS) if part.startswith(name)), -1)
+
+
+def test_imports_between_packages_point_down():
+    upward = [(a, b) for a, b in imports() if b != ("__init__",) and floor(a) < floor(b)]
+    assert not upward
+
+
+def test_imports_within_a_package_run_in_no_circle():
+    below = {}
+    for a, b in imports():
+        if a[:-1] == b[:-1] and "__init__" not in (a[-1], b[-1]):
+            below.setdefault(a, set()).add(b)
+    list(graphlib.TopologicalSorter(below).static_order())  # raises CycleError
 
 
 def test_a_changed_package_is_no_longer_its_commit(tmp_path):

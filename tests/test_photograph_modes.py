@@ -24,7 +24,7 @@ from test_photographs import (
 )
 
 import numba_stn as stn
-from numba_stn import matrices
+from numba_stn.transforms import matrices
 
 MODES = ("nearest", "bicubic")
 cases = pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from scipy import ndimage
 
 import numba_stn as stn
-from numba_stn import matrices
+from numba_stn.transforms import matrices
 
 PHOTOGRAPHS = ["coffee", "camera"]  # in colour, and grey
 TURN = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])

@@ -8,8 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from numba_stn import cli, data, doctor, experiment, files, prediction, runs
+from numba_stn import cli, data
+from numba_stn.cli import environment
+from numba_stn.images import files
 from numba_stn.nn import train
+from numba_stn.training import experiment, prediction, runs
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,6 @@ def test_a_warp_that_is_wrong_is_not_well(monkeypatch, capsys):
     import numba_stn
 
     monkeypatch.setattr(numba_stn, "warp_affine", lambda image, *_: image)
-    assert not doctor._warp().well
+    assert not environment._warp().well
     assert cli.main(["doctor"]) == 1
     assert "FAILS" in capsys.readouterr().out

@@ -18,12 +18,12 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
 from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import UniTuple
 
-from numba_stn.kernels import cuda_common as kernels
-from numba_stn.kernels import cuda_convert, cuda_gather, cuda_general, cuda_interleaved, sums
-from numba_stn.kernels.cuda_taps import HALF, PLAIN
-from numba_stn.kernels.kind import Kind
+from numba_stn.kernels.cuda import bilinear as kernels
+from numba_stn.kernels.cuda import convert, general, interleaved, sums
+from numba_stn.kernels.cuda import gather as gather_kernels
+from numba_stn.kernels.cuda.taps import HALF, PLAIN
 from numba_stn.kernels.launch import source_hash
-from numba_stn.kernels.pixel import (
+from numba_stn.kernels.math.coordinates import (
     AFFINE,
     BICUBIC,
     BILINEAR,
@@ -38,6 +38,7 @@ from numba_stn.kernels.pixel import (
     WRAP,
     ZEROS,
 )
+from numba_stn.kernels.math.kind import Kind
 
 PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 SOURCES = {"grid": GRID, "affine": AFFINE}
@@ -107,18 +108,18 @@ def kinds():
 def any_sample(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     where = line(stored), line(coord), coord, outside(kind, computed)
-    return cuda_general.make_sample(kind, form), (*where, *[UniTuple(index, 3)] * 3, line(stored))
+    return general.make_sample(kind, form), (*where, *[UniTuple(index, 3)] * 3, line(stored))
 
 
 def any_coverage(kind, dtype, coord, index=int32):
     sizes = [UniTuple(index, 3)] * 2
-    return cuda_general.make_covered(kind), (line(coord), coord, index, *sizes, line(coord))
+    return general.make_covered(kind), (line(coord), coord, index, *sizes, line(coord))
 
 
 def any_vjp_images(kind, dtype, coord, index=int32):
     _, _, computed = STORED[dtype]
     where, summed = (line(computed), line(coord), coord), (line(int64), int64, line(int64))
-    kernel = cuda_general.make_sample_vjp_images(kind, FRACTIONS[computed])
+    kernel = general.make_sample_vjp_images(kind, FRACTIONS[computed])
     return kernel, (*where, *[UniTuple(index, 3)] * 3, *summed)
 
 
@@ -127,8 +128,8 @@ def any_vjp_coords(kind, dtype, coord, index=int32):
     where = line(computed), line(stored), line(coord), coord, outside(kind, computed)
     where += (UniTuple(index, 3),) * 3
     if kind.source == GRID:
-        return cuda_general.make_grid_gradient(kind, form), (*where, line(coord))
-    kernel = cuda_general.make_theta_gradient(kind, form, real(coord))
+        return general.make_grid_gradient(kind, form), (*where, line(coord))
+    kernel = general.make_theta_gradient(kind, form, real(coord))
     return kernel, (*where, int64, line(coord))
 
 
@@ -139,7 +140,7 @@ def outside(kind, computed):
 
 def gather(group, image, coord, index=int32):
     types = (line(image), line(coord), coord, *shapes(index), line(image))
-    return cuda_gather.make_gather(group), types
+    return gather_kernels.make_gather(group), types
 
 
 OTHERS = {
@@ -151,15 +152,15 @@ OTHERS = {
         (line(f), f, UniTuple(int32, 3), int64, line(f)),
     ),
     "affine_grid of volumes": lambda f: (
-        cuda_general.make_affine_volume(), (line(f), f, int32, UniTuple(int32, 3), line(f)),
+        general.make_affine_volume(), (line(f), f, int32, UniTuple(int32, 3), line(f)),
     ),
     "affine_grid_vjp of volumes": lambda f: (
-        cuda_general.make_affine_volume_vjp(real(f)),
+        general.make_affine_volume_vjp(real(f)),
         (line(f), f, UniTuple(int32, 3), int64, line(f)),
     ),
-    "zeros": lambda f: (cuda_convert.make_zeros(), (line(f),)),
+    "zeros": lambda f: (convert.make_zeros(), (line(f),)),
     "write": lambda f: (
-        cuda_convert.make_write(), (UniTuple(f, cuda_convert.CHUNK), int64, line(f)),
+        convert.make_write(), (UniTuple(f, convert.CHUNK), int64, line(f)),
     ),
     "theta_sum": lambda f: (sums.make_theta_sum(real(f)), (line(f), int64, line(f))),
     "clear": lambda f: (sums.make_clear(), (line(int64), line(int64))),
@@ -210,7 +211,7 @@ def test_samplers_of_every_kind(make, kind, dtype, coord):
 @pytest.mark.parametrize("pair", [(HALF, PLAIN), (PLAIN, HALF)], ids=["from", "to"])
 def test_float16(pair):
     lines = [line({HALF: uint16, PLAIN: float32}[form]) for form in pair]
-    text = ptx(cuda_convert.make_convert(*pair), tuple(lines))
+    text = ptx(convert.make_convert(*pair), tuple(lines))
     assert ".f64" not in text
 
 
@@ -230,7 +231,7 @@ def test_warp_image(source, padding, dtype):
     whole, blended = dtype in (uint8, uint16), float64 if dtype == float64 else float32
     for fills in (UniTuple(blended, 1), line(blended)):
         types = (line(dtype), UniTuple(blended, 9), fills, int32, UniTuple(int32, 4), line(dtype))
-        text = ptx(cuda_interleaved.make_warp(source, PADDINGS[padding], int(whole)), types)
+        text = ptx(interleaved.make_warp(source, PADDINGS[padding], int(whole)), types)
         assert (".f64" in text) == (dtype == float64)
 
 
@@ -240,7 +241,7 @@ def test_warp_image_of_any_mode(mode, dtype):
     stored, form, computed = STORED[dtype]
     source, padding = ((AFFINE, WRAP), (PROJECTIVE, FILL))[(mode + form) % 2]
     types = line(stored), UniTuple(computed, 9), line(computed), int32, UniTuple(int32, 4)
-    kernel = cuda_interleaved.make_general_warp(source, mode, padding, form)
+    kernel = interleaved.make_general_warp(source, mode, padding, form)
     assert (".f64" in ptx(kernel, (*types, line(stored)))) == (dtype == "float64")
 
 

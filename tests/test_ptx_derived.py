@@ -18,16 +18,9 @@ from test_ptx import (
     real,
 )
 
-from numba_stn.kernels import (
-    cuda_areas,
-    cuda_convert,
-    cuda_coords,
-    cuda_parts,
-    cuda_spline,
-    cuda_tangents,
-)
-from numba_stn.kernels.kind import Kind
-from numba_stn.kernels.pixel import (
+from numba_stn.kernels.cuda import antialias, convert, grids, pixel_parts, tps
+from numba_stn.kernels.cuda import jvp as jvp_kernels
+from numba_stn.kernels.math.coordinates import (
     AFFINE,
     BICUBIC,
     BILINEAR,
@@ -38,6 +31,7 @@ from numba_stn.kernels.pixel import (
     REFLECTION,
     ZEROS,
 )
+from numba_stn.kernels.math.kind import Kind
 
 KINDS = [
     (Kind(GRID, BILINEAR, ZEROS, 3), "float32", float32),
@@ -54,44 +48,44 @@ def three(index):
 def jvp(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     types = line(stored), line(coord), line(coord), coord, outside(kind, computed), *three(index)
-    return cuda_tangents.make_sample_jvp_coords(kind, form), (*types, line(computed))
+    return jvp_kernels.make_sample_jvp_coords(kind, form), (*types, line(computed))
 
 
 def normal(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     types = line(computed), line(stored), line(coord), coord, outside(kind, computed)
-    kernel = cuda_tangents.make_normal(kind, form, real(coord))
+    kernel = jvp_kernels.make_normal(kind, form, real(coord))
     return kernel, (*types, *three(index), int64, line(coord))
 
 
 def mean(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     types = line(stored), line(coord), line(index), coord, outside(kind, computed)
-    return cuda_areas.make_sample(kind, form, 3), (*types, *three(index), line(stored))
+    return antialias.make_sample(kind, form, 3), (*types, *three(index), line(stored))
 
 
 def mean_coverage(kind, dtype, coord, index=int32):
     types = line(coord), line(index), coord, index, *three(index)[1:], line(coord)
-    return cuda_areas.make_covered(kind), types
+    return antialias.make_covered(kind), types
 
 
 def mean_vjp_images(kind, dtype, coord, index=int32):
     computed = STORED[dtype][2]
     types = line(computed), line(coord), line(index), coord, *three(index)
-    kernel = cuda_areas.make_sample_vjp_images(kind, FRACTIONS[computed])
+    kernel = antialias.make_sample_vjp_images(kind, FRACTIONS[computed])
     return kernel, (*types, line(int64), int64, line(int64))
 
 
 def mean_vjp_theta(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     types = line(computed), line(stored), line(coord), line(index), coord, outside(kind, computed)
-    kernel = cuda_areas.make_theta_gradient(kind, form, real(coord))
+    kernel = antialias.make_theta_gradient(kind, form, real(coord))
     return kernel, (*types, *three(index), int64, line(coord))
 
 
 def part_counts(kind, dtype, coord, index=int32):
     types = line(coord), coord, *three(index)[1:], line(index)
-    return cuda_parts.make_part_counts(kind.source, kind.dims), types
+    return pixel_parts.make_part_counts(kind.source, kind.dims), types
 
 
 MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts]
@@ -127,31 +121,31 @@ def test_on_hopper_and_beyond_the_reach_of_32_bits(make):
 
 OTHERS = {
     "spline_weights": lambda f: (
-        cuda_spline.make_spline_weights(), (*[line(f)] * 4, f, int64),
+        tps.make_spline_weights(), (*[line(f)] * 4, f, int64),
     ),
     "spline_points": lambda f: (
-        cuda_spline.make_spline_points(), (*[line(f)] * 3, int64, int64),
+        tps.make_spline_points(), (*[line(f)] * 3, int64, int64),
     ),
     "spline_grid": lambda f: (
-        cuda_spline.make_spline_grid(),
+        tps.make_spline_grid(),
         (line(f), line(f), f, f, int32, UniTuple(int32, 3), line(f)),
     ),
     "spline_grid_vjp": lambda f: (
-        cuda_spline.make_spline_grid_vjp(real(f)),
+        tps.make_spline_grid_vjp(real(f)),
         (line(f), line(f), f, int32, int32, UniTuple(int32, 3), int64, line(f)),
     ),
-    "add": lambda f: (cuda_convert.make_add(), (line(f), line(f))),
+    "add": lambda f: (convert.make_add(), (line(f), line(f))),
     "scaled": lambda f: (
-        cuda_coords.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
+        grids.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
     ),
     "displaced": lambda f: (
-        cuda_coords.make_displaced(3), (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
+        grids.make_displaced(3), (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
     ),
     "polar": lambda f: (
-        cuda_coords.make_polar(True),
+        grids.make_polar(True),
         (line(f), line(f), line(f), f, UniTuple(f, 3), UniTuple(f, 3), UniTuple(int64, 2)),
     ),
-    "shifts": lambda f: (cuda_coords.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
+    "shifts": lambda f: (grids.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
 }  # fmt: skip
 
 
@@ -165,6 +159,6 @@ def test_kernels_of_coordinates(name, dtype):
 
 def test_a_few_sums_are_added_in_float64():
     """The one float32 kernel that has some: for each number of a matrix, one sum of 256 at most."""
-    text = ptx(cuda_tangents.make_normal_sum(), (line(float32), int64, *[line(float64)] * 2))
+    text = ptx(jvp_kernels.make_normal_sum(), (line(float32), int64, *[line(float64)] * 2))
     wide = set(re.findall(r"(\w+)(?:\.\w+)*\.f64(?:\.f32)?\s", text))
     assert wide <= {"add", "cvt", "ld", "st", "mov", "selp"}, wide

@@ -5,8 +5,9 @@ import pytest
 from scipy import ndimage
 
 import numba_stn as stn
-from numba_stn import cli, files
+from numba_stn import cli
 from numba_stn.cli import register as command
+from numba_stn.images import files
 from numba_stn.registration.models import GROUPS
 
 

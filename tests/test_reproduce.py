@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from numba_stn import cli, reproduce, runs
+from numba_stn import cli
 from numba_stn.cli import options
 from numba_stn.nn import zoo
+from numba_stn.training import runs, table1
 
 TRIAL = ["reproduce", "table1", "--dataset", "digits", "--epochs", "2", "--tasks", "R,E"]
 
@@ -33,7 +34,7 @@ def test_each_run_has_a_folder_and_the_table_has_them_all(table):
     found = json.loads((table / "table1.json").read_text())["runs"]
     assert len(found) == 8
     for each in found:
-        run = reproduce.Run(each["task"], reproduce.Kind(each["model"], each["transform"]), 5)
+        run = table1.Run(each["task"], table1.Kind(each["model"], each["transform"]), 5)
         metrics = json.loads((table / run.folder / "metrics.json").read_text())
         assert each["test_error"] == metrics["test_error"]
         assert {"seed", "epochs", "seconds", "parameters", "commit", "versions"} <= each.keys()
@@ -47,7 +48,7 @@ def test_the_markdown_stands_beside_the_paper(table):
     error = next(x["test_error"] for x in found if (x["model"], x["task"]) == ("fcn", "R"))
     cells = [cell.strip() for cell in lines[2].split("|")]
     assert cells[1:5] == ["FCN", f"**{error:.2f}** (2.1)", "(5.2)", "(3.1)"]  # not run: empty
-    assert len(lines) == 2 + len(reproduce.PAPER)
+    assert len(lines) == 2 + len(table1.PAPER)
 
 
 def test_what_is_complete_is_not_run_again(table, capsys, monkeypatch):
@@ -77,7 +78,7 @@ def test_runs_of_before_there_were_readings_are_complete(table, tmp_path, capsys
 
 def test_st_fcn_reads_rts_three_times():
     found = {
-        (task, transform): reproduce.Run(task, reproduce.Kind("st-fcn", transform), 0).config()
+        (task, transform): table1.Run(task, table1.Kind("st-fcn", transform), 0).config()
         for task in ("R", "RTS") for transform in ("affine", "projective", "tps")
     }  # fmt: skip
     three = {cell for cell, config in found.items() if config.readings == 3}
@@ -142,11 +143,11 @@ def test_missing_data_leave_nothing_behind(tmp_path, capsys):
 
 
 def test_the_table_is_the_papers():
-    runs_of_it = reproduce.planned(
+    runs_of_it = table1.planned(
         options.TABLE_TASKS, options.TABLE_MODELS, options.TABLE_TRANSFORMS, (0, 1, 2)
     )
-    assert options.TABLE_TASKS == reproduce.TASKS
-    main = [run for run in runs_of_it if run.kind == reproduce.Kind("st-cnn")]
+    assert options.TABLE_TASKS == table1.TASKS
+    main = [run for run in runs_of_it if run.kind == table1.Kind("st-cnn")]
     assert len(main) == 15
     assert len(runs_of_it) == 15 + 6 + 6 + 6 + 4 * 4 + 1
     assert len({run.folder for run in runs_of_it}) == len(runs_of_it)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn.kernels.pixel import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
-from numba_stn.kernels.rows import projected_limits, reaching
+from numba_stn.kernels.cpu.rows import projected_limits, reaching
+from numba_stn.kernels.math.coordinates import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
 
 SIDES = (30, 40, 7, 100)  # H, W, H_out, W_out
 

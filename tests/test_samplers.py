@@ -20,7 +20,7 @@ from samplers import (
 )
 
 import numba_stn as stn
-from numba_stn import transforms
+from numba_stn.transforms import parametrisations
 
 exact = pytest.mark.parametrize("sampler", EXACT, ids=str)
 every = pytest.mark.parametrize("sampler", ALL, ids=str)
@@ -154,7 +154,7 @@ def test_gradients_by_differences(sampler, align_corners):
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(
-    "transform", [t for t in transforms.TRANSFORMS.values() if t.kind in FUNCTIONS], ids=repr
+    "transform", [t for t in parametrisations.TRANSFORMS.values() if t.kind in FUNCTIONS], ids=repr
 )
 def test_gradients_of_parameters(transform, mode):
     """From the samples through theta to what a localisation network would give."""
@@ -175,7 +175,9 @@ def test_gradients_of_parameters(transform, mode):
 
 def test_gradients_of_a_product_of_transforms():
     rng = np.random.default_rng(6)
-    both = transforms.compose(transforms.restricted_affine, transforms.rotation, transforms.affine)
+    both = parametrisations.compose(
+        parametrisations.restricted_affine, parametrisations.rotation, parametrisations.affine
+    )
     params = rng.standard_normal((3, both.size))
     check_vjp(both.theta, lambda d: both.vjp(d, params), params, rng)
 

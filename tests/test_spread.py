@@ -12,7 +12,7 @@ pytest.importorskip("distributed")
 
 from clusters import client_of, killed_in_time, two_workers, wait_for_go
 
-from numba_stn import spread
+from numba_stn.distributed import runs_on_cluster
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def client(workers):
 
 def stops_in_its_second_epoch(folder):
     """Let the first run of this process wait there for a word."""
-    from numba_stn import experiment
+    from numba_stn.training import experiment
 
     whole, count = experiment.train.step, 0
 
@@ -76,16 +76,16 @@ def alone_here(name):
     """A run that says whether it is the only one of its process."""
     running.add(name)
     time.sleep(0.05)
-    found = spread.Outcome({"beside": sorted(running - {name})})
+    found = runs_on_cluster.Outcome({"beside": sorted(running - {name})})
     running.remove(name)
     return found
 
 
 def test_a_worker_takes_one_run_at_a_time(client, monkeypatch):
-    monkeypatch.setattr(spread, "take_up", alone_here)
+    monkeypatch.setattr(runs_on_cluster, "take_up", alone_here)
     jobs = {str(number): {} for number in range(8)}
-    found = dict(spread.spread(client, jobs, tell=lambda news: None))
-    assert found == {name: spread.Outcome({"beside": []}) for name in jobs}
+    found = dict(runs_on_cluster.spread(client, jobs, tell=lambda news: None))
+    assert found == {name: runs_on_cluster.Outcome({"beside": []}) for name in jobs}
 
 
 def fails(name):
@@ -93,6 +93,6 @@ def fails(name):
 
 
 def test_a_run_that_fails_does_not_stop_the_others(client, monkeypatch):
-    monkeypatch.setattr(spread, "take_up", fails)
-    found = dict(spread.spread(client, {"a": {}, "b": {}}, tell=lambda news: None))
-    assert found == dict.fromkeys("ab", spread.Outcome(error="OSError: the disk is full"))
+    monkeypatch.setattr(runs_on_cluster, "take_up", fails)
+    found = dict(runs_on_cluster.spread(client, {"a": {}, "b": {}}, tell=lambda news: None))
+    assert found == dict.fromkeys("ab", runs_on_cluster.Outcome(error="OSError: the disk is full"))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn import cli, stacks
+from numba_stn import cli
+from numba_stn.distributed import stacks
 
 zarr = pytest.importorskip("zarr")
 

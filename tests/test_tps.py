@@ -11,8 +11,9 @@ from samplers import MODES, PADDINGS
 from scipy.interpolate import RBFInterpolator
 
 import numba_stn as stn
-from numba_stn import splines
-from numba_stn.kernels import cpu, launch, spline
+from numba_stn.kernels import launch
+from numba_stn.kernels.cpu import backend, tps
+from numba_stn.ops import tps_grid
 
 LATTICE = stn.control_points(4)
 kinds = pytest.mark.parametrize(("mode", "padding_mode"), [*itertools.product(MODES, PADDINGS)])
@@ -35,9 +36,9 @@ def wide(seed, regularisation):
 
 def test_the_logarithm_is_as_good_as_the_library_s():
     squares = np.concatenate([np.logspace(-300, 1, 5000), np.linspace(0.4, 2.1, 5000), [1.0, 8.0]])
-    got = np.array([spline.energy(square) for square in squares])
+    got = np.array([tps.energy(square) for square in squares])
     np.testing.assert_allclose(got, squares * np.log(squares), rtol=4e-16 * 4, atol=1e-307)
-    assert spline.energy(0.0) == 0
+    assert tps.energy(0.0) == 0
 
 
 # --- The grid -------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def test_groups_of_images_change_nothing(monkeypatch):
     samples = stn.warp_tps(images, control, (21, 33))
     gradients = stn.warp_tps_vjp(samples, images, control)
     single, _ = stn.warp_tps_vjp(samples, images[:1], control)
-    monkeypatch.setattr(spline, "CHUNK", 1)
+    monkeypatch.setattr(tps, "CHUNK", 1)
     np.testing.assert_array_equal(stn.warp_tps(images, control, (21, 33)), samples)
     for one, other in zip(stn.warp_tps_vjp(samples, images, control), gradients, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -252,8 +253,8 @@ def test_groups_of_images_change_nothing(monkeypatch):
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
     monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # what is compiled already
     held = []
-    kernel = cpu.spline_grid
-    monkeypatch.setattr(cpu, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
+    kernel = backend.spline_grid
+    monkeypatch.setattr(backend, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
     images, control = np.zeros((70, 1, 128, 128)), np.tile(LATTICE, (70, 1, 1))
     stn.warp_tps(images, control)
     assert max(held) <= 2**23 < sum(held) == 70 * 128 * 128 * 16
@@ -309,7 +310,7 @@ def test_kornia_bends_alike():
     """Given the spline: its own solver takes distances from sources to targets, another map."""
     torch, kornia = pytest.importorskip("torch"), pytest.importorskip("kornia")
     _, images, control = problem(11, shape=(3, 2, 12, 10))
-    points, matrix = splines.solution(4, 0.0)
+    points, matrix = tps_grid.solution(4, 0.0)
     weights = torch.tensor(matrix @ control)
     # Its function is half of ours.
     peer = kornia.geometry.transform.warp_image_tps(

@@ -10,9 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from numba_stn import cli, data, experiment, record
+from numba_stn import cli, data
 from numba_stn.cli import options
 from numba_stn.nn import SpatialTransformer, train, tree
+from numba_stn.training import experiment
+from numba_stn.utils import record
 
 HOME = os.environ.get("NUMBA_STN_DATA")
 needs_mnist = pytest.mark.skipif(not HOME, reason="NUMBA_STN_DATA does not name MNIST's folder")
@@ -288,13 +290,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_help_names_every_choice():
     done = run("train", "--help")
     assert done.returncode == 0
-    from numba_stn import transforms
     from numba_stn.nn import zoo
+    from numba_stn.transforms import parametrisations
 
     assert tuple(data.DATASETS) == options.DATASETS
     assert tuple(data.TASKS) == options.TASKS
     assert zoo.MODELS == options.MODELS
-    plane = (t.name for t in transforms.TRANSFORMS.values() if t.kind != "affine 3-D")
+    plane = (t.name for t in parametrisations.TRANSFORMS.values() if t.kind != "affine 3-D")
     assert tuple(plane) == options.TRANSFORMS
     for name in (*options.DATASETS, *options.TASKS, *options.MODELS, *options.TRANSFORMS):
         assert name in done.stdout

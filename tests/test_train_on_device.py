@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from numba_stn import cli, experiment, namespace
+from numba_stn import cli
+from numba_stn.training import experiment
+from numba_stn.utils import namespace
 
 MISSING = {
     "CuPy": ("import sys; sys.modules['cupy'] = None", "import of cupy halted"),
@@ -34,7 +36,7 @@ MISSING = {
     "a driver": (
         "import sys, fake_cupy\n"
         "sys.modules['cupy'] = fake_cupy.module()\n"
-        "from numba_stn.kernels import device\n"
+        "from numba_stn.kernels.cuda import device\n"
         "device.cuda.is_available, device.cuda.cuda_error = lambda: False, lambda: 'no libcuda'",
         "no libcuda",
     ),

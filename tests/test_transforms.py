@@ -6,10 +6,12 @@ from gradcheck import check_vjp
 from scipy.spatial.transform import Rotation
 
 import numba_stn as stn
-from numba_stn import experiment, groups, nn, transforms
-from numba_stn.splines import control_points
+from numba_stn import nn
+from numba_stn.ops.tps_grid import control_points
+from numba_stn.training import experiment
+from numba_stn.transforms import composition, parametrisations
 
-ALL = list(transforms.TRANSFORMS.values())
+ALL = list(parametrisations.TRANSFORMS.values())
 
 
 @pytest.mark.parametrize("transform", ALL, ids=repr)
@@ -35,7 +37,7 @@ def test_dtype_is_kept_and_nothing_is_shared(transform):
 
 
 ZOOMS = [transform for transform in ALL if transform.scales] + [
-    transforms.compose("translation", "similarity", "scale"), transforms.tps(3)
+    parametrisations.compose("translation", "similarity", "scale"), parametrisations.tps(3)
 ]  # fmt: skip
 
 
@@ -56,12 +58,12 @@ def test_a_zoom_that_cannot_be():
     assert [t.name for t in ALL if not t.scales] == [
         "translation", "rotation", "shear", "rigid", "rigid_3d",
     ]  # fmt: skip
-    assert transforms.rotation.zoomed(1) == (0.0,)
+    assert parametrisations.rotation.zoomed(1) == (0.0,)
     with pytest.raises(ValueError, match=r"zoom: rigid has none, expected 1, got 0\.5"):
-        transforms.rigid.zoomed(0.5)
+        parametrisations.rigid.zoomed(0.5)
     for share in (0, -1.0, np.inf, np.nan, "2", None, True):
         with pytest.raises(ValueError, match="zoom: expected a positive number, got"):
-            transforms.affine.zoomed(share)
+            parametrisations.affine.zoomed(share)
 
 
 KNOWN = {
@@ -82,7 +84,7 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_maps(name):
     params, theta = KNOWN[name]
-    found = transforms.by_name(name).theta(np.array([params]))
+    found = parametrisations.by_name(name).theta(np.array([params]))
     np.testing.assert_allclose(found[0], theta, atol=1e-15)
 
 
@@ -92,11 +94,16 @@ def test_volumes_turn_as_scipys_do():
     turn = rng.standard_normal((6, 3)) * np.array([[3.0, 1.0, 0.02, 0.009, 1e-9, 0.0]]).T
     shift = rng.standard_normal((6, 3))
     params = np.concatenate([turn, shift], axis=1)
-    theta = transforms.rigid_3d.theta(params)
+    theta = parametrisations.rigid_3d.theta(params)
     expected = Rotation.from_rotvec(turn).as_matrix()
     np.testing.assert_allclose(theta[:, :, :3], expected, atol=1e-11)
     np.testing.assert_array_equal(theta[:, :, 3], shift)
-    check_vjp(transforms.rigid_3d.theta, lambda d: transforms.rigid_3d.vjp(d, params), params, rng)
+    check_vjp(
+        parametrisations.rigid_3d.theta,
+        lambda d: parametrisations.rigid_3d.vjp(d, params),
+        params,
+        rng,
+    )
 
 
 def test_a_transformer_of_volumes():
@@ -108,16 +115,16 @@ def test_a_transformer_of_volumes():
     assert layer.output_shape(x.shape[1:]) == (1, 3, 3, 3)
     y, pullback, _ = layer.apply(params, x)
     raw = np.tile(params["localisation"]["head"]["bias"].astype(float), (2, 1))
-    theta = transforms.rigid_3d.theta(raw)
+    theta = parametrisations.rigid_3d.theta(raw)
     np.testing.assert_allclose(y, stn.warp_affine(x, theta, (3, 3, 3)), atol=1e-6)
     _, dtheta = stn.warp_affine_vjp(dy, x, theta)
     dbias = pullback(dy)[0]["localisation"]["head"]["bias"]
-    np.testing.assert_allclose(dbias, transforms.rigid_3d.vjp(dtheta, raw).sum(0), atol=1e-5)
+    np.testing.assert_allclose(dbias, parametrisations.rigid_3d.vjp(dtheta, raw).sum(0), atol=1e-5)
 
 
 def test_composition_is_the_matrix_product():
     rng = np.random.default_rng(1)
-    parts = (transforms.affine, transforms.rotation, transforms.attention)
+    parts = (parametrisations.affine, parametrisations.rotation, parametrisations.attention)
     params = [rng.standard_normal((5, part.size)) for part in parts]
 
     def square(theta):
@@ -126,25 +133,25 @@ def test_composition_is_the_matrix_product():
     product = np.tile(np.eye(3), (5, 1, 1))
     for part, own in zip(parts, params, strict=True):
         product = product @ square(part.theta(own))
-    both = transforms.compose(*parts)
+    both = parametrisations.compose(*parts)
     np.testing.assert_allclose(
         both.theta(np.concatenate(params, axis=1)), product[:, :2], atol=1e-12
     )
     assert repr(both) == "affine * rotation * attention"
-    assert transforms.compose(transforms.scale).size == 2
+    assert parametrisations.compose(parametrisations.scale).size == 2
 
 
 def test_composition_with_a_projective_map():
     rng = np.random.default_rng(2)
-    both = transforms.compose("similarity", "projective", "shear")
+    both = parametrisations.compose("similarity", "projective", "shear")
     assert both.kind == "projective"
     params = rng.standard_normal((3, both.size))
     parts = [
-        groups.square(part.theta(own))
+        composition.square(part.theta(own))
         for part, own in (
-            (transforms.similarity, params[:, :4]),
-            (transforms.projective, params[:, 4:12]),
-            (transforms.shear, params[:, 12:]),
+            (parametrisations.similarity, params[:, :4]),
+            (parametrisations.projective, params[:, 4:12]),
+            (parametrisations.shear, params[:, 12:]),
         )
     ]
     np.testing.assert_allclose(both.theta(params), parts[0] @ parts[1] @ parts[2], atol=1e-12)
@@ -154,10 +161,10 @@ def test_composition_with_a_projective_map():
 
 
 def test_splines_of_any_size():
-    bent = transforms.tps(3, regularisation=0.5)
+    bent = parametrisations.tps(3, regularisation=0.5)
     assert repr(bent) == "tps(k=3, regularisation=0.5)"
     assert (bent.size, bent.shape, bent.kind) == (18, (9, 2), "tps")
-    assert repr(transforms.tps()) == "tps"
+    assert repr(parametrisations.tps()) == "tps"
     rng = np.random.default_rng(3)
     x, dy = rng.standard_normal((2, 1, 7, 7)), rng.standard_normal((2, 1, 7, 7))
     layer = nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), bent)
@@ -188,27 +195,27 @@ def test_gradients_are_finite_where_the_divisor_is_near_zero(padding_mode):
     """w is 0 on a line through the output, on pixels' centres and beside them."""
     rng = np.random.default_rng(4)
     images, dsamples = rng.standard_normal((4, 1, 9, 9)), rng.standard_normal((4, 1, 9, 9))
-    params = np.array([transforms.projective.identity] * 4)
+    params = np.array([parametrisations.projective.identity] * 4)
     params[:, 6] = 9 / 4, 9 / 4 + 1e-15, 9 / 4 - 1e-9, 1e300
-    theta = transforms.projective.theta(params)
+    theta = parametrisations.projective.theta(params)
     samples = stn.warp_perspective(images, theta, padding_mode=padding_mode)
     dimages, dtheta = stn.warp_perspective_vjp(dsamples, images, theta, padding_mode=padding_mode)
-    for array in (samples, dimages, transforms.projective.vjp(dtheta, params)):
+    for array in (samples, dimages, parametrisations.projective.vjp(dtheta, params)):
         assert np.isfinite(array).all()
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"params.*rotation.*\(N, 1\).*\(2, 3\)"):
-        transforms.rotation.theta(np.zeros((2, 3)))
+        parametrisations.rotation.theta(np.zeros((2, 3)))
     with pytest.raises(TypeError, match="params.*int64"):
-        transforms.rotation.theta(np.zeros((2, 1), int))
+        parametrisations.rotation.theta(np.zeros((2, 1), int))
     with pytest.raises(ValueError, match=r"dtheta.*\(2, 2, 3\).*\(2, 3\)"):
-        transforms.rotation.vjp(np.zeros((2, 3)), np.zeros((2, 1)))
+        parametrisations.rotation.vjp(np.zeros((2, 3)), np.zeros((2, 1)))
     with pytest.raises(ValueError, match="transform.*affine.*'swirl'"):
-        transforms.by_name("swirl")
+        parametrisations.by_name("swirl")
     with pytest.raises(ValueError, match="compose"):
-        transforms.compose()
+        parametrisations.compose()
     with pytest.raises(ValueError, match="compose.*plane, got tps"):
-        transforms.compose("affine", "tps")
+        parametrisations.compose("affine", "tps")
     with pytest.raises(ValueError, match=r"dtheta.*\(2, 16, 2\).*\(2, 2, 3\)"):
-        transforms.by_name("tps").vjp(np.zeros((2, 2, 3)), np.zeros((2, 32)))
+        parametrisations.by_name("tps").vjp(np.zeros((2, 2, 3)), np.zeros((2, 32)))

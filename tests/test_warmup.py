@@ -8,7 +8,7 @@ import pytest
 
 from numba_stn import warmup
 from numba_stn.cli import main
-from numba_stn.progress import progress
+from numba_stn.utils.progress import progress
 
 CALLS = """
 import numpy, numba_stn

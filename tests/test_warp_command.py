@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import numba_stn as stn
-from numba_stn import cli, files, plans
+from numba_stn import cli
+from numba_stn.images import canvas, files
 
 RNG = np.random.default_rng(0)
 SHAPES = {"grey": (40, 60), "grey with alpha": (40, 60, 2), "RGB": (40, 60, 3), "RGBA": (40, 60, 4)}
@@ -62,9 +63,9 @@ def test_parts_in_their_order(photo, tmp_path):
     arguments = ["--rotate", 90, "--scale", "2,1", "--shear", 0.5, 0, "--translate", -3, 4]
     assert warp(path, tmp_path / "a.png", *arguments, "--size", "70x130", "--mode", "nearest") == 0
     # (1, 1) from the middle: scaled (2, 1), sheared (2.5, 1), turned counter-clockwise (1, -2.5).
-    matrix = plans.of_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
+    matrix = canvas.of_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
     np.testing.assert_allclose(matrix @ [30.5, 20.5, 1], [29.5 + 1 - 3, 19.5 - 2.5 + 4, 1])
-    middle = plans.centred(matrix, (40, 60), (130, 70))
+    middle = canvas.centred(matrix, (40, 60), (130, 70))
     expected = stn.warp_image(
         image, stn.matrices.from_opencv(middle), (130, 70), mode="nearest"
     )  # fmt: skip
@@ -289,8 +290,8 @@ def test_bad_matrices_are_named(name, convention, photo, tmp_path, capsys):
 
 
 def test_help_names_every_choice():
-    from numba_stn.checks import MODES, PADDINGS
     from numba_stn.cli import warp as command
+    from numba_stn.ops.validate import MODES, PADDINGS
 
     assert set(command.MODES) == set(MODES)
     assert set(command.PADDINGS) == set(PADDINGS)

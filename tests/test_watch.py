@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from numba_stn import cli, experiment, pictures
+from numba_stn import cli
 from numba_stn.kernels import launch
 from numba_stn.nn import (
     averaged,
@@ -21,6 +21,7 @@ from numba_stn.nn import (
     train,
     watch,
 )
+from numba_stn.training import experiment, pictures
 
 IMAGES = np.random.default_rng(0).random((3, 1, 8, 8)).astype(np.float32)
 

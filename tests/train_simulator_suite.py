@@ -17,8 +17,9 @@ from test_nn import LAYERS, built
 from test_nn_on_device import check, close, cupy  # noqa: F401
 
 import numba_stn as stn
-from numba_stn import cli, data, experiment, nn, runs
+from numba_stn import cli, data, nn
 from numba_stn.nn import train
+from numba_stn.training import experiment, runs
 
 simulator.prepare()
 

@@ -11,8 +11,9 @@ trilinear.
 import numpy as np
 from matplotlib import pyplot as plt
 
-from numba_stn import data, nn, transforms, warp_affine
+from numba_stn import data, nn, warp_affine
 from numba_stn.nn import train
+from numba_stn.transforms import parametrisations
 
 SIDE = 16
 splits = data.digits()
@@ -24,7 +25,7 @@ def solid(rng, split):
     volumes[:, :, 5:11] = 0.6 * split.images[:, :, None]
     turn = np.zeros((len(volumes), 6), np.float32)
     turn[:, :3] = rng.uniform(-1, 1, (len(volumes), 3))
-    theta = transforms.rigid_3d.theta(turn)
+    theta = parametrisations.rigid_3d.theta(turn)
     theta[:, :, :3] *= 1.3  # small enough to stay inside
     return data.Split(warp_affine(volumes, theta), split.labels)
 

@@ -11,8 +11,9 @@ the features of a network that reads digits.
 import numpy as np
 from matplotlib import pyplot as plt
 
-from numba_stn import data, groups, nn, transforms, warp_affine
+from numba_stn import data, nn, warp_affine
 from numba_stn.nn import train
+from numba_stn.transforms import composition, parametrisations
 
 CANVAS, DIGIT, COUNT = 48, 16, 64
 SHARE = np.float32(DIGIT / CANVAS)
@@ -45,7 +46,7 @@ def window(centres):
     return theta
 
 
-free = transforms.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dtheta[:, :, 2])
+free = parametrisations.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dtheta[:, :, 2])
 localisation = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.max_pool(2), nn.relu(),
     nn.conv2d(16, 3), nn.relu(), nn.flatten(), nn.linear(32), nn.relu(),
@@ -62,7 +63,7 @@ def scattered(split, count):
     """Fours on black canvases, and their centres."""
     fours, centres = split.images[split.labels == 4], anywhere(count)
     chosen = fours[rng.integers(len(fours), size=count)]
-    return warp_affine(chosen, groups.inverse(window(centres)), (CANVAS, CANVAS)), centres
+    return warp_affine(chosen, composition.invert_theta(window(centres)), (CANVAS, CANVAS)), centres
 
 
 # %%

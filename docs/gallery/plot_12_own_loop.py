@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numba import njit, prange
 
-from numba_stn.loops import sampler
+from numba_stn.ops.inline import sampler
 
 SIDE, STEPS = 320, 18
 read = sampler("bilinear", "wrap")

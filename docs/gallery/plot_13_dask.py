@@ -27,7 +27,7 @@ print(film)
 
 # %%
 # Still nothing is computed. Steadied is what the inverse maps make of it; of that, the mean.
-steady = stn.warp_affine(film, stn.groups.inverse(theta), padding_mode="border")
+steady = stn.warp_affine(film, stn.stn.invert_theta(theta), padding_mode="border")
 shaken, still, frames = da.compute(film.mean(0), steady.mean(0), film[::80])
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained")

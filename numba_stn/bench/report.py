@@ -132,7 +132,7 @@ def _lines(title, table):
 
 def circumstances(command: Sequence[str], rounds: int) -> dict[str, Any]:
     """What the figures were measured with."""
-    from numba_stn.record import commit
+    from numba_stn.utils.record import commit
 
     return {"command": " ".join(command), "rounds": rounds, "commit": commit(),
             "machine": machine()}  # fmt: skip

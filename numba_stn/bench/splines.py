@@ -26,8 +26,8 @@ def problem(shape, k):
 def lattice(k):
     """The points, row by row over [-1, 1]^2, x before y.
 
-    These and the spline are here once more, not :mod:`numba_stn.splines`', so that peers bend by
-    a formula of their own.
+    These and the spline are here once more, not :mod:`numba_stn.ops.tps_grid`', so that peers bend
+    by a formula of their own.
     """
     y, x = np.mgrid[-1 : 1 : k * 1j, -1 : 1 : k * 1j]
     return np.stack([x.ravel(), y.ravel()], axis=1)

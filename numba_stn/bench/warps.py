@@ -34,7 +34,8 @@ def problem(shape, angle=30.0, zoom=0.8, backward=False):
 def pixel_matrix(theta, height, width):
     """Theta for pixels whose centres are whole numbers: output to input.
 
-    Not by :mod:`numba_stn.matrices`, which earlier commits that are measured do not have.
+    Not by :mod:`numba_stn.transforms.matrices`, which earlier commits that are measured do not
+    have.
     """
     to_unit = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
     square = np.vstack([theta.astype(float), [0, 0, 1]])

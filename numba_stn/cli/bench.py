@@ -5,7 +5,7 @@ import contextlib
 import pathlib
 import sys
 
-from ..progress import progress
+from ..utils.progress import progress
 from .options import UsageError, folder_of, positive
 
 EXAMPLES = """\
@@ -68,7 +68,7 @@ def _report_file(args):
     import json
 
     from ..bench import report
-    from ..record import write_atomically
+    from ..utils.record import write_atomically
 
     if args.json is None:
         yield lambda found: None

@@ -21,10 +21,10 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """``numba-stn doctor``; 1 if the CPU's kernels do not work."""
-    from .. import doctor
+    from . import environment
 
     well = True
-    for finding in doctor.findings():
+    for finding in environment.findings():
         mark = {True: "ok", False: "FAILS", None: "-"}[finding.well]
         print(f"{mark:5}  {finding.name:18} {finding.text}", flush=True)
         if finding.advice:

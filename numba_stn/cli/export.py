@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if target.exists() and not args.force:
         raise UsageError(f"{target}: exists; --force overwrites it")
     try:
-        from .. import experiment, export, record, runs
+        from .. import export
+        from ..training import experiment, runs
+        from ..utils import record
 
         config, net, learner = runs.trained(pathlib.Path(args.run_folder))
         if target.suffix == ".onnx":

@@ -34,8 +34,9 @@ def add(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numba-stn predict``; 2 if an image could not be read."""
     try:
-        from .. import files, runs
-        from ..prediction import probabilities, seen_by
+        from ..images import files
+        from ..training import runs
+        from ..training.prediction import probabilities, seen_by
     except ImportError as error:
         raise UsageError(
             f'this needs more packages ({error}); pip install "numba-stn[images,train]"'

@@ -44,7 +44,7 @@ def add(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """``numba-stn register``; 1 if the images do not match."""
     require_pillow()
-    from .. import files
+    from ..images import files
 
     target = pathlib.Path(args.output)
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args, written):
     """Raise for what would come to light only when some files are written and others not."""
-    from ..files import SUFFIXES
+    from ..images.files import SUFFIXES
 
     for path in written[:2]:
         if path.suffix.lower() not in SUFFIXES:
@@ -89,7 +89,8 @@ def _check(args, written):
 
 
 def _registered(args, moving, fixed):
-    from .. import files, register
+    from .. import register
+    from ..images import files
 
     mask = None
     if args.mask:
@@ -111,7 +112,7 @@ def _say(report):
 
 
 def _write_matrix(path, matrix):
-    from ..record import write_atomically
+    from ..utils.record import write_atomically
 
     rows = (" ".join(repr(float(number)) for number in row) for row in matrix)
     write_atomically(path, ("\n".join(rows) + "\n").encode())
@@ -124,11 +125,12 @@ def before_and_after(moving, fixed, aligned, gain=1.0, bias=0.0):
     """
     import numpy as np
 
-    from .. import plans, warp_image
-    from ..matrices import from_opencv
+    from .. import warp_image
+    from ..images import canvas
+    from ..transforms.matrices import from_opencv
 
     sides = fixed.shape[:2]
-    centred = from_opencv(plans.centred(np.eye(3), moving.shape[:2], sides))
+    centred = from_opencv(canvas.centred(np.eye(3), moving.shape[:2], sides))
     before = warp_image(np.ascontiguousarray(_mean(moving)), centred, sides)
     red, gap = _mean(fixed), np.full((sides[0], max(2, sides[1] // 50), 3), 255, np.uint8)
     low, high = np.percentile(red, (0.5, 99.5))

@@ -29,7 +29,7 @@ EXAMPLES = """\
 
 def add(commands) -> None:
     """Its options."""
-    reproduce = commands.add_parser(
+    command = commands.add_parser(
         "reproduce",
         help="train the table of the 2015 paper",
         description="Train every network of a table of Jaderberg et al. 2015 on every distortion, "
@@ -38,7 +38,7 @@ def add(commands) -> None:
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = reproduce.add_argument
+    add = command.add_argument
     add("table", choices=("table1",), help="test errors on distorted MNIST, and its addition")
     add("--tasks", type=among(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
         help=f"default: {','.join(TABLE_TASKS)}")  # fmt: skip
@@ -55,24 +55,24 @@ def add(commands) -> None:
     add("--data-dir", metavar="DIR", help="as for train")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster whose workers see the same "
         "files: each takes one run at a time")  # fmt: skip
-    reproduce.set_defaults(run=run)
+    command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """``numba-stn reproduce``; 130 after Ctrl-C."""
     runs = trainer()
-    from .. import reproduce
-    from ..checkpoint import CheckpointError
+    from ..training import table1
+    from ..training.checkpoint import CheckpointError
 
     if args.data_dir and args.dataset == "digits":
         raise UsageError("--data-dir: the digits come with scikit-learn; it is for MNIST")
     changes = {name: getattr(args, name) for name in ("epochs", "dataset") if getattr(args, name)}
-    wanted = reproduce.planned(args.tasks, args.models, args.transforms, args.seeds)
+    wanted = table1.planned(args.tasks, args.models, args.transforms, args.seeds)
     if not wanted:
         raise UsageError("the table has no cell for these tasks, models and transforms together")
     with folder_of(pathlib.Path(args.out)) as folder:
         try:
-            missing = reproduce.unfinished(folder, wanted, **changes)
+            missing = table1.unfinished(folder, wanted, **changes)
         except (runs.RunError, CheckpointError) as error:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
@@ -84,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
         for run in _announced(missing):
             with folder_of(folder / run.folder) as own:
                 _, metrics = executed(own, run.config(**changes), args.data_dir)
-            reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
+            table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
             if metrics["interrupted"]:
                 print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
                 return 130
             print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
-        reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
+        table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
         print((folder / "table1.md").read_text())
     return 0
 
@@ -100,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
 def _on_cluster(args, folder, configs):
     """All these runs, spread over the workers; what failed is told, and the others go on."""
     try:
-        from .. import cluster, reproduce, spread
+        from ..distributed import cluster, runs_on_cluster
+        from ..training import table1
     except ImportError as error:
         raise UsageError(f'--scheduler needs more packages ({error}); pip install '
                          f'"numba-stn[scale,train]", on every machine') from error  # fmt: skip
@@ -114,12 +115,12 @@ def _on_cluster(args, folder, configs):
         with (
             cluster.connected(args.scheduler) as client,
             _epochs(sum(config.epochs for config in configs.values()), jobs) as (bar, tell),
-            contextlib.closing(spread.spread(client, jobs, tell)) as ended,
+            contextlib.closing(runs_on_cluster.spread(client, jobs, tell)) as ended,
         ):
             for name, outcome in ended:
                 failed += outcome.metrics is None
                 bar.write(_told(name, outcome), sys.stdout if outcome.metrics else sys.stderr)
-                reproduce.write_table(folder, ["numba-stn", *sys.argv[1:]])
+                table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
     except cluster.ClusterError as error:
         raise UsageError(
             f"--scheduler {args.scheduler}: {error}; the same command goes on"

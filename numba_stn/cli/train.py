@@ -112,7 +112,7 @@ CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "readings
 
 def _config(args):
     """The experiment that the options describe; each data set has its own defaults."""
-    from ..experiment import Config
+    from ..training.experiment import Config
 
     given = {name: getattr(args, name) for name in CONFIGURED if getattr(args, name) is not None}
     dataset, model = given.get("dataset", "digits"), given.get("model", "st-cnn")
@@ -128,8 +128,8 @@ def _config(args):
 
 def _resumed(args):
     """The configuration of the run that is to go on."""
-    from .. import runs
-    from ..checkpoint import CheckpointError
+    from ..training import runs
+    from ..training.checkpoint import CheckpointError
 
     given = [name for name in (*CONFIGURED, "out") if getattr(args, name) is not None]
     if given:
@@ -143,7 +143,7 @@ def _resumed(args):
 
 def _require(device):
     """Say what the device lacks, before there is a folder or a file."""
-    from ..namespace import library
+    from ..utils.namespace import library
 
     try:
         library(device)
@@ -160,7 +160,7 @@ def trainer():
         import safetensors.numpy  # noqa: F401
         import tqdm  # noqa: F401
 
-        from .. import pictures, runs  # noqa: F401
+        from ..training import pictures, runs  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f'training needs more packages ({error}); pip install "numba-stn[train]"'
@@ -170,8 +170,9 @@ def trainer():
 
 def executed(folder, config, data_dir):
     """The run, or what is left of it, under a progress bar: the files' names and the metrics."""
-    from .. import data, experiment, runs
-    from ..checkpoint import CheckpointError
+    from .. import data
+    from ..training import experiment, runs
+    from ..training.checkpoint import CheckpointError
 
     try:
         setup = experiment.prepare(config, data_dir)

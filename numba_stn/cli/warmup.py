@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from ..progress import progress
+from ..utils.progress import progress
 from .options import UsageError
 
 EXAMPLES = """\

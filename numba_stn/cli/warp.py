@@ -9,7 +9,7 @@ import pathlib
 import sys
 import warnings
 
-from ..progress import counted, progress
+from ..utils.progress import counted, progress
 from .options import UsageError, folder_of, require_pillow
 
 EXAMPLES = """\
@@ -103,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _warp(args, source, target):
     """One image."""
-    from .. import files, warp_image
+    from .. import warp_image
+    from ..images import files
 
     try:
         image = files.read_image(source)
@@ -120,7 +121,7 @@ def _warp(args, source, target):
 
 
 def _is_stack(args):
-    from .. import stacks
+    from ..distributed import stacks
 
     if stacks.is_stack(pathlib.Path(args.input), args.axes):
         return True
@@ -131,7 +132,8 @@ def _is_stack(args):
 
 def _warp_stack(args):
     """Images of one array, on this process's threads or on a cluster's workers."""
-    from .. import cluster, files, stacks
+    from ..distributed import cluster, stacks
+    from ..images import files
 
     source, target = pathlib.Path(args.input), pathlib.Path(args.output)
     if target.is_dir() and not stacks.is_zarr(target):
@@ -165,8 +167,8 @@ def _line(error):
 
 @contextlib.contextmanager
 def _computing(scheduler):
-    """What calls a function many times: see :mod:`numba_stn.cluster`."""
-    from .. import cluster
+    """What calls a function many times: see :mod:`numba_stn.distributed.cluster`."""
+    from ..distributed import cluster
 
     if not scheduler:
         yield cluster.in_threads
@@ -203,7 +205,7 @@ def _spare(path, force):
 
 def _inputs(source, pattern):
     """The images of a folder, or those that a pattern matches."""
-    from ..files import SUFFIXES
+    from ..images.files import SUFFIXES
 
     paths = source.iterdir() if source.is_dir() else map(pathlib.Path, glob.glob(pattern))
     found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -237,21 +239,21 @@ def _only_one_way(args):
 
 def plan(args: argparse.Namespace, sides: tuple[int, int]):
     """The matrix from output to input pixels, and the output's sides (H, W)."""
-    from .. import plans
-    from ..matrices import from_opencv
+    from ..images import canvas
+    from ..transforms.matrices import from_opencv
 
     size = args.size or sides
     parts = {name: getattr(args, name) for name in PARTS if getattr(args, name) is not None}
     if args.matrix:
         matrix = _of_file(args.matrix, args.convention)
     elif args.corners:
-        matrix = plans.of_corners(sides, _in_pairs(args.corners))
+        matrix = canvas.of_corners(sides, _in_pairs(args.corners))
     elif parts:
-        matrix = plans.centred(plans.of_parts(sides, **parts), sides, size)
+        matrix = canvas.centred(canvas.of_parts(sides, **parts), sides, size)
     else:
-        matrix = plans.resized(sides, size)
+        matrix = canvas.resized(sides, size)
     if args.expand:
-        matrix, size = plans.expanded(matrix, sides)
+        matrix, size = canvas.expanded(matrix, sides)
     return from_opencv(matrix), size
 
 
@@ -259,7 +261,7 @@ def _of_file(name, convention):
     """From input to output pixels, whatever the file's matrix maps."""
     import numpy as np
 
-    from ..matrices import from_opencv, from_skimage, to_skimage
+    from ..transforms.matrices import from_opencv, from_skimage, to_skimage
 
     try:
         with warnings.catch_warnings():

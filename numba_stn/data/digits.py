@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..warps import warp_affine
+from ..ops.warps import warp_affine
 from .dataset import DataError, Dataset, Split
 
 # Which examples are which: drawn once, the same for every seed of training.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..matrices import from_points
-from ..splines import control_points
-from ..tps import warp_tps
-from ..warps import warp_affine, warp_perspective
+from ..ops.tps_grid import control_points
+from ..ops.warp_tps import warp_tps
+from ..ops.warps import warp_affine, warp_perspective
+from ..transforms.matrices import from_points
 from .dataset import Split
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..nn.transformer import SpatialTransformer
-from ..splines import tps_grid
-from ..transforms import Transform
+from ..ops.tps_grid import tps_grid
+from ..transforms.parametrisations import Transform
 
 # What PyTorch's and ONNX's grid_sample know.
 PADDINGS = ("zeros", "border", "reflection")

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from ..namespace import host
 from ..nn.layer import Layer
 from ..nn.layers import Averaged, BatchNorm, Parallel, Serial
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
+from ..utils.namespace import host
 
 
 def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:

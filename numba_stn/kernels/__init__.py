@@ -1,8 +1,10 @@
 """The compiled loops. One module a target, the same names in both; the arrays choose.
 
-Nothing here is public: kernels trust their arguments, and :mod:`numba_stn.functional` checks them.
+Nothing here is public: kernels trust their arguments, and :mod:`numba_stn.ops.grid_sample` checks
+them.
 """
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -13,11 +15,5 @@ def on_gpu(array: Any) -> bool:
 
 
 def backend(gpu: bool) -> ModuleType:
-    """The module whose kernels run: imported on first use, for CUDA takes its time."""
-    if gpu:
-        from . import cuda
-
-        return cuda
-    from . import cpu
-
-    return cpu
+    """The module whose kernels run: imported on first use, because importing CUDA takes long."""
+    return importlib.import_module(f".{'cuda' if gpu else 'cpu'}.backend", __name__)

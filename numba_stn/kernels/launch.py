@@ -66,9 +66,9 @@ def stamp(parallel: bool) -> int:
 
 @functools.cache
 def source_hash() -> int:
-    """Hash of this package's sources."""
+    """Hash of the sources of :mod:`numba_stn.kernels`."""
     digest = hashlib.sha256()
-    for path in sorted(_HOME.glob("*.py")):
+    for path in sorted(_HOME.rglob("*.py")):
         digest.update(path.read_bytes())
     return int(digest.hexdigest()[:15], 16)
 

@@ -1,10 +1,10 @@
 """Convolution, pooling and ReLU of whole batches (N, C, H, W): what layers of images do on a GPU.
 
-The names are those of :mod:`numba_stn.kernels.bundles` and :mod:`numba_stn.kernels.convolve`, and
-so are the results, ties and NaN too. There it is one loop for each; here it is few operations on
-whole arrays, for each is a launch, and the products are BLAS's. Nothing is scattered: sums are
-matrix products, reductions, or additions in a fixed order, so that the same inputs give the same
-bits.
+The names are those of :mod:`numba_stn.kernels.layers.batch_blocks` and
+:mod:`numba_stn.kernels.layers.convolution`, and so are the results, ties and NaN too. There it is
+one loop for each; here it is few operations on whole arrays, for each is a launch, and the products
+are BLAS's. Nothing is scattered: sums are matrix products, reductions, or additions in a fixed
+order, so that the same inputs give the same bits.
 
 What is unfolded has the images innermost, (C k k, N H W): neighbours in memory are neighbours on
 a row, which a GPU's threads read together.
@@ -14,8 +14,8 @@ from math import prod
 
 import numpy as np
 
-from ..kernels.convolve import output_side
-from ..namespace import namespace
+from ..kernels.layers.convolution import output_side
+from ..utils.namespace import namespace
 
 # --- To bundles and back: a whole batch is one bundle ---------------------------------------------
 

@@ -1,8 +1,8 @@
 """Layers of images: convolution and pooling, and how a run of them is worked through.
 
-Such layers work on bundles of images (:mod:`numba_stn.kernels.bundles`). One on its own bundles
-its input and unbundles its output; a network hands a run of them to :func:`through`, which does so
-once, at its ends. So what stands between layers is always (N, C, H, W).
+Such layers work on bundles of images (:mod:`numba_stn.kernels.layers.batch_blocks`). One on its own
+bundles its input and unbundles its output; a network hands a run of them to :func:`through`, which
+does so once, at its ends. So what stands between layers is always (N, C, H, W).
 
 CuPy's arrays are worked on as they are, by functions of the same names (:mod:`.dense`).
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import bundles, convolve
-from ..namespace import namespace
+from ..kernels.layers import batch_blocks, convolution
+from ..utils.namespace import namespace
 from . import dense
 from .layer import Layer, Pullback, Shape, check, he, whole, zeros
 from .tree import Tree
@@ -22,7 +22,7 @@ from .tree import Tree
 
 def loops(*arrays: Any) -> tuple[Any, Any]:
     """The modules whose functions pool and convolve these arrays, by whose arrays they are."""
-    return (bundles, convolve) if namespace(*arrays) is np else (dense, dense)
+    return (batch_blocks, convolution) if namespace(*arrays) is np else (dense, dense)
 
 
 class Bundled(Layer):
@@ -76,7 +76,7 @@ def through(
         shape = layer.output_shape(shape)
     form, _ = loops(x)
     y, pullbacks, moved = form.bundle(x), [], []
-    for layer, own, state in _steps(layers, params, states, form is bundles):
+    for layer, own, state in _steps(layers, params, states, form is batch_blocks):
         rest = [()] * (layer.count - 1)  # the others have neither parameters nor state
         y, back, state = layer.bundled_apply(own, y, batch, state, train, wrt_x)
         pullbacks.append((back, rest))
@@ -115,7 +115,7 @@ def _steps(layers, params, states, together):
 class Conv2d(Windowed):
     """Cross-correlation with (features, C, kernel, kernel) weights, and a bias per feature.
 
-    See :mod:`numba_stn.kernels.convolve`.
+    See :mod:`numba_stn.kernels.layers.convolution`.
     """
 
     name = "conv2d"
@@ -230,7 +230,7 @@ def _image_sided(name: str, shape: Shape) -> None:
 
 def _sides(name: str, shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
     _image_sided(name, shape)
-    sides = tuple(convolve.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
+    sides = tuple(convolution.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
     if min(sides) < 1:
         raise ValueError(f"{name}: a window of {kernel} x {kernel} does not fit into {shape[1:]}")
     return sides

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from ..kernels import batch_norm as batch_norms
-from ..namespace import namespace
+from ..kernels.layers import batch_norm as batch_norms
+from ..utils.namespace import namespace
 from . import dense
 from .images import AvgPool, Bundled, Conv2d, MaxPool, Windowed, loops, through
 from .layer import Layer, check, he, repeated, whole, zeros

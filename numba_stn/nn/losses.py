@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..namespace import as_array, beside, is_cupy, namespace
+from ..utils.namespace import as_array, beside, is_cupy, namespace
 
 
 def softmax_cross_entropy(

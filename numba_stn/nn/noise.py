@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..namespace import namespace
+from ..utils.namespace import namespace
 from .layer import Layer
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.launch import one_blas_thread, one_thread
-from ..namespace import beside, host
+from ..utils.namespace import beside, host
 from .layer import Layer, Shape
 from .losses import cross_entropy, labels_for
 from .optim import Optimiser

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import tps, warps
-from ..checks import output_size, sampler_options
-from ..namespace import namespace
-from ..transforms import Transform, by_name
+from ..ops import warp_tps, warps
+from ..ops.validate import output_size, sampler_options
+from ..transforms.parametrisations import Transform, by_name
+from ..utils.namespace import namespace
 from .layer import Layer, repeated
 from .tree import Tree
 
@@ -194,7 +194,7 @@ def _warp(transform):
     """The warp that takes a transform's theta, its vjp, and what theta is called there."""
     if transform.kind == "tps":
         more = {"regularisation": transform.regularisation}
-        return partial(tps.warp_tps, **more), partial(tps.warp_tps_vjp, **more), "control"
+        return partial(warp_tps.warp_tps, **more), partial(warp_tps.warp_tps_vjp, **more), "control"
     if transform.kind == "projective":
         return warps.warp_perspective, warps.warp_perspective_vjp, "theta"
     return warps.warp_affine, warps.warp_affine_vjp, "theta"

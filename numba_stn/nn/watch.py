@@ -6,7 +6,7 @@ returns. Its coverage, the share of its samples that lies inside the image, says
 
 from typing import Any, NamedTuple
 
-from ..namespace import beside, host
+from ..utils.namespace import beside, host
 from .layer import Layer
 from .layers import Averaged, Parallel, Serial
 from .train import Learner

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from ..transforms import by_name
+from ..transforms.parametrisations import by_name
 from .layer import Layer, Shape, whole
 from .layers import (
     Serial,

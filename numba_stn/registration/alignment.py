@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..matrices import to_theta
-from ..pixels import warp_image
-from ..splines import control_points
-from ..tps import warp_tps
+from ..images.warp_image import warp_image
+from ..ops.tps_grid import control_points
+from ..ops.warp_tps import warp_tps
+from ..transforms.matrices import to_theta
 from . import verdict
 from .checked import Job, checked
 from .models import Matrix, Spline, theta_of, warped

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import chosen, finite_numbers, whole_number
+from ..ops.validate import chosen, finite_numbers, whole_number
 from .models import GROUPS
 from .pyramid import Frame
 

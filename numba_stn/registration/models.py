@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..functional import grid_sample
-from ..kernels.align import grid_moments, moments
-from ..kernels.pyramid import halved
-from ..splines import control_points, solution, tps_grid
-from ..warps import warp_affine, warp_perspective
+from ..kernels.registration.alignment_sums import grid_moments, moments
+from ..kernels.registration.pyramid import halved
+from ..ops.grid_sample import grid_sample
+from ..ops.tps_grid import control_points, solution, tps_grid
+from ..ops.warps import warp_affine, warp_perspective
 from .pyramid import Frame, Level
 
 GROUPS = {
@@ -150,7 +150,7 @@ def warped(image: np.ndarray, matrix: np.ndarray, sides: Any, fill: float = np.n
 
 
 def theta_of(matrix: np.ndarray, size: tuple[int, ...], image_size: tuple[int, ...]) -> np.ndarray:
-    """Theta (d + 1, d + 1) of a matrix between pixels: of :mod:`numba_stn.matrices`, in any space.
+    """Theta (d + 1, d + 1) of a matrix between pixels, in the plane or in space.
 
     Corners are not aligned: -1 and 1 are the outer edges.
     """
@@ -168,7 +168,7 @@ def theta_of(matrix: np.ndarray, size: tuple[int, ...], image_size: tuple[int, .
 
 @dataclass(frozen=True)
 class Spline:
-    """A thin-plate spline: see :mod:`numba_stn.splines`.
+    """A thin-plate spline: see :mod:`numba_stn.ops.tps_grid`.
 
     Parameters
     ----------

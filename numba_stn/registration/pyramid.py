@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.pyramid import blurred, halved
+from ..kernels.registration.pyramid import blurred, halved
 
 # Sides below which an image is not halved: fewer pixels say too little.
 LEAST_SIDE = {2: 24, 3: 12}

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import maximum_filter
 
-from ..warps import warp_affine
+from ..ops.warps import warp_affine
 from .models import Matrix, theta_of
 from .pyramid import Frame, Level
 from .verdict import fine

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.pyramid import blurred
+from ..kernels.registration.pyramid import blurred
 from .pyramid import Frame, Level
 
 # Fewer pixels may correlate by chance.

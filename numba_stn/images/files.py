@@ -1,0 +1,144 @@
+"""Images in files: through Pillow, and arrays in ``.npy``. Pillow is imported here.
+
+An image is (H, W) or (H, W, C): grey, with C = 2 grey with alpha, 3 colours, 4 with alpha. Written
+whole or not at all.
+"""
+
+import io
+import pathlib
+import warnings
+
+import numpy as np
+
+from ..utils.record import write_atomically
+
+# What Pillow calls images whose pixels are arrays as they are; others are converted to these.
+MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "I;16": "I;16", "I;16B": "I;16",
+         "1": "L", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB"}  # fmt: skip
+DTYPES = ("uint8", "uint16", "float32", "float64")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
+
+
+class FileError(Exception):
+    """A file cannot be read or written as an image; the message says which and why, in one line."""
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """The image in a file: uint8, uint16, or what an ``.npy`` holds.
+
+    A picture that says how it is to be turned (EXIF) is turned, and one with a palette gets its
+    colours.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read, is cut off, holds several images, or has more bits than Pillow reads.
+    """
+    try:
+        return _read_array(path) if path.suffix.lower() == ".npy" else _read_picture(path)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+def write_image(path: pathlib.Path, image: np.ndarray) -> None:
+    """Write an image in the format that the file's suffix names.
+
+    Raises
+    ------
+    FileError
+        If there is no such format, it cannot hold such an image, or the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise FileError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
+    file = io.BytesIO()
+    if suffix == ".npy":
+        np.save(file, image, allow_pickle=False)
+    else:
+        _encode(path, image, file)
+    try:
+        write_atomically(path, file.getvalue())
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+# --- Arrays ---------------------------------------------------------------------------------------
+
+
+def _read_array(path):
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FileError(f"{path}: not an array, or cut off: {error}") from error
+    if array.ndim not in (2, 3) or array.dtype.name not in DTYPES:
+        raise FileError(
+            f"{path}: expected (H, W) or (H, W, C) of {', '.join(DTYPES)}, got "
+            f"{array.shape} of {array.dtype}"
+        )
+    return array
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def _read_picture(path):
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as picture:
+                _check(path, picture)
+                picture.load()
+                upright = ImageOps.exif_transpose(picture)
+                return np.array(_plain(path, upright))
+        except UnidentifiedImageError:
+            raise FileError(f"{path}: no image that Pillow knows") from None
+        except Image.DecompressionBombError as error:
+            raise FileError(f"{path}: {error}; an array in .npy may be as large") from None
+        except (SyntaxError, ValueError, EOFError) as error:  # what broken files make of Pillow
+            raise FileError(f"{path}: a broken image: {error}") from error
+
+
+def _check(path, picture):
+    """Raise for what Pillow would read in part, without saying so."""
+    if getattr(picture, "n_frames", 1) > 1:
+        raise FileError(f"{path}: holds {picture.n_frames} images, expected one")
+    raw = [str(tile[3]) for tile in picture.tile]
+    if picture.mode not in ("I;16", "I;16B") and any(";16" in each for each in raw):
+        raise FileError(
+            f"{path}: 16 bits a colour, of which Pillow reads 8; expected .npy for that"
+        )
+
+
+def _plain(path, picture):
+    """The picture in a mode whose pixels are the array's elements."""
+    if picture.mode == "P":
+        return picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if picture.mode not in MODES:
+        raise FileError(f"{path}: expected 8 or 16 bits, grey or colour, got Pillow's mode "
+                        f"{picture.mode}")  # fmt: skip
+    return picture.convert(MODES[picture.mode]) if MODES[picture.mode] != picture.mode else picture
+
+
+def _encode(path, image, file):
+    from PIL import Image
+
+    shown = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    wide = image.dtype == np.uint16 and shown.ndim == 2
+    channels = shown.shape[2] if shown.ndim == 3 else 1
+    if not (wide or image.dtype == np.uint8) or channels > 4:
+        raise FileError(
+            f"{path}: expected uint8 of 1 to 4 channels, or uint16 of one, got {channels} channels "
+            f"of {image.dtype}; .npy holds any"
+        )
+    try:
+        Image.fromarray(np.ascontiguousarray(shown)).save(file, _format(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def _format(path) -> str:
+    from PIL import Image
+
+    return Image.registered_extensions()[path.suffix.lower()]

@@ -1,0 +1,354 @@
+"""Sampling one image (H, W, C), whose channels stand together in memory, by a matrix.
+
+A block of LANES pixels is placed as in :mod:`.backend`. Then, pixel by pixel, one load fetches both
+neighbours with all their channels from each of the two rows; of more than four channels, four at
+a time. Integers are blended in float32 and rounded half to even; nothing is copied to floats.
+Blocks whose taps are not all inside are left to scalar code.
+"""
+
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba import prange
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .. import launch
+from ..math.coordinates import (
+    AFFINE,
+    BILINEAR,
+    OUTSIDE,
+    along_row,
+    bilinear_by_columns,
+    locate,
+    scalar,
+)
+from .rows import (
+    ROWS_AHEAD,
+    block_count,
+    block_span,
+    can_block,
+    line_limits,
+    origin,
+    tile_rows,
+    touching,
+)
+from .simd.addresses import SLOTS, WORKSPACE, memory, place, run_length
+from .simd.lanes import Run
+from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
+
+# Kernels are made for 1 to 4 channels, and one for this many or more.
+MANY = 5
+
+# The mirrors of reflection stand at the pixels' outer edges, as in OpenCV's BORDER_REFLECT.
+OFF = 1.0
+
+
+# --- Blocks ---------------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def blend_run(typingctx, channels, image, out, real, where, slots):
+    """Sample a run of placed blocks.
+
+    ``where`` is (i, k, count, slot, columns, ahead): in row i, ``count`` blocks from the k-th on,
+    the first of them in that slot; what will be read soon is so many pixels ahead. ``real`` is a
+    number of the type that blends.
+    """
+    if not isinstance(channels, types.IntegerLiteral):
+        return None
+
+    def codegen(context, builder, signature, args):
+        _, image_, out_, _, packed, start = args
+        i, *blocks, ahead = cgutils.unpack_tuple(builder, packed)
+        emit = Emitter(builder, context.get_value_type(real))
+        source, target = (Plane(context, builder, *pair) for pair in ((image, image_), (out, out_)))
+        pixels = _Pixels(emit, channels.literal_value, image.dtype, source)
+        with Run(emit, blocks, start).each_block() as (slot, j):
+            pixels.fetch(slot, ahead)
+            pixels.blend(slot, target.at(i, j, I64(0)))
+        return context.get_dummy_value()
+
+    return types.void(channels, image, out, real, where, slots), codegen
+
+
+class _Pixels:
+    """How pixels of an image are loaded, blended and stored."""
+
+    def __init__(self, emit, channels, dtype, image):
+        self.emit, self.channels, self.image = emit, channels, image
+        self.kind, self.bytes = image.kind, image.bytes
+        self.whole = isinstance(dtype, types.Integer)
+
+    def fetch(self, slot, ahead):
+        """Ask for what a later row will read."""
+        emit, b = self.emit, self.emit.builder
+        size = b.mul(self.image.shape[2], I64(self.bytes))
+        start = b.add(self.image.start, b.mul(ahead, size))
+        for k in range(0, LANES, LANES // 4):
+            emit.prefetch(b.add(start, b.mul(b.zext(slot.offset(k), I64), size)))
+
+    def blend(self, slot, target):
+        """Blend a block's pixels, and store them from ``target`` on."""
+        if self.channels == 1:
+            self._blend_grey(slot, target)
+        elif self.channels <= 4:
+            self._blend_colours(slot, target)
+        else:
+            self._blend_many(slot, target)
+
+    def _rows(self):
+        """Addresses of the image's first two rows, hidden from LLVM."""
+        b = self.emit.builder
+        pitch = b.mul(self.image.shape[1], self.image.shape[2])
+        lower = b.add(self.image.start, b.mul(pitch, I64(self.bytes)))
+        return self.emit.hidden(self.image.start), self.emit.hidden(lower)
+
+    def _blend_grey(self, slot, target):
+        emit, b = self.emit, self.emit.builder
+        tx, ty = slot.fractions()
+        one = lanes(emit.real, 1.0)
+        taps = [self._real(tap) for tap in emit.pairs(self._rows(), slot.offset, self.image)]
+        west, east = (self._column(taps[k], taps[k + 2], b.fsub(one, ty), ty) for k in (0, 1))
+        value = b.fadd(b.fmul(west, b.fsub(one, tx)), b.fmul(east, tx))
+        self._store(value, target, LANES)
+
+    def _column(self, upper, lower, sy, ty):
+        b = self.emit.builder
+        return b.fadd(b.fmul(upper, sy), b.fmul(lower, ty))
+
+    def _blend_colours(self, slot, target):
+        """One pixel after another; each store but the last overlaps the next pixel.
+
+        Two neighbours' channels, west then east, fill a vector of 4 or 8.
+        """
+        emit, b = self.emit, self.emit.builder
+        count = 4 if self.channels == 2 else 8
+        tx, ty = slot.fractions()
+        one = lanes(emit.real, 1.0)
+        tys, sys = emit.stored(ty), emit.stored(b.fsub(one, ty))
+        txs, sxs = emit.stored(tx), emit.stored(b.fsub(one, tx))
+        rows = self._rows()
+        for k in range(LANES):
+            far = b.mul(b.zext(slot.offset(k), I64), I64(self.channels * self.bytes))
+            upper, lower = (self._load(b.add(row, far), count) for row in rows)
+            sy, t = (emit.splat(emit.lane(values, k), count) for values in (sys, tys))
+            column = self._column(upper, lower, sy, t)
+            sides = [emit.splat(emit.lane(values, k), count) for values in (sxs, txs)]
+            half = count // 2
+            east = [min(self.channels + c, count - 1) for c in range(half)]
+            west = _some(b, column, list(range(half)))
+            east = _some(b, column, east)
+            sx, t = (_some(b, side, list(range(half))) for side in sides)
+            value = b.fadd(b.fmul(west, sx), b.fmul(east, t))
+            place = b.add(target, I64(k * self.channels * self.bytes))
+            self._store(value, place, half if k < LANES - 1 else self.channels)
+
+    def _blend_many(self, slot, target):
+        """One pixel after another, four channels at a time; the last four may overlap others."""
+        emit, b = self.emit, self.emit.builder
+        tx, ty = slot.fractions()
+        one = lanes(emit.real, 1.0)
+        stored = [emit.stored(v) for v in (tx, b.fsub(one, tx), ty, b.fsub(one, ty))]
+        channels = self.image.shape[2]
+        size = b.mul(channels, I64(self.bytes))
+        groups = b.udiv(b.add(channels, I64(3)), I64(4))
+        rows = self._rows()
+        for k in range(LANES):
+            far = b.mul(b.zext(slot.offset(k), I64), size)
+            tx, sx, ty, sy = (emit.splat(emit.lane(values, k), 4) for values in stored)
+            with cgutils.for_range(b, groups) as loop:
+                first, end = b.mul(loop.index, I64(4)), b.sub(channels, I64(4))
+                first = b.select(b.icmp_signed("<", first, end), first, end)
+                step = b.mul(first, I64(self.bytes))
+                upper, lower = (b.add(b.add(row, far), step) for row in rows)
+                west = self._column(self._load(upper, 4), self._load(lower, 4), sy, ty)
+                upper, lower = b.add(upper, size), b.add(lower, size)
+                east = self._column(self._load(upper, 4), self._load(lower, 4), sy, ty)
+                value = b.fadd(b.fmul(west, sx), b.fmul(east, tx))
+                self._store(value, b.add(b.add(target, b.mul(size, I64(k))), step), 4)
+
+    def _load(self, address, count):
+        b, kind = self.emit.builder, ir.VectorType(self.kind, count)
+        load = b.load(b.inttoptr(address, kind.as_pointer()))
+        load.align = self.bytes
+        return self._real(load)
+
+    def _real(self, vector):
+        """Numbers to blend."""
+        if not self.whole:
+            return vector
+        kind = ir.VectorType(self.emit.real, vector.type.count)
+        wide = self.emit.builder.zext(vector, ir.VectorType(I32, vector.type.count))
+        return self.emit.builder.sitofp(wide, kind)
+
+    def _store(self, vector, address, count):
+        """Write the first ``count`` numbers, rounded to whole ones where the image has those."""
+        b = self.emit.builder
+        if self.whole:
+            whole = b.fptosi(self.emit.call("rint", vector), ir.VectorType(I32, vector.type.count))
+            vector = b.trunc(whole, ir.VectorType(self.kind, vector.type.count))
+        while count:
+            part = 1 << (count.bit_length() - 1)
+            kind = ir.VectorType(self.kind, part)
+            place = b.inttoptr(address, kind.as_pointer())
+            b.store(_some(b, vector, list(range(part))), place).align = self.bytes
+            count -= part
+            vector = _some(b, vector, list(range(part, part + max(count, 1)))) if count else vector
+            address = b.add(address, I64(part * self.bytes))
+
+
+def _some(builder, vector, order):
+    """Some elements of a vector."""
+    if order == list(range(vector.type.count)):
+        return vector
+    mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+    return builder.shuffle_vector(vector, vector, mask)
+
+
+# --- Single pixels --------------------------------------------------------------------------------
+
+
+@scalar
+def matrix_row(matrix, i):
+    """Start and step of x, of y, and of their divisor, along output row i."""
+    return (
+        matrix[0, 1] * i + matrix[0, 2],
+        matrix[0, 0],
+        matrix[1, 1] * i + matrix[1, 2],
+        matrix[1, 0],
+        matrix[2, 1] * i + matrix[2, 2],
+        matrix[2, 0],
+    )
+
+
+@scalar
+def pixels_ahead(source, matrix, h, w):
+    """Where a later row will read: so many pixels from where this one does; 0: not known."""
+    x, y = ROWS_AHEAD * matrix[0, 1], ROWS_AHEAD * matrix[1, 1]
+    if source != AFFINE or not (abs(x) < w and abs(y) < h):
+        return 0
+    return int(y) * w + int(x)
+
+
+@scalar
+def point(source, row, first, j, real):
+    """Input pixel that output pixel j of a row reads."""
+    if source == AFFINE:
+        return (
+            along_row(row[0], row[1], first, j - first, real),
+            along_row(row[2], row[3], first, j - first, real),
+        )
+    inverse = 1.0 / (row[4] + row[5] * j)
+    return (row[0] + row[1] * j) * inverse, (row[2] + row[3] * j) * inverse
+
+
+@scalar
+def read(image, y, x, c, fill, real):
+    """One tap, or ``fill`` where the image has none."""
+    if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
+        return real(image[y, x, c])
+    return real(fill[c])
+
+
+@scalar
+def blend_point(whole, padding, image, fill, x, y, out, i, j, real):
+    """Sample one pixel, of all channels."""
+    ix, tx, _ = locate(x, image.shape[1], padding, OFF)
+    iy, ty, _ = locate(y, image.shape[0], padding, OFF)
+    for c in range(image.shape[2]):
+        if ix == OUTSIDE or iy == OUTSIDE:
+            out[i, j, c] = fill[c]
+            continue
+        value = bilinear_by_columns(
+            read(image, iy, ix, c, fill, real),
+            read(image, iy, ix + 1, c, fill, real),
+            read(image, iy + 1, ix, c, fill, real),
+            read(image, iy + 1, ix + 1, c, fill, real),
+            real(tx),
+            real(ty),
+        )
+        out[i, j, c] = np.rint(value) if whole else value
+
+
+@scalar
+def fill_span(out, fill, i, first, last):
+    """What reads nothing is ``fill``."""
+    size = out.shape[2]
+    row, start = out.reshape(-1), i * out.shape[1] * size
+    # Indices that cannot be negative, for LLVM to vectorise.
+    for k in range(first * size, last * size):
+        row[np.uint64(start + k)] = fill[np.uint64(k)]
+
+
+# --- The kernel -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_warp(source, padding, channels, whole, parallel):
+    """Kernel: image (H, W, C), matrix (3, 3), fill -> out; ``channels``: C, or MANY.
+
+    ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies stretches.
+    """
+    stamp = launch.stamp(parallel)
+
+    def warp(image, matrix, fill, zero, height, out):
+        real = type(zero)
+        h, w = image.shape[:2]
+        rows, columns = out.shape[:2]
+        # Loads of three channels, eight numbers long, reach into a third pixel.
+        right = w - 1 if channels == 3 else w
+        fast, blocks = can_block(h, w, columns), block_count(columns)
+        tiles = (rows + height - 1) // height
+        for tile in prange(tiles):
+            start, end = tile * height, min(rows, (tile + 1) * height)
+            slots = memory(WORKSPACE)
+            ahead = pixels_ahead(source, matrix, h, w)
+            sides = (h, w, rows, columns)
+            for i in range(start, end):
+                row = matrix_row(matrix, i)
+                limits = line_limits(source, padding, BILINEAR, row, right, sides)
+                low, high = touching(limits, 0, blocks)
+                fill_span(out, fill, i, 0, min(low * LANES, columns))
+                fill_span(out, fill, i, high * LANES, columns)
+            for chunk in range(0, blocks, SLOTS):
+                stop = min(chunk + SLOTS, blocks)
+                for i in range(start, end):
+                    row = matrix_row(matrix, i)
+                    limits = line_limits(source, padding, BILINEAR, row, right, sides)
+                    inside = np.int64(0)
+                    if fast:
+                        where = (0, i, chunk, stop, chunk, columns)
+                        inside = place(
+                            source, padding, BILINEAR, zero, matrix, row, limits, where, slots
+                        )
+                    k, high = touching(limits, chunk, stop)
+                    while k < high:
+                        length = run_length(inside >> (k - chunk))
+                        if length:
+                            where = (i, k, length, k - chunk, columns, ahead)
+                            blend_run(channels, image, out, zero, where, slots)
+                            k += length
+                            continue
+                        first, last = block_span(k, columns)
+                        k += 1
+                        for j in range(first, last):
+                            x, y = point(source, row, origin(j, first, columns), j, real)
+                            blend_point(whole, padding, image, fill, x, y, out, i, j, real)
+        return stamp
+
+    return launch.jit(warp, parallel)
+
+
+def warp_image(source, padding, image, matrix, fill, out):
+    """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
+    channels = len(fill)
+    image, out = (array.reshape(*array.shape[:2], channels) for array in (image, out))
+    whole = image.dtype.kind == "u"
+    fill = np.tile(fill, out.shape[1])
+    zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
+    flags = (source, padding, min(channels, MANY), int(whole))
+    work = out.size * 2
+    height = tile_rows(1, out.shape[0], launch.workers(work))
+    launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)

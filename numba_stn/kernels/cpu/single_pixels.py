@@ -1,0 +1,110 @@
+"""Single pixels of (N, C, H, W), forward and backward: what is left where blocks cannot go."""
+
+from ..math.coordinates import OUTSIDE, bilinear, bilinear_slopes, bilinear_weights, locate, scalar
+
+
+@scalar
+def read(images, n, c, y, x, fill):
+    """One tap: the pixel, or ``fill`` where the image has none.
+
+    A branch, not a product: 0 * inf in a missing tap would turn a gradient into NaN.
+    """
+    if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
+        return images[n, c, y, x]
+    return fill
+
+
+@scalar
+def point_sample(images, samples, padding, off, fill, m, n, i, j, x, y):
+    """Sample the pixel coordinate (x, y)."""
+    real = samples.dtype.type
+    ix, tx, _ = locate(x, images.shape[3], padding, off)
+    iy, ty, _ = locate(y, images.shape[2], padding, off)
+    outside = ix == OUTSIDE or iy == OUTSIDE
+    weights = bilinear_weights(real(tx), real(ty))
+    for c in range(samples.shape[1]):
+        if outside:
+            samples[n, c, i, j] = fill
+            continue
+        samples[n, c, i, j] = bilinear(
+            read(images, m, c, iy, ix, fill),
+            read(images, m, c, iy, ix + 1, fill),
+            read(images, m, c, iy + 1, ix, fill),
+            read(images, m, c, iy + 1, ix + 1, fill),
+            weights,
+        )
+
+
+@scalar
+def point_scatter(dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y):
+    """Add one sample's gradient to the pixels it was read from, in rows top to bottom - 1."""
+    real = dimages.dtype.type
+    h, w = dimages.shape[2:]
+    iy, ty, _ = locate(y, h, padding, off)
+    if iy + 1 < top or iy >= bottom:
+        return
+    ix, tx, _ = locate(x, w, padding, off)
+    nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+    for c in range(dsamples.shape[1]):
+        d = dsamples[n, c, i, j]
+        if top <= iy:
+            if 0 <= ix:
+                dimages[m, c, iy, ix] += d * nw
+            if -1 <= ix < w - 1:
+                dimages[m, c, iy, ix + 1] += d * ne
+        if iy + 1 < bottom:
+            if 0 <= ix:
+                dimages[m, c, iy + 1, ix] += d * sw
+            if -1 <= ix < w - 1:
+                dimages[m, c, iy + 1, ix + 1] += d * se
+
+
+@scalar
+def point_quads(dsamples, quads, padding, off, c, n, i, j, x, y):
+    """Add one sample's gradient, of the quads' channels from c on, to the quad of its lower tap."""
+    real = quads.dtype.type
+    h, w = quads.shape[1] - 1, quads.shape[2] - 1
+    iy, ty, _ = locate(y, h, padding, off)
+    ix, tx, _ = locate(x, w, padding, off)
+    if ix == OUTSIDE or iy == OUTSIDE:
+        return
+    weights = bilinear_weights(real(tx), real(ty))
+    for k in range(quads.shape[0]):
+        for tap in range(4):
+            quads[k, iy + 1, ix + 1, tap] += dsamples[n, c + k, i, j] * weights[tap]
+
+
+@scalar
+def pixel_of_quads(quads, k, y, x):
+    """What pixel (y, x) gets of the quads: of four, one number each.
+
+    Its own quad's first, the second of the one to the left, the third of the one above, and the
+    fourth of the one above to the left.
+    """
+    upper = quads[k, y + 1, x + 1, 0] + quads[k, y + 1, x, 1]
+    return upper + quads[k, y, x + 1, 2] + quads[k, y, x, 3]
+
+
+@scalar
+def point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y):
+    """Gradient with respect to the pixel coordinate (x, y) of one sample, in float64."""
+    real = images.dtype.type
+    h, w = images.shape[2:]
+    ix, tx, slope_x = locate(x, w, padding, off)
+    iy, ty, slope_y = locate(y, h, padding, off)
+    dx, dy = real(0), real(0)
+    outside = ix == OUTSIDE or iy == OUTSIDE
+    for c in range(0 if outside else dsamples.shape[1]):
+        by_x, by_y = bilinear_slopes(
+            read(images, m, c, iy, ix, fill),
+            read(images, m, c, iy, ix + 1, fill),
+            read(images, m, c, iy + 1, ix, fill),
+            read(images, m, c, iy + 1, ix + 1, fill),
+            real(tx),
+            real(ty),
+        )
+        d = dsamples[n, c, i, j]
+        dx += d * by_x
+        dy += d * by_y
+    # A slope of 0 must win over an infinite difference, as a missing tap does.
+    return dx * slope_x if slope_x != 0.0 else 0.0, dy * slope_y if slope_y != 0.0 else 0.0

@@ -1,0 +1,196 @@
+"""CPU kernels of thin-plate splines: from their points to weights and a grid, and back.
+
+A spline is the sum of K + 3 functions of the output's pixel, each times its weight: U of the
+distance to each of the K points, 1, x and y. A row's functions are computed once, for all images.
+All is float64, but for grids that are asked for in float32. A row is one thread's, so nothing
+depends on the number of threads.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from .. import launch
+from ..math.coordinates import base_coordinate, scalar
+from .general import unwatched
+
+# Sums that are kept apart along a row, so that they fit a vector.
+PARTS = 8
+
+# Numbers of float64 in memory at a time, grid and sums of its rows, but for one image's.
+CHUNK = 2**20
+
+_LOG_2 = math.log(2)
+_LEAST = np.float64(math.sqrt(0.5)).view(np.int64)
+
+
+# --- The functions --------------------------------------------------------------------------------
+
+
+@scalar
+def energy(square):
+    """U of Bookstein 1989: ``r^2 log r^2``, of r^2; 0 at 0.
+
+    The logarithm is formed here, without a branch, so that compilers make vectors of a row: with
+    ``r^2 = 2^e m`` and m from the root of 1/2 to that of 2, it is ``e log 2 + 2 artanh s``, with
+    ``s = (m - 1) / (m + 1)``, whose series is cut off behind s^21. Of 0 it is some number.
+    """
+    bits = np.float64(square).view(np.int64)
+    exponent = np.int64(np.int64(bits - _LEAST) >> 52)
+    m = np.int64(bits - (exponent << 52)).view(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    series = 1 / 13 + z * (1 / 15 + z * (1 / 17 + z * (1 / 19 + z * (1 / 21))))
+    series = 1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (1 / 11 + z * series)))
+    series = 1.0 + z * (1 / 3 + z * series)
+    return square * (np.float64(exponent) * _LOG_2 + 2.0 * s * series)
+
+
+@scalar
+def energy_by_log(square):
+    """:func:`energy` in the type of ``square``, for targets whose logarithm is an instruction."""
+    real = type(square)
+    return square * real(math.log(square)) if square > real(0) else real(0)
+
+
+@scalar
+def fill_basis(points, i, rows, columns, off, basis):
+    """The K + 3 functions along output row i: U of each point, 1, x and y."""
+    count = len(points)
+    y = base_coordinate(i, rows, off)
+    ones, xs, ys = basis[count], basis[count + 1], basis[count + 2]
+    for j in range(columns):
+        ones[j], xs[j], ys[j] = 1.0, base_coordinate(j, columns, off), y
+    for k in range(count):
+        line, x0, across = basis[k], points[k, 0], (y - points[k, 1]) ** 2
+        for j in range(columns):
+            along = xs[j] - x0
+            line[j] = energy(along * along + across)
+
+
+# --- grid -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_spline_grid(parallel):
+    """Kernel: weights (N, K + 3, 2) at points (K, 2) -> the spline, added to ``start`` (x, y)."""
+    stamp = launch.stamp(parallel)
+
+    def spline_grid(weights, points, start, off, grid):
+        batch, rows, columns, _ = grid.shape
+        count = len(points)
+        for i in prange(rows):
+            basis, line = np.empty((count + 3, columns)), np.empty((2, columns))
+            fill_basis(points, i, rows, columns, off, basis)
+            for n in range(batch):
+                for axis in range(2):
+                    values, first = line[axis], basis[count + 1 + axis]
+                    for j in range(columns):
+                        values[j] = start * first[j]
+                    for k in range(count + 3):
+                        weight, function = weights[n, k, axis], basis[k]
+                        for j in range(columns):
+                            values[j] += weight * function[j]
+                for j in range(columns):
+                    grid[n, i, j, 0], grid[n, i, j, 1] = line[0, j], line[1, j]
+        return stamp
+
+    return launch.jit(spline_grid, parallel)
+
+
+@functools.cache
+def make_spline_grid_vjp(parallel):
+    """Kernel: dgrid -> each row's sums for the weights, (N, H_out, K + 3, 2)."""
+    stamp = launch.stamp(parallel)
+
+    def spline_grid_vjp(dgrid, points, off, sums):
+        batch, rows, columns, _ = dgrid.shape
+        count = len(points)
+        wide = (columns + PARTS - 1) // PARTS * PARTS
+        for i in prange(rows):
+            # Zeros stand where the last part of a row is cut short.
+            basis, line = np.zeros((count + 3, wide)), np.zeros((2, wide))
+            parts = np.empty((2, PARTS))
+            fill_basis(points, i, rows, columns, off, basis)
+            for n in range(batch):
+                for j in range(columns):
+                    line[0, j], line[1, j] = dgrid[n, i, j, 0], dgrid[n, i, j, 1]
+                for k in range(count + 3):
+                    add_products(basis[k], line, parts)
+                    sums[n, i, k, 0], sums[n, i, k, 1] = total(parts[0]), total(parts[1])
+        return stamp
+
+    return launch.jit(spline_grid_vjp, parallel)
+
+
+@scalar
+def add_products(function, line, parts):
+    """Sums of the products of a function and both rows of a line, every ``PARTS``-th in one."""
+    xs, ys, sums_x, sums_y = line[0], line[1], parts[0], parts[1]
+    sums_x[:] = 0.0
+    sums_y[:] = 0.0
+    for start in range(0, len(function), PARTS):
+        for part in range(PARTS):
+            value = function[start + part]
+            sums_x[part] += value * xs[start + part]
+            sums_y[part] += value * ys[start + part]
+
+
+@scalar
+def total(parts):
+    """Sum of the parts, in order."""
+    found = 0.0
+    for part in range(PARTS):
+        found += parts[part]
+    return found
+
+
+# --- What :mod:`numba_stn.ops.tps_grid` calls; cuda_spline.py has the same names ------------------
+
+
+def spline_groups(count, size, points):
+    """Images whose grids, and sums of rows, stand in memory together, as slices."""
+    rows, columns = size
+    return slices(count, max(1, CHUNK // (2 * rows * max(columns, points + 3))))
+
+
+def slices(count, step):
+    """Slices of ``step`` of so many, one after another."""
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def spline_room(count, size, control):
+    """Memory for the grids of so many images, in the precision that splines are computed in."""
+    return np.empty((count, *size, 2))
+
+
+def spline_weights(control, points, matrix, start):
+    """Weights (N, K + 3, 2) of the splines through ``control`` less ``start`` times the lattice."""
+    # In control's own dtype, so that a float32 lattice is the identity too.
+    offsets = control.astype(np.float64) - start * points.astype(control.dtype)
+    return np.einsum("kc,ncd->nkd", matrix, offsets)
+
+
+def spline_grid(weights, points, start, off, grid):
+    """Fill ``grid``: ``start`` times the output's own coordinates, plus the spline."""
+    work = grid.size * (len(points) + 3) // 8 + math.prod(grid.shape[1:3]) * len(points)
+    launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
+
+
+def spline_points(dgrid, points, matrix, off, dcontrol):
+    """Fill ``dcontrol``, (N, K, 2), from the gradient of a grid."""
+    for group in spline_groups(len(dgrid), dgrid.shape[1:3], len(points)):
+        dweights = np.empty((group.stop - group.start, len(matrix), 2))
+        with unwatched():
+            spline_grid_vjp(dgrid[group], points, off, dweights)
+            dcontrol[group] = np.einsum("kc,nkd->ncd", matrix, dweights)
+
+
+def spline_grid_vjp(dgrid, points, off, dweights):
+    """Fill ``dweights``, (N, K + 3, 2)."""
+    sums = np.empty((len(dgrid), dgrid.shape[1], *dweights.shape[1:]))
+    work = dgrid.size * (len(points) + 3) // 8 + math.prod(dgrid.shape[1:3]) * len(points)
+    launch.run(make_spline_grid_vjp, (), work, dgrid, points, np.float64(off), sums)
+    dweights[...] = sums.sum(axis=1)

@@ -1,0 +1,183 @@
+"""One sample of an image, whatever its layout and dtype: elements, weights, and their product.
+
+``inside`` says that all taps are pixels of the image, so that none has to be looked for. Images are
+(N, C, D, H, W), or (N, D, H, W, C) where channels stand last; a plane has D = 1.
+"""
+
+import functools
+
+import numpy as np
+
+from ..math.coordinates import ZEROS, inlined, scalar
+from ..math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
+from ..math.storage import make_load
+
+# --- Elements of arrays, whatever their layout ----------------------------------------------------
+
+
+@functools.cache
+def make_at(channels_last):
+    """Function: array, n, c, z, y, x -> element. An index without a sign counts from no end."""
+    u = np.uint64
+    if channels_last:
+        return scalar(lambda a, n, c, z, y, x: a[u(n), u(z), u(y), u(x), u(c)])
+    return scalar(lambda a, n, c, z, y, x: a[u(n), u(c), u(z), u(y), u(x)])
+
+
+@functools.cache
+def make_put(channels_last):
+    """Function: array, n, c, z, y, x, element: write it."""
+    u = np.uint64
+    if channels_last:
+
+        def put(a, n, c, z, y, x, element):
+            a[u(n), u(z), u(y), u(x), u(c)] = element
+
+    else:
+
+        def put(a, n, c, z, y, x, element):
+            a[u(n), u(c), u(z), u(y), u(x)] = element
+
+    return scalar(put)
+
+
+@functools.cache
+def make_lengths(channels_last):
+    """Function: array -> batch, channels, (D, H, W)."""
+    if channels_last:
+        return scalar(lambda a: (a.shape[0], a.shape[4], a.shape[1:4]))
+    return scalar(lambda a: (a.shape[0], a.shape[1], a.shape[2:5]))
+
+
+# --- One sample -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_locate(mode, padding, dims):
+    """Function: pixel, sides, off -> spot, fractions, slopes, whether anything is read, inside.
+
+    The spot is the first tap; it, the fractions and the slopes are of (z, y, x).
+    """
+    deep, count = dims == 3, TAPS[mode]
+
+    def locate(pixel, sides, off):
+        x, y, z = pixel
+        d, h, w = sides
+        ix, tx, sx, some_x = place(x, w, mode, padding, off)
+        iy, ty, sy, some_y = place(y, h, mode, padding, off)
+        iz, tz, sz, some = ix * 0, tx * 0, sx * 0, some_x and some_y
+        inside = 0 <= ix and ix + count <= w and 0 <= iy and iy + count <= h
+        if deep:
+            iz, tz, sz, some_z = place(z, d, mode, padding, off)
+            some, inside = some and some_z, inside and 0 <= iz and iz + count <= d
+        return (iz, iy, ix), (tz, ty, tx), (sz, sy, sx), some, inside
+
+    return inlined(locate)
+
+
+@functools.cache
+def make_weights(mode, dims, slope_of=-1):
+    """Function: fractions, type -> weights of the taps along (z, y, x).
+
+    Along the axis ``slope_of`` (0 to 2) the slopes of the weights.
+    """
+    of = [WEIGHTS[mode if axis or dims == 3 else 0] for axis in range(3)]
+    if slope_of >= 0:
+        of[slope_of] = SLOPES[mode if slope_of or dims == 3 else 0]
+    z, y, x = of
+    return scalar(lambda t, real: (z(real(t[0])), y(real(t[1])), x(real(t[2]))))
+
+
+@functools.cache
+def make_contract(kind, dtype):
+    """Functions: image m, channel c, spot and weights -> the weighted sum of the taps.
+
+    The first for a spot whose taps are all inside, the second for any.
+    """
+    _, mode, padding, dims, channels_last, _ = kind
+    at, load = make_at(channels_last), make_load(dtype)
+    count, deep = TAPS[mode], TAPS[mode] if dims == 3 else 1
+
+    def within(images, fill, m, c, spot, weights, sides, off):
+        real = fill.dtype.type
+        (iz, iy, ix), (wz, wy, wx) = spot, weights
+        total = real(0)
+        for x in range(count):
+            column = real(0)
+            for y in range(count):
+                for z in range(deep):
+                    value = load(at(images, m, c, iz + z, iy + y, ix + x), real)
+                    column += wz[z] * wy[y] * value
+            total += column * wx[x]
+        return total
+
+    def anywhere(images, fill, m, c, spot, weights, sides, off):
+        real = fill.dtype.type
+        (iz, iy, ix), (wz, wy, wx), (d, h, w) = spot, weights, sides
+        total = real(0)
+        for x in range(count):
+            column, jx = real(0), tap(ix + x, w, mode, padding, off)
+            for y in range(count):
+                jy = tap(iy + y, h, mode, padding, off)
+                for z in range(deep):
+                    jz, weight = tap(iz + z, d, mode, padding, off), wz[z] * wy[y]
+                    # A missing tap is skipped and not multiplied: 0 * inf is NaN.
+                    if jx != MISSING and jy != MISSING and jz != MISSING:
+                        column += weight * load(at(images, m, c, jz, jy, jx), real)
+                    elif padding == ZEROS and weight != real(0) and wx[x] != real(0):
+                        column += weight * fill[c]
+            total += column * wx[x]
+        return total
+
+    return inlined(within), scalar(anywhere)
+
+
+@functools.cache
+def make_channel_slopes(kind, dtype):
+    """Function: spot, fractions -> slopes of one channel's samples in x, y and z, in pixels."""
+    dims = kind.dims
+    within, anywhere = make_contract(kind, dtype)
+    along_z, along_y, along_x = (make_weights(kind.mode, dims, axis) for axis in range(3))
+    deep = dims == 3
+
+    def channel_slopes(images, fill, m, c, spot, t, inside, sides, off):
+        real = fill.dtype.type
+        wz, wy, wx = along_z(t, real), along_y(t, real), along_x(t, real)
+        z = real(0)
+        if inside:
+            x = within(images, fill, m, c, spot, wx, sides, off)
+            y = within(images, fill, m, c, spot, wy, sides, off)
+            if deep:
+                z = within(images, fill, m, c, spot, wz, sides, off)
+        else:
+            x = anywhere(images, fill, m, c, spot, wx, sides, off)
+            y = anywhere(images, fill, m, c, spot, wy, sides, off)
+            if deep:
+                z = anywhere(images, fill, m, c, spot, wz, sides, off)
+        return x, y, z
+
+    return scalar(channel_slopes)
+
+
+@functools.cache
+def make_run_contract(mode, dtype):
+    """Function: line, place, steps, weights -> the weighted sum of the taps around an element.
+
+    In the plane, all taps inside: ``line`` has the image's elements, ``place`` is the lower or
+    nearest tap, and from pixel to pixel and from row to row are ``steps`` elements.
+    """
+    load, count = make_load(dtype), TAPS[mode]
+
+    def contract(line, place, steps, weights, real):
+        (along, down), (_, wy, wx) = steps, weights
+        total = real(0)
+        if count == 4:
+            place -= along + down
+        for x in range(count):
+            column = real(0)
+            for y in range(count):
+                column += wy[y] * load(line[np.uint64(place + y * down + x * along)], real)
+            total += column * wx[x]
+        return total
+
+    return scalar(contract)

@@ -1,0 +1,336 @@
+"""Arrays on a GPU: whose they are, where they are, and how a kernel is run on them.
+
+The one module that imports ``numba.cuda``, and not before an array on a GPU is first seen. An
+array's library decides on which device and stream a kernel runs, and allocates the result. Numba's
+own allocator serves the libraries that are not known here.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import sys
+import warnings
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.errors import NumbaPerformanceWarning
+
+from .. import on_gpu
+from ..launch import _warn_no_cache
+
+# numba-cuda up to 0.30 still asks for a name that NumPy 2.5 dropped.
+if not hasattr(np, "row_stack"):
+    np.row_stack = np.vstack  # noqa: NPY201
+
+_NEEDED = (
+    "arrays on a GPU need an NVIDIA driver and the package numba-cuda, which comes with "
+    '`pip install "numba-stn[cuda12]"`, or `"numba-stn[cuda13]"` for a driver of CUDA 13'
+)
+
+try:
+    cuda: Any = importlib.import_module("numba.cuda")
+except ImportError as error:
+    raise RuntimeError(f"{_NEEDED}: {error}") from error
+
+
+SIMULATED = bool(getattr(numba.config, "ENABLE_CUDASIM", 0))
+
+# Threads of a block, along x and along rows: powers of two, and 6 or more together, one for each
+# number of theta's gradient. The simulator starts a Python thread for each.
+BLOCK = (4, 2) if SIMULATED else (32, 8)
+THREADS = BLOCK[0] * BLOCK[1]
+
+# Rows that a thread takes in turn: enough that what it does once for all of them, a hundred
+# instructions, does not matter, and a tile whose reads stay in cache however it is turned.
+ROWS_A_THREAD = 8
+
+# Hardware's limit on blocks along y and z; and blocks that go through an array's elements.
+MOST_BLOCKS, MOST_LINE_BLOCKS = 65_535, 1024
+
+# Elements that indices of 32 bits reach, sums of two of them too; wider ones cost a GPU several
+# instructions each.
+NARROW = 2**30
+
+device_function = cuda.jit(device=True)
+
+# For functions that are told by flags what to do: only where they are in place of their call are
+# these constants, and the branches not taken gone.
+inlined = device_function if SIMULATED else cuda.jit(device=True, forceinline=True)
+
+
+def jit(function):
+    """Compile a kernel on its first launch, cached on disk where there is a place for it."""
+    try:
+        return cuda.jit(cache=True)(function)
+    except RuntimeError as error:  # no writable place for the cache
+        _warn_no_cache(str(error))
+        return cuda.jit(function)
+
+
+# --- Arrays: what the caller holds, and what kernels take -----------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """A caller's array: ``owner`` is of the caller's library, ``view`` its elements in line."""
+
+    name: str
+    owner: Any
+    shape: tuple[int, ...]
+    view: Any
+    device: int | None  # None: the current one
+    stream: int
+
+    @property
+    def dtype(self):
+        """NumPy's name for the type of the elements."""
+        return self.view.dtype
+
+    @property
+    def size(self):
+        """Number of elements."""
+        return self.view.size
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def taken(name, array, stream=None):
+    """``array`` as the kernels take it: its elements in line, with its device and stream.
+
+    A ``stream`` that the caller names takes the place of the library's own.
+    """
+    _require_driver()
+    number, own = _place(array)
+    given = own if stream is None else pointer(stream)
+    interface = _interface(array)
+    shape, strides = tuple(interface["shape"]), interface.get("strides")
+    if strides is not None and not _in_rows(shape, strides, np.dtype(interface["typestr"])):
+        raise ValueError(
+            f"{name}: expected a contiguous array (rows one after another), "
+            f"got strides {tuple(strides)} for shape {shape}"
+        )
+    return Held(name, array, shape, _line(array, number, stream is None), number, given)
+
+
+def _in_rows(shape, strides, dtype):
+    """Whether elements with these strides stand one after another."""
+    expected = dtype.itemsize
+    for side, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if side > 1 and stride != expected:
+            return 0 in shape
+        expected *= side
+    return True
+
+
+def _line(array, number, wait):
+    """The elements of a contiguous array, one after another, as an array of Numba's.
+
+    Where its library's stream cannot be told, that stream's work is waited for.
+    """
+    if hasattr(array, "__cuda_ndarray__"):  # Numba's own
+        return array.reshape(array.size)
+    interface = dict(array.__cuda_array_interface__)
+    interface |= {"shape": (prod(interface["shape"]),), "strides": None}
+    with _on(number):
+        return cuda.from_cuda_array_interface(interface, array, sync=wait and number is None)
+
+
+def pointer(stream):
+    """Address of a stream of Numba's, CuPy's or PyTorch's, or of one given as its address."""
+    for name in ("cuda_stream", "ptr", "handle"):
+        stream = getattr(stream, name, stream)
+    try:
+        return int(getattr(stream, "value", stream) or 0)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"stream: expected a stream of Numba, CuPy or PyTorch, or its address, got {stream!r}"
+        ) from None
+
+
+def empty(shape, dtype, like):
+    """An array to be filled, of the library, on the device and on the stream of another."""
+    library, dtype = _library(like.owner), np.dtype(dtype)
+    with _on(like.device), _library_on(like):
+        if library == "torch":
+            torch = sys.modules["torch"]
+            kind = getattr(torch, dtype.name)
+            array = torch.empty(shape, dtype=kind, device=like.owner.device)
+        else:
+            allocate = sys.modules["cupy"].empty if library == "cupy" else cuda.device_array
+            array = allocate(shape, dtype)
+    return taken("result", array, like.stream)
+
+
+def _library_on(held):
+    """Context in which an array's library works on the array's stream.
+
+    Its allocator gives memory back to the stream that it was asked for on.
+    """
+    library = _library(held.owner)
+    if library not in ("torch", "cupy") or _place(held.owner)[1] == held.stream:
+        return contextlib.nullcontext()
+    streams = sys.modules[library].cuda
+    if library == "cupy":
+        return streams.ExternalStream(held.stream)
+    return streams.stream(streams.ExternalStream(held.stream, held.owner.device))
+
+
+def output(shape, images, coords, out, stream=None):
+    """The array that the samples are written to: ``out`` itself, or a new one."""
+    if out is None:
+        return empty(shape, images.dtype, images)
+    if not on_gpu(out):
+        raise TypeError(
+            f"out: expected an array on the GPU, as the inputs are, got {type(out).__name__}"
+        )
+    held = taken("out", out, stream)
+    if held.shape != shape or held.dtype != images.dtype:
+        raise ValueError(
+            f"out: expected shape {shape} and dtype {images.dtype}, "
+            f"got {held.shape} and {held.dtype}"
+        )
+    if _interface(out)["data"][1]:
+        raise ValueError("out: expected an array that can be written to, got a read-only one")
+    if _overlap(held, images) or _overlap(held, coords):
+        raise ValueError("out: expected memory of its own, got memory shared with an input")
+    return held
+
+
+def some_of(array, chosen):
+    """Some of a batch, as a slice says: a view of the same memory."""
+    first, stop, _ = chosen.indices(len(array))
+    shape = max(stop - first, 0), *array.shape[1:]
+    each = prod(array.shape[1:])
+    view = array.view[first * each : stop * each] if array.size else array.view
+    return replace(array, shape=shape, view=view)
+
+
+def constant(numbers, dtype, like):
+    """Numbers from the host where another array is, for good: they are uploaded once.
+
+    That once is waited for, since they may be read on any stream.
+    """
+    data = np.ascontiguousarray(numbers, dtype)
+    with _on(like.device):
+        place = getattr(cuda.get_current_device(), "id", 0)  # the simulator's has none
+        view = _uploaded(data.tobytes(), data.dtype.str, place)
+    return Held("constant", view, data.shape, view, like.device, like.stream)
+
+
+@functools.lru_cache(maxsize=64)
+def _uploaded(data, dtype, place):
+    """These bytes on the current device, which is ``place``."""
+    view = cuda.to_device(np.frombuffer(data, dtype))
+    cuda.synchronize()
+    return view
+
+
+def returned(result, out=None):
+    """What the caller gets: an array of the caller's own library."""
+    return result.owner if out is None else out
+
+
+def _library(owner):
+    """Name of the library that an array comes from: "torch", "cupy", "numba" or another."""
+    return type(owner).__module__.partition(".")[0]
+
+
+def _place(owner):
+    """Device and stream that an array's library works on; None and 0 where it cannot be told."""
+    library = _library(owner)
+    if library == "torch":
+        stream = sys.modules["torch"].cuda.current_stream(owner.device)
+        return owner.device.index, stream.cuda_stream
+    if library == "cupy":
+        with owner.device:
+            return owner.device.id, sys.modules["cupy"].cuda.get_current_stream().ptr
+    return None, 0
+
+
+def _interface(array):
+    """Where an array's memory is; Numba's simulated arrays are NumPy's underneath."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    return array.__array_interface__ if interface is None else interface
+
+
+def _overlap(a, b):
+    """Whether two contiguous arrays share memory."""
+    start, other = _interface(a.owner)["data"][0], _interface(b.owner)["data"][0]
+    return start < other + b.view.nbytes and other < start + a.view.nbytes
+
+
+@functools.cache
+def _require_driver():
+    """Raise an error that says what is missing, unless kernels can run here."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise RuntimeError(f"{_NEEDED}: numba-cuda is not installed")
+    if not cuda.is_available():
+        reason = cuda.cuda_error() or "its compiler library, NVVM, cannot be found"
+        raise RuntimeError(f"{_NEEDED}: {' '.join(str(reason).split())}")
+
+
+# --- Launches -------------------------------------------------------------------------------------
+
+
+def launch(kernel, blocks, threads, *args):
+    """Run a kernel on its arrays' device, in line with their library's other work there.
+
+    Where the arrays belong to several streams, everything before is waited for. Without blocks
+    there is nothing to do.
+    """
+    if 0 in blocks:
+        return
+    arrays = [arg for arg in args if isinstance(arg, Held)]
+    where = {array.name: array.device for array in arrays if array.device is not None}
+    if len(set(where.values())) > 1:
+        places = ", ".join(f"{name} is on GPU {number}" for name, number in where.items())
+        raise ValueError(f"expected all arrays on one device, but {places}")
+    first = arrays[0]
+    with _on(first.device):
+        if any(array.stream != first.stream for array in arrays):
+            cuda.synchronize()
+        views = [arg.view if isinstance(arg, Held) else arg for arg in args]
+        _configured(kernel, blocks, threads, _stream(first.device, first.stream))(*views)
+
+
+def _configured(kernel, blocks, threads, stream):
+    """``kernel[blocks, threads, stream]``, without the warning that small work is small."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumbaPerformanceWarning)
+        return kernel[blocks, threads, stream]
+
+
+def _on(number):
+    """Context in which this device is the current one; None: leave it as it is."""
+    return contextlib.nullcontext() if number is None else cuda.gpus[number]
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(number, pointer):
+    """Numba's name for a library's stream on a device; 0 is the default one."""
+    return cuda.external_stream(pointer) if pointer else 0
+
+
+def tiles(batch, rows, columns):
+    """Blocks along x, rows and batch; kernels go on where these are not enough."""
+    return (
+        -(-columns // BLOCK[0]),
+        min(-(-rows // (BLOCK[1] * ROWS_A_THREAD)), MOST_BLOCKS),
+        min(batch, MOST_BLOCKS),
+    )
+
+
+def narrow(*arrays):
+    """Type of the indices that reach all elements of these arrays."""
+    return np.int32 if all(array.size < NARROW for array in arrays) else np.int64
+
+
+def each(kernel, array, *args):
+    """Run a kernel that takes the elements of an array in turn."""
+    blocks = min(-(-array.size // THREADS), MOST_LINE_BLOCKS)
+    launch(kernel, (blocks,), THREADS, array, *args)

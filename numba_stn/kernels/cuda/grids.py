@@ -1,0 +1,144 @@
+"""CUDA kernels that take coordinates from one unit to another: grids of pixels, and polar ones.
+
+What NumPy's and CuPy's own functions do in :mod:`numba_stn.ops.grids` and
+:mod:`numba_stn.ops.polar_grid`, for arrays of libraries without them. Numbers for x, y and z are
+tuples of three.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from ..launch import source_hash
+from ..math.coordinates import base_coordinate
+from .calls import off_of, typed
+from .device import constant, cuda, each, empty, inlined, jit
+
+
+@inlined
+def pick(numbers, axis):
+    """The number for x, y or z."""
+    return numbers[0] if axis == 0 else numbers[1] if axis == 1 else numbers[2]
+
+
+# --- One coordinate at a time ---------------------------------------------------------------------
+
+
+@functools.cache
+def make_scaled(dims):
+    """Kernel: coordinates -> ``(c - before) factor + after``."""
+    sources = source_hash()
+
+    def scaled(result, coords, before, factor, after):
+        _ = sources
+        for to in range(cuda.grid(1), result.size, cuda.gridsize(1)):
+            axis = to % dims
+            found = (coords[to] - pick(before, axis)) * pick(factor, axis)
+            result[to] = found + pick(after, axis)
+
+    return jit(scaled)
+
+
+@functools.cache
+def make_displaced(dims):
+    """Kernel: displacements -> these times a factor, from each output pixel's own coordinates."""
+    sources = source_hash()
+
+    def displaced(result, ways, factor, off, sizes):
+        _ = sources
+        depth, rows, columns = sizes
+        index = type(columns)
+        for to in range(cuda.grid(1), result.size, cuda.gridsize(1)):
+            axis, pixel = to % dims, to // dims
+            own = base_coordinate(index(pixel % columns), columns, off)
+            if axis == 1:
+                own = base_coordinate(index(pixel // columns % rows), rows, off)
+            elif axis == 2:
+                own = base_coordinate(index(pixel // columns // rows % depth), depth, off)
+            result[to] = ways[to] * pick(factor, axis) + own
+
+    return jit(displaced)
+
+
+@functools.cache
+def make_polar(log):
+    """Kernel: centres (N, 2) in pixels -> normalised coordinates of angles and distances.
+
+    ``turns`` are each row's cosine and sine, for those of float32 would need float64 here;
+    ``radius`` is that of the column after the last, or its logarithm.
+    """
+    sources = source_hash()
+
+    def polar(result, center, turns, radius, middle, factor, sizes):
+        _ = sources
+        rows, columns = sizes
+        real = result.dtype.type
+        for to in range(cuda.grid(1), result.size, cuda.gridsize(1)):
+            axis, pixel = to % 2, to // 2
+            part = real(pixel % columns) / real(columns)
+            distance = real(math.exp(part * radius)) if log else part * radius
+            way = turns[pixel // columns % rows * 2 + axis] * distance
+            place = center[pixel // columns // rows * 2 + axis] + way
+            result[to] = (place - pick(middle, axis)) * pick(factor, axis)
+
+    return jit(polar)
+
+
+@functools.cache
+def make_shifts():
+    """Kernel: theta's gradient (N, 2, 3) -> that of its shifts, times a factor, (N, 2)."""
+    sources = source_hash()
+
+    def shifts(result, dtheta, factor):
+        _ = sources
+        for to in range(cuda.grid(1), result.size, cuda.gridsize(1)):
+            result[to] = dtheta[3 * to + 2] * pick(factor, to % 2)
+
+    return jit(shifts)
+
+
+# --- What :mod:`numba_stn.ops.grids` and :mod:`numba_stn.ops.polar_grid` call ---------------------
+
+
+def scaled(coords, before, factor, after):
+    """``(coords - before) factor + after``, each a number for each axis."""
+    result = empty(coords.shape, coords.dtype, coords)
+    numbers = (_three(each_axis, coords) for each_axis in (before, factor, after))
+    each(make_scaled(coords.shape[-1]), result, coords, *numbers)
+    return result
+
+
+def displaced(ways, factor, off):
+    """``ways factor``, from the output's own coordinates."""
+    result, dims = empty(ways.shape, ways.dtype, ways), ways.shape[-1]
+    sizes = typed(int, (1, *ways.shape[1:-1])[-3:])
+    each(make_displaced(dims), result, ways, _three(factor, ways), off_of(off, ways), sizes)
+    return result
+
+
+def polar(center, size, radius, log, middle, factor):
+    """The grid of angles and distances from centres in pixels."""
+    count, kind = center.size // 2, center.dtype.type
+    result = empty((count, *size, 2), center.dtype, center)
+    reach = kind(math.log(radius) if log else radius)
+    angles = 2 * np.pi * np.arange(size[0]) / size[0]
+    turns = constant(np.stack([np.cos(angles), np.sin(angles)], axis=-1), kind, center)
+    each(
+        make_polar(bool(log)), result, center, turns, reach, _three(middle, center),
+        _three(factor, center), typed(int, size),
+    )  # fmt: skip
+    return result
+
+
+def shifts(dtheta, factor):
+    """What theta's shifts get, times a factor for each axis."""
+    result = empty((len(dtheta), 2), dtheta.dtype, dtheta)
+    each(make_shifts(), result, dtheta, _three(factor, dtheta))
+    return result
+
+
+def _three(numbers, like):
+    """Numbers for x, y and z in the type of an array; a plane's z has none."""
+    kind = like.dtype.type
+    return (*map(kind, numbers), kind(0))[:3]

@@ -1,0 +1,248 @@
+"""Sums on a GPU that give the same bits every time, although threads finish in any order.
+
+Theta's gradient has few numbers and many terms: they are added up in a fixed tree, by thread, by
+block, then over the blocks. The images' gradient is a scatter, which no tree fits, so it is summed
+as integers, whose sum has no order (see the end of :mod:`.coordinates`): terms are scaled by a
+power of two, derived on the device from the largest ``|dsamples|`` and from the number of samples
+that read one image, so that no sum can overflow.
+"""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from ..launch import source_hash
+from ..math.coordinates import (
+    FRACTION32,
+    FRACTION64,
+    bits_are_finite,
+    dequantize,
+    fixed_point_scale,
+    quantize,
+    scalar,
+)
+from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch
+
+# Most blocks that add up theta's gradient for one image.
+MOST_PARTS = 256
+
+# --- Theta's gradient: a fixed tree ---------------------------------------------------------------
+
+
+@scalar
+def moments(gx, gy, x, y):
+    """Gradient of theta's two rows by one pixel: (gx, gy) times (x, y, 1)."""
+    return gx * x, gx * y, gx, gy * x, gy * y, gy
+
+
+@scalar
+def plus(a, b):
+    """Sum of two sets of moments."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
+
+
+@device_function
+def add_threads(shared):
+    """Add ``shared[:, t]`` over the block's threads, pair by pair, into ``shared[:, 0]``."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    half = shared.shape[1] >> 1
+    cuda.syncthreads()
+    while half > 0:
+        if t < half:
+            for k in range(shared.shape[0]):
+                shared[k, t] += shared[k, t + half]
+        cuda.syncthreads()
+        half >>= 1
+
+
+@device_function
+def add_block(shared, sums, n, part, parts, partials):
+    """Write the sum of the threads' moments to ``partials[n, :, part]`` of (N, 6, parts)."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    shared[0, t], shared[1, t], shared[2, t] = sums[0], sums[1], sums[2]
+    shared[3, t], shared[4, t], shared[5, t] = sums[3], sums[4], sums[5]
+    write_block(shared, n, part, parts, partials)
+
+
+@device_function
+def write_block(shared, n, part, parts, partials):
+    """Write the sums of ``shared[:, t]`` over the threads to ``partials[n, :, part]``."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    numbers = shared.shape[0]
+    add_threads(shared)
+    while t < numbers:
+        partials[(n * numbers + t) * parts + part] = shared[t, 0]
+        t += cuda.blockDim.x * cuda.blockDim.y
+
+
+# The same for theta of any shape: three rows, each the sums of a gradient times (x, y, z, 1).
+
+
+@scalar
+def no_rows(off):
+    """Sums of nothing, of the type of ``off``."""
+    none = type(off)(0)
+    return (none, none, none, none), (none, none, none, none), (none, none, none, none)
+
+
+@scalar
+def add_to_rows(sums, g, x, y, z):
+    """Add one pixel's gradient."""
+    return (
+        add_to_row(sums[0], g[0], x, y, z),
+        add_to_row(sums[1], g[1], x, y, z),
+        add_to_row(sums[2], g[2], x, y, z),
+    )
+
+
+@scalar
+def add_to_row(row, g, x, y, z):
+    """Add to one row."""
+    return row[0] + g * x, row[1] + g * y, row[2] + g * z, row[3] + g
+
+
+@device_function
+def put_row(shared, t, k, row, dims):
+    """Write one row to ``shared[k:, t]``; a plane's has no z."""
+    shared[k, t], shared[k + 1, t], shared[k + dims, t] = row[0], row[1], row[3]
+    if dims == 3:
+        shared[k + 2, t] = row[2]
+
+
+@device_function
+def add_rows(shared, sums, dims, n, part, parts, partials):
+    """:func:`add_block` for as many rows as ``shared`` has room for."""
+    t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    put_row(shared, t, 0, sums[0], dims)
+    put_row(shared, t, dims + 1, sums[1], dims)
+    if shared.shape[0] > 2 * (dims + 1):
+        put_row(shared, t, 2 * (dims + 1), sums[2], dims)
+    write_block(shared, n, part, parts, partials)
+
+
+@functools.cache
+def make_theta_sum(real):
+    """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number.
+
+    Or so many numbers as theta has.
+    """
+    sources, threads = source_hash(), THREADS
+
+    def theta_sum(partials, parts, dtheta):
+        _ = sources
+        shared = cuda.shared.array((1, threads), real)
+        t = cuda.threadIdx.x
+        total = real(0)
+        for part in range(t, parts, threads):
+            total += partials[cuda.blockIdx.x * parts + part]
+        shared[0, t] = total
+        add_threads(shared)
+        if t == 0:
+            dtheta[cuda.blockIdx.x] = shared[0, 0]
+
+    return jit(theta_sum)
+
+
+def parts_of(rows):
+    """Blocks that add up so many rows."""
+    return min(-(-rows // BLOCK[1]), MOST_PARTS)
+
+
+def sum_theta(kernel, rows, dtheta, *args):
+    """Fill ``dtheta`` by a kernel that adds up parts of the rows, and by a sum over the parts."""
+    batch, numbers = len(dtheta), dtheta.shape[1] * dtheta.shape[2]
+    parts = parts_of(rows)
+    partials = empty((batch, numbers, parts), dtheta.dtype, dtheta)
+    launch(kernel, (batch * parts,), BLOCK, *args, parts, partials)
+    launch(make_theta_sum(dtheta.dtype.type), (batch * numbers,), THREADS, partials, parts, dtheta)
+
+
+# --- The images' gradient: integers ---------------------------------------------------------------
+
+
+@functools.cache
+def make_clear():
+    """Kernel: zeros, for the integers that are to be added to."""
+    sources = source_hash()
+
+    def clear(totals, peak):
+        _ = sources
+        first = cuda.grid(1)
+        if first == 0:
+            peak[0] = 0
+        for k in range(first, totals.size, cuda.gridsize(1)):
+            totals[k] = 0
+
+    return jit(clear)
+
+
+@functools.cache
+def make_find_peak(fraction):
+    """Kernel: the bits of floats -> ``peak``, the bits of the largest magnitude.
+
+    The bits of magnitudes are in the order of the magnitudes, infinity and NaN above all others.
+    """
+    sources = source_hash()
+    magnitude = 2**63 - 1 if fraction == FRACTION64 else 2**31 - 1
+
+    def find_peak(bits, peak):
+        _ = sources
+        shared = cuda.shared.array(1, np.int64)
+        if cuda.threadIdx.x == 0:
+            shared[0] = 0
+        cuda.syncthreads()
+        largest = np.int64(0)
+        for k in range(cuda.grid(1), bits.size, cuda.gridsize(1)):
+            largest = max(largest, np.int64(bits[k]) & magnitude)
+        cuda.atomic.max(shared, 0, largest)
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            cuda.atomic.max(peak, 0, shared[0])
+
+    return jit(find_peak)
+
+
+@device_function
+def add_tap(totals, plane, iy, ix, sides, value, scale):
+    """Add one term to a pixel's sum, where the image has that pixel."""
+    if 0 <= iy < sides[0] and 0 <= ix < sides[1]:
+        cuda.atomic.add(totals, np.uint64(plane + iy * sides[1] + ix), quantize(value, scale))
+
+
+@functools.cache
+def make_to_floats(fraction):
+    """Kernel: sums as integers -> floats; NaN if a term was infinite or NaN."""
+    sources = source_hash()
+
+    def to_floats(totals, peak, terms, dimages):
+        _ = sources
+        real = dimages.dtype.type
+        finite = bits_are_finite(peak[0], fraction)
+        scale = fixed_point_scale(peak[0], fraction, terms, real(1))
+        for k in range(cuda.grid(1), totals.size, cuda.gridsize(1)):
+            dimages[k] = dequantize(totals[k], scale) if finite else real(np.nan)
+
+    return jit(to_floats)
+
+
+def fraction_of(dtype):
+    """Length of the fraction in a float's bits."""
+    return FRACTION64 if dtype == np.float64 else FRACTION32
+
+
+def sum_images(kernel, blocks, most, dsamples, coords, where, dimages):
+    """Fill ``dimages`` by a kernel that adds to each pixel at most ``most`` terms, as integers."""
+    fraction, terms = fraction_of(dsamples.dtype), max(most - 1, 0).bit_length()
+    peak = empty((1,), np.int64, dimages)
+    totals = empty(dimages.shape, np.int64, dimages)
+    each(make_clear(), totals, peak)
+    each(make_find_peak(fraction), _bits(dsamples, fraction), peak)
+    launch(kernel, blocks, BLOCK, dsamples, coords, *where, peak, terms, totals)
+    each(make_to_floats(fraction), totals, peak, terms, dimages)
+
+
+def _bits(array, fraction):
+    """The bits of the elements, as whole numbers."""
+    kind = np.int64 if fraction == FRACTION64 else np.int32
+    return replace(array, view=array.view.view(kind)) if array.size else array

@@ -1,0 +1,110 @@
+"""CPU kernels of pyramids: images smoothed, and halved, along one axis after another."""
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from .. import launch
+from ..math.coordinates import scalar
+
+
+@functools.cache
+def make_blur(dtype, parallel):
+    """Kernel: image (outer, n, inner) -> itself smoothed along n by (1, 4, 6, 4, 1) / 16."""
+    stamp = launch.stamp(parallel)
+
+    def blur(image, out):
+        outer, n, _ = image.shape
+        for task in prange(outer * n):
+            o, j = task // n, task % n
+            a, b = image[o, max(j - 2, 0)], image[o, max(j - 1, 0)]
+            c, d = image[o, j], image[o, min(j + 1, n - 1)]
+            e, new = image[o, min(j + 2, n - 1)], out[o, j]
+            for k in range(len(new)):
+                new[k] = binomial(a[k], b[k], c[k], d[k], e[k])
+        return stamp
+
+    return launch.jit(blur, parallel)
+
+
+@functools.cache
+def make_blur_rows(dtype, parallel):
+    """Kernel: :func:`make_blur`'s along the last axis of (outer, n), n at least 4."""
+    stamp = launch.stamp(parallel)
+
+    def blur_rows(image, out):
+        outer, n = image.shape
+        for o in prange(outer):
+            row, new = image[o], out[o]
+            for j in range(n - 4):
+                new[j + 2] = binomial(row[j], row[j + 1], row[j + 2], row[j + 3], row[j + 4])
+            for j in (0, 1, n - 2, n - 1):
+                a, b = row[max(j - 2, 0)], row[max(j - 1, 0)]
+                d, e = row[min(j + 1, n - 1)], row[min(j + 2, n - 1)]
+                new[j] = binomial(a, b, row[j], d, e)
+        return stamp
+
+    return launch.jit(blur_rows, parallel)
+
+
+@scalar
+def binomial(a, b, c, d, e):
+    """(a + 4 b + 6 c + 4 d + e) / 16, in float32."""
+    real = np.float32
+    ends, sides = real(a) + real(e), real(b) + real(d)
+    return (ends + real(4) * sides + real(6) * real(c)) * real(0.0625)
+
+
+@functools.cache
+def make_halve(dtype, parallel):
+    """Kernel: image (outer, n, inner) -> means of neighbours along n, (outer, n // 2, inner)."""
+    stamp = launch.stamp(parallel)
+
+    def halve(image, out):
+        outer, n, inner = out.shape
+        for task in prange(outer * n):
+            o, j = task // n, task % n
+            one, two, new = image[o, 2 * j], image[o, 2 * j + 1], out[o, j]
+            for k in range(inner):
+                new[k] = np.float32(0.5) * (one[k] + two[k])
+        return stamp
+
+    return launch.jit(halve, parallel)
+
+
+def blurred(image):
+    """A smoothed copy, float32: the binomial (1, 4, 6, 4, 1) / 16 along each axis, edges kept."""
+    axes = [axis for axis in range(image.ndim) if image.shape[axis] > 1]
+    for axis in axes:
+        out = np.empty(image.shape, np.float32)
+        if axis == image.ndim - 1 and image.shape[-1] >= 4:
+            rows = image.reshape(-1, image.shape[-1]), out.reshape(-1, image.shape[-1])
+            launch.run(make_blur_rows, (image.dtype,), image.size, *rows)
+        else:
+            launch.run(
+                make_blur, (image.dtype,), image.size, _around(image, axis), _around(out, axis)
+            )
+        image = out
+    return image
+
+
+def halved(image):
+    """Means of neighbouring pixels along each axis that has two; an odd last one is left out."""
+    for axis in range(image.ndim):
+        if image.shape[axis] > 1:
+            sides = list(image.shape)
+            sides[axis] //= 2
+            out = np.empty(sides, np.float32)
+            launch.run(
+                make_halve, (image.dtype,), image.size, _around(image, axis), _around(out, axis)
+            )
+            image = out
+    return image
+
+
+def _around(image, axis):
+    """An image as (what is before the axis, the axis, what is behind it)."""
+    outer = math.prod(image.shape[:axis])
+    return image.reshape(outer, image.shape[axis], -1)

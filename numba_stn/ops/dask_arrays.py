@@ -1,0 +1,150 @@
+"""Dask arrays for functions of batches: a chunk of examples a task, nothing computed until asked.
+
+A task runs its kernels on its own thread alone, so that as many tasks may run at once as a
+scheduler likes: Dask has the threads to share out.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import reduce, wraps
+from operator import add
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from ..kernels.launch import one_thread
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Array = Any
+
+
+def chunked(*names: str) -> Callable[[F], F]:
+    """Let a function take Dask arrays (N, ...) for the arguments of these names.
+
+    Whatever is not chunked along N alone is brought to that. Where one argument is a Dask array,
+    others may be NumPy's, and ``images`` hold one example for all. Checks are made at once.
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def either(*args, **kwargs):
+            dask_array = sys.modules.get("dask.array")
+            if dask_array is None:
+                return function(*args, **kwargs)
+            kind = dask_array.Array
+            if not any(isinstance(arg, kind) for arg in (*args, *kwargs.values())):
+                return function(*args, **kwargs)
+            given = signature.bind(*args, **kwargs).arguments
+            return _lazily(either, names, given)  # which, unlike its original, can be pickled
+
+        return cast(F, either)
+
+    return decorate
+
+
+def _lazily(function, names, given):
+    """What the function gives, as Dask arrays."""
+    import dask
+    import dask.array as da
+
+    arrays, options = _sorted_out(names, given)
+    count, sizes = _division(arrays)
+    blocks = {name: _blocks(array, count, sizes) for name, array in arrays.items()}
+    none = {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
+    like = function(**none, **options)  # of no examples: the checks, shapes and types
+    several = isinstance(like, tuple)
+    tasks = [
+        dask.delayed(alone, nout=len(like) if several else None)(
+            function, {name: each[n] for name, each in blocks.items()}, options
+        )
+        for n in range(len(sizes))
+    ]
+    if not several:
+        return _joined(tasks, like, sizes)
+    found: list[Any] = []
+    for k, part in enumerate(like):
+        parts = [task[k] for task in tasks]
+        # A gradient is a sum over the examples that its input was the same for.
+        shared = len(like) == len(names) - 1 and arrays[names[k + 1]].shape[0] == 1 < count
+        if part is None:
+            found.append(None)
+        elif shared:
+            total = reduce(add, parts)
+            found.append(da.from_delayed(total, (1, *part.shape[1:]), meta=part))
+        else:
+            found.append(_joined(parts, part, sizes))
+    return tuple(found)
+
+
+def alone(function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The task: one chunk, its kernels on this thread alone."""
+    with one_thread():
+        return function(**arrays, **options)
+
+
+def _joined(parts, like, sizes):
+    """One Dask array of its chunks."""
+    import dask.array as da
+
+    return da.concatenate([
+        da.from_delayed(part, (size, *like.shape[1:]), meta=like)
+        for part, size in zip(parts, sizes, strict=True)
+    ])  # fmt: skip
+
+
+# --- Chunks of the arguments ----------------------------------------------------------------------
+
+
+def _sorted_out(names, given):
+    """The arrays by name, and the other arguments."""
+    import dask.array as da
+
+    for name in ("out", "stream"):
+        if given.get(name) is not None:
+            raise TypeError(f"{name}: expected None with Dask arrays, got {given[name]!r}")
+    arrays = {}
+    for name in names:
+        if name not in given:
+            raise TypeError(f"missing a required argument: {name!r}")
+        array = given[name]
+        arrays[name] = array if isinstance(array, da.Array) else np.asarray(array)
+        if not arrays[name].ndim or np.isnan(arrays[name].shape).any():
+            raise ValueError(f"{name}: expected a known shape (N, ...), got {arrays[name].shape}")
+    options = {name: value for name, value in given.items() if name not in names}
+    if "size" in options and options["size"] is not None and len(options["size"]) > 3:
+        options["size"] = tuple(options["size"])[2:]  # PyTorch's full shape
+    return arrays, options
+
+
+def _division(arrays):
+    """Examples in all, and in each chunk: as the largest chunked argument has them."""
+    import dask.array as da
+
+    count = max(len(array) for array in arrays.values())
+    for name, array in arrays.items():
+        one = name == "images"
+        if len(array) != count and not (one and len(array) == 1):
+            raise ValueError(
+                f"{name}: expected {count} examples{', or one' * one}, got {len(array)}"
+            )
+    for array in arrays.values():
+        if isinstance(array, da.Array) and len(array) == count:
+            return count, array.chunks[0]
+    return count, (count,)
+
+
+def _blocks(array, count, sizes):
+    """An argument's part of each task; one example serves all."""
+    import dask.array as da
+
+    if len(array) == 1 < count:
+        whole = array.rechunk(-1).to_delayed().ravel()[0] if isinstance(array, da.Array) else array
+        return [whole] * len(sizes)
+    if isinstance(array, da.Array):
+        whole = array.rechunk({0: sizes, **dict.fromkeys(range(1, array.ndim), -1)})
+        return list(whole.to_delayed().ravel())
+    return np.split(array, np.cumsum(sizes)[:-1])

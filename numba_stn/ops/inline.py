@@ -1,0 +1,245 @@
+"""Samplers for your own compiled loops: functions of one point, for ``@njit`` and ``@cuda.jit``.
+
+:func:`sampler` and :func:`sampler_with_gradient` make a function that reads one image (H, W), or
+one volume (D, H, W), at one point. They are compiled into whatever calls them: there is no Python,
+no allocation and no check of arguments in them. Coordinates are in pixels, whose centres are whole
+numbers; :func:`unnormalize` takes normalised ones there.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ..kernels.math.coordinates import BICUBIC, ZEROS, scalar
+from ..kernels.math.coordinates import unnormalize as _unnormalize
+from ..kernels.math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
+from .validate import MODES, PADDINGS, chosen, off_corners
+
+__all__ = ["sampler", "sampler_with_gradient", "unnormalize"]
+
+
+def sampler(
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    *,
+    align_corners: bool = False,
+    dims: int = 2,
+) -> Callable[..., Any]:
+    """Function that samples one point, to be called from compiled code.
+
+    ``f(image, x, y, fill)``, or with ``dims=3`` ``f(volume, x, y, z, fill)``. The value is computed
+    in the type of the coordinates, and has it; ``fill`` is a number of that type.
+
+    Parameters
+    ----------
+    mode : {"bilinear", "nearest", "bicubic"}
+        How values between pixels are formed, as in :func:`numba_stn.grid_sample`.
+    padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
+        What lies outside the image.
+    align_corners : bool
+        Where reflection's mirrors and the edges of fill are: at the centres of the outermost
+        pixels (True) or at their outer edges.
+    dims : {2, 3}
+        Axes of the image.
+
+    Returns
+    -------
+    f : function compiled by Numba
+        The same one for the same arguments.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value; the message names it.
+
+    Examples
+    --------
+    The mean along a line through an image:
+
+    >>> import numpy as np
+    >>> from numba import njit
+    >>> from numba_stn.ops.inline import sampler
+    >>> read = sampler("bilinear", "border")
+    >>> @njit
+    ... def along(image, y, count):
+    ...     total = 0.0
+    ...     for k in range(count):
+    ...         total += read(image, k * 0.5, y, 0.0)
+    ...     return total / count
+    >>> along(np.arange(12.0).reshape(3, 4), 1.5, 7)
+    7.5
+    """
+    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=False)
+
+
+def sampler_with_gradient(
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    *,
+    align_corners: bool = False,
+    dims: int = 2,
+) -> Callable[..., Any]:
+    """Function that samples one point and its slopes, to be called from compiled code.
+
+    ``f(image, x, y, fill) -> value, slope in x, slope in y``, or with ``dims=3``
+    ``f(volume, x, y, z, fill) -> value, slope in x, slope in y, slope in z``; per pixel. Slopes are
+    0 where :func:`numba_stn.grid_sample_vjp` has them so: of the nearest pixel, and where a
+    coordinate is clipped.
+
+    Parameters
+    ----------
+    mode, padding_mode, align_corners, dims
+        As for :func:`sampler`.
+
+    Returns
+    -------
+    f : function compiled by Numba
+        The same one for the same arguments.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.ops.inline import sampler_with_gradient
+    >>> read = sampler_with_gradient()
+    >>> read(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
+    (3.25, 1.0, 4.0)
+    """
+    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=True)
+
+
+@scalar
+def unnormalize(c, size, align_corners):
+    """Pixel coordinate of a normalised one, to be called from compiled code.
+
+    ``((c + 1) size - 1) / 2``, or ``(c + 1) / 2 (size - 1)`` where corners are aligned.
+
+    Parameters
+    ----------
+    c : float
+        Normalised coordinate.
+    size : int
+        Pixels along the axis.
+    align_corners : bool
+        Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
+
+    Returns
+    -------
+    float
+        Of c's type.
+
+    Examples
+    --------
+    >>> from numba_stn.ops.inline import unnormalize
+    >>> unnormalize(0.0, 5, False), unnormalize(1.0, 5, True), unnormalize(1.0, 5, False)
+    (2.0, 4.0, 4.5)
+    """
+    real = type(c)
+    return _unnormalize(c, size, real(0) if align_corners else real(1))
+
+
+def _checked(mode, padding_mode, align_corners, dims):
+    number = chosen("mode", mode, MODES)
+    if dims not in (2, 3):
+        raise ValueError(f"dims: expected 2 or 3, got {dims!r}")
+    if dims == 3 and number == BICUBIC:
+        raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
+    return number, chosen("padding_mode", padding_mode, PADDINGS), off_corners(align_corners), dims
+
+
+@functools.cache
+def _made(mode, padding, off, dims, gradient):
+    """One function for each choice, so that what calls it is compiled once."""
+    point = _make_volume(mode, padding, off) if dims == 3 else _make_plane(mode, padding, off)
+    if gradient and dims == 3:
+        return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill))
+    if gradient:
+        return scalar(lambda image, x, y, fill: point(image, x, y, fill))
+    if dims == 3:
+        return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill)[0])
+    return scalar(lambda image, x, y, fill: point(image, x, y, fill)[0])
+
+
+def _make_axis(mode, padding, off):
+    """Function: coordinate, side -> first tap, weights and their slopes, slope, if anything."""
+    weights_of, slopes_of = WEIGHTS[mode], SLOPES[mode]
+
+    def axis(c, size):
+        first, t, slope, some = place(c, size, mode, padding, type(c)(off))
+        return first, weights_of(t), slopes_of(t), slope, some
+
+    return scalar(axis)
+
+
+def _make_plane(mode, padding, off):
+    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+
+    def point(image, x, y, fill):
+        real, (h, w) = type(x), image.shape
+        ix, wx, sx, slope_x, some_x = axis(x, w)
+        iy, wy, sy, slope_y, some_y = axis(y, h)
+        value, dx, dy = real(0), real(0), real(0)
+        if not (some_x and some_y):
+            return real(fill), dx, dy
+        for b in range(count):
+            jx = tap(ix + b, w, mode, padding, real(off))
+            for a in range(count):
+                jy = tap(iy + a, h, mode, padding, real(off))
+                if jx != MISSING and jy != MISSING:
+                    found = real(image[jy, jx])
+                elif padding == ZEROS:
+                    found = real(fill)
+                else:
+                    continue
+                value += found * wy[a] * wx[b] if wy[a] * wx[b] != real(0) else real(0)
+                dx += found * wy[a] * sx[b]
+                dy += found * sy[a] * wx[b]
+        return (
+            value,
+            dx * slope_x if slope_x != real(0) else real(0),
+            dy * slope_y if slope_y != real(0) else real(0),
+        )
+
+    return scalar(point)
+
+
+def _make_volume(mode, padding, off):
+    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+
+    def point(volume, x, y, z, fill):
+        real, (d, h, w) = type(x), volume.shape
+        ix, wx, sx, slope_x, some_x = axis(x, w)
+        iy, wy, sy, slope_y, some_y = axis(y, h)
+        iz, wz, sz, slope_z, some_z = axis(z, d)
+        value, dx, dy, dz = real(0), real(0), real(0), real(0)
+        if not (some_x and some_y and some_z):
+            return real(fill), dx, dy, dz
+        for b in range(count):
+            jx = tap(ix + b, w, mode, padding, real(off))
+            for a in range(count):
+                jy = tap(iy + a, h, mode, padding, real(off))
+                for k in range(count):
+                    jz = tap(iz + k, d, mode, padding, real(off))
+                    if jx != MISSING and jy != MISSING and jz != MISSING:
+                        found = real(volume[jz, jy, jx])
+                    elif padding == ZEROS:
+                        found = real(fill)
+                    else:
+                        continue
+                    weight = wz[k] * wy[a] * wx[b]
+                    value += found * weight if weight != real(0) else real(0)
+                    dx += found * wz[k] * wy[a] * sx[b]
+                    dy += found * wz[k] * sy[a] * wx[b]
+                    dz += found * sz[k] * wy[a] * wx[b]
+        return (
+            value,
+            dx * slope_x if slope_x != real(0) else real(0),
+            dy * slope_y if slope_y != real(0) else real(0),
+            dz * slope_z if slope_z != real(0) else real(0),
+        )
+
+    return scalar(point)
