@@ -31,7 +31,7 @@ from . import general, interleaved
 from .arrays import add, clear, converted, empty, output, returned, some_of, taken
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .jvp import normal_matrix, sample_jvp_coords
-from .rows import BAND, tile_height, tile_rows
+from .tiles import BAND, bands_per_tile, rows_per_tile
 from .tps import spline_grid, spline_groups, spline_points, spline_room, spline_weights
 
 __all__ = [
@@ -166,7 +166,7 @@ def sample(kind, images, coords, off, fill, samples):
         general.sample(kind, images, coords, off, fill, samples)
         return
     work = samples.size * 4
-    height = tile_rows(samples.shape[0], samples.shape[2], launch.workers(work))
+    height = rows_per_tile(samples.shape[0], samples.shape[2], launch.workers(work))
     launch.run(
         make_sample, (kind.source, kind.padding), work,
         images, _four_sided(kind.source, coords), np.float64(off), fill[0], height, samples,
@@ -208,7 +208,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     affine = kind.source == AFFINE
     out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
     work = dsamples.size * 4
-    tall = tile_height(dsamples.shape[0], rows, launch.workers(work))
+    tall = bands_per_tile(dsamples.shape[0], rows, launch.workers(work))
     launch.run(
         make_sample_vjp_coords, (kind.source, kind.padding), work,
         dsamples, images, _four_sided(kind.source, coords), off,

@@ -1,58 +1,109 @@
 """CPU kernels of the common case: bilinear samples of float planes with their channels first.
 
-:mod:`.backend` says what holds for all kernels, and calls these; :mod:`.bilinear` has those of a
-GPU.
+:mod:`.backend` calls these kernels. Each says what is done with a block of a tile; the way over the
+blocks is that of :mod:`.traversal`. Interior blocks and most border blocks are vector code
+(:mod:`.simd.bilinear`); single pixels (:mod:`.single_pixels`) are what that code leaves.
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, prange
 
 from .. import launch
-from ..math.coordinates import AFFINE, BILINEAR, GRID, scalar
-from .rows import (
+from ..math.coordinates import AFFINE, BILINEAR, GRID, inlined, scalar
+from .limits import Window, row_limits
+from .rows import ImageMap, image_map, position, row_map
+from .simd.bilinear import (
+    accumulate_border,
+    accumulate_interior,
+    accumulate_quads_border,
+    accumulate_quads_interior,
+    coords_gradient_border,
+    coords_gradient_interior,
+    gather_quads,
+    sample_border,
+    sample_interior,
+)
+from .simd.lanes import prefetch_taps
+from .simd.memory import borrowed, stack_memory
+from .simd.vectors import LANES
+from .single_pixels import (
+    accumulate_pixel,
+    accumulate_quad,
+    coords_gradient,
+    pixel_of_quads,
+    sample_pixel,
+)
+from .tiles import (
     BAND,
-    TALL,
+    TILE_BANDS,
+    TILE_ROWS,
+    Tile,
     block_count,
+    block_origin,
     block_span,
     can_block,
-    elements_ahead,
-    find_rows,
-    first_slot,
-    image_map,
-    make_found_row,
-    origin,
-    point,
-    reads_nothing,
-    touching,
 )
-from .simd.addresses import SLOTS, WORKSPACE, memory, place, run_length
-from .simd.bilinear import (
-    gather_quads,
-    sample_rim,
-    sample_run,
-    sample_vjp_coords_rim,
-    sample_vjp_coords_run,
-    sample_vjp_images_rim,
-    sample_vjp_images_run,
-    sum_quads_rim,
-    sum_quads_run,
-)
-from .simd.lanes import fetch
-from .simd.vectors import LANES
-from .single_pixels import pixel_of_quads, point_quads, point_sample, point_scatter, point_vjp
+from .traversal import Visitor, make_traverse, nothing_outside
 
 # Channels of the images' gradient that a task works on, so that their planes stay in cache.
 GROUP = 4
 
-# Bytes for the quads of a small image's planes: see :func:`.bilinear.sum_quads_run`.
+# Bytes for the quads of a small image's planes: see :func:`.bilinear.accumulate_quads_interior`.
 QUADS = 2**16
 
-found_row = make_found_row(4)
+# Bytes for six sums of each lane, for each band of a tile.
+SUMS = TILE_BANDS * 6 * LANES * 8
 
-# Bytes that a task needs for a tile's rows, and for six sums of each lane and band.
-MAPS, LIMITS, SUMS = TALL * BAND * 4 * 8, TALL * BAND * 6 * 8, TALL * 6 * LANES * 8
+
+class Task(NamedTuple):
+    """What a visitor works on.
+
+    ``arrays`` are the images (or their gradient), the coordinates, the samples (or their gradient),
+    and an array that a gradient also needs. ``elements`` are those of the first array in a line.
+    """
+
+    arrays: Any
+    elements: Any
+    tile: Tile
+    map: ImageMap
+    window: Window
+    sides: Any  # (H, W, H_out, W_out)
+    channels: Any  # first, and last + 1
+    fill: Any
+    off: float
+    small: bool = False  # whether the images' gradient is summed in quads
+
+
+@functools.cache
+def make_rows(source, padding):
+    """Function: what :class:`.traversal.Visitor` calls ``rows``."""
+
+    def rows(task, i):
+        row = row_map(source, task.map.axes, i, task.sides)
+        inverse, window = task.map.inverse, task.window
+        return row, row_limits(source, padding, BILINEAR, row, inverse, window, task.sides)
+
+    return inlined(rows)
+
+
+@functools.cache
+def make_prefetch(source):
+    """Function: prefetch what the next row's blocks read at the coordinates of a grid."""
+
+    def prefetch(task, found, slots):
+        if source == GRID and not task.small:
+            (h, w), (first, last) = task.sides[:2], task.channels
+            start = (task.tile.m * task.arrays[0].shape[1] + first) * h * w
+            zero = task.arrays[0].dtype.type(0)
+            prefetch_taps(task.elements, zero, (start, last - first, h * w, 1, found), slots)
+
+    return inlined(prefetch)
+
+
+# --- Samples --------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -60,77 +111,55 @@ def make_sample(source, padding, parallel):
     """Kernel: images, coords -> samples."""
     stamp = launch.stamp(parallel)
 
+    def outside(task, i, first, stop):
+        samples, n = task.arrays[2], task.tile.n
+        for c in range(samples.shape[1]):
+            for j in range(first, stop):
+                samples[n, c, i, np.uint64(j)] = task.fill  # without a sign, for LLVM's vectors
+
+    def interior(task, row, segment, slots):
+        (i, k, count, slot), tile = segment, task.tile
+        where = (tile.m, tile.n, i, k, count, slot, tile.columns, task.map.ahead)
+        sample_interior(source, task.arrays, row, where, slots)
+
+    def border(task, row, i, k):
+        (images, coords, samples), tile = task.arrays, task.tile
+        first, stop = block_span(k, tile.columns)
+        where = (tile.m, tile.n, i, first)
+        if tile.blocked and sample_border(source, padding, task.arrays, row, task.fill, where):
+            return
+        for j in range(first, stop):
+            origin, real = block_origin(j, first, tile.columns), samples.dtype.type
+            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            at = (tile.m, tile.n, i, j)
+            sample_pixel(images, samples, padding, task.off, task.fill, at, pixel)
+
+    visitor = Visitor(
+        make_rows(source, padding), inlined(outside), make_prefetch(source), inlined(interior),
+        inlined(border),
+    )  # fmt: skip
+    traverse = make_traverse(source, padding, BILINEAR, visitor)
+
     def sample(images, coords, off, fill, height, samples):
-        real = samples.dtype.type
         batch, planes, rows, columns = samples.shape
         h, w = images.shape[2:]
         sides, line = (h, w, rows, columns), images.reshape(images.size)
-        fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + height - 1) // height
-        for task in prange(batch * tiles):
-            n, start = task // tiles, task % tiles * height
+        for number in prange(batch * tiles):
+            n, start = number // tiles, number % tiles * height
             m, end = n if images.shape[0] > 1 else 0, min(rows, start + height)
-            axes = image_map(source, coords, n, sides, off)
-            ahead = elements_ahead(source, axes, sides)
-            slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
-            find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
-            arrays = (images, coords, samples)
-            for i in range(start, end):
-                _, limit = found_row(maps, limits, i - start)
-                left, right = touching(limit, 0, blocks)
-                fill_span(samples, fill, n, i, 0, min(left * LANES, columns))
-                fill_span(samples, fill, n, i, right * LANES, columns)
-            for chunk in range(0, blocks, SLOTS):
-                stop = min(chunk + SLOTS, blocks)
-                inside, following = np.int64(0), np.int64(0)
-                for i in range(start - 1, end):
-                    inside, following = following, np.int64(0)
-                    if fast and i + 1 < end:
-                        row, limit = found_row(maps, limits, i + 1 - start)
-                        where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
-                        following = place(
-                            source, padding, BILINEAR, fill, coords, row, limit, where, slots
-                        )
-                        if source == GRID:
-                            where = (m * planes * h * w, planes, h * w, 1, following)
-                            fetch(line, fill, where, slots)
-                    if i < start:
-                        continue
-                    row, limit = found_row(maps, limits, i - start)
-                    base = first_slot(chunk, i)
-                    k, high = touching(limit, chunk, stop)
-                    while k < high:
-                        length = run_length(inside >> (k - base))
-                        if length:
-                            where = (m, n, i, k, length, k - base, columns, ahead)
-                            sample_run(source, arrays, row, where, slots)
-                            k += length
-                            continue
-                        first, last = block_span(k, columns)
-                        k += 1
-                        if not (
-                            fast
-                            and sample_rim(source, padding, arrays, row, fill, (m, n, i, first))
-                        ):
-                            for j in range(first, last):
-                                x, y = point(
-                                    source, coords, row, n, i, j, origin(j, first, columns), real
-                                )
-                                point_sample(images, samples, padding, off, fill, m, n, i, j, x, y)
+            tile = Tile(m, n, start, end, columns, can_block(h, w, columns))
+            arrays, elements = borrowed(((images, coords, samples), line))
+            lines = image_map(source, arrays[1], n, sides, off)
+            window, channels = Window(0, h, w, w), (0, planes)
+            task = Task(arrays, elements, tile, lines, window, sides, channels, fill, off, False)
+            traverse(task, arrays[1], tile, fill)
         return stamp
 
     return launch.jit(sample, parallel)
 
 
-@scalar
-def fill_span(samples, fill, n, i, first, last):
-    """What reads nothing is ``fill``."""
-    # An index that cannot be negative, for LLVM to vectorise.
-    for c in range(samples.shape[1]):
-        for j in range(first, last):
-            samples[n, c, i, np.uint64(j)] = fill
+# --- Gradient of the images -----------------------------------------------------------------------
 
 
 @functools.cache
@@ -139,100 +168,82 @@ def make_sample_vjp_images(source, padding, parallel):
 
     Each task owns a band of one image's rows, of a few channels, and goes through all the
     samples, always in the same order, for what falls into it. However many bands there are, a
-    pixel's sum has the same terms in the same order. A ``small`` image is one band, and summed in
-    quads: see :func:`.bilinear.sum_quads_run`.
+    pixel's sum has the same terms in the same order. A ``small`` image is one band, and is summed
+    in quads: see :func:`.bilinear.accumulate_quads_interior`.
     """
     stamp = launch.stamp(parallel)
+    traverse = make_traverse(source, padding, BILINEAR, _make_accumulate(source, padding))
 
     def sample_vjp_images(dsamples, coords, off, bands, group, small, dimages):
         real = dimages.dtype.type
         batch, channels, rows, columns = dsamples.shape
         count, _, h, w = dimages.shape
         sides, line = (h, w, rows, columns), dimages.reshape(dimages.size)
-        fast, blocks = can_block(h, w, columns), block_count(columns)
-        tiles = (rows + TALL * BAND - 1) // (TALL * BAND)
+        blocked = can_block(h, w, columns)
+        tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
         groups = (channels + group - 1) // group
-        for task in prange(count * bands * groups):
-            m, band = task // groups // bands, task // groups % bands
+        for number in prange(count * bands * groups):
+            m, band = number // groups // bands, number // groups % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
-            c, end_c = task % groups * group, min(channels, task % groups * group + group)
+            c, end_c = number % groups * group, min(channels, number % groups * group + group)
             if not small:
                 dimages[m, c:end_c, top:bottom] = real(0)
-            slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
-            quads = carray(memory(QUADS), (end_c - c if small else 0, h + 1, w + 1, 4), real)
+            quads = carray(stack_memory(QUADS), (end_c - c if small else 0, h + 1, w + 1, 4), real)
             if small:
                 quads[:] = real(0)
-            arrays = (dimages, coords, dsamples, quads)
-            pitch = w + 1 if small else w
+            arrays, elements = borrowed(((dimages, coords, dsamples, quads), line))
+            window = Window(top, bottom, w, w + 1 if small else w)
             first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
-            for tile in range((last_n - first_n) * tiles):
-                n, start = first_n + tile // tiles, tile % tiles * TALL * BAND
-                end = min(rows, start + TALL * BAND)
-                axes = image_map(source, coords, n, sides, off)
-                ahead = elements_ahead(source, axes, sides)
-                find_rows(
-                    source, padding, axes, sides, start, end, top, bottom, pitch, maps, limits
-                )
-                for chunk in range(0, blocks, SLOTS):
-                    stop = min(chunk + SLOTS, blocks)
-                    inside, following = np.int64(0), np.int64(0)
-                    for i in range(start - 1, end):
-                        inside, following = following, np.int64(0)
-                        if fast and i + 1 < end:
-                            row, limit = found_row(maps, limits, i + 1 - start)
-                            low, high = touching(limit, chunk, stop)
-                            where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
-                            following = place(
-                                source, padding, BILINEAR, real(0), coords, row, limit, where, slots
-                            )
-                            if source == GRID and not small:
-                                where = ((m * channels + c) * h * w, end_c - c, h * w, 1, following)
-                                fetch(line, real(0), where, slots)
-                        if i < start:
-                            continue
-                        row, limit = found_row(maps, limits, i - start)
-                        base = first_slot(chunk, i)
-                        k, high = touching(limit, chunk, stop)
-                        while k < high:
-                            length = run_length(inside >> (k - base))
-                            if length:
-                                where = (
-                                    m, n, i, k, length, k - base, columns, c, end_c, ahead
-                                )  # fmt: skip
-                                if small:
-                                    sum_quads_run(source, arrays, row, where, slots)
-                                else:
-                                    sample_vjp_images_run(source, arrays, row, where, slots)
-                                k += length
-                                continue
-                            first, last = block_span(k, columns)
-                            skip = k * LANES - first
-                            k += 1
-                            where, done = (m, n, i, first, skip, c, end_c, top, bottom), False
-                            if fast and small:
-                                done = sum_quads_rim(source, padding, arrays, row, real(0), where)
-                            elif fast:
-                                done = sample_vjp_images_rim(
-                                    source, padding, arrays, row, real(0), where
-                                )
-                            for j in range(last if done else first + skip, last):
-                                x, y = point(
-                                    source, coords, row, n, i, j, origin(j, first, columns), real
-                                )
-                                if small:
-                                    point_quads(dsamples, quads, padding, off, c, n, i, j, x, y)
-                                else:
-                                    point_scatter(
-                                        dsamples[:, c:end_c], dimages[:, c:end_c],
-                                        padding, off, top, bottom, m, n, i, j, x, y,
-                                    )  # fmt: skip
+            for part in range((last_n - first_n) * tiles):
+                n, start = first_n + part // tiles, part % tiles * TILE_ROWS
+                tile = Tile(m, n, start, min(rows, start + TILE_ROWS), columns, blocked)
+                lines = image_map(source, arrays[1], n, sides, off)
+                task = Task(
+                    arrays, elements, tile, lines, window, sides, (c, end_c), real(0), off, small
+                )  # fmt: skip
+                traverse(task, arrays[1], tile, real(0))
             if small:
-                pixels_of_quads(quads, dimages, m, c)
+                pixels_of_quads(arrays[3], arrays[0], m, c)
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
+
+
+def _make_accumulate(source, padding):
+    """The visitor that adds the gradients of a tile's samples to the pixels they were read from."""
+
+    def interior(task, row, segment, slots):
+        (i, k, count, slot), tile, (first, last) = segment, task.tile, task.channels
+        where = (tile.m, tile.n, i, k, count, slot, tile.columns, first, last, task.map.ahead)
+        if task.small:
+            accumulate_quads_interior(source, task.arrays, row, where, slots)
+        else:
+            accumulate_interior(source, task.arrays, row, where, slots)
+
+    def border(task, row, i, k):
+        (dimages, coords, dsamples, quads), tile, window = task.arrays, task.tile, task.window
+        (c, end_c), (first, stop) = task.channels, block_span(k, tile.columns)
+        skip = k * LANES - first  # of the last block: what the block before it has, too
+        where = (tile.m, tile.n, i, first, skip, c, end_c, window.top, window.bottom)
+        done = False
+        if tile.blocked and task.small:
+            done = accumulate_quads_border(source, padding, task.arrays, row, task.fill, where)
+        elif tile.blocked:
+            done = accumulate_border(source, padding, task.arrays, row, task.fill, where)
+        for j in range(stop if done else first + skip, stop):
+            origin, real = block_origin(j, first, tile.columns), dimages.dtype.type
+            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            at = (tile.m, tile.n, i, j)
+            if task.small:
+                accumulate_quad(dsamples, quads, padding, task.off, c, at, pixel)
+            else:
+                part = (c, end_c, window.top, window.bottom)
+                accumulate_pixel(dsamples, dimages, padding, task.off, part, at, pixel)
+
+    return Visitor(
+        make_rows(source, padding), nothing_outside, make_prefetch(source), inlined(interior),
+        inlined(border),
+    )  # fmt: skip
 
 
 @scalar
@@ -250,82 +261,33 @@ def pixels_of_quads(quads, dimages, m, c):
                     dimages[m, c + k, y, x] = pixel_of_quads(quads, k, y, x)
 
 
+# --- Gradient of the coordinates ------------------------------------------------------------------
+
+
 @functools.cache
 def make_sample_vjp_coords(source, padding, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or the moments of each band of BAND rows."""
     stamp = launch.stamp(parallel)
+    traverse = make_traverse(source, padding, BILINEAR, _make_differentiate(source, padding))
 
-    def sample_vjp_coords(dsamples, images, coords, off, fill, tall, dcoords):
-        real = images.dtype.type
+    def sample_vjp_coords(dsamples, images, coords, off, fill, bands, dcoords):
         planes, rows, columns = dsamples.shape[1:]
         h, w = images.shape[2:]
         sides, line = (h, w, rows, columns), images.reshape(images.size)
-        fast, blocks = can_block(h, w, columns), block_count(columns)
-        tiles = (rows + tall * BAND - 1) // (tall * BAND)
-        for task in prange(coords.shape[0] * tiles):
-            n, start = task // tiles, task % tiles * tall * BAND
-            m, end = n if images.shape[0] > 1 else 0, min(rows, start + tall * BAND)
-            sums = carray(memory(SUMS), (TALL, 6, LANES), np.float64)
+        height = bands * BAND
+        tiles = (rows + height - 1) // height
+        for number in prange(coords.shape[0] * tiles):
+            n, start = number // tiles, number % tiles * height
+            m, end = n if images.shape[0] > 1 else 0, min(rows, start + height)
+            tile = Tile(m, n, start, end, columns, can_block(h, w, columns))
+            sums = carray(stack_memory(SUMS), (TILE_BANDS, 6, LANES), np.float64)
             sums[:] = 0
-            axes = image_map(source, coords, n, sides, off)
-            ahead = elements_ahead(source, axes, sides)
-            slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (TALL * BAND, 4), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
-            find_rows(source, padding, axes, sides, start, end, 0, h, w, maps, limits)
-            for chunk in range(0, blocks, SLOTS):
-                stop = min(chunk + SLOTS, blocks)
-                inside, following = np.int64(0), np.int64(0)
-                for i in range(start - 1, end):
-                    inside, following = following, np.int64(0)
-                    if fast and i + 1 < end:
-                        row, limit = found_row(maps, limits, i + 1 - start)
-                        where = (n, i + 1, chunk, stop, first_slot(chunk, i + 1), columns)
-                        following = place(
-                            source, padding, BILINEAR, fill, coords, row, limit, where, slots
-                        )
-                        if source == GRID:
-                            where = (m * planes * h * w, planes, h * w, 1, following)
-                            fetch(line, fill, where, slots)
-                    if i < start:
-                        continue
-                    row, limit = found_row(maps, limits, i - start)
-                    base, k, own = first_slot(chunk, i), chunk, sums[(i - start) // BAND]
-                    arrays = (images, coords, dsamples, own if source == AFFINE else dcoords)
-                    while k < stop:
-                        length = run_length(inside >> (k - base))
-                        if length:
-                            where = (m, n, i, k, length, k - base, columns, ahead)
-                            sample_vjp_coords_run(source, arrays, row, where, slots)
-                            k += length
-                            continue
-                        first, last = block_span(k, columns)
-                        skip = k * LANES - first
-                        k += 1
-                        if reads_nothing(limit, first, last):
-                            continue
-                        where = (m, n, i, first, skip)
-                        if fast and sample_vjp_coords_rim(
-                            source, padding, arrays, row, fill, where
-                        ):
-                            continue
-                        for j in range(first + skip, last):
-                            x, y = point(
-                                source, coords, row, n, i, j, origin(j, first, columns), real
-                            )
-                            gx, gy = point_vjp(
-                                dsamples, images, padding, off, fill, m, n, i, j, x, y
-                            )
-                            if source == AFFINE:
-                                own[0, j - first] += gx * j
-                                own[1, j - first] += gx * i
-                                own[2, j - first] += gx
-                                own[3, j - first] += gy * j
-                                own[4, j - first] += gy * i
-                                own[5, j - first] += gy
-                            else:
-                                dcoords[n, i, j, 0] = gx * row[1]
-                                dcoords[n, i, j, 1] = gy * row[3]
+            out = sums if source == AFFINE else dcoords
+            arrays, elements = borrowed(((images, coords, dsamples, out), line))
+            lines = image_map(source, arrays[1], n, sides, off)
+            window, channels = Window(0, h, w, w), (0, planes)
+            task = Task(arrays, elements, tile, lines, window, sides, channels, fill, off, False)
+            traverse(task, arrays[1], tile, fill)
             if source == AFFINE:
                 for band in range((end - start + BAND - 1) // BAND):
                     for k in range(6):
@@ -333,3 +295,54 @@ def make_sample_vjp_coords(source, padding, parallel):
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
+
+
+def _make_differentiate(source, padding):
+    """The visitor that finds the gradient with respect to the coordinates of a tile's samples."""
+
+    def arrays_of(task, i):
+        images, coords, dsamples, out = task.arrays
+        if source == AFFINE:
+            return images, coords, dsamples, out[(i - task.tile.start) // BAND]
+        return images, coords, dsamples, out
+
+    arrays_of = inlined(arrays_of)
+
+    def interior(task, row, segment, slots):
+        (i, k, count, slot), tile = segment, task.tile
+        where = (tile.m, tile.n, i, k, count, slot, tile.columns, task.map.ahead)
+        coords_gradient_interior(source, arrays_of(task, i), row, where, slots)
+
+    def border(task, row, i, k):
+        tile, (first, stop) = task.tile, block_span(k, task.tile.columns)
+        skip = k * LANES - first  # of the last block: what the block before it has, too
+        arrays, where = arrays_of(task, i), (tile.m, tile.n, i, first, skip)
+        if tile.blocked and coords_gradient_border(source, padding, arrays, row, task.fill, where):
+            return
+        images, coords, dsamples, out = arrays
+        for j in range(first + skip, stop):
+            origin, real = block_origin(j, first, tile.columns), images.dtype.type
+            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            at = (tile.m, tile.n, i, j)
+            gx, gy = coords_gradient(dsamples, images, padding, task.off, task.fill, at, pixel)
+            if source == AFFINE:
+                add_moments(out, j - first, gx, gy, i, j)
+            else:
+                out[tile.n, i, j, 0] = gx * row[1]
+                out[tile.n, i, j, 1] = gy * row[3]
+
+    return Visitor(
+        make_rows(source, padding), nothing_outside, make_prefetch(source), inlined(interior),
+        inlined(border),
+    )  # fmt: skip
+
+
+@inlined
+def add_moments(sums, lane, gx, gy, i, j):
+    """Add a pixel's gradient times its column, its row, and 1, to a lane's sums."""
+    sums[0, lane] += gx * j
+    sums[1, lane] += gx * i
+    sums[2, lane] += gx
+    sums[3, lane] += gy * j
+    sums[4, lane] += gy * i
+    sums[5, lane] += gy

@@ -24,8 +24,9 @@ from ..math.coordinates import (
     unnormalize_slope,
 )
 from ..math.matrix_rows import axis_row, divided, divisor_row, moved
-from .rows import block_span, from_grid, origin
+from .rows import from_grid
 from .simd.vectors import LANES
+from .tiles import block_origin, block_span
 
 # --- theta ----------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ def make_point(source, dims, mode):
 
         def point(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), _ = row
-            first = origin(j, block_span(j // LANES, columns)[0], columns)
+            first = block_origin(j, block_span(j // LANES, columns)[0], columns)
             return along(x0, xs, first, j - first, real), along(y0, ys, first, j - first, real), z0
 
     return inlined(point)
@@ -172,7 +173,7 @@ def make_point(source, dims, mode):
 
 @functools.cache
 def make_push(source, dims):
-    """Function: coords_dot, row, row_dot, n, k, i, j, pixel -> how the pixel moves, in pixels.
+    """Function: coords_dot, row, row_dot, (n, k, i, j), pixel -> how the pixel moves, in pixels.
 
     ``row_dot`` is the row of ``coords_dot`` as a tangent; the map is linear in theta but for the
     division.
@@ -180,20 +181,20 @@ def make_push(source, dims):
     deep = dims == 3
     if source == GRID and deep:
 
-        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
-            d = coords_dot[n, k, i, j]
+        def push(coords_dot, row, row_dot, at, pixel):
+            d = coords_dot[at]
             return d[0] * row[0][1], d[1] * row[1][1], d[2] * row[2][1]
 
     elif source == GRID:
 
-        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
-            d = coords_dot[n, i, j]
+        def push(coords_dot, row, row_dot, at, pixel):
+            d = coords_dot[at[0], at[2], at[3]]
             return d[0] * row[0][1], d[1] * row[1][1], 0.0
 
     else:
 
-        def push(coords_dot, row, row_dot, n, k, i, j, pixel):
-            return moved(source, row, row_dot, j, pixel)
+        def push(coords_dot, row, row_dot, at, pixel):
+            return moved(source, row, row_dot, at[3], pixel)
 
     return scalar(push)
 

@@ -18,13 +18,22 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import GRID, base_coordinate, from_middle, scalar, unnormalize_slope
+from ..math.coordinates import (
+    GRID,
+    base_coordinate,
+    from_middle,
+    inlined,
+    scalar,
+    unnormalize_slope,
+)
 from ..math.interpolation import MISSING, TAPS, all_covered, tap
 from ..math.storage import bits
-from .coordinate_sources import make_point, make_pull, make_row, scales
+from .coordinate_sources import make_pull, scales
 from .planes import make_sample_plane
-from .row_segments import make_pixel
-from .rows import tile_rows
+from .row_segments import make_sample_pixel
+from .simd.memory import borrowed
+from .tiles import rows_per_tile
+from .traversal import make_fold_row
 from .weighted_sum import (
     make_at,
     make_channel_slopes,
@@ -37,7 +46,7 @@ from .weighted_sum import (
 # Rows whose shares of theta's gradient are added up before others.
 BAND = 16
 
-# As many channels that stand last, at most, are sampled together.
+# Up to this many channels that are last are sampled together.
 MOST = 4
 
 
@@ -48,20 +57,23 @@ MOST = 4
 def make_sample(kind, dtype, parallel):
     """Kernel: images, coords -> samples of this dtype, pixel by pixel."""
     stamp = launch.stamp(parallel)
-    source, _, _, dims, channels_last, between = kind
-    row_of, lengths = make_row(source, dims, between), make_lengths(channels_last)
-    pixel = make_pixel(kind, dtype)
+    lengths, sample_pixel = make_lengths(kind.channels_last), make_sample_pixel(kind, dtype)
+
+    def visit(task, state, row, at, pixel):
+        arrays, fill, sides, off = task
+        m = at[0] if len(arrays[0]) > 1 else 0
+        sample_pixel(arrays, fill, m, at, pixel, sides, off)
+        return state
+
+    fold_row = make_fold_row(kind, inlined(visit))
 
     def sample(images, coords, off, fill, samples):
-        count, _, sides = lengths(images)
+        _, _, sides = lengths(images)
         batch, _, sizes = lengths(samples)
-        depth, rows, columns = sizes
-        for task in prange(batch * depth * rows):
-            n, k, i = task // rows // depth, task // rows % depth, task % rows
-            m = n if count > 1 else 0
-            row = row_of(coords, n, k, i, sides, sizes, off)
-            for j in range(columns):
-                pixel(images, coords, row, fill, m, n, k, i, j, sides, off, samples)
+        for line in prange(batch * sizes[0] * sizes[1]):
+            arrays, where, outside = borrowed(((images, samples), coords, fill))
+            task = (arrays, outside, sides, off)
+            fold_row(task, 0, line, where, sides, sizes, off, fill.dtype.type)
         return stamp
 
     return launch.jit(sample, parallel)
@@ -71,18 +83,20 @@ def make_sample(kind, dtype, parallel):
 def make_covered(kind, parallel):
     """Kernel: coords -> how much of each sample comes from inside; with FILL, all or nothing."""
     stamp = launch.stamp(parallel)
-    source, mode, padding, dims, _, between = kind
-    row_of, point = make_row(source, dims, between), make_point(source, dims, mode)
+    _, mode, padding, dims, _, _ = kind
+
+    def visit(task, state, row, at, pixel):
+        covered, sides, off = task
+        covered[at] = all_covered(pixel, sides, mode, padding, dims, off)
+        return state
+
+    fold_row = make_fold_row(kind, inlined(visit))
 
     def coverage(coords, sides, off, covered):
-        batch, depth, rows, columns = covered.shape
-        sizes = (depth, rows, columns)
-        for task in prange(batch * depth * rows):
-            n, k, i = task // rows // depth, task // rows % depth, task % rows
-            row = row_of(coords, n, k, i, sides, sizes, off)
-            for j in range(columns):
-                x, y, z = point(coords, row, n, k, i, j, columns, np.float64)
-                covered[n, k, i, j] = all_covered((x, y, z), sides, mode, padding, dims, off)
+        sizes = covered.shape[1:]
+        for line in prange(covered.shape[0] * sizes[0] * sizes[1]):
+            own, where = borrowed((covered, coords))
+            fold_row((own, sides, off), 0, line, where, sides, sizes, off, np.float64)
         return stamp
 
     return launch.jit(coverage, parallel)
@@ -98,54 +112,65 @@ def make_sample_vjp_images(kind, parallel):
     A task owns some rows of one image and goes through all samples, always in the same order.
     """
     stamp = launch.stamp(parallel)
-    source, mode, padding, dims, channels_last, between = kind
-    row_of, point = make_row(source, dims, between), make_point(source, dims, mode)
-    locate, weights_of = make_locate(mode, padding, dims), make_weights(mode, dims)
-    at, put, lengths = make_at(channels_last), make_put(channels_last), make_lengths(channels_last)
-    taps, deep = TAPS[mode], TAPS[mode] if dims == 3 else 1
+    put, lengths = make_put(kind.channels_last), make_lengths(kind.channels_last)
+    fold_row = make_fold_row(kind, _make_accumulate(kind))
 
     def sample_vjp_images(dsamples, coords, off, bands, dimages):
         real = dimages.dtype.type
-        count, _, sides = lengths(dimages)
-        batch, channels, sizes = lengths(dsamples)
+        count, channels, sides = lengths(dimages)
+        batch, _, sizes = lengths(dsamples)
         d, h, w = sides
-        depth, rows, columns = sizes
-        for task in prange(count * bands):
-            m, band = task // bands, task % bands
+        lines = sizes[0] * sizes[1]
+        for number in prange(count * bands):
+            m, band = number // bands, number % bands
             top, bottom = band * d * h // bands, (band + 1) * d * h // bands
+            arrays, where = borrowed(((dsamples, dimages), coords))
             for r in range(top, bottom):
                 for x in range(w):
                     for c in range(channels):
-                        put(dimages, m, c, r // h, r % h, x, real(0))
+                        put(arrays[1], m, c, r // h, r % h, x, real(0))
             first, last = (m, m + 1) if count > 1 else (0, batch)
-            for line in range(first * depth * rows, last * depth * rows):
-                n, k, i = line // rows // depth, line // rows % depth, line % rows
-                row = row_of(coords, n, k, i, sides, sizes, off)
-                for j in range(columns):
-                    pixel = point(coords, row, n, k, i, j, columns, real)
-                    (iz, iy, ix), t, _, some, _ = locate(pixel, sides, off)
-                    if not some:
-                        continue
-                    wz, wy, wx = weights_of(t, real)
-                    for z in range(deep):
-                        jz = tap(iz + z, d, mode, padding, off)
-                        for y in range(taps):
-                            jy = tap(iy + y, h, mode, padding, off)
-                            r = jz * h + jy
-                            if jz == MISSING or jy == MISSING or r < top or r >= bottom:
-                                continue
-                            for x in range(taps):
-                                jx = tap(ix + x, w, mode, padding, off)
-                                if jx == MISSING:
-                                    continue
-                                weight = wz[z] * wy[y] * wx[x]
-                                for c in range(channels):
-                                    share = at(dsamples, n, c, k, i, j) * weight
-                                    total = at(dimages, m, c, jz, jy, jx) + share
-                                    put(dimages, m, c, jz, jy, jx, total)
+            task = (arrays, (m, top, bottom), sides, off)
+            for line in range(first * lines, last * lines):
+                fold_row(task, 0, line, where, sides, sizes, off, real)
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
+
+
+def _make_accumulate(kind):
+    """Function: add one sample's gradient to the pixels that it read, of rows top to bottom - 1."""
+    _, mode, padding, dims, channels_last, _ = kind
+    locate, weights_of = make_locate(mode, padding, dims), make_weights(mode, dims)
+    at_of, put = make_at(channels_last), make_put(channels_last)
+    lengths, taps, deep = make_lengths(channels_last), TAPS[mode], TAPS[mode] if dims == 3 else 1
+
+    def visit(task, state, row, at, pixel):
+        (dsamples, dimages), (m, top, bottom), (d, h, w), off = task
+        (n, k, i, j), (_, channels, _) = at, lengths(dsamples)
+        (iz, iy, ix), t, _, some, _ = locate(pixel, (d, h, w), off)
+        if not some:
+            return state
+        wz, wy, wx = weights_of(t, dimages.dtype.type)
+        for z in range(deep):
+            jz = tap(iz + z, d, mode, padding, off)
+            for y in range(taps):
+                jy = tap(iy + y, h, mode, padding, off)
+                r = jz * h + jy
+                if jz == MISSING or jy == MISSING or r < top or r >= bottom:
+                    continue
+                for x in range(taps):
+                    jx = tap(ix + x, w, mode, padding, off)
+                    if jx == MISSING:
+                        continue
+                    weight = wz[z] * wy[y] * wx[x]
+                    for c in range(channels):
+                        share = at_of(dsamples, n, c, k, i, j) * weight
+                        total = at_of(dimages, m, c, jz, jy, jx) + share
+                        put(dimages, m, c, jz, jy, jx, total)
+        return state
+
+    return inlined(visit)
 
 
 # --- dcoords --------------------------------------------------------------------------------------
@@ -153,23 +178,26 @@ def make_sample_vjp_images(kind, parallel):
 
 @functools.cache
 def make_slopes(kind, dtype):
-    """Function: pixel -> slopes in x, y and z of the samples, weighted by ``dsamples``, and summed.
+    """Function: pixel -> slopes in x, y and z of the samples, weighted by ``dsamples`` and summed.
 
-    All channels of one pixel; float64.
+    All channels of one pixel; float64. ``arrays`` are (images, dsamples).
     """
     _, mode, padding, dims, channels_last, _ = kind
-    at, locate = make_at(channels_last), make_locate(mode, padding, dims)
-    channel_slopes = make_channel_slopes(kind, dtype)
+    at_of, locate = make_at(channels_last), make_locate(mode, padding, dims)
+    channel_slopes, lengths = make_channel_slopes(kind, dtype), make_lengths(channels_last)
 
-    def slopes(images, dsamples, fill, m, n, k, i, j, pixel, sides, channels, off):
+    def slopes(arrays, fill, at, pixel, sides, off):
+        (images, dsamples), (n, k, i, j) = arrays, at
         real, zero = fill.dtype.type, type(off)(0)
-        spot, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
+        count, channels, _ = lengths(images)
+        m = n if count > 1 else 0
+        first, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
         if not some:
             return zero, zero, zero
         gx, gy, gz = real(0), real(0), real(0)
         for c in range(channels):
-            g = at(dsamples, n, c, k, i, j)
-            x, y, z = channel_slopes(images, fill, m, c, spot, t, inside, sides, off)
+            g = at_of(dsamples, n, c, k, i, j)
+            x, y, z = channel_slopes(images, fill, (m, c, first), t, inside, sides, off)
             gx, gy, gz = gx + g * x, gy + g * y, gz + g * z
         # A slope of 0 must win over an infinite difference, as a missing tap does.
         return (
@@ -185,47 +213,52 @@ def make_slopes(kind, dtype):
 def make_sample_vjp_coords(kind, dtype, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or sums of each BAND of rows for theta."""
     stamp = launch.stamp(parallel)
-    source, mode, _, dims, channels_last, between = kind
-    row_of = make_row(source, dims, between)
-    point, pull = make_point(source, dims, mode), make_pull(source)
-    slopes, lengths, put_slopes = (
-        make_slopes(kind, dtype),
-        make_lengths(channels_last),
-        make_put_slopes(dims),
-    )
+    source, lengths = kind.source, make_lengths(kind.channels_last)
+    fold_row = make_fold_row(kind, _make_differentiate(kind, dtype))
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
-        real = fill.dtype.type
-        count, _, sides = lengths(images)
-        batch, channels, sizes = lengths(dsamples)
-        depth, rows, columns = sizes
+        _, _, sides = lengths(images)
+        batch, _, sizes = lengths(dsamples)
+        depth, rows, _ = sizes
         parts = (depth * rows + BAND - 1) // BAND
-        for task in prange(batch * parts):
-            n, part = task // parts, task % parts
-            m = n if count > 1 else 0
-            sums = np.zeros((3, 4))
-            for line in range(part * BAND, min(depth * rows, (part + 1) * BAND)):
-                k, i = line // rows, line % rows
-                row = row_of(coords, n, k, i, sides, sizes, off)
-                x0, y0, z0, x1, y1, z1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-                for j in range(columns):
-                    pixel = point(coords, row, n, k, i, j, columns, real)
-                    g = slopes(images, dsamples, fill, m, n, k, i, j, pixel, sides, channels, off)
-                    if source == GRID:
-                        put_slopes(dcoords, n, k, i, j, g, sides, off)
-                        continue
-                    gx, gy, gz = pull(row, j, pixel, g, sides, off)
-                    column = from_middle(j, columns)
-                    x0, y0, z0 = x0 + gx, y0 + gy, z0 + gz
-                    x1, y1, z1 = x1 + gx * column, y1 + gy * column, z1 + gz * column
-                add_row(sums, 0, x0, x1, from_middle(i, rows), from_middle(k, depth))
-                add_row(sums, 1, y0, y1, from_middle(i, rows), from_middle(k, depth))
-                add_row(sums, 2, z0, z1, from_middle(i, rows), from_middle(k, depth))
+        for number in prange(batch * parts):
+            n, part = number // parts, number % parts
+            arrays, where, outside, out = borrowed(((images, dsamples), coords, fill, dcoords))
+            task = (arrays, outside, out, sides, sizes, off)
+            sums, zeros = np.zeros((3, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            for r in range(part * BAND, min(depth * rows, (part + 1) * BAND)):
+                line = n * depth * rows + r
+                found = fold_row(task, zeros, line, where, sides, sizes, off, fill.dtype.type)
+                z, y = from_middle(r // rows, depth), from_middle(r % rows, rows)
+                for axis in range(3):
+                    add_row(sums, axis, found[axis], found[3 + axis], y, z)
             if source != GRID:
-                dcoords[n, part] = sums
+                out[n, part] = sums
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
+
+
+def _make_differentiate(kind, dtype):
+    """Function: write a grid's gradient at one pixel, or add a matrix's to a row's sums.
+
+    The sums are those of the gradients in x, y and z, and of those times the column.
+    """
+    slopes, pull = make_slopes(kind, dtype), make_pull(kind.source)
+    source, put_slopes = kind.source, make_put_slopes(kind.dims)
+
+    def visit(task, state, row, at, pixel):
+        arrays, fill, dgrid, sides, sizes, off = task
+        g = slopes(arrays, fill, at, pixel, sides, off)
+        if source == GRID:
+            put_slopes(dgrid, at, g, sides, off)
+            return state
+        gx, gy, gz = pull(row, at[3], pixel, g, sides, off)
+        column = from_middle(at[3], sizes[2])
+        x0, y0, z0, x1, y1, z1 = state
+        return x0 + gx, y0 + gy, z0 + gz, x1 + gx * column, y1 + gy * column, z1 + gz * column
+
+    return inlined(visit)
 
 
 @functools.cache
@@ -233,13 +266,15 @@ def make_put_slopes(dims):
     """Function: write a gradient with respect to a pixel coordinate as one to a grid's."""
     if dims == 3:
 
-        def put_slopes(dgrid, n, k, i, j, g, sides, off):
+        def put_slopes(dgrid, at, g, sides, off):
+            n, k, i, j = at
             for axis in range(3):
                 dgrid[n, k, i, j, axis] = g[axis] * unnormalize_slope(sides[2 - axis], off)
 
     else:
 
-        def put_slopes(dgrid, n, k, i, j, g, sides, off):
+        def put_slopes(dgrid, at, g, sides, off):
+            n, _, i, j = at
             for axis in range(2):
                 dgrid[n, i, j, axis] = g[axis] * unnormalize_slope(sides[2 - axis], off)
 
@@ -321,16 +356,16 @@ def affine_grid_vjp(dgrid, off, dtheta):
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
     channels = kind.channels(images)
-    colours = channels if kind.channels_last and kind.dims == 2 and channels <= MOST else 0
+    together = channels if kind.channels_last and kind.dims == 2 and channels <= MOST else 0
     work = samples.size * TAPS[kind.mode] ** kind.dims
     dtype, rows = images.dtype, kind.spatial(samples)[0]
     images, samples = volume(kind, images), volume(kind, samples)
     if kind.dims == 3:
         launch.run(make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples)
         return
-    height = tile_rows(len(samples), rows, launch.workers(work))
+    height = rows_per_tile(len(samples), rows, launch.workers(work))
     launch.run(
-        make_sample_plane, (kind, dtype, colours), work,
+        make_sample_plane, (kind, dtype, together), work,
         images, coords, np.float64(off), fill, height, samples,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ Blocks whose taps are not all inside are left to scalar code.
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -19,24 +20,20 @@ from ..math.coordinates import (
     AFFINE,
     BILINEAR,
     OUTSIDE,
+    PROJECTIVE,
     along_row,
     bilinear_by_columns,
+    inlined,
     locate,
     scalar,
 )
-from .rows import (
-    ROWS_AHEAD,
-    block_count,
-    block_span,
-    can_block,
-    line_limits,
-    origin,
-    tile_rows,
-    touching,
-)
-from .simd.addresses import SLOTS, WORKSPACE, memory, place, run_length
+from .limits import divided_row_limits
+from .rows import ROWS_AHEAD
 from .simd.lanes import Run
+from .simd.memory import borrowed
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
+from .tiles import Tile, block_origin, block_span, can_block, rows_per_tile
+from .traversal import Visitor, make_traverse
 
 # Kernels are made for 1 to 4 channels, and one for this many or more.
 MANY = 5
@@ -49,8 +46,8 @@ OFF = 1.0
 
 
 @intrinsic(prefer_literal=True)
-def blend_run(typingctx, channels, image, out, real, where, slots):
-    """Sample a run of placed blocks.
+def sample_interior(typingctx, channels, image, out, real, where, slots):
+    """Sample neighbouring interior blocks.
 
     ``where`` is (i, k, count, slot, columns, ahead): in row i, ``count`` blocks from the k-th on,
     the first of them in that slot; what will be read soon is so many pixels ahead. ``real`` is a
@@ -66,7 +63,7 @@ def blend_run(typingctx, channels, image, out, real, where, slots):
         source, target = (Plane(context, builder, *pair) for pair in ((image, image_), (out, out_)))
         pixels = _Pixels(emit, channels.literal_value, image.dtype, source)
         with Run(emit, blocks, start).each_block() as (slot, j):
-            pixels.fetch(slot, ahead)
+            pixels.prefetch(slot, ahead)
             pixels.blend(slot, target.at(i, j, I64(0)))
         return context.get_dummy_value()
 
@@ -81,8 +78,8 @@ class _Pixels:
         self.kind, self.bytes = image.kind, image.bytes
         self.whole = isinstance(dtype, types.Integer)
 
-    def fetch(self, slot, ahead):
-        """Ask for what a later row will read."""
+    def prefetch(self, slot, ahead):
+        """Prefetch what a later row reads."""
         emit, b = self.emit, self.emit.builder
         size = b.mul(self.image.shape[2], I64(self.bytes))
         start = b.add(self.image.start, b.mul(ahead, size))
@@ -94,7 +91,7 @@ class _Pixels:
         if self.channels == 1:
             self._blend_grey(slot, target)
         elif self.channels <= 4:
-            self._blend_colours(slot, target)
+            self._blend_channels(slot, target)
         else:
             self._blend_many(slot, target)
 
@@ -118,7 +115,7 @@ class _Pixels:
         b = self.emit.builder
         return b.fadd(b.fmul(upper, sy), b.fmul(lower, ty))
 
-    def _blend_colours(self, slot, target):
+    def _blend_channels(self, slot, target):
         """One pixel after another; each store but the last overlaps the next pixel.
 
         Two neighbours' channels, west then east, fill a vector of 4 or 8.
@@ -207,7 +204,7 @@ def _some(builder, vector, order):
     return builder.shuffle_vector(vector, vector, mask)
 
 
-# --- Single pixels --------------------------------------------------------------------------------
+# --- Rows and single pixels -----------------------------------------------------------------------
 
 
 @scalar
@@ -225,26 +222,37 @@ def matrix_row(matrix, i):
 
 @scalar
 def pixels_ahead(source, matrix, h, w):
-    """Where a later row will read: so many pixels from where this one does; 0: not known."""
+    """The distance, in pixels, from what a row reads to what a later row reads; 0: not known."""
     x, y = ROWS_AHEAD * matrix[0, 1], ROWS_AHEAD * matrix[1, 1]
     if source != AFFINE or not (abs(x) < w and abs(y) < h):
         return 0
     return int(y) * w + int(x)
 
 
-@scalar
-def point(source, row, first, j, real):
-    """Input pixel that output pixel j of a row reads."""
+@functools.cache
+def make_position(source):
+    """Function: row, first, j, type -> the input pixel (x, y) that output pixel j reads.
+
+    ``first`` is the :func:`.tiles.block_origin`.
+    """
     if source == AFFINE:
-        return (
-            along_row(row[0], row[1], first, j - first, real),
-            along_row(row[2], row[3], first, j - first, real),
-        )
-    inverse = 1.0 / (row[4] + row[5] * j)
-    return (row[0] + row[1] * j) * inverse, (row[2] + row[3] * j) * inverse
+
+        def position(row, first, j, real):
+            return (
+                along_row(row[0], row[1], first, j - first, real),
+                along_row(row[2], row[3], first, j - first, real),
+            )
+
+    else:
+
+        def position(row, first, j, real):
+            inverse = 1.0 / (row[4] + row[5] * j)
+            return (row[0] + row[1] * j) * inverse, (row[2] + row[3] * j) * inverse
+
+    return inlined(position)
 
 
-@scalar
+@inlined
 def read(image, y, x, c, fill, real):
     """One tap, or ``fill`` where the image has none."""
     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
@@ -253,8 +261,9 @@ def read(image, y, x, c, fill, real):
 
 
 @scalar
-def blend_point(whole, padding, image, fill, x, y, out, i, j, real):
-    """Sample one pixel, of all channels."""
+def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
+    """Sample one pixel, all channels."""
+    (image, out), (x, y), (i, j) = arrays, pixel, at
     ix, tx, _ = locate(x, image.shape[1], padding, OFF)
     iy, ty, _ = locate(y, image.shape[0], padding, OFF)
     for c in range(image.shape[2]):
@@ -269,86 +278,98 @@ def blend_point(whole, padding, image, fill, x, y, out, i, j, real):
             real(tx),
             real(ty),
         )
-        out[i, j, c] = np.rint(value) if whole else value
-
-
-@scalar
-def fill_span(out, fill, i, first, last):
-    """What reads nothing is ``fill``."""
-    size = out.shape[2]
-    row, start = out.reshape(-1), i * out.shape[1] * size
-    # Indices that cannot be negative, for LLVM to vectorise.
-    for k in range(first * size, last * size):
-        row[np.uint64(start + k)] = fill[np.uint64(k)]
+        out[i, j, c] = np.rint(value) if integers else value
 
 
 # --- The kernel -----------------------------------------------------------------------------------
 
 
+class Task(NamedTuple):
+    """What the visitor works on: a tile of the output."""
+
+    arrays: Any  # image and output
+    matrix: Any
+    tile: Tile
+    sides: Any  # (H, W, H_out, W_out)
+    fill: Any  # a row of filled pixels, (W_out * C,)
+    zero: Any  # of the type that computes
+    ahead: int
+
+
 @functools.cache
-def make_warp(source, padding, channels, whole, parallel):
+def make_warp(source, padding, channels, integers, parallel):
     """Kernel: image (H, W, C), matrix (3, 3), fill -> out; ``channels``: C, or MANY.
 
-    ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies stretches.
+    ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies parts.
     """
     stamp = launch.stamp(parallel)
+    visitor = _make_visitor(source, padding, channels, integers)
+    traverse = make_traverse(source, padding, BILINEAR, visitor)
 
     def warp(image, matrix, fill, zero, height, out):
-        real = type(zero)
         h, w = image.shape[:2]
         rows, columns = out.shape[:2]
-        # Loads of three channels, eight numbers long, reach into a third pixel.
-        right = w - 1 if channels == 3 else w
-        fast, blocks = can_block(h, w, columns), block_count(columns)
         tiles = (rows + height - 1) // height
-        for tile in prange(tiles):
-            start, end = tile * height, min(rows, (tile + 1) * height)
-            slots = memory(WORKSPACE)
-            ahead = pixels_ahead(source, matrix, h, w)
+        for number in prange(tiles):
+            start, end = number * height, min(rows, (number + 1) * height)
+            tile = Tile(0, 0, start, end, columns, can_block(h, w, columns))
+            arrays, where, outside = borrowed(((image, out), matrix, fill))
+            ahead = pixels_ahead(source, where, h, w)
             sides = (h, w, rows, columns)
-            for i in range(start, end):
-                row = matrix_row(matrix, i)
-                limits = line_limits(source, padding, BILINEAR, row, right, sides)
-                low, high = touching(limits, 0, blocks)
-                fill_span(out, fill, i, 0, min(low * LANES, columns))
-                fill_span(out, fill, i, high * LANES, columns)
-            for chunk in range(0, blocks, SLOTS):
-                stop = min(chunk + SLOTS, blocks)
-                for i in range(start, end):
-                    row = matrix_row(matrix, i)
-                    limits = line_limits(source, padding, BILINEAR, row, right, sides)
-                    inside = np.int64(0)
-                    if fast:
-                        where = (0, i, chunk, stop, chunk, columns)
-                        inside = place(
-                            source, padding, BILINEAR, zero, matrix, row, limits, where, slots
-                        )
-                    k, high = touching(limits, chunk, stop)
-                    while k < high:
-                        length = run_length(inside >> (k - chunk))
-                        if length:
-                            where = (i, k, length, k - chunk, columns, ahead)
-                            blend_run(channels, image, out, zero, where, slots)
-                            k += length
-                            continue
-                        first, last = block_span(k, columns)
-                        k += 1
-                        for j in range(first, last):
-                            x, y = point(source, row, origin(j, first, columns), j, real)
-                            blend_point(whole, padding, image, fill, x, y, out, i, j, real)
+            traverse(Task(arrays, where, tile, sides, outside, zero, ahead), where, tile, zero)
         return stamp
 
     return launch.jit(warp, parallel)
+
+
+def _make_visitor(source, padding, channels, integers):
+    """What is done with a tile's rows and blocks."""
+    numbers, position = 6 if source == PROJECTIVE else 4, make_position(source)
+
+    def rows(task, i):
+        row, width = matrix_row(task.matrix, i), task.sides[1]
+        # Loads of three channels, eight numbers long, reach into a third pixel.
+        right = width - 1 if channels == 3 else width
+        limits = divided_row_limits(source, padding, BILINEAR, row, right, task.sides)
+        return row[:numbers], limits
+
+    def outside(task, i, first, stop):
+        out = task.arrays[1]
+        size = out.shape[2]
+        elements, start = out.reshape(-1), i * out.shape[1] * size
+        for k in range(first * size, stop * size):  # without a sign, for LLVM's vectors
+            elements[np.uint64(start + k)] = task.fill[np.uint64(k)]
+
+    def interior(task, row, segment, slots):
+        (i, k, count, slot), (image, out) = segment, task.arrays
+        where = (i, k, count, slot, task.tile.columns, task.ahead)
+        sample_interior(channels, image, out, task.zero, where, slots)
+
+    def border(task, row, i, k):
+        first, stop = block_span(k, task.tile.columns)
+        for j in range(first, stop):
+            real = type(task.zero)
+            pixel = position(row, block_origin(j, first, task.tile.columns), j, real)
+            sample_pixel(integers, padding, task.arrays, task.fill, pixel, (i, j), real)
+
+    return Visitor(
+        inlined(rows), inlined(outside), nothing_to_prefetch, inlined(interior), inlined(border)
+    )
+
+
+@inlined
+def nothing_to_prefetch(task, found, slots):
+    """Interior blocks prefetch by themselves what a later row reads."""
 
 
 def warp_image(source, padding, image, matrix, fill, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
     channels = len(fill)
     image, out = (array.reshape(*array.shape[:2], channels) for array in (image, out))
-    whole = image.dtype.kind == "u"
+    integers = image.dtype.kind == "u"
     fill = np.tile(fill, out.shape[1])
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
-    flags = (source, padding, min(channels, MANY), int(whole))
+    flags = (source, padding, min(channels, MANY), int(integers))
     work = out.size * 2
-    height = tile_rows(1, out.shape[0], launch.workers(work))
+    height = rows_per_tile(1, out.shape[0], launch.workers(work))
     launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)

@@ -9,11 +9,13 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import base_coordinate, scalar
+from ..math.coordinates import base_coordinate, inlined, scalar
 from ..math.interpolation import padded_way, product
 from ..math.matrix_rows import second_moments
-from .coordinate_sources import make_point, make_push, make_row, scales
+from .coordinate_sources import make_push, make_row, scales
 from .general import BAND, unwatched, volume
+from .simd.memory import borrowed
+from .traversal import make_fold_row
 from .weighted_sum import make_at, make_channel_slopes, make_lengths, make_locate, make_put
 
 # --- jvp ------------------------------------------------------------------------------------------
@@ -23,36 +25,54 @@ from .weighted_sum import make_at, make_channel_slopes, make_lengths, make_locat
 def make_sample_jvp_coords(kind, dtype, parallel):
     """Kernel: images, coords, coords_dot -> what moving the coordinates adds to samples_dot."""
     stamp = launch.stamp(parallel)
-    source, mode, padding, dims, channels_last, between = kind
-    row_of, row_dot_of = (make_row(source, dims, between, tangent) for tangent in (False, True))
-    point, push = make_point(source, dims, mode), make_push(source, dims)
-    locate, slopes = make_locate(mode, padding, dims), make_channel_slopes(kind, dtype)
-    at, put, lengths = make_at(channels_last), make_put(channels_last), make_lengths(channels_last)
+    lengths = make_lengths(kind.channels_last)
+    row_dot_of = make_row(kind.source, kind.dims, kind.between_pixels, True)
+    fold_row = make_fold_row(kind, _make_add_change(kind, dtype))
 
     def sample_jvp_coords(images, coords, coords_dot, off, fill, samples_dot):
-        real = fill.dtype.type
-        count, _, sides = lengths(images)
-        batch, channels, sizes = lengths(samples_dot)
-        depth, rows, columns = sizes
-        for task in prange(batch * depth * rows):
-            n, k, i = task // rows // depth, task // rows % depth, task % rows
-            m = n if count > 1 else 0
-            row = row_of(coords, n, k, i, sides, sizes, off)
-            row_dot = row_dot_of(coords_dot, n, k, i, sides, sizes, off)
-            for j in range(columns):
-                pixel = point(coords, row, n, k, i, j, columns, real)
-                spot, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
-                if not some:
-                    continue
-                x, y, z = push(coords_dot, row, row_dot, n, k, i, j, pixel)
-                x, y, z = padded_way(sx, x), padded_way(sy, y), padded_way(sz, z)
-                for c in range(channels):
-                    gx, gy, gz = slopes(images, fill, m, c, spot, t, inside, sides, off)
-                    change = product(gx, x) + product(gy, y) + product(gz, z)
-                    put(samples_dot, n, c, k, i, j, at(samples_dot, n, c, k, i, j) + real(change))
+        _, _, sides = lengths(images)
+        batch, _, sizes = lengths(samples_dot)
+        depth, rows, _ = sizes
+        for line in prange(batch * depth * rows):
+            n, k, i = line // rows // depth, line // rows % depth, line % rows
+            arrays, where, where_dot, outside = borrowed(
+                ((images, samples_dot), coords, coords_dot, fill)
+            )
+            row_dot = row_dot_of(where_dot, n, k, i, sides, sizes, off)
+            task = (arrays, where_dot, row_dot, outside, sides, off)
+            fold_row(task, 0, line, where, sides, sizes, off, fill.dtype.type)
         return stamp
 
     return launch.jit(sample_jvp_coords, parallel)
+
+
+def _make_add_change(kind, dtype):
+    """Function: add to one sample's tangent, in all channels, what its moving pixel changes."""
+    locate = make_locate(kind.mode, kind.padding, kind.dims)
+    slopes, push = make_channel_slopes(kind, dtype), make_push(kind.source, kind.dims)
+    channels_last = kind.channels_last
+    at_of, put, lengths = (
+        make_at(channels_last),
+        make_put(channels_last),
+        make_lengths(channels_last),
+    )
+
+    def visit(task, state, row, at, pixel):
+        (images, samples_dot), coords_dot, row_dot, fill, sides, off = task
+        (n, k, i, j), (count, channels, _), real = at, lengths(images), fill.dtype.type
+        first, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
+        if not some:
+            return state
+        m = n if count > 1 else 0
+        x, y, z = push(coords_dot, row, row_dot, at, pixel)
+        x, y, z = padded_way(sx, x), padded_way(sy, y), padded_way(sz, z)
+        for c in range(channels):
+            gx, gy, gz = slopes(images, fill, (m, c, first), t, inside, sides, off)
+            change = product(gx, x) + product(gy, y) + product(gz, z)
+            put(samples_dot, n, c, k, i, j, at_of(samples_dot, n, c, k, i, j) + real(change))
+        return state
+
+    return inlined(visit)
 
 
 def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
@@ -74,40 +94,51 @@ def make_normal(kind, dtype, parallel):
     (N, bands, 3, 6): of the slopes' products xx, xy and yy, times those of (x, y, 1) of the output.
     """
     stamp = launch.stamp(parallel)
-    source, mode, padding, dims, channels_last, between = kind
-    row_of, point = make_row(source, dims, between), make_point(source, dims, mode)
-    locate, slopes = make_locate(mode, padding, dims), make_channel_slopes(kind, dtype)
-    lengths = make_lengths(channels_last)
+    lengths, fold_row = (
+        make_lengths(kind.channels_last),
+        make_fold_row(kind, _make_add_normal(kind, dtype)),
+    )
 
     def normal(images, coords, off, fill, sizes, sums):
-        real = fill.dtype.type
-        count, channels, sides = lengths(images)
+        _, _, sides = lengths(images)
         batch, parts = sums.shape[:2]
-        _, rows, columns = sizes
-        for task in prange(batch * parts):
-            n, part = task // parts, task % parts
-            m, own = n if count > 1 else 0, np.zeros((3, 6))
+        rows = sizes[1]
+        for number in prange(batch * parts):
+            n, part = number // parts, number % parts
+            own = np.zeros((3, 6))
+            image, where, outside, totals = borrowed((images, coords, fill, own))
+            task = (image, outside, totals, sides, sizes, off)
             for i in range(part * BAND, min(rows, (part + 1) * BAND)):
-                row = row_of(coords, n, 0, i, sides, sizes, off)
-                y = base_coordinate(i, rows, off)
-                for j in range(columns):
-                    pixel = point(coords, row, n, 0, i, j, columns, real)
-                    spot, t, (_, sy, sx), some, inside = locate(pixel, sides, off)
-                    if not some:
-                        continue
-                    xx, xy, yy = 0.0, 0.0, 0.0
-                    for c in range(channels):
-                        gx, gy, _ = slopes(images, fill, m, c, spot, t, inside, sides, off)
-                        gx, gy = product(gx, sx), product(gy, sy)
-                        xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
-                    x = base_coordinate(j, columns, off)
-                    add_products(own, 0, xx, x, y)
-                    add_products(own, 1, xy, x, y)
-                    add_products(own, 2, yy, x, y)
+                fold_row(task, 0, n * rows + i, where, sides, sizes, off, fill.dtype.type)
             sums[n, part] = own
         return stamp
 
     return launch.jit(normal, parallel)
+
+
+def _make_add_normal(kind, dtype):
+    """Function: add one pixel's products of slopes, in all channels, to a band's sums."""
+    locate = make_locate(kind.mode, kind.padding, kind.dims)
+    slopes, lengths = make_channel_slopes(kind, dtype), make_lengths(kind.channels_last)
+
+    def visit(task, state, row, at, pixel):
+        images, fill, sums, sides, sizes, off = task
+        (n, _, i, j), (count, channels, _) = at, lengths(images)
+        first, t, (_, sy, sx), some, inside = locate(pixel, sides, off)
+        if not some:
+            return state
+        m, (xx, xy, yy) = n if count > 1 else 0, (0.0, 0.0, 0.0)
+        for c in range(channels):
+            gx, gy, _ = slopes(images, fill, (m, c, first), t, inside, sides, off)
+            gx, gy = product(gx, sx), product(gy, sy)
+            xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
+        x, y = base_coordinate(j, sizes[2], off), base_coordinate(i, sizes[1], off)
+        add_products(sums, 0, xx, x, y)
+        add_products(sums, 1, xy, x, y)
+        add_products(sums, 2, yy, x, y)
+        return state
+
+    return inlined(visit)
 
 
 @scalar

@@ -1,95 +1,135 @@
-"""Samples of the plane, of any mode, padding, dtype and layout: blocks where they can be placed.
+"""CPU kernel of samples of the plane, of any mode, padding, dtype and layout.
 
-Rows are worked through in tiles (:mod:`.traversal`). What :mod:`.addresses` finds inside the image
-is sampled in blocks, what no tap reaches is filled, and the rest done pixel by pixel
-(:mod:`.row_segments`).
+Interior blocks are sampled in vectors where there is such code, columns that read nothing are
+filled, and all other pixels are sampled one by one (:mod:`.row_segments`). The way over the blocks
+is that of :mod:`.traversal`.
 """
 
 import functools
+from typing import Any, NamedTuple
 
-import numpy as np
-from numba import carray, prange
+from numba import prange
 
 from .. import launch
 from ..math.coordinates import GRID, PROJECTIVE, inlined, scalar
-from .coordinate_sources import make_row
-from .row_segments import make_pixel, make_run, make_spread
-from .rows import BAND, ROWS_AHEAD, TALL, block_count, can_block, keep, line_limits, touching
-from .simd.addresses import WORKSPACE, memory
-from .simd.lanes import fetch
+from .coordinate_sources import make_point, make_row
+from .limits import divided_row_limits
+from .row_segments import make_fill_columns, make_interior, make_sample_pixel
+from .rows import ROWS_AHEAD
+from .simd.lanes import prefetch_taps
+from .simd.memory import borrowed
 from .simd.vectors import LANES
-from .traversal import make_walk
+from .tiles import Tile, can_block
+from .traversal import Visitor, make_traverse
 from .weighted_sum import make_lengths
 
-# Bytes that a task needs for a tile's rows.
-MAPS = LIMITS = TALL * BAND * 6 * 8
+
+class Task(NamedTuple):
+    """What the visitor works on: a tile of samples."""
+
+    arrays: Any  # images and samples, as :func:`.general.volume` makes them
+    elements: Any  # the same, each in a line
+    coords: Any
+    tile: Tile
+    shape: Any  # (channels, H, W, H_out, W_out)
+    sizes: Any  # (sides, sizes), each (D, H, W)
+    drift: Any  # what a row some rows further down adds to the numerators and to the divisor
+    fill: Any
+    off: float
 
 
 @functools.cache
-def make_sample_plane(kind, dtype, colours, parallel):
+def make_sample_plane(kind, dtype, channels_together, parallel):
     """Kernel: images, coords -> samples of this dtype, of :func:`.general.volume` arrays."""
     stamp = launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
-    spread, pixel = make_spread(channels_last, dtype), make_pixel(kind, dtype)
-    numbers = 6 if source == PROJECTIVE else 4
-    if numbers == 6:
-        along_line = scalar(lambda line: (line[:2], line[2:4], (0.0, 0.0), line[4:]))
-    else:
-        along_line = scalar(lambda line: (line[:2], line[2:], (0.0, 0.0), (0.0, 0.0)))
-
-    def rest(task, row, limit, i, k):
-        _, (m, n, _, h, w, _, columns, _), fill, (images, samples), coords, off = task
-        line = along_line(row)
-        for j in range(k * LANES, min((k + 1) * LANES, columns)):
-            pixel(images, coords, line, fill, m, n, 0, i, j, (1, h, w), off, samples)
-
-    def soon(task, placed, slots):
-        if source == GRID:
-            (line, _), (m, _, channels, h, w, _, _, _), fill = task[:3]
-            many, each = (1, channels) if channels_last else (channels, 1)
-            where = (m * channels * h * w, many, h * w, each, placed)
-            fetch(line, fill.dtype.type(0), where, slots)
-
-    walk = make_walk(
-        source, padding, mode, make_run(kind, dtype, colours), inlined(rest), inlined(soon)
-    )
+    visitor = _make_visitor(kind, dtype, channels_together)
+    traverse = make_traverse(source, padding, mode, visitor)
 
     def sample(images, coords, off, fill, height, samples):
         count, _, sides = lengths(images)
         batch, channels, sizes = lengths(samples)
         (_, h, w), (_, rows, columns) = sides, sizes
-        fast, blocks = can_block(h, w, columns), block_count(columns)
-        lines = images.reshape(images.size), samples.reshape(samples.size)
+        line, samples_line = images.reshape(images.size), samples.reshape(samples.size)
         tiles = (rows + height - 1) // height
-        for task in prange(batch * tiles):
-            n, start = task // tiles, task % tiles * height
+        for number in prange(batch * tiles):
+            n, start = number // tiles, number % tiles * height
             m, end = n if count > 1 else 0, min(rows, start + height)
-            slots = memory(WORKSPACE)
-            maps = carray(memory(MAPS), (TALL * BAND, numbers), np.float64)
-            limits = carray(memory(LIMITS), (TALL * BAND, 6), np.int64)
-            for i in range(start, end):
-                (x0, xs), (y0, ys), _, (w0, ws) = row_of(coords, n, 0, i, sides, sizes, off)
-                line = (x0, xs, y0, ys, w0, ws)
-                found = line_limits(source, padding, mode, line, w, (h, w, rows, columns))
-                keep(i - start, line[:numbers], found, maps, limits)
-                left, right = touching(found, 0, blocks)
-                spread(lines[1], fill, n, i, 0, min(left * LANES, columns), rows, columns)
-                spread(lines[1], fill, n, i, right * LANES, columns, rows, columns)
-            later = row_of(coords, n, 0, start + ROWS_AHEAD, sides, sizes, off)
-            drift = drifted(row_of(coords, n, 0, start, sides, sizes, off), later)
-            where = (m, n, channels, h, w, rows, columns, drift)
-            walk(
-                (lines, where, fill, (images, samples), coords, off), coords,
-                (n, start, end, fast, columns), maps, limits, fill.dtype.type(0), slots,
+            tile = Tile(m, n, start, end, columns, can_block(h, w, columns))
+            arrays, elements, where, outside = borrowed(
+                ((images, samples), (line, samples_line), coords, fill)
+            )
+            now = row_of(where, n, 0, start, sides, sizes, off)
+            later = row_of(where, n, 0, start + ROWS_AHEAD, sides, sizes, off)
+            shape = (channels, h, w, rows, columns)
+            task = Task(
+                arrays, elements, where, tile, shape, (sides, sizes), drift_of(now, later),
+                outside, off,
             )  # fmt: skip
+            traverse(task, where, tile, fill.dtype.type(0))
         return stamp
 
     return launch.jit(sample, parallel)
 
 
+@functools.cache
+def _make_visitor(kind, dtype, channels_together):
+    """What is done with a tile's rows and blocks."""
+    source, mode, padding, _, channels_last, between = kind
+    row_of, point = make_row(source, 2, between), make_point(source, 2, mode)
+    fill_columns = make_fill_columns(channels_last, dtype)
+    sample_pixel = make_sample_pixel(kind, dtype)
+    flat, axes_of = _make_flat(source)
+
+    def rows(task, i):
+        _, h, w, height, width = task.shape
+        sides, sizes = task.sizes
+        (x0, xs), (y0, ys), _, (w0, ws) = row_of(
+            task.coords, task.tile.n, 0, i, sides, sizes, task.off
+        )
+        row = (x0, xs, y0, ys, w0, ws)
+        return flat(row), divided_row_limits(source, padding, mode, row, w, (h, w, height, width))
+
+    def outside(task, i, first, stop):
+        _, _, _, height, width = task.shape
+        fill_columns(task.elements[1], task.fill, (task.tile.n, i, first, stop), (height, width))
+
+    def prefetch(task, found, slots):
+        if source == GRID:
+            channels, h, w, _, _ = task.shape
+            planes, together = (1, channels) if channels_last else (channels, 1)
+            where = (task.tile.m * channels * h * w, planes, h * w, together, found)
+            prefetch_taps(task.elements[0], task.fill.dtype.type(0), where, slots)
+
+    def border(task, row, i, k):
+        axes, tile, real = axes_of(row), task.tile, task.fill.dtype.type
+        for j in range(k * LANES, min((k + 1) * LANES, tile.columns)):
+            pixel = point(task.coords, axes, tile.n, 0, i, j, tile.columns, real)
+            at = (tile.n, 0, i, j)
+            sample_pixel(task.arrays, task.fill, tile.m, at, pixel, task.sizes[0], task.off)
+
+    return Visitor(
+        inlined(rows), inlined(outside), inlined(prefetch),
+        make_interior(kind, dtype, channels_together), inlined(border),
+    )  # fmt: skip
+
+
+def _make_flat(source):
+    """Functions: what is kept of a row (four numbers, or six with a divisor), and the row of it."""
+    if source == PROJECTIVE:
+        return (
+            inlined(lambda row: row),
+            inlined(lambda row: (row[:2], row[2:4], (0.0, 0.0), row[4:])),
+        )
+    return (
+        inlined(lambda row: row[:4]),
+        inlined(lambda row: (row[:2], row[2:], (0.0, 0.0), (0.0, 0.0))),
+    )
+
+
 @scalar
-def drifted(row, later):
+def drift_of(row, later):
     """How the numerators of x and y and their divisor differ between two rows."""
     (x, _), (y, _), _, (w, _) = row
     (x_later, _), (y_later, _), _, (w_later, _) = later

@@ -1,9 +1,20 @@
-"""Single pixels of (N, C, H, W), forward and backward: what is left where blocks cannot go."""
+"""Single pixels of (N, C, H, W), forward and backward: what the vector code of blocks leaves.
 
-from ..math.coordinates import OUTSIDE, bilinear, bilinear_slopes, bilinear_weights, locate, scalar
+``at`` is (m, n, i, j): image m is read for sample (i, j) of samples n, at the ``pixel`` (x, y).
+"""
+
+from ..math.coordinates import (
+    OUTSIDE,
+    bilinear,
+    bilinear_slopes,
+    bilinear_weights,
+    inlined,
+    locate,
+    scalar,
+)
 
 
-@scalar
+@inlined
 def read(images, n, c, y, x, fill):
     """One tap: the pixel, or ``fill`` where the image has none.
 
@@ -14,10 +25,14 @@ def read(images, n, c, y, x, fill):
     return fill
 
 
+# --- Samples --------------------------------------------------------------------------------------
+
+
 @scalar
-def point_sample(images, samples, padding, off, fill, m, n, i, j, x, y):
-    """Sample the pixel coordinate (x, y)."""
+def sample_pixel(images, samples, padding, off, fill, at, pixel):
+    """Sample one pixel, all channels."""
     real = samples.dtype.type
+    (m, n, i, j), (x, y) = at, pixel
     ix, tx, _ = locate(x, images.shape[3], padding, off)
     iy, ty, _ = locate(y, images.shape[2], padding, off)
     outside = ix == OUTSIDE or iy == OUTSIDE
@@ -35,17 +50,24 @@ def point_sample(images, samples, padding, off, fill, m, n, i, j, x, y):
         )
 
 
+# --- Gradient of the images -----------------------------------------------------------------------
+
+
 @scalar
-def point_scatter(dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y):
-    """Add one sample's gradient to the pixels it was read from, in rows top to bottom - 1."""
+def accumulate_pixel(dsamples, dimages, padding, off, part, at, pixel):
+    """Add one sample's gradient to the pixels it was read from.
+
+    ``part`` is (first, last, top, bottom): channels first to last - 1, rows top to bottom - 1.
+    """
     real = dimages.dtype.type
     h, w = dimages.shape[2:]
+    (m, n, i, j), (x, y), (first, last, top, bottom) = at, pixel, part
     iy, ty, _ = locate(y, h, padding, off)
     if iy + 1 < top or iy >= bottom:
         return
     ix, tx, _ = locate(x, w, padding, off)
     nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-    for c in range(dsamples.shape[1]):
+    for c in range(first, last):
         d = dsamples[n, c, i, j]
         if top <= iy:
             if 0 <= ix:
@@ -60,10 +82,11 @@ def point_scatter(dsamples, dimages, padding, off, top, bottom, m, n, i, j, x, y
 
 
 @scalar
-def point_quads(dsamples, quads, padding, off, c, n, i, j, x, y):
+def accumulate_quad(dsamples, quads, padding, off, c, at, pixel):
     """Add one sample's gradient, of the quads' channels from c on, to the quad of its lower tap."""
     real = quads.dtype.type
     h, w = quads.shape[1] - 1, quads.shape[2] - 1
+    (_, n, i, j), (x, y) = at, pixel
     iy, ty, _ = locate(y, h, padding, off)
     ix, tx, _ = locate(x, w, padding, off)
     if ix == OUTSIDE or iy == OUTSIDE:
@@ -76,20 +99,24 @@ def point_quads(dsamples, quads, padding, off, c, n, i, j, x, y):
 
 @scalar
 def pixel_of_quads(quads, k, y, x):
-    """What pixel (y, x) gets of the quads: of four, one number each.
+    """The sum of the quads' contributions to pixel (y, x): one number from each of four quads.
 
-    Its own quad's first, the second of the one to the left, the third of the one above, and the
-    fourth of the one above to the left.
+    The first number of its own quad, the second of the one to the left, the third of the one
+    above, and the fourth of the one above to the left.
     """
     upper = quads[k, y + 1, x + 1, 0] + quads[k, y + 1, x, 1]
     return upper + quads[k, y, x + 1, 2] + quads[k, y, x, 3]
 
 
+# --- Gradient of the coordinates ------------------------------------------------------------------
+
+
 @scalar
-def point_vjp(dsamples, images, padding, off, fill, m, n, i, j, x, y):
+def coords_gradient(dsamples, images, padding, off, fill, at, pixel):
     """Gradient with respect to the pixel coordinate (x, y) of one sample, in float64."""
     real = images.dtype.type
     h, w = images.shape[2:]
+    (m, n, i, j), (x, y) = at, pixel
     ix, tx, slope_x = locate(x, w, padding, off)
     iy, ty, slope_y = locate(y, h, padding, off)
     dx, dy = real(0), real(0)

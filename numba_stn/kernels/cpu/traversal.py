@@ -1,57 +1,178 @@
-"""How kernels of the plane walk over their output: tiles of rows, chunks of blocks, row after row.
+"""How kernels go over their output: tiles of rows, chunks of blocks, rows of pixels.
 
-What a tile reads stays in the cache, and within few pages. While one row of a chunk is worked
-through, the next is already placed: see :mod:`.addresses`.
+A kernel of the plane says what is done with a block, in a few functions (:class:`Visitor`), and
+:func:`make_traverse` calls them for the blocks of a tile. While the blocks of one row are visited,
+the addresses that the next row reads are already computed (:mod:`.simd.addresses`) and prefetched:
+in one step the processor would wait, because the chain of operations from a block's coordinates to
+its samples is longer than what the processor can look ahead.
+
+Kernels of volumes, and others that have no blocks, go over the pixels of a row:
+:func:`make_fold_row`.
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from numba import carray
 
-from ..math.coordinates import PROJECTIVE, inlined
-from .rows import block_count, first_slot, make_found_row, touching
-from .simd.addresses import SLOTS, place, run_length
+from ..math.coordinates import PROJECTIVE, inlined, scalar
+from .coordinate_sources import make_point, make_row
+from .limits import Limits
+from .simd.addresses import SLOTS, WORKSPACE, compute_addresses, interior_length
+from .simd.memory import stack_memory
+from .simd.vectors import LANES
+from .tiles import TILE_ROWS, block_count
+
+# Bytes for the coordinates and the limits of a tile's rows: up to six numbers of eight bytes each.
+ROWS = TILE_ROWS * 6 * 8
+
+
+class Visitor(NamedTuple):
+    """What a kernel does with the rows and blocks of a tile; each function gets the ``task``.
+
+    All are :func:`inlined <numba_stn.kernels.math.coordinates.inlined>`. ``row`` is what ``rows``
+    returned for row i: start and step of x, of y, and for a projective map of the divisor.
+    """
+
+    rows: Callable  # (task, i) -> row, Limits
+    outside: Callable  # (task, i, first, stop): columns first to stop - 1 of row i read nothing
+    prefetch: Callable  # (task, found, slots): the slots whose bits are set are read next
+    interior: Callable  # (task, row, segment, slots): blocks all of whose taps are inside
+    border: Callable  # (task, row, i, k): block k of row i, which may have taps outside
+
+
+class Segment(NamedTuple):
+    """``count`` neighbouring interior blocks of row i, from block k on, whose first slot is given.
+
+    The slot has the block's addresses: see :class:`.addresses.Slot`.
+    """
+
+    i: int
+    k: int
+    count: int
+    slot: int
+
+
+@inlined
+def nothing_outside(task, i, first, stop):
+    """What a gradient does with columns that read nothing."""
 
 
 @functools.cache
-def make_walk(source, padding, mode, run, rest, soon):
-    """Function: work through the blocks of a tile of rows, ``(n, start, end, fast, columns)``.
+def make_traverse(source, padding, mode, visitor):
+    """Function: visit the blocks of a :class:`.tiles.Tile`.
 
-    Each is done by one of three functions, which get the ``task`` as it is.
-    ``run(task, row, where, slots)`` is called for ``where[2]`` placed blocks at a time,
-    ``(i, k, count, slot)``: in row i, from the k-th on, the first of them in that slot;
-    ``rest(task, row, limit, i, k)`` for each other block that may read something, and
-    ``soon(task, placed, slots)`` with the bits of the slots that come next. ``maps`` and
-    ``limits`` are what :mod:`.rows` keeps of the tile's rows.
+    ``coords`` is what the rows' coordinates come from; ``zero`` has the type that computes.
     """
-    found_row = make_found_row(6 if source == PROJECTIVE else 4)
+    rows_of, outside, prefetch, interior, border = visitor
+    numbers = 6 if source == PROJECTIVE else 4
+    kept_row = make_kept_row(numbers)
 
-    def walk(task, coords, tile, maps, limits, zero, slots):
-        n, start, end, fast, columns = tile
+    def traverse(task, coords, tile, zero):
+        n, start, end, columns = tile.n, tile.start, tile.end, tile.columns
         blocks = block_count(columns)
+        slots = stack_memory(WORKSPACE)
+        maps = carray(stack_memory(ROWS), (TILE_ROWS, numbers), np.float64)
+        limits = carray(stack_memory(ROWS), (TILE_ROWS, 6), np.int64)
+        for i in range(start, end):
+            row, limit = rows_of(task, i)
+            keep_row(i - start, row, limit, maps, limits)
+            outside(task, i, 0, min(limit.low * LANES, columns))
+            outside(task, i, limit.high * LANES, columns)
         for chunk in range(0, blocks, SLOTS):
             stop = min(chunk + SLOTS, blocks)
             inside, following = np.int64(0), np.int64(0)
             for i in range(start - 1, end):
                 inside, following = following, np.int64(0)
-                if fast and i + 1 < end:
-                    row, limit = found_row(maps, limits, i + 1 - start)
-                    low, high = touching(limit, chunk, stop)
+                if tile.blocked and i + 1 < end:
+                    row, limit = kept_row(maps, limits, i + 1 - start)
+                    low, high = max(chunk, limit.low), min(stop, limit.high)
                     where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
-                    following = place(source, padding, mode, zero, coords, row, limit, where, slots)
-                    soon(task, following, slots)
+                    following = compute_addresses(
+                        source, padding, mode, zero, coords, (row, limit, where), slots
+                    )
+                    prefetch(task, following, slots)
                 if i < start:
                     continue
-                row, limit = found_row(maps, limits, i - start)
+                row, limit = kept_row(maps, limits, i - start)
                 base = first_slot(chunk, i)
-                k, high = touching(limit, chunk, stop)
+                k, high = max(chunk, limit.low), min(stop, limit.high)
                 while k < high:
-                    length = run_length(inside >> (k - base))
-                    if length:
-                        run(task, row, (i, k, length, k - base), slots)
-                        k += length
+                    count = interior_length(inside >> (k - base))
+                    if count:
+                        interior(task, row, Segment(i, k, count, k - base), slots)
+                        k += count
                         continue
-                    rest(task, row, limit, i, k)
+                    border(task, row, i, k)
                     k += 1
 
-    return inlined(walk)
+    return inlined(traverse)
+
+
+@scalar
+def first_slot(chunk, i):
+    """The block that has the workspace's first slot: a row's chunk and the next alternate."""
+    return chunk - SLOTS * (i & 1)
+
+
+@scalar
+def keep_row(r, row, limit, maps, limits):
+    """Keep what was found for the r-th row of a tile."""
+    for k in range(len(row)):
+        maps[r, k] = row[k]
+    for k in range(6):
+        limits[r, k] = limit[k]
+
+
+@functools.cache
+def make_kept_row(numbers):
+    """Function: what was kept for the r-th row, whose map has 4 or 6 numbers."""
+    if numbers == 6:
+
+        def kept_row(maps, limits, r):
+            row = (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3], maps[r, 4], maps[r, 5])
+            return row, kept_limits(limits, r)
+
+    else:
+
+        def kept_row(maps, limits, r):
+            row = (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3])
+            return row, kept_limits(limits, r)
+
+    return inlined(kept_row)
+
+
+@inlined
+def kept_limits(limits, r):
+    """The :class:`.limits.Limits` of the r-th row."""
+    return Limits(
+        limits[r, 0], limits[r, 1], limits[r, 2], limits[r, 3], limits[r, 4], limits[r, 5]
+    )
+
+
+# --- Rows of pixels -------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_fold_row(kind, visit):
+    """Function: ``state = visit(task, state, row, at, pixel)`` for the pixels of an output row.
+
+    The row is the ``line``-th of the batch, (n, k, i) = (sample, slice, row); ``at`` is
+    (n, k, i, j), and ``pixel`` the coordinate (x, y, z) that is read there. Returns the last state.
+    ``real`` is the type of the images, whose ``sides`` and the samples' ``sizes`` are (D, H, W).
+    """
+    row_of = make_row(kind.source, kind.dims, kind.between_pixels)
+    point = make_point(kind.source, kind.dims, kind.mode)
+
+    def fold_row(task, state, line, coords, sides, sizes, off, real):
+        depth, rows, columns = sizes
+        n, k, i = line // rows // depth, line // rows % depth, line % rows
+        row = row_of(coords, n, k, i, sides, sizes, off)
+        for j in range(columns):
+            pixel = point(coords, row, n, k, i, j, columns, real)
+            state = visit(task, state, row, (n, k, i, j), pixel)
+        return state
+
+    return inlined(fold_row)

@@ -54,9 +54,9 @@ def make_lengths(channels_last):
 
 @functools.cache
 def make_locate(mode, padding, dims):
-    """Function: pixel, sides, off -> spot, fractions, slopes, whether anything is read, inside.
+    """Function: pixel, sides, off -> first, fractions, slopes, whether anything is read, inside.
 
-    The spot is the first tap; it, the fractions and the slopes are of (z, y, x).
+    The first is the first tap; it, the fractions and the slopes are of (z, y, x).
     """
     deep, count = dims == 3, TAPS[mode]
 
@@ -89,18 +89,18 @@ def make_weights(mode, dims, slope_of=-1):
 
 
 @functools.cache
-def make_contract(kind, dtype):
-    """Functions: image m, channel c, spot and weights -> the weighted sum of the taps.
+def make_weighted_sum(kind, dtype):
+    """Functions: image m, channel c, first and weights -> the weighted sum of the taps.
 
-    The first for a spot whose taps are all inside, the second for any.
+    The first for a first whose taps are all inside, the second for any.
     """
     _, mode, padding, dims, channels_last, _ = kind
     at, load = make_at(channels_last), make_load(dtype)
     count, deep = TAPS[mode], TAPS[mode] if dims == 3 else 1
 
-    def within(images, fill, m, c, spot, weights, sides, off):
+    def within(images, fill, m, c, first, weights, sides, off):
         real = fill.dtype.type
-        (iz, iy, ix), (wz, wy, wx) = spot, weights
+        (iz, iy, ix), (wz, wy, wx) = first, weights
         total = real(0)
         for x in range(count):
             column = real(0)
@@ -111,9 +111,9 @@ def make_contract(kind, dtype):
             total += column * wx[x]
         return total
 
-    def anywhere(images, fill, m, c, spot, weights, sides, off):
+    def anywhere(images, fill, m, c, first, weights, sides, off):
         real = fill.dtype.type
-        (iz, iy, ix), (wz, wy, wx), (d, h, w) = spot, weights, sides
+        (iz, iy, ix), (wz, wy, wx), (d, h, w) = first, weights, sides
         total = real(0)
         for x in range(count):
             column, jx = real(0), tap(ix + x, w, mode, padding, off)
@@ -134,33 +134,36 @@ def make_contract(kind, dtype):
 
 @functools.cache
 def make_channel_slopes(kind, dtype):
-    """Function: spot, fractions -> slopes of one channel's samples in x, y and z, in pixels."""
+    """Function: fractions -> slopes of one channel's samples in x, y and z, in pixels.
+
+    ``where`` is (m, c, first): image m, channel c, and the first tap along (z, y, x).
+    """
     dims = kind.dims
-    within, anywhere = make_contract(kind, dtype)
+    within, anywhere = make_weighted_sum(kind, dtype)
     along_z, along_y, along_x = (make_weights(kind.mode, dims, axis) for axis in range(3))
     deep = dims == 3
 
-    def channel_slopes(images, fill, m, c, spot, t, inside, sides, off):
-        real = fill.dtype.type
+    def channel_slopes(images, fill, where, t, inside, sides, off):
+        (m, c, first), real = where, fill.dtype.type
         wz, wy, wx = along_z(t, real), along_y(t, real), along_x(t, real)
         z = real(0)
         if inside:
-            x = within(images, fill, m, c, spot, wx, sides, off)
-            y = within(images, fill, m, c, spot, wy, sides, off)
+            x = within(images, fill, m, c, first, wx, sides, off)
+            y = within(images, fill, m, c, first, wy, sides, off)
             if deep:
-                z = within(images, fill, m, c, spot, wz, sides, off)
+                z = within(images, fill, m, c, first, wz, sides, off)
         else:
-            x = anywhere(images, fill, m, c, spot, wx, sides, off)
-            y = anywhere(images, fill, m, c, spot, wy, sides, off)
+            x = anywhere(images, fill, m, c, first, wx, sides, off)
+            y = anywhere(images, fill, m, c, first, wy, sides, off)
             if deep:
-                z = anywhere(images, fill, m, c, spot, wz, sides, off)
+                z = anywhere(images, fill, m, c, first, wz, sides, off)
         return x, y, z
 
     return scalar(channel_slopes)
 
 
 @functools.cache
-def make_run_contract(mode, dtype):
+def make_block_sum(mode, dtype):
     """Function: line, place, steps, weights -> the weighted sum of the taps around an element.
 
     In the plane, all taps inside: ``line`` has the image's elements, ``place`` is the lower or
@@ -168,7 +171,7 @@ def make_run_contract(mode, dtype):
     """
     load, count = make_load(dtype), TAPS[mode]
 
-    def contract(line, place, steps, weights, real):
+    def block_sum(line, place, steps, weights, real):
         (along, down), (_, wy, wx) = steps, weights
         total = real(0)
         if count == 4:
@@ -180,4 +183,4 @@ def make_run_contract(mode, dtype):
             total += column * wx[x]
         return total
 
-    return scalar(contract)
+    return scalar(block_sum)

@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.coordinates import AFFINE, BICUBIC, FAR, GRID, MIDDLE, NEAREST, PROJECTIVE, SNAP, ZEROS
-from .vectors import F32, F64, I8, I32, I64, LANES, Emitter, Plane, lanes
+from .vectors import F32, F64, I32, I64, LANES, Emitter, Plane, lanes
 
 # Blocks that a workspace has room for: a chunk of a row.
 SLOTS = 16
@@ -29,19 +29,6 @@ GRID_ROWS_AHEAD = 4
 
 # Bytes of a line of the cache.
 LINE = 64
-
-
-@intrinsic(prefer_literal=True)
-def memory(typingctx, size):
-    """So many bytes on the stack of the function that asks for them."""
-    if not isinstance(size, types.IntegerLiteral):
-        return None
-
-    def codegen(context, builder, signature, args):
-        kind = ir.ArrayType(lanes(I64), -(-size.literal_value // (LANES * 8)))
-        return builder.bitcast(cgutils.alloca_once(builder, kind), I8.as_pointer())
-
-    return types.voidptr(size), codegen
 
 
 class Slot:
@@ -66,7 +53,7 @@ class Slot:
 
 
 @intrinsic
-def run_length(typingctx, inside):
+def interior_length(typingctx, inside):
     """How many blocks from the first on are inside: the lowest bits that are set."""
 
     def codegen(context, builder, signature, args):
@@ -82,7 +69,7 @@ def column_of(emit, k, columns):
 
 
 @intrinsic(prefer_literal=True)
-def place(typingctx, source, padding, mode, fill, coords, row, limits, where, slots):
+def compute_addresses(typingctx, source, padding, mode, fill, coords, row, slots):
     """Place blocks of a row; bit k of the result: whether the k-th of a chunk is inside.
 
     ``where`` is (n, i, first, stop, chunk, columns): of samples n, row i of so many columns, blocks
@@ -94,9 +81,11 @@ def place(typingctx, source, padding, mode, fill, coords, row, limits, where, sl
         return None
 
     def codegen(context, builder, signature, args):
-        row_, limits_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (5, 6, 7))
+        row_, limits_, where_ = (
+            cgutils.unpack_tuple(builder, part) for part in cgutils.unpack_tuple(builder, args[5])
+        )
         emit = Emitter(builder, context.get_value_type(fill))
-        blocks = _Blocks(emit, where_, args[8], mode.literal_value)
+        blocks = _Blocks(emit, where_, args[6], mode.literal_value)
         if source.literal_value == AFFINE:
             return _place_along(blocks, row_, limits_)
         grid = Plane(context, builder, coords, args[4])
@@ -104,7 +93,7 @@ def place(typingctx, source, padding, mode, fill, coords, row, limits, where, sl
             blocks, source.literal_value, padding.literal_value, grid, row_, limits_
         )
 
-    return types.int64(source, padding, mode, fill, coords, row, limits, where, slots), codegen
+    return types.int64(source, padding, mode, fill, coords, row, slots), codegen
 
 
 class _Blocks:

@@ -19,52 +19,52 @@ from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
 
 @functools.cache
-def make_wide(mode, colours):
-    """Function: write a placed block's samples; ``colours``: 1, or so many channels of pixels.
+def make_sample_block(mode, channels):
+    """Function: write an interior block's samples; ``channels``: 1, or 2 to 4 in each pixel.
 
-    ``f(image, samples, planes, first, steps, slots, slot, real)``: the elements of images and of
-    samples in line. There are so many ``planes``; of the first of them, the image's elements begin
-    at number ``first[0]`` and the block's samples at ``first[1]``, and the next plane's are
-    ``steps[0]`` and ``steps[1]`` further on. To an image's row there are ``steps[2]`` elements, and
-    a later row will read ``steps[3]`` elements from here. ``real`` is a number of the type that
-    computes.
+    ``f(image, samples, where, steps, slots, real)``, with the elements of images and of samples in
+    a line. ``where`` is (planes, start, target, slot): of the first of so many planes, the image's
+    elements begin at ``start`` and the block's samples at ``target``; the slot has the block's
+    addresses. ``steps`` are the numbers of elements from plane to plane of the image, and of the
+    samples, from row to row of the image, and to what a later row reads. ``real`` is a number of
+    the type that computes.
     """
 
     @intrinsic
-    def wide(typingctx, image, samples, planes, first, steps, slots, slot, real):
+    def sample_block(typingctx, image, samples, where, steps, slots, real):
         def codegen(context, builder, signature, args):
-            image_, samples_, planes_, first_, steps_, slots_, slot_, _ = args
+            image_, samples_, where_, steps_, slots_, _ = args
             emit = Emitter(builder, context.get_value_type(real))
             source = Plane(context, builder, image, image_)
             target = Plane(context, builder, samples, samples_)
-            (start, to), (far, along, pitch, ahead) = (
-                cgutils.unpack_tuple(builder, each) for each in (first_, steps_)
+            (planes, first, first_target, slot), (far, along, pitch, ahead) = (
+                cgutils.unpack_tuple(builder, each) for each in (where_, steps_)
             )
-            taps = _Taps(emit, mode, colours, source, image.dtype)
-            taps.weigh(Slot(emit, slots_, slot_))
-            with cgutils.for_range(builder, planes_) as loop:
+            taps = _Taps(emit, mode, channels, source, image.dtype)
+            taps.weigh(Slot(emit, slots_, slot))
+            with cgutils.for_range(builder, planes) as loop:
                 start, to = (
                     builder.add(one, builder.mul(loop.index, step))
-                    for one, step in ((start, far), (to, along))
+                    for one, step in ((first, far), (first_target, along))
                 )
-                taps.fetch(source.at(builder.add(start, ahead)))
+                taps.prefetch(source.at(builder.add(start, ahead)))
                 taps.start(start, pitch)
-                if colours == 1:
+                if channels == 1:
                     taps.plane(target.at(to))
                 else:
                     taps.pixels(target.at(to))
             return context.get_dummy_value()
 
-        return types.void(image, samples, planes, first, steps, slots, slot, real), codegen
+        return types.void(image, samples, where, steps, slots, real), codegen
 
-    return wide
+    return sample_block
 
 
 class _Taps:
     """A block's taps, weights and samples."""
 
-    def __init__(self, emit, mode, colours, image, dtype):
-        self.emit, self.mode, self.colours, self.image = emit, mode, colours, image
+    def __init__(self, emit, mode, channels, image, dtype):
+        self.emit, self.mode, self.channels, self.image = emit, mode, channels, image
         self.count, self.whole = TAPS[mode], isinstance(dtype, types.Integer)
         self.most = float(2 ** (8 * image.bytes) - 1)
 
@@ -76,11 +76,11 @@ class _Taps:
             self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
             self.down_each = [emit.stored(weight) for weight in self.down]
 
-    def fetch(self, start):
+    def prefetch(self, start):
         """Ask for what a later row will read, counted from the address ``start``."""
         b = self.emit.builder
         for k in range(0, LANES, LANES // 2):
-            far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.colours * self.image.bytes))
+            far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.channels * self.image.bytes))
             self.emit.prefetch(b.add(start, far))
 
     def start(self, first, pitch):
@@ -88,7 +88,7 @@ class _Taps:
         emit, b = self.emit, self.emit.builder
         size = I64(self.image.bytes)
         if self.mode == BICUBIC:  # one pixel to the left, one row up
-            first = b.sub(first, b.add(pitch, I64(self.colours)))
+            first = b.sub(first, b.add(pitch, I64(self.channels)))
         start, step = self.image.at(first), b.mul(pitch, size)
         self.rows = []
         for _ in range(self.count):
@@ -120,19 +120,19 @@ class _Taps:
 
     def pixels(self, target):
         """Samples of pixels, one after another, all their channels together."""
-        emit, b, size = self.emit, self.emit.builder, self.colours * self.image.bytes
+        emit, b, size = self.emit, self.emit.builder, self.channels * self.image.bytes
         if self.mode == NEAREST:
             self._nearest(target)
             return
         across = [emit.stored(weight) for weight in self.across]
         for k in range(LANES):
             place = b.add(target, I64(k * size))
-            column, kind = self._column(k), ir.VectorType(I32, self.colours)
+            column, kind = self._column(k), ir.VectorType(I32, self.channels)
             orders = [
-                ir.Constant(kind, [n * self.colours + c for c in range(self.colours)])
+                ir.Constant(kind, [n * self.channels + c for c in range(self.channels)])
                 for n in range(self.count)
             ]
-            weights = [emit.splat(emit.lane(each, k), self.colours) for each in across]
+            weights = [emit.splat(emit.lane(each, k), self.channels) for each in across]
             apart = [b.shuffle_vector(column, column, order) for order in orders]
             _store(b, self._stored(self._sum(weights, apart)), place, self.image.bytes)
 
@@ -141,9 +141,9 @@ class _Taps:
 
         Two instructions move what is no power of two, one would do for the larger power.
         """
-        b, size = self.emit.builder, self.colours * self.image.bytes
-        if self.colours != 3:
-            self._move(target, self.colours)
+        b, size = self.emit.builder, self.channels * self.image.bytes
+        if self.channels != 3:
+            self._move(target, self.channels)
             return
         end = b.add(self.image.start, b.mul(self.image.shape[0], I64(self.image.bytes)))
         last = b.sub(b.udiv(b.sub(end, self.rows[0]), I64(size)), I64(1))  # none is behind that one
@@ -160,7 +160,7 @@ class _Taps:
 
     def _move(self, target, count, pixels=LANES):
         """So many elements from each pixel on."""
-        b, size = self.emit.builder, self.colours * self.image.bytes
+        b, size = self.emit.builder, self.channels * self.image.bytes
         for k in range(pixels):
             raw = self._raw(self.rows[0], k, count)
             _store(b, raw, b.add(target, I64(k * size)), self.image.bytes)
@@ -168,7 +168,7 @@ class _Taps:
     def _raw(self, row, k, count):
         """Elements of lane k from its tap in a row on; a single one is no vector."""
         b, bytes_ = self.emit.builder, self.image.bytes
-        far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.colours * bytes_))
+        far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.channels * bytes_))
         kind = self.image.kind if count == 1 else ir.VectorType(self.image.kind, count)
         load = b.load(b.inttoptr(b.add(row, far), kind.as_pointer()))
         load.align = bytes_
@@ -184,7 +184,7 @@ class _Taps:
 
     def _column(self, k):
         """Lane k's neighbours along its row, each the weighted sum of its column."""
-        emit, width = self.emit, self.count * self.colours
+        emit, width = self.emit, self.count * self.channels
         weights = [emit.splat(emit.lane(each, k), width) for each in self.down_each]
         return self._sum(weights, [self._real(self._raw(row, k, width)) for row in self.rows])
 

@@ -5,7 +5,7 @@ pixels of one output row is written out as LLVM vectors, through
 :func:`numba.extending.intrinsic`: for each pixel two loads of two neighbours each, shuffled into
 the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON of it. Each function comes
 twice: for runs of blocks whose taps are all inside, which need no care and were placed before
-(:mod:`.addresses`), and for a block on the rim.
+(:mod:`.addresses`), and for a block on the block.
 
 The operations and their order are those of :mod:`.coordinates`, so a block gives the bits of the
 scalar code in :mod:`.single_pixels` (only the images' gradient is added up in the block's own
@@ -21,13 +21,13 @@ from numba.extending import intrinsic
 
 from ...math.coordinates import AFFINE, REFLECTION, ZEROS
 from .addresses import coordinates
-from .lanes import Axis, Row, Run, ask_ahead, outer_taps, weights
+from .lanes import Axis, Row, Run, border_taps, prefetch_ahead, weights
 from .vectors import F64, I1, I32, I64, LANES, Emitter, Plane, lanes
 
 # --- How the functions are called -----------------------------------------------------------------
 
 
-def _run_function(build):
+def _interior_function(build):
     """An intrinsic ``f(source, arrays, row, where, slots)`` for a run of placed blocks.
 
     ``arrays`` are the images (or their gradient), what holds the coordinates, the samples (or
@@ -54,7 +54,7 @@ def _run_function(build):
     return function
 
 
-class _Rim:
+class _BorderBlock:
     """A block on the rim, and what it was called with."""
 
     def __init__(self, row, source, padding, values, j, fill, numbers):
@@ -82,13 +82,13 @@ class _Rim:
             yield x, y, touching if self.padding == ZEROS else None
 
 
-def _fresh(row, skip):
+def _new_lanes(row, skip):
     """The lanes of a block but for the first ``skip``, which another block has."""
     b = row.emit.builder
     return b.icmp_signed(">=", lanes(I32, list(range(LANES))), row.emit.splat(b.trunc(skip, I32)))
 
 
-def _rim_function(build):
+def _border_function(build):
     """An intrinsic ``f(source, padding, arrays, row, fill, where)`` that returns a boolean.
 
     It says whether the block was done. ``where`` starts with (m, n, i, j): columns j on.
@@ -103,9 +103,9 @@ def _rim_function(build):
             values, row_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (2, 3, 5))
             own = Row(context, builder, list(arrays), values, where_[:3])
             flags = source.literal_value, padding.literal_value
-            rim = _Rim(own, *flags, row_, where_[3], args[4], where_[4:])
-            build(own, rim)
-            return builder.load(rim.done)
+            block = _BorderBlock(own, *flags, row_, where_[3], args[4], where_[4:])
+            build(own, block)
+            return builder.load(block.done)
 
         return types.boolean(source, padding, arrays, row, fill, where), codegen
 
@@ -121,14 +121,14 @@ def _rim_function(build):
 LONG = 4
 
 
-@_run_function
-def sample_run(row, run, affine, values, ahead):
+@_interior_function
+def sample_interior(row, run, affine, values, ahead):
     """Sample a run of blocks; a later row reads ``ahead`` elements away."""
     emit, b = row.emit, row.emit.builder
 
     def sample(image, bases, slot, shares, target):
         if affine:
-            ask_ahead(row, image, slot, ahead)
+            prefetch_ahead(row, image, slot, ahead)
         emit.store(_blend(emit, emit.pairs(bases, slot.offset, row.images), shares), target)
 
     with b.if_else(b.icmp_signed(">=", run.count, I64(LONG))) as (long, short):
@@ -143,17 +143,17 @@ def sample_run(row, run, affine, values, ahead):
                 sample(image, row.rows(image), slot, shares, target)
 
 
-@_rim_function
-def sample_rim(row, rim):
-    """Sample a block on the rim."""
+@_border_function
+def sample_border(row, block):
+    """Sample a block on the block."""
     emit, b = row.emit, row.emit.builder
-    with rim.axes() as (x, y, touching):
-        taps = outer_taps(row, x, y, rim.fill)
+    with block.axes() as (x, y, touching):
+        taps = border_taps(row, x, y, block.fill)
         shares = weights(emit, x.fraction, y.fraction)
-        with row.each_channel(rim.j) as (image, sample):
+        with row.each_channel(block.j) as (image, sample):
             value = _blend(emit, taps(image), shares)
             if touching is not None:
-                value = b.select(touching, value, emit.splat(rim.fill))
+                value = b.select(touching, value, emit.splat(block.fill))
             emit.store(value, sample)
 
 
@@ -170,8 +170,8 @@ def _blend(emit, taps, shares):
 # --- Gradient with respect to the coordinates -----------------------------------------------------
 
 
-@_run_function
-def sample_vjp_coords_run(row, run, affine, values, ahead):
+@_interior_function
+def coords_gradient_interior(row, run, affine, values, ahead):
     """Gradient with respect to the coordinates of a run's samples.
 
     A grid's goes to the fourth array, the gradient's grid. An affine row's, in pixels, is added to
@@ -184,39 +184,39 @@ def sample_vjp_coords_run(row, run, affine, values, ahead):
 
         def taps(image, slot=slot):
             if affine:
-                ask_ahead(row, image, slot, ahead)
+                prefetch_ahead(row, image, slot, ahead)
             return emit.pairs(row.rows(image), slot.offset, row.images)
 
         found = _coordinate_gradients(row, j, *slot.fractions(), taps)
         if sums is None:
             _store_pairs(row, j, found, values[1::2])
         else:
-            sums.add(found, j, run.done_before(j))
+            sums.add(found, j, run.repeated(j))
     if sums is not None:
         sums.write()
 
 
-@_rim_function
-def sample_vjp_coords_rim(row, rim):
+@_border_function
+def coords_gradient_border(row, block):
     """The same of a block on the rim, but for the first lanes, so many as ``where`` ends with."""
     b = row.emit.builder
-    (skip,) = rim.numbers
-    with rim.axes() as (x, y, touching):
-        taps = outer_taps(row, x, y, rim.fill)
+    (skip,) = block.numbers
+    with block.axes() as (x, y, touching):
+        taps = border_taps(row, x, y, block.fill)
         found = [
             b.select(axis.sloped if touching is None else touching, value, lanes(F64, 0.0))
             for axis, value in zip(
                 (x, y),
-                _coordinate_gradients(row, rim.j, x.fraction, y.fraction, taps),
+                _coordinate_gradients(row, block.j, x.fraction, y.fraction, taps),
                 strict=True,
             )
         ]
-        if rim.affine:
+        if block.affine:
             sums = _Moments(row)
-            sums.add(found, rim.j, skip)
+            sums.add(found, block.j, skip)
             sums.write()
         else:
-            _store_pairs(row, rim.j, found, rim.map[1::2])
+            _store_pairs(row, block.j, found, block.map[1::2])
 
 
 def _coordinate_gradients(row, j, tx, ty, taps):
@@ -253,7 +253,7 @@ class _Moments:
     def add(self, gradients, j, skip):
         """Add a block's moments, but for the first ``skip`` lanes, which another block has."""
         emit, b = self.emit, self.emit.builder
-        fresh = _fresh(self.row, skip)
+        fresh = _new_lanes(self.row, skip)
         first = emit.splat(b.sitofp(j, F64))
         columns = b.fadd(first, lanes(F64, [float(k) for k in range(LANES)]))
         row = emit.splat(b.sitofp(self.row.i, F64))
@@ -293,8 +293,8 @@ def _store_pairs(row, j, gradients, scales):
 ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
 
 
-@_run_function
-def sample_vjp_images_run(row, run, affine, values, first, last, ahead):
+@_interior_function
+def accumulate_interior(row, run, affine, values, first, last, ahead):
     """Add the gradients of a run's samples to the pixels they were read from.
 
     Of channels ``first`` to ``last`` - 1.
@@ -303,12 +303,12 @@ def sample_vjp_images_run(row, run, affine, values, first, last, ahead):
     row.channels = (first, last)
     with run.each_block() as (slot, j):
         shares = weights(emit, *slot.fractions())
-        fresh = _fresh(row, run.done_before(j))
+        fresh = _new_lanes(row, run.repeated(j))
         with row.each_channel(j) as (image, sample):
             d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
             nw, ne, sw, se = (emit.stored(b.fmul(d, share)) for share in shares)
             if affine:
-                ask_ahead(row, image, slot, ahead)
+                prefetch_ahead(row, image, slot, ahead)
             upper, lower = row.rows(image)
             for k in ORDER:
                 offset = slot.offset(k)
@@ -319,19 +319,19 @@ def sample_vjp_images_run(row, run, affine, values, first, last, ahead):
                         b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
 
 
-@_rim_function
-def sample_vjp_images_rim(row, rim):
+@_border_function
+def accumulate_border(row, block):
     """The same of a block on the rim, lane after lane.
 
     Rows top to bottom - 1 of the image take what falls into them, but nothing from the first
     ``skip`` lanes. ``where`` ends with (skip, first, last, top, bottom).
     """
     emit, b, real = row.emit, row.emit.builder, row.emit.real
-    skip, *row.channels, top, bottom = rim.numbers
+    skip, *row.channels, top, bottom = block.numbers
     top, bottom = (b.trunc(number, I32) for number in (top, bottom))
-    with rim.axes() as (x, y, touching):
-        rows, columns = _tap_places(row, x, y, top, bottom)
-        fresh = _fresh(row, skip)
+    with block.axes() as (x, y, touching):
+        rows, columns = _tap_addresses(row, x, y, top, bottom)
+        fresh = _new_lanes(row, skip)
         if touching is not None:
             fresh = b.and_(fresh, touching)
         touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
@@ -340,7 +340,7 @@ def sample_vjp_images_rim(row, rim):
             taps = [(emit.stored(row.offsets(place, column)), emit.both(fresh, there, here))
                     for place, there in rows for column, here in columns]  # fmt: skip
             shares = weights(emit, x.fraction, y.fraction)
-            with row.each_channel(rim.j) as (image, sample):
+            with row.each_channel(block.j) as (image, sample):
                 start, d = emit.hidden(image), emit.load(sample, lanes(real))
                 parts = [
                     emit.stored(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
@@ -352,7 +352,7 @@ def sample_vjp_images_rim(row, rim):
                         b.store(b.fadd(b.load(place), emit.lane(part, k)), place)
 
 
-def _tap_places(row, x, y, top, bottom):
+def _tap_addresses(row, x, y, top, bottom):
     """Rows of the two taps in y and columns of those in x, brought inside, and whether they are."""
     emit, b = row.emit, row.emit.builder
     one, highest = lanes(I32, 1), b.sub(b.trunc(row.width, I32), I32(1))
@@ -377,8 +377,8 @@ def _tap_places(row, x, y, top, bottom):
 # quads in pixels.
 
 
-@_run_function
-def sum_quads_run(row, run, affine, values, first, last, _ahead):
+@_interior_function
+def accumulate_quads_interior(row, run, affine, values, first, last, _ahead):
     """Add the gradients of a run's samples to the quads of their lower taps.
 
     The fourth array has the quads, (channels, H + 1, W + 1, 4), of channels ``first`` to
@@ -386,23 +386,25 @@ def sum_quads_run(row, run, affine, values, first, last, _ahead):
     """
     row.channels = (first, last)
     with run.each_block() as (slot, j):
-        fresh = _fresh(row, run.done_before(j))
-        _sum_quads(row, j, fresh, *slot.fractions(), slot.offset)
+        fresh = _new_lanes(row, run.repeated(j))
+        _accumulate_quads(row, j, fresh, *slot.fractions(), slot.offset)
 
 
-@_rim_function
-def sum_quads_rim(row, rim):
+@_border_function
+def accumulate_quads_border(row, block):
     """The same of a block on the rim; ``where`` ends with (skip, first, last, _, _)."""
     emit, b = row.emit, row.emit.builder
-    skip, *row.channels, _, _ = rim.numbers
-    with rim.axes() as (x, y, touching):
-        fresh = _fresh(row, skip)
+    skip, *row.channels, _, _ = block.numbers
+    with block.axes() as (x, y, touching):
+        fresh = _new_lanes(row, skip)
         offsets = b.add(b.mul(y.index, emit.splat(_pitch(row))), x.index)
         if touching is not None:  # the others have no quad
             fresh = b.and_(fresh, touching)
             offsets = b.select(touching, offsets, lanes(I32, 0))
         offsets = emit.stored(offsets)
-        _sum_quads(row, rim.j, fresh, x.fraction, y.fraction, lambda k: emit.lane(offsets, k))
+        _accumulate_quads(
+            row, block.j, fresh, x.fraction, y.fraction, lambda k: emit.lane(offsets, k)
+        )
 
 
 def _pitch(row):
@@ -410,14 +412,14 @@ def _pitch(row):
     return row.emit.builder.trunc(row.others[1].shape[2], I32)
 
 
-def _sum_quads(row, j, fresh, tx, ty, offset):
+def _accumulate_quads(row, j, fresh, tx, ty, offset):
     """Add samples' gradients, where they are ``fresh``, to the quads that ``offset(k)`` tells."""
     emit, b, real, quads = row.emit, row.emit.builder, row.emit.real, row.others[1]
     size, quad = I64(4 * emit.bytes), VectorType(real, 4)
     shares = weights(emit, tx, ty)
     with row.each_channel(j) as (_, sample):
         d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
-        parts = _in_quads(emit, [b.fmul(d, share) for share in shares])
+        parts = _as_quads(emit, [b.fmul(d, share) for share in shares])
         base = emit.hidden(quads.at(b.sub(row.channel, row.channels[0]), I64(1), I64(1), I64(0)))
         for k in ORDER:
             place = b.add(base, b.mul(b.sext(offset(k), I64), size))
@@ -425,19 +427,19 @@ def _sum_quads(row, j, fresh, tx, ty, offset):
             emit.store(b.fadd(emit.load(place, quad), part), place)
 
 
-def _in_quads(emit, vectors):
+def _as_quads(emit, vectors):
     """Four vectors as quads in memory: the k-th address holds those of lanes k, k + 4, ..."""
     b = emit.builder
     groups = range(0, LANES, 4)
 
-    def woven(one, two, order):
+    def interleave(one, two, order):
         return b.shuffle_vector(one, two, lanes(I32, [g + k for g in groups for k in order]))
 
     low, high = [0, LANES, 1, LANES + 1], [2, LANES + 2, 3, LANES + 3]
     nw, ne, sw, se = vectors
     left, right = [0, 1, LANES, LANES + 1], [2, 3, LANES + 2, LANES + 3]
     quads = [
-        woven(woven(nw, ne, half), woven(sw, se, half), side)
+        interleave(interleave(nw, ne, half), interleave(sw, se, half), side)
         for half in (low, high) for side in (left, right)
     ]  # fmt: skip
     return [b.ptrtoint(emit.stored(vector), I64) for vector in quads]
@@ -459,7 +461,7 @@ def gather_quads(typingctx, quads, dimages, where):
         below, right = b.add(y, I64(1)), b.add(x, I64(1))
         taps = [(below, right), (below, x), (y, right), (y, x)]
         parts = [
-            _each_fourth(emit, own.at(channel, row, column, I64(0)), number)
+            _every_fourth(emit, own.at(channel, row, column, I64(0)), number)
             for number, (row, column) in enumerate(taps)
         ]
         total = parts[0]
@@ -471,7 +473,7 @@ def gather_quads(typingctx, quads, dimages, where):
     return types.void(quads, dimages, where), codegen
 
 
-def _each_fourth(emit, address, number):
+def _every_fourth(emit, address, number):
     """The so-many-th number of each of LANES quads."""
     b, size = emit.builder, LANES * emit.bytes
     parts = [emit.load(b.add(address, I64(k * size)), lanes(emit.real)) for k in range(4)]

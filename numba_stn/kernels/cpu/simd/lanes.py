@@ -88,14 +88,14 @@ class Run:
             self.block = b.add(self.first, loop.index)
             yield slot, column_of(self.emit, self.block, self.columns)
 
-    def done_before(self, j):
+    def repeated(self, j):
         """How many pixels of the block at column j the block before it has, too."""
         b = self.emit.builder
         return b.sub(b.mul(self.block, I64(LANES)), j)
 
 
 @intrinsic
-def fetch(typingctx, line, real, where, slots):
+def prefetch_taps(typingctx, line, real, where, slots):
     """Ask for what placed blocks will read: the lines of every fourth lane's upper taps.
 
     ``line`` has the images' elements, ``real`` is a number of the type that computes. ``where`` is
@@ -160,7 +160,7 @@ def weights(emit, tx, ty):
     return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
 
-def ask_ahead(row, image, slot, ahead):
+def prefetch_ahead(row, image, slot, ahead):
     """Ask for what an affine row further down will read, ``ahead`` elements away."""
     b = row.emit.builder
     far = b.add(image, b.mul(ahead, I64(row.emit.bytes)))
@@ -168,7 +168,7 @@ def ask_ahead(row, image, slot, ahead):
         row.emit.prefetch(row.address(far, slot.offset(k)))
 
 
-def outer_taps(row, x, y, fill):
+def border_taps(row, x, y, fill):
     """For a channel's address, the four vectors of taps, ``fill`` where there is none.
 
     Each lane loads two neighbours that exist, and takes from them what it should have read.
