@@ -20,8 +20,8 @@ def make_at(channels_last):
     """Function: array, n, c, z, y, x -> element. An index without a sign counts from no end."""
     u = np.uint64
     if channels_last:
-        return scalar(lambda a, n, c, z, y, x: a[u(n), u(z), u(y), u(x), u(c)])
-    return scalar(lambda a, n, c, z, y, x: a[u(n), u(c), u(z), u(y), u(x)])
+        return inlined(lambda a, n, c, z, y, x: a[u(n), u(z), u(y), u(x), u(c)])
+    return inlined(lambda a, n, c, z, y, x: a[u(n), u(c), u(z), u(y), u(x)])
 
 
 @functools.cache
@@ -38,15 +38,15 @@ def make_put(channels_last):
         def put(a, n, c, z, y, x, element):
             a[u(n), u(c), u(z), u(y), u(x)] = element
 
-    return scalar(put)
+    return inlined(put)
 
 
 @functools.cache
 def make_lengths(channels_last):
     """Function: array -> batch, channels, (D, H, W)."""
     if channels_last:
-        return scalar(lambda a: (a.shape[0], a.shape[4], a.shape[1:4]))
-    return scalar(lambda a: (a.shape[0], a.shape[1], a.shape[2:5]))
+        return inlined(lambda a: (a.shape[0], a.shape[4], a.shape[1:4]))
+    return inlined(lambda a: (a.shape[0], a.shape[1], a.shape[2:5]))
 
 
 # --- One sample -----------------------------------------------------------------------------------
@@ -164,22 +164,22 @@ def make_channel_slopes(kind, dtype):
 
 @functools.cache
 def make_block_sum(mode, dtype):
-    """Function: line, place, steps, weights -> the weighted sum of the taps around an element.
+    """Function: elements, first, steps, weights -> the weighted sum of the taps around an element.
 
-    In the plane, all taps inside: ``line`` has the image's elements, ``place`` is the lower or
+    In the plane, all taps inside: ``elements`` are the image's, ``first`` is the lower or
     nearest tap, and from pixel to pixel and from row to row are ``steps`` elements.
     """
     load, count = make_load(dtype), TAPS[mode]
 
-    def block_sum(line, place, steps, weights, real):
+    def block_sum(elements, first, steps, weights, real):
         (along, down), (_, wy, wx) = steps, weights
         total = real(0)
         if count == 4:
-            place -= along + down
+            first -= along + down
         for x in range(count):
             column = real(0)
             for y in range(count):
-                column += wy[y] * load(line[np.uint64(place + y * down + x * along)], real)
+                column += wy[y] * load(elements[np.uint64(first + y * down + x * along)], real)
             total += column * wx[x]
         return total
 
