@@ -114,8 +114,8 @@ def write_helps(app):
     folder = HERE / "reference" / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["COLUMNS"] = "90"
-    for part in cli.PARTS:
-        name = part.__name__.rpartition(".")[2]
+    for command in cli.COMMANDS:
+        name = command.__name__.rpartition(".")[2]
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             cli.main([name, "--help"])

@@ -162,7 +162,7 @@ def test_the_command_lists_its_rows(capsys):
     ("options", "said"),
     [
         (["warp_drive"], "no row's name holds 'warp_drive'"),
-        (["28x28", "--sweep"], "--sweep: it measures instead of the rows"),
+        (["28x28", "--sweep"], "--sweep: expected no row names"),
         (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot write to"),
     ],
 )

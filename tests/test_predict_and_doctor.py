@@ -119,10 +119,10 @@ def test_the_doctor_names_what_is_missing():
     assert 'pip install "numba-stn[train]"' in lines[where + 1]
 
 
-def test_a_warp_that_is_wrong_is_not_well(monkeypatch, capsys):
+def test_the_doctor_detects_a_wrong_warp(monkeypatch, capsys):
     import numba_stn
 
     monkeypatch.setattr(numba_stn, "warp_affine", lambda image, *_: image)
-    assert not environment._warp().well
+    assert not environment._warp().ok
     assert cli.main(["doctor"]) == 1
     assert "FAILS" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""``numba-stn register``: what it writes, and that it writes nothing where images do not match."""
+"""``numba-stn register``: the files it writes, and that it writes none if images do not match."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from numba_stn.registration.models import GROUPS
 
 
 def scene(seed, degrees=0):
-    """The middle of something larger, turned."""
+    """The centre of a larger rotated image."""
     noise = np.random.default_rng(seed).random((136, 160))
     layers = [ndimage.gaussian_filter(noise, sigma) * sigma for sigma in (2, 4, 8)]
     total = sum(layers)
-    whole = np.uint8(255 * (total - total.min()) / np.ptp(total))
-    return np.ascontiguousarray(stn.rotate(whole, degrees)[20:-20, 20:-20])
+    image = np.uint8(255 * (total - total.min()) / np.ptp(total))
+    return np.ascontiguousarray(stn.rotate(image, degrees)[20:-20, 20:-20])
 
 
 def run(*args):
@@ -26,7 +26,7 @@ def run(*args):
 
 @pytest.fixture
 def pair(tmp_path):
-    """A scene, and the same turned by 4 degrees, darker, in colour."""
+    """A scene, and the same scene rotated by 4 degrees, darker, with three channels."""
     fixed = scene(0)
     moving = np.dstack([(0.7 * scene(0, 4)).astype(np.uint8)] * 3)
     files.write_image(tmp_path / "moving.png", moving)
@@ -34,25 +34,26 @@ def pair(tmp_path):
     return moving, fixed
 
 
-def test_one_is_laid_upon_the_other(pair, tmp_path, capsys):
+def test_one_image_is_aligned_with_the_other(pair, tmp_path, capsys):
     moving, fixed = pair
-    paths = [tmp_path / name for name in ("moving.png", "fixed.png", "laid.png")]
+    paths = [tmp_path / name for name in ("moving.png", "fixed.png", "aligned.png")]
     assert run(*paths, "--matrix", tmp_path / "m.txt", "--transform", "rigid") == 0
-    said = capsys.readouterr().out
-    assert "correlation 1.000" in said
-    assert "laid-before-after.png" in said
-    laid, shown = (files.read_image(tmp_path / name) for name in
-                   ("laid.png", "laid-before-after.png"))  # fmt: skip
+    output = capsys.readouterr().out
+    assert "correlation 1.000" in output
+    assert "aligned-before-after.png" in output
+    aligned, overlays = (files.read_image(tmp_path / name) for name in
+                         ("aligned.png", "aligned-before-after.png"))  # fmt: skip
     matrix = np.loadtxt(tmp_path / "m.txt")
-    np.testing.assert_array_equal(laid, stn.warp_image(moving, matrix, fixed.shape))
+    np.testing.assert_array_equal(aligned, stn.warp_image(moving, matrix, fixed.shape))
     assert np.rad2deg(np.arctan2(matrix[0, 1], matrix[0, 0])) == pytest.approx(4, abs=0.1)
-    before, after = (half.astype(int) for half in (shown[:, :120], shown[:, -120:]))
-    red, rest = ((half[20:-20, 20:-20, 0], half[20:-20, 20:-20, 1]) for half in (before, after))
-    assert np.corrcoef(*(x.ravel() for x in red))[0, 1] < 0.95
-    assert np.corrcoef(*(x.ravel() for x in rest))[0, 1] > 0.99
+    before, after = (half.astype(int) for half in (overlays[:, :120], overlays[:, -120:]))
+    apart, together = ((half[20:-20, 20:-20, 0], half[20:-20, 20:-20, 1])
+                       for half in (before, after))  # fmt: skip
+    assert np.corrcoef(*(x.ravel() for x in apart))[0, 1] < 0.95
+    assert np.corrcoef(*(x.ravel() for x in together))[0, 1] > 0.99
 
 
-def test_images_that_do_not_match_are_not_laid(pair, tmp_path, capsys):
+def test_images_that_do_not_match_are_not_written(pair, tmp_path, capsys):
     files.write_image(tmp_path / "other.png", scene(7))
     before = sorted(path.name for path in tmp_path.iterdir())
     assert run(tmp_path / "moving.png", tmp_path / "other.png", tmp_path / "new" / "o.png") == 1
@@ -60,7 +61,7 @@ def test_images_that_do_not_match_are_not_laid(pair, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_what_is_wrong_is_named(pair, tmp_path, capsys):
+def test_errors_name_the_wrong_argument(pair, tmp_path, capsys):
     moving, fixed = tmp_path / "moving.png", tmp_path / "fixed.png"
     files.write_image(tmp_path / "flat.png", np.zeros((50, 50), np.uint8))
     files.write_image(tmp_path / "small.png", np.ones((20, 20), np.uint8))
@@ -72,11 +73,11 @@ def test_what_is_wrong_is_named(pair, tmp_path, capsys):
         ([moving, tmp_path / "none.png", out], "No such file"),
         ([moving, tmp_path / "flat.png", out], "fixed"),
         ([moving, fixed, out, "--mask", tmp_path / "small.png"], "mask"),
-        ([moving, fixed, out, "--transform", "tps", "--matrix", "m"], "has none"),
+        ([moving, fixed, out, "--transform", "tps", "--matrix", "m"], "has no matrix"),
         ([moving, fixed, tmp_path / "out.xyz"], "expected a name that ends in"),
         ([moving, fixed, out, "--picture", tmp_path / "p.xyz"], "expected a name that ends in"),
-        ([moving, fixed, out, "--picture", out], "out.png: is to be written twice"),
-        ([moving, fixed, out, "--matrix", tmp_path, "--force"], "is a folder"),
+        ([moving, fixed, out, "--picture", out], "out.png: expected a different file"),
+        ([moving, fixed, out, "--matrix", tmp_path, "--force"], "got a folder"),
         ([moving, fixed, out, "--matrix", moving / "m.txt"], "cannot write to"),
     ):
         assert run(*words) == 2

@@ -269,7 +269,7 @@ ARGUMENTS = {
     "axes": (["in.zarr", "out.zarr", "--rotate", "5", "--axes", "NHWC"], "expected a stack NHWC"),
     "an image's axes": (["im.png", "o.zarr", "--rotate", "5", "--axes", "NHW"], "expected a stack"),
     "scheduler": (["in.zarr", "o.zarr", "--size", "3x3", "--scheduler", "there"], "found no Dask"),
-    "image": (["im.png", "o.png", "--size", "3x3", "--scheduler", "there:1"], "is for stacks"),
+    "image": (["im.png", "o.png", "--size", "3x3", "--scheduler", "there:1"], "expected a stack"),
     "singular": (["in.zarr", "o.zarr", "--corners", *"00112233"], "no three lie on a line"),
 }
 

@@ -1,4 +1,4 @@
-"""``numba-stn warp``: against OpenCV and our own functions; files that are not as expected."""
+"""``numba-stn warp`` against OpenCV and our own functions, and on invalid files."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ def warp(*args):
 
 @pytest.fixture
 def photo(tmp_path):
-    """A smooth picture of 60 x 40, and its file."""
+    """A smooth picture of 60 x 40 pixels, and its file."""
     small = RNG.integers(0, 256, (6, 8, 3), np.uint8)
     image = np.array(Image.fromarray(small).resize((60, 40), Image.Resampling.BICUBIC))
     path = tmp_path / "photo.png"
@@ -34,10 +34,10 @@ def read(path):
     return np.array(Image.open(path))
 
 
-# --- What it does ---------------------------------------------------------------------------------
+# --- Results --------------------------------------------------------------------------------------
 
 
-def test_turning_is_rotate(photo, tmp_path):
+def test_rotate_equals_the_function(photo, tmp_path):
     image, path = photo
     assert warp(path, tmp_path / "a.png", "--rotate", 30) == 0
     np.testing.assert_array_equal(read(tmp_path / "a.png"), stn.rotate(image, 30))
@@ -46,7 +46,7 @@ def test_turning_is_rotate(photo, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "b.png"), expected)
 
 
-def test_a_size_alone_is_resize(photo, tmp_path):
+def test_size_alone_resizes(photo, tmp_path):
     image, path = photo
     assert warp(path, tmp_path / "a.png", "--size", "30x80", "--padding", "border") == 0
     found = read(tmp_path / "a.png").astype(int)
@@ -57,22 +57,21 @@ def test_a_size_alone_is_resize(photo, tmp_path):
     )
 
 
-def test_parts_in_their_order(photo, tmp_path):
-    """Scale, shear, turn, move; by matrices that move single points."""
+def test_scale_shear_rotate_translate_in_this_order(photo, tmp_path):
     image, path = photo
     arguments = ["--rotate", 90, "--scale", "2,1", "--shear", 0.5, 0, "--translate", -3, 4]
     assert warp(path, tmp_path / "a.png", *arguments, "--size", "70x130", "--mode", "nearest") == 0
-    # (1, 1) from the middle: scaled (2, 1), sheared (2.5, 1), turned counter-clockwise (1, -2.5).
+    # (1, 1) from the centre: scaled (2, 1), sheared (2.5, 1), rotated counter-clockwise (1, -2.5).
     matrix = canvas.of_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
     np.testing.assert_allclose(matrix @ [30.5, 20.5, 1], [29.5 + 1 - 3, 19.5 - 2.5 + 4, 1])
-    middle = canvas.centred(matrix, (40, 60), (130, 70))
+    centred = canvas.centred(matrix, (40, 60), (130, 70))
     expected = stn.warp_image(
-        image, stn.matrices.from_opencv(middle), (130, 70), mode="nearest"
+        image, stn.matrices.from_opencv(centred), (130, 70), mode="nearest"
     )  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "a.png"), expected)
 
 
-def test_corners_come_where_they_are_wanted(photo, tmp_path):
+def test_corners_are_moved_to_the_given_positions(photo, tmp_path):
     cv2 = pytest.importorskip("cv2")
     image, path = photo
     corners = np.float32([[5, 3], [50, 0], [58, 39], [2, 30]])
@@ -81,12 +80,12 @@ def test_corners_come_where_they_are_wanted(photo, tmp_path):
     expected = cv2.warpPerspective(image, cv2.getPerspectiveTransform(outline, corners), (60, 40))
     differ = np.abs(read(tmp_path / "a.png").astype(int) - expected)
     assert np.median(differ) <= 1
-    assert (differ > 12).mean() < 0.05  # on the rim
+    assert (differ > 12).mean() < 0.05  # on the border
 
 
 @pytest.mark.parametrize("convention", ["output-to-input", "opencv", "skimage"])
 @pytest.mark.parametrize("suffix", [".txt", ".npy"])
-def test_matrices_of_files(convention, suffix, photo, tmp_path):
+def test_matrices_from_files(convention, suffix, photo, tmp_path):
     image, path = photo
     forward = np.array([[0.9, 0.2, 3.0], [-0.1, 1.1, -2.0]])
     ours = stn.matrices.from_opencv(forward)
@@ -96,13 +95,13 @@ def test_matrices_of_files(convention, suffix, photo, tmp_path):
     out = tmp_path / "a.png"
     assert warp(path, out, "--matrix", file, "--convention", convention) == 0
     differ = np.abs(read(out).astype(int) - stn.warp_image(image, ours))
-    assert differ.max() <= 1  # the matrix has been inverted and back
+    assert differ.max() <= 1  # the matrix was inverted twice
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_kinds_of_images(name, dtype, tmp_path):
-    """Every kind through .npy; what Pillow can hold, through .png as well."""
+    """Every kind of image as .npy, and the kinds that Pillow knows as .png too."""
     image = RNG.integers(0, 256 if dtype == np.uint8 else 65536, SHAPES[name]).astype(dtype)
     expected = stn.rotate(image, 20)
     np.save(tmp_path / "in.npy", image)
@@ -115,20 +114,20 @@ def test_kinds_of_images(name, dtype, tmp_path):
         assert read(tmp_path / "out.png").dtype == dtype
 
 
-def test_palettes_and_orientation_are_seen_to(photo, tmp_path):
+def test_palettes_and_orientation_are_applied(photo, tmp_path):
     image, path = photo
     picture = Image.open(path)
     picture.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
     assert files.read_image(tmp_path / "p.png").shape == (40, 60, 3)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn it clockwise
-    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    found = files.read_image(tmp_path / "turned.jpg")
+    exif[0x0112] = 6  # rotate clockwise by 90 degrees
+    picture.save(tmp_path / "rotated.jpg", exif=exif, quality=95)
+    found = files.read_image(tmp_path / "rotated.jpg")
     assert found.shape == (60, 40, 3)
     assert np.abs(np.rot90(image, -1).astype(int) - found).mean() < 6
 
 
-# --- Many -----------------------------------------------------------------------------------------
+# --- Several images -------------------------------------------------------------------------------
 
 
 def test_a_folder_and_a_pattern(photo, tmp_path, capsys):
@@ -145,7 +144,7 @@ def test_a_folder_and_a_pattern(photo, tmp_path, capsys):
     assert "2/2" in capsys.readouterr().err
 
 
-def test_a_broken_one_among_many_does_not_stop_the_others(photo, tmp_path, capsys):
+def test_a_broken_image_does_not_stop_the_others(photo, tmp_path, capsys):
     folder = tmp_path / "many"
     folder.mkdir()
     content = photo[1].read_bytes()
@@ -159,10 +158,10 @@ def test_a_broken_one_among_many_does_not_stop_the_others(photo, tmp_path, capsy
     assert "1 of 3 images" in lines[-1]
 
 
-# --- Nothing is lost ------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 
-def test_nothing_is_overwritten_unasked(photo, tmp_path, capsys):
+def test_existing_files_are_overwritten_only_with_force(photo, tmp_path, capsys):
     out = tmp_path / "out.png"
     out.write_bytes(b"mine")
     assert warp(photo[1], out, "--rotate", 5) == 2
@@ -186,7 +185,7 @@ def foreign(path):
 
 
 def png(width, height, bits, colour, rows):
-    """A PNG file, made by hand."""
+    """A PNG file, byte by byte."""
 
     def chunk(kind, data):
         crc = zlib.crc32(kind + data)
@@ -198,7 +197,7 @@ def png(width, height, bits, colour, rows):
 
 
 def deep(path):
-    """16 bits a colour: a PNG whose header says so."""
+    """A PNG with 16 bits per colour."""
     path.write_bytes(png(2, 2, 16, 2, b"".join(b"\0" + bytes(12) for _ in range(2))))
 
 
@@ -210,7 +209,7 @@ def animated(path):
 
 
 def enormous(path):
-    """A header that promises 100,000 x 100,000 pixels."""
+    """A PNG whose header declares 100,000 x 100,000 pixels."""
     path.write_bytes(png(100_000, 100_000, 8, 0, b""))
 
 
@@ -233,8 +232,8 @@ def test_bad_files_are_named(damage, photo, tmp_path, capsys):
 
 ARGUMENTS = {
     "missing": (["no.png", "out.png", "--rotate", "5"], "no.png: No such file"),
-    "nothing to do": (["{photo}", "out.png"], "expected what to do"),
-    "two ways": (["{photo}", "out.png", "--rotate", "5", "--matrix", "m.txt"], "one or the other"),
+    "nothing to do": (["{photo}", "out.png"], "expected at least one of"),
+    "two maps": (["{photo}", "out.png", "--rotate", "5", "--matrix", "m.txt"], "one or the other"),
     "convention": (["{photo}", "out.png", "--rotate", "5", "--convention", "opencv"], "--matrix"),
     "two sizes": (["{photo}", "o.png", "--scale", "2", "--expand", "--size", "3x3"], "--expand"),
     "no matrix": (["{photo}", "out.png", "--matrix", "m.txt"], "--matrix m.txt"),
@@ -242,7 +241,7 @@ ARGUMENTS = {
     "alpha in jpeg": (["{alpha}", "out.jpg", "--rotate", "5"], "RGBA as JPEG"),
     "number": (["{photo}", "out.png", "--rotate", "much"], "expected a number, got 'much'"),
     "size": (["{photo}", "out.png", "--size", "0x5"], "WIDTHxHEIGHT"),
-    "scale": (["{photo}", "out.png", "--scale", "0"], "none of them 0"),
+    "scale": (["{photo}", "out.png", "--scale", "0"], "numbers other than 0"),
     "fill": (["{photo}", "out.png", "--rotate", "5", "--fill", "1,2"], "fill"),
     "big fill": (["{photo}", "out.png", "--rotate", "5", "--fill", "300"], "300"),
     "flat": (["{photo}", "o.png", "--corners", *"00112233"], "no three lie on a line"),

@@ -1,6 +1,6 @@
-"""The command ``numba-stn``, a module for each subcommand.
+"""The command ``numba-stn``: one module for each subcommand.
 
-What a subcommand needs is imported when it runs.
+A subcommand imports what it needs when it runs, so that ``--help`` is fast.
 """
 
 import argparse
@@ -12,15 +12,16 @@ from .. import __version__
 from . import bench, doctor, export, predict, register, reproduce, train, warmup, warp
 from .options import UsageError
 
-PARTS = (warp, register, train, predict, export, reproduce, bench, warmup, doctor)
-EXAMPLES = "examples:\n" + "".join(part.EXAMPLES for part in PARTS)
+COMMANDS = (warp, register, train, predict, export, reproduce, bench, warmup, doctor)
+EXAMPLES = "examples:\n" + "".join(command.EXAMPLES for command in COMMANDS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code.
+    """Run the command line and return the exit code.
 
-    0: done; 1: a comparison found results that differ; 2: the input was at fault, one line on
-    stderr says how; 130: stopped by Ctrl-C.
+    The codes are 0 if the command succeeded, 1 if a check failed (results of libraries differ, or
+    images do not match), 2 if the input is invalid, with one line on stderr that says why, and 130
+    after Ctrl-C.
     """
     args = parser().parse_args(argv)
     try:
@@ -31,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("numba-stn: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read our output has had enough, as head has
+    except BrokenPipeError:  # the reader, for example ``head``, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Build the parser of the command line."""
     top = argparse.ArgumentParser(
         "numba-stn",
         description="Spatial transformer networks without a framework.",
@@ -46,6 +47,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"numba-stn {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for part in PARTS:
-        part.add(commands)
+    for command in COMMANDS:
+        command.add(commands)
     return top

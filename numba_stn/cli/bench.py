@@ -9,34 +9,37 @@ from ..utils.progress import progress
 from .options import UsageError, folder_of, positive
 
 EXAMPLES = """\
-  numba-stn bench warp_affine                           race the other libraries at this
+  numba-stn bench warp_affine                           compare the speed with other libraries
 """
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand and its options to the parser."""
     bench = commands.add_parser(
         "bench",
-        help="race the other libraries installed here",
-        description="Time this project and each installed peer at the same work, in turn, after a "
-        "check that the results agree. A ratio is the peer's time by ours.",
+        help="compare the speed with other installed libraries",
+        description="Time numba_stn and each installed peer on the same work, in alternating "
+        "rounds, after a check that the results agree. A ratio is the peer's time divided by that "
+        "of numba_stn: 3.0 means that numba_stn is three times faster, 0.5 that it is twice as "
+        "slow.",
     )
     add = bench.add_argument
-    add("rows", nargs="*", metavar="ROW", help="rows whose name holds this; default: all")
-    add("--rounds", type=positive, default=9, metavar="N", help="default: 9")
-    add("--json", metavar="FILE", help="write the figures to this file too")
-    add("--list", action="store_true", help="show the rows' names")
-    add("--sweep", action="store_true", help="instead of the rows, sweep angle, zoom, size and "
-        "channels; takes some minutes")  # fmt: skip
+    add("rows", nargs="*", metavar="ROW", help="only rows whose name contains this; default: all")
+    add("--rounds", type=positive, default=9, metavar="N",
+        help="how often each library is timed; default: 9")  # fmt: skip
+    add("--json", metavar="FILE", help="also write the figures to this file")
+    add("--list", action="store_true", help="print the names of the rows and exit")
+    add("--sweep", action="store_true", help="vary angle, zoom, size and channels instead of "
+        "timing the rows; takes some minutes")  # fmt: skip
     bench.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn bench``; 1 if a peer's results differ from ours."""
+    """Run ``numba-stn bench``; the exit code is 1 if the results of a peer differ."""
     from ..bench import report
 
     if args.sweep and args.rows:
-        raise UsageError("--sweep: it measures instead of the rows; name none")
+        raise UsageError("--sweep: expected no row names, because it replaces the rows")
     try:
         names = report.choose(args.rows)
     except LookupError as error:
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(args, names):
-    """The figures asked for, said as they come."""
+    """Measure the rows or the sweep, and print each result."""
     from ..bench import report, sweep
 
     if not args.sweep:
@@ -64,7 +67,7 @@ def _measured(args, names):
 
 @contextlib.contextmanager
 def _report_file(args):
-    """A function that writes the figures to ``--json``, which is tried before there are any."""
+    """Give a function that writes the figures to ``--json``; check first that it can."""
     import json
 
     from ..bench import report

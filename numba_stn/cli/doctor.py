@@ -4,32 +4,32 @@ import argparse
 import sys
 
 EXAMPLES = """\
-  numba-stn doctor                                      what works here, and what is missing
+  numba-stn doctor                                      check this installation
 """
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand and its options to the parser."""
     doctor = commands.add_parser(
         "doctor",
-        help="say what works here, what is missing, and how to get it",
-        description="Versions, processor, threads, the cache of compiled kernels, and CUDA. The "
-        "exit code is 1 if something that warps on the CPU need does not work.",
+        help="check this installation: what works, what is missing, how to install it",
+        description="Report versions, the processor, threads, the cache of compiled kernels, "
+        "optional packages and CUDA. The exit code is 1 if warps on the CPU do not work.",
     )
     doctor.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn doctor``; 1 if the CPU's kernels do not work."""
+    """Run ``numba-stn doctor``; the exit code is 1 if the CPU's kernels do not work."""
     from . import environment
 
-    well = True
+    healthy = True
     for finding in environment.findings():
-        mark = {True: "ok", False: "FAILS", None: "-"}[finding.well]
+        mark = {True: "ok", False: "FAILS", None: "-"}[finding.ok]
         print(f"{mark:5}  {finding.name:18} {finding.text}", flush=True)
         if finding.advice:
             print(f"{'':5}  {'':18} {finding.advice}")
-        well = well and (finding.well is not False or not finding.needed)
-    if not well:
+        healthy = healthy and (finding.ok is not False or not finding.required)
+    if not healthy:
         print("numba-stn: warps do not work here; see above", file=sys.stderr)
-    return int(not well)
+    return int(not healthy)

@@ -1,4 +1,4 @@
-"""What works in this environment, what is missing, and how to get it."""
+"""The checks of ``numba-stn doctor``: what works, what is missing, and how to install it."""
 
 import importlib
 import os
@@ -13,23 +13,24 @@ from .. import __version__
 class Finding(NamedTuple):
     """One line of the report.
 
-    ``well`` is None for what may be missing; ``needed`` says whether warps on the CPU need it.
+    ``ok`` is None for an optional part that is missing. ``required`` is true if warps on the CPU
+    need the part.
     """
 
     name: str
-    well: bool | None
+    ok: bool | None
     text: str
     advice: str = ""
-    needed: bool = False
+    required: bool = False
 
 
-# What the extras bring: the package, its module, and what it is for.
+# Optional packages: the package, its module, the extra that installs it, and its use.
 OPTIONAL = (
     ("pillow", "PIL", "images", "numba-stn warp"),
     ("matplotlib", "matplotlib", "train", "pictures of training"),
     ("safetensors", "safetensors", "train", "weights"),
     ("scikit-learn", "sklearn", "train", "the digits"),
-    ("threadpoolctl", "threadpoolctl", "train", "BLAS beside the kernels"),
+    ("threadpoolctl", "threadpoolctl", "train", "BLAS threads next to kernels"),
     ("tqdm", "tqdm", "train", "progress bars"),
     ("zarr", "zarr", "scale", "stacks larger than memory"),
     ("distributed", "distributed", "scale", "--scheduler"),
@@ -37,7 +38,7 @@ OPTIONAL = (
 
 
 def findings() -> Iterator[Finding]:
-    """Each part of the environment, as it is looked at; kernels are compiled on the way."""
+    """Check one part of the environment after the other; this compiles some kernels."""
     yield from _versions()
     yield _processor()
     yield _cache()
@@ -56,19 +57,19 @@ def _versions():
         try:
             yield Finding(name, True, metadata.version(name))
         except metadata.PackageNotFoundError:
-            yield Finding(name, False, "not installed", f"pip install {name}", needed=True)
+            yield Finding(name, False, "not installed", f"pip install {name}", required=True)
 
 
 def _processor():
-    """Its name for LLVM, its widest vectors, and its cores."""
+    """Report LLVM's name of the processor, its widest vectors and its cores."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
-    widest = next((name for name in ("avx512f", "avx2", "avx", "neon", "sse2")
-                   if features.get(name)), "no vectors that LLVM knows")  # fmt: skip
+    vectors = next((name for name in ("avx512f", "avx2", "avx", "neon", "sse2")
+                    if features.get(name)), "no vectors known to LLVM")  # fmt: skip
     fused = ", fused multiply-add" if features.get("fma") else ""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{llvm.get_host_cpu_name()}, {widest}{fused}; {usable} of {os.cpu_count()} cores to use"
+    text = f"{llvm.get_host_cpu_name()}, {vectors}{fused}; {usable} of {os.cpu_count()} cores"
     return Finding("processor", True, text)
 
 
@@ -77,14 +78,14 @@ def _cache():
 
     folder = cache_folder()
     if folder is None:
-        advice = "set NUMBA_CACHE_DIR to a folder that can be written"
-        return Finding("kernel cache", None, "no folder can be written: kernels are compiled anew "
-                       "in every process", advice)  # fmt: skip
+        advice = "set NUMBA_CACHE_DIR to a writable folder"
+        return Finding("kernel cache", None, "no writable folder: every process compiles its "
+                       "kernels again", advice)  # fmt: skip
     return Finding("kernel cache", True, str(folder), "numba-stn warmup fills it")
 
 
 def _warp():
-    """Whether a warp gives what it should."""
+    """Mirror a small image and check the result."""
     import time
 
     import numpy as np
@@ -94,17 +95,17 @@ def _warp():
     image, began = np.arange(12.0, dtype=np.float32).reshape(1, 1, 3, 4), time.perf_counter()
     mirrored = np.array([[[-1.0, 0, 0], [0, 1, 0]]], np.float32)
     try:
-        right = np.array_equal(warp_affine(image, mirrored), image[..., ::-1])
+        correct = np.array_equal(warp_affine(image, mirrored), image[..., ::-1])
     except Exception as error:
-        return Finding("a warp", False, f"{type(error).__name__}: {error}", needed=True)
+        return Finding("a warp", False, f"{type(error).__name__}: {error}", required=True)
     seconds = time.perf_counter() - began
-    if not right:
-        return Finding("a warp", False, "a mirrored image came out wrong", needed=True)
-    return Finding("a warp", True, f"right, after {seconds:.1f} s")
+    if not correct:
+        return Finding("a warp", False, "a mirrored image has wrong values", required=True)
+    return Finding("a warp", True, f"correct, after {seconds:.1f} s")
 
 
 def _threads():
-    """The layer that Numba takes, found out by a kernel that is run in parallel."""
+    """Run a parallel kernel, then report the threading layer that Numba chose."""
     import numba
     import numpy as np
 
@@ -115,10 +116,10 @@ def _threads():
     try:
         layer = numba.threading_layer()
     except ValueError:
-        return Finding("threads", None, "no parallel kernel was run")
-    threads = f"{numba.get_num_threads()} threads of the layer {layer}"
+        return Finding("threads", None, "no parallel kernel has run")
+    threads = f"{numba.get_num_threads()} threads, threading layer {layer}"
     if layer == "workqueue":
-        advice = "pip install tbb: Python threads then need not wait for one another"
+        advice = "pip install tbb: kernels of several Python threads can then run at the same time"
         return Finding("threads", True, threads, advice)
     return Finding("threads", True, threads)
 
@@ -130,11 +131,11 @@ def _extras():
             yield Finding(package, True, f"{metadata.version(package)} ({use})")
         except ImportError as error:
             advice = f'pip install "numba-stn[{extra}]"'
-            yield Finding(package, None, f"missing, for {use}: {error}", advice)
+            yield Finding(package, None, f"missing (for {use}): {error}", advice)
 
 
 def _cuda():
-    """Whether kernels can run on a GPU."""
+    """Check that kernels can run on a GPU."""
     from ..kernels.cuda import device
 
     try:
@@ -144,7 +145,7 @@ def _cuda():
         major, minor = gpu.compute_capability
         version = metadata.version("numba-cuda")
         return Finding("CUDA", True, f"{name}, sm_{major}{minor}; numba-cuda {version}")
-    except Exception as error:  # a driver that does not fit fails in ways of its own
+    except Exception as error:  # an incompatible driver can raise anything
         return Finding("CUDA", None, str(error).split("\n")[0] or type(error).__name__)
 
 

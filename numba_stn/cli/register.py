@@ -8,106 +8,111 @@ import sys
 from .options import UsageError, folder_of, require_pillow
 
 EXAMPLES = """\
-  numba-stn register today.png yesterday.png laid.png   lay one photograph upon another
+  numba-stn register today.png yesterday.png aligned.png
+                                                        align one photograph with another
 """
 
 TRANSFORMS = ("translation", "rigid", "similarity", "affine", "projective", "tps")
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand and its options to the parser."""
     register = commands.add_parser(
         "register",
-        help="lay one image upon another",
-        description="Find the map that lays the image MOVING upon the image FIXED, and write "
-        "MOVING as it then is, in FIXED's size. Beside it a picture shows both before and after: "
-        "what agrees is grey, FIXED alone is red, MOVING alone is blue-green. If the images do not "
-        "match, nothing is written and the exit code is 1.",
+        help="align one image with another",
+        description="Estimate the map that aligns the image MOVING with the image FIXED, and write "
+        "the aligned MOVING in FIXED's size. A second picture shows both images before and after: "
+        "grey where they agree, red where FIXED is brighter, cyan where MOVING is brighter. If the "
+        "images do not match, nothing is written and the exit code is 1.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = register.add_argument
     option("moving", metavar="MOVING", help="an image (.png, .jpg, .tif, ... or .npy)")
-    option("fixed", metavar="FIXED", help="another of the same scene")
-    option("output", metavar="OUT", help="the image to write")
+    option("fixed", metavar="FIXED", help="another image of the same scene")
+    option("output", metavar="OUT", help="the file to write the aligned image to")
     option("--transform", choices=TRANSFORMS, default="affine", help="default: affine")
-    option("--metric", choices=("correlation", "intensity"), default="correlation", help="whether "
-           "brightness and contrast count for nothing (default) or are a difference")  # fmt: skip
-    option("--mask", metavar="FILE", help="an image of FIXED's size: what is not black counts")
-    option("--matrix", metavar="FILE", help="write the matrix here too, from FIXED's to MOVING's "
-           "pixels, as numba-stn warp --matrix takes it")  # fmt: skip
-    option("--picture", metavar="FILE", help="default: OUT's name with -before-after.png")
-    option("--force", action="store_true", help="overwrite what is there")
+    option("--metric", choices=("correlation", "intensity"), default="correlation",
+           help="correlation (default) ignores differences in brightness and contrast, intensity "
+           "does not")  # fmt: skip
+    option("--mask", metavar="FILE", help="an image of FIXED's size; only pixels that are not "
+           "black here are compared")  # fmt: skip
+    option("--matrix", metavar="FILE", help="also write the matrix from FIXED's to MOVING's "
+           "pixels, as numba-stn warp --matrix reads it")  # fmt: skip
+    option("--picture", metavar="FILE", help="the file for the picture of both images; default: "
+           "OUT's name with -before-after.png")  # fmt: skip
+    option("--force", action="store_true", help="overwrite existing files")
     register.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn register``; 1 if the images do not match."""
+    """Run ``numba-stn register``; the exit code is 1 if the images do not match."""
     require_pillow()
     from ..images import files
 
     target = pathlib.Path(args.output)
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
-    written = [target, picture, *([pathlib.Path(args.matrix)] if args.matrix else [])]
-    _check(args, written)
+    outputs = [target, picture, *([pathlib.Path(args.matrix)] if args.matrix else [])]
+    _check_outputs(args, outputs)
     with contextlib.ExitStack() as folders:
-        for path in written:
+        for path in outputs:
             folders.enter_context(folder_of(path.parent))
         try:
             moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
-            found = _registered(args, moving, fixed)
-            _say(found.report)
-            if not found.report.converged:
+            result = _register(args, moving, fixed)
+            report = result.report
+            _print_report(report)
+            if not report.converged:
                 return 1
-            files.write_image(target, found.aligned)
-            report = found.report
-            shown = before_and_after(moving, fixed, found.aligned, report.gain, report.bias)
-            files.write_image(picture, shown)
+            files.write_image(target, result.aligned)
+            overlays = before_and_after(moving, fixed, result.aligned, report.gain, report.bias)
+            files.write_image(picture, overlays)
             if args.matrix:
-                _write_matrix(pathlib.Path(args.matrix), found.matrix)
+                _write_matrix(pathlib.Path(args.matrix), result.matrix)
         except (files.FileError, ValueError, TypeError) as error:
             raise UsageError(str(error)) from error
-    print(f"wrote {', '.join(map(str, written))}")
+    print(f"wrote {', '.join(map(str, outputs))}")
     return 0
 
 
-def _check(args, written):
-    """Raise for what would come to light only when some files are written and others not."""
+def _check_outputs(args, outputs):
+    """Raise before anything is computed if one of the output files cannot be written."""
     from ..images.files import SUFFIXES
 
-    for path in written[:2]:
+    for path in outputs[:2]:
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
-    for number, path in enumerate(written):
-        if path.is_dir() or path.resolve() in (other.resolve() for other in written[:number]):
-            what = "is a folder" if path.is_dir() else "is to be written twice"
-            raise UsageError(f"{path}: {what}; expected a file for each result")
+    for number, path in enumerate(outputs):
+        if path.is_dir():
+            raise UsageError(f"{path}: expected a file name, got a folder")
+        if path.resolve() in (other.resolve() for other in outputs[:number]):
+            raise UsageError(f"{path}: expected a different file for each output")
         if path.exists() and not args.force:
-            raise UsageError(f"{path}: exists; --force overwrites it")
+            raise UsageError(f"{path}: the file exists; --force overwrites it")
     if args.matrix and args.transform == "tps":
-        raise UsageError("--matrix: a thin-plate spline has none")
+        raise UsageError("--matrix: a thin-plate spline has no matrix")
 
 
-def _registered(args, moving, fixed):
+def _register(args, moving, fixed):
     from .. import register
     from ..images import files
 
     mask = None
     if args.mask:
-        drawn = files.read_image(pathlib.Path(args.mask))
-        mask = (drawn.max(2) if drawn.ndim == 3 else drawn) > 0
+        mask_image = files.read_image(pathlib.Path(args.mask))
+        mask = (mask_image.max(2) if mask_image.ndim == 3 else mask_image) > 0
     return register(moving, fixed, args.transform, metric=args.metric, mask=mask)
 
 
-def _say(report):
-    where = sys.stdout if report.converged else sys.stderr
-    name = "" if report.converged else "numba-stn: the images do not match: "
-    print(f"{name}{report.reason}", file=where)
+def _print_report(report):
+    stream = sys.stdout if report.converged else sys.stderr
+    prefix = "" if report.converged else "numba-stn: the images do not match: "
+    print(f"{prefix}{report.reason}", file=stream)
     print(
         f"correlation {report.correlation:.3f}, of details {report.details:.3f}; overlap "
         f"{100 * report.overlap:.0f} %; gain {report.gain:.2f}, bias {report.bias:.2f}; "
         f"{sum(report.iterations)} steps",
-        file=where,
+        file=stream,
     )
 
 
@@ -119,9 +124,10 @@ def _write_matrix(path, matrix):
 
 
 def before_and_after(moving, fixed, aligned, gain=1.0, bias=0.0):
-    """Both images, middle on middle and then aligned, side by side: (H, 2 W + gap, 3) of uint8.
+    """Draw two overlays of both images, centred and aligned, side by side.
 
-    ``gain * moving + bias`` is as bright as the fixed one.
+    ``gain * moving + bias`` has the brightness of ``fixed``. The result is (H, 2 W + gap, 3) of
+    uint8.
     """
     import numpy as np
 
@@ -131,19 +137,19 @@ def before_and_after(moving, fixed, aligned, gain=1.0, bias=0.0):
 
     sides = fixed.shape[:2]
     centred = from_opencv(canvas.centred(np.eye(3), moving.shape[:2], sides))
-    before = warp_image(np.ascontiguousarray(_mean(moving)), centred, sides)
-    red, gap = _mean(fixed), np.full((sides[0], max(2, sides[1] // 50), 3), 255, np.uint8)
+    before = warp_image(np.ascontiguousarray(_grey(moving)), centred, sides)
+    red, gap = _grey(fixed), np.full((sides[0], max(2, sides[1] // 50), 3), 255, np.uint8)
     low, high = np.percentile(red, (0.5, 99.5))
 
-    def shown(other):
+    def overlay(other):
         pair = np.dstack([red, gain * other + bias, gain * other + bias])
         return np.rint(255 * np.clip((pair - low) / max(high - low, 1e-12), 0, 1)).astype(np.uint8)
 
-    return np.concatenate([shown(before), gap, shown(_mean(aligned))], axis=1)
+    return np.concatenate([overlay(before), gap, overlay(_grey(aligned))], axis=1)
 
 
-def _mean(image):
-    """(H, W) of float64: the mean of the colours, without alpha."""
+def _grey(image):
+    """Average the colour channels, without alpha: (H, W) of float64."""
     if image.ndim == 2:
         return image.astype(float)
     return image[:, :, : 3 if image.shape[2] >= 3 else 1].mean(2)

@@ -7,36 +7,36 @@ from ..utils.progress import progress
 from .options import UsageError
 
 EXAMPLES = """\
-  numba-stn warmup                                      compile now, not at the first calls
+  numba-stn warmup                                      compile all usual kernels now
 """
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand and its options to the parser."""
     warmup = commands.add_parser(
         "warmup",
-        help="compile the kernels now, not at the first calls",
-        description="Compile the kernels for the usual calls and leave them in Numba's cache, "
-        "where later processes find them.",
+        help="compile the kernels now instead of at their first call",
+        description="Compile the kernels of the usual calls and write them to Numba's cache, from "
+        "which later processes load them.",
     )
-    warmup.add_argument("calls", nargs="*", metavar="CALL", help="calls whose name holds this, as "
-        "float32 or warp_affine; default: all")  # fmt: skip
+    warmup.add_argument("calls", nargs="*", metavar="CALL", help="only calls whose name contains "
+        "this, for example float32 or warp_affine; default: all")  # fmt: skip
     warmup.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn warmup``."""
+    """Run ``numba-stn warmup``."""
     from .. import warmup
 
     began = time.perf_counter()
     folder = warmup.cache_folder()
     if folder is None:
-        raise UsageError("Numba finds no folder for its cache; set NUMBA_CACHE_DIR to one")
+        raise UsageError("Numba has no writable cache folder; set NUMBA_CACHE_DIR to one")
     try:
         calls = warmup.choose(args.calls)
     except LookupError as error:
         raise UsageError(error.args[0]) from error
     for call in progress(calls, lambda call: call.name):
         call.run()
-    print(f"warm after {time.perf_counter() - began:.0f} s; the cache is {folder}")
+    print(f"finished after {time.perf_counter() - began:.0f} s; the cache is {folder}")
     return 0
