@@ -1,4 +1,4 @@
-"""Registration: known maps are found, and images that do not match are never called aligned."""
+"""Registration: known maps are recovered, and images that do not match never converge."""
 
 import pathlib
 
@@ -14,50 +14,51 @@ SIDES = (72, 88)
 
 
 def scene(seed=0, sides=SIDES, grain=3.0):
-    """A smooth random image between 0 and 1, of any number of axes."""
+    """A smooth random image between 0 and 1, in 2-D or 3-D."""
     noise = np.random.default_rng(seed).normal(size=sides)
     image = ndimage.gaussian_filter(noise, grain, mode="wrap")
     image += 2 * ndimage.gaussian_filter(noise, 3 * grain, mode="wrap")
     return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
-def about_middle(linear, shift, sides=SIDES):
-    """Matrix between pixels of a linear map about the middle, and a shift (x, y[, z])."""
+def about_center(linear, shift, sides=SIDES):
+    """Matrix between pixels: a linear map about the centre, and a shift (x, y[, z])."""
     dims = len(sides)
-    middle = (np.array(sides[::-1]) - 1) / 2
+    center = (np.array(sides[::-1]) - 1) / 2
     matrix = np.eye(dims + 1)
     matrix[:dims, :dims] = linear
-    matrix[:dims, dims] = middle + shift - np.asarray(linear) @ middle
+    matrix[:dims, dims] = center + shift - np.asarray(linear) @ center
     return matrix
 
 
-def turn(degrees, zoom=1.0):
+def rotation(degrees, zoom=1.0):
     angle = np.deg2rad(degrees)
     return zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-PROJECTIVE = about_middle(turn(3, 1.02), (1, -1.5))
+PROJECTIVE = about_center(rotation(3, 1.02), (1, -1.5))
 PROJECTIVE[2, :2] = 4e-4, -3e-4
 KNOWN = {
-    "translation": about_middle(np.eye(2), (3.3, -2.6)),
-    "rigid": about_middle(turn(8), (2.4, 1.7)),
-    "similarity": about_middle(turn(-7, 1.06), (-2.0, 3.1)),
-    "affine": about_middle([[1.05, 0.08], [-0.04, 0.93]], (1.5, -2.5)),
+    "translation": about_center(np.eye(2), (3.3, -2.6)),
+    "rigid": about_center(rotation(8), (2.4, 1.7)),
+    "similarity": about_center(rotation(-7, 1.06), (-2.0, 3.1)),
+    "affine": about_center([[1.05, 0.08], [-0.04, 0.93]], (1.5, -2.5)),
     "projective": PROJECTIVE,
 }
 
 
-def moved(image, matrix):
-    """By SciPy's cubic splines: where each pixel reads, and the same samples of another library."""
+def warped(image, matrix):
+    """Warp an image by SciPy's cubic splines."""
     sides = image.shape
     mesh = np.meshgrid(*(np.arange(side) for side in sides), indexing="ij")
     points = np.stack([*(axis.ravel() for axis in mesh[::-1]), np.ones(image.size)])
-    places = matrix @ points
-    places = (places[:-1] / places[-1])[::-1].reshape(len(sides), *sides)
-    return ndimage.map_coordinates(image, places, order=3, mode="mirror").astype(np.float32)
+    positions = matrix @ points
+    positions = (positions[:-1] / positions[-1])[::-1].reshape(len(sides), *sides)
+    return ndimage.map_coordinates(image, positions, order=3, mode="mirror").astype(np.float32)
 
 
 def corner_error(found, expected, sides=SIDES):
+    """The largest distance between both matrices' positions of a corner."""
     ends = np.meshgrid(*([0, side - 1] for side in sides[::-1]), [1.0], indexing="ij")
     corners = np.stack([axis.ravel() for axis in ends])
     found = np.vstack([found, np.eye(len(sides) + 1)[len(found) :]])
@@ -65,14 +66,14 @@ def corner_error(found, expected, sides=SIDES):
     return np.linalg.norm(one[:-1] / one[-1] - two[:-1] / two[-1], axis=0).max()
 
 
-# --- Known maps are found -------------------------------------------------------------------------
+# --- Known maps are recovered ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", ["correlation", "intensity"])
 @pytest.mark.parametrize("transform", KNOWN)
-def test_a_known_map_is_found(transform, metric):
+def test_known_maps_are_recovered(transform, metric):
     moving = scene()
-    found = stn.register(moving, moved(moving, KNOWN[transform]), transform, metric=metric)
+    found = stn.register(moving, warped(moving, KNOWN[transform]), transform, metric=metric)
     assert found.report.converged, found.report
     assert corner_error(found.matrix, KNOWN[transform]) < 0.1
     assert found.report.correlation > 0.99
@@ -83,7 +84,7 @@ def test_a_known_map_is_found(transform, metric):
 @pytest.mark.parametrize("transform", KNOWN)
 def test_a_map_stays_in_its_group(transform):
     moving = scene()
-    matrix = stn.register(moving, moved(moving, KNOWN["similarity"]), transform).matrix
+    matrix = stn.register(moving, warped(moving, KNOWN["similarity"]), transform).matrix
     linear = matrix[:2, :2]
     assert matrix.shape == ((3, 3) if transform == "projective" else (2, 3))
     if transform == "translation":
@@ -95,7 +96,7 @@ def test_a_map_stays_in_its_group(transform):
         np.testing.assert_allclose(np.linalg.det(linear), 1, atol=1e-12)
 
 
-def test_the_identity_is_found():
+def test_the_identity_is_recovered():
     image = scene()
     found = stn.register(image, image)
     assert found.report.converged
@@ -103,17 +104,17 @@ def test_the_identity_is_found():
     assert found.report.residual < 1e-3
 
 
-def test_the_way_back_is_the_inverse():
+def test_exchanged_images_give_the_inverse():
     one = scene()
-    other = moved(one, KNOWN["affine"])
-    there, back = (stn.register(*pair).matrix for pair in ((one, other), (other, one)))
-    both = np.vstack([there, [0, 0, 1]]) @ np.vstack([back, [0, 0, 1]])
-    assert corner_error(both, np.eye(3)) < 0.1
+    other = warped(one, KNOWN["affine"])
+    forward, backward = (stn.register(*pair).matrix for pair in ((one, other), (other, one)))
+    product = np.vstack([forward, [0, 0, 1]]) @ np.vstack([backward, [0, 0, 1]])
+    assert corner_error(product, np.eye(3)) < 0.1
 
 
-def test_gain_and_bias_count_for_nothing():
+def test_gain_and_bias_are_ignored():
     moving = scene()
-    fixed = moved(moving, KNOWN["affine"])
+    fixed = warped(moving, KNOWN["affine"])
     plain = stn.register(moving, fixed)
     changed = stn.register(moving, 40 * fixed + 100)
     assert changed.report.converged
@@ -122,9 +123,9 @@ def test_gain_and_bias_count_for_nothing():
     assert changed.report.bias == pytest.approx(100, rel=0.01)
 
 
-def test_noise_is_borne():
+def test_noise_is_tolerated():
     rng, moving = np.random.default_rng(3), scene()
-    fixed = moved(moving, KNOWN["similarity"])
+    fixed = warped(moving, KNOWN["similarity"])
     noisy = [image + rng.normal(0, 0.03, image.shape).astype(np.float32)
              for image in (moving, fixed)]  # fmt: skip
     found = stn.register(*noisy, "similarity")
@@ -132,17 +133,17 @@ def test_noise_is_borne():
     assert corner_error(found.matrix, KNOWN["similarity"]) < 0.3
 
 
-def test_what_the_mask_leaves_out_counts_for_nothing():
+def test_pixels_outside_the_mask_are_ignored():
     moving = scene()
-    fixed = moved(moving, KNOWN["rigid"])
+    fixed = warped(moving, KNOWN["rigid"])
     fixed[10:45, 20:60] = scene(9)[10:45, 20:60]
     mask = np.ones(SIDES, bool)
     mask[8:47, 18:62] = False
     found = stn.register(moving, fixed, "rigid", mask=mask)
     assert found.report.converged
     assert corner_error(found.matrix, KNOWN["rigid"]) < 0.1
-    bare = stn.register(moving, fixed, "rigid")
-    assert bare.report.correlation < found.report.correlation - 0.05
+    unmasked = stn.register(moving, fixed, "rigid")
+    assert unmasked.report.correlation < found.report.correlation - 0.05
 
 
 def test_images_of_other_sides_and_a_start():
@@ -162,7 +163,7 @@ def test_dtypes_and_channels(dtype):
     grey = scene()
     scale = 1 if dtype == "float64" else np.iinfo(dtype).max
     both = [np.stack([image, image**2, rng.permutation(image.T).T], -1) for image in
-            (grey, moved(grey, KNOWN["translation"]))]  # fmt: skip
+            (grey, warped(grey, KNOWN["translation"]))]  # fmt: skip
     for image in both:
         image[..., 2] = image[..., 0]
     moving, fixed = ((image.clip(0, 1) * scale).astype(dtype) for image in both)
@@ -176,27 +177,27 @@ def test_dtypes_and_channels(dtype):
 def test_theta_is_the_matrix_in_normalised_coordinates():
     moving = scene()
     for transform, warp in (("affine", stn.warp_affine), ("projective", stn.warp_perspective)):
-        found = stn.register(moving, moved(moving, KNOWN[transform]), transform)
+        found = stn.register(moving, warped(moving, KNOWN[transform]), transform)
         back = stn.matrices.from_theta(found.theta, SIDES, SIDES)
         np.testing.assert_allclose(back, found.matrix, atol=1e-9)
         aligned = warp(moving[None, None], found.theta[None])[0, 0]
         np.testing.assert_allclose(found.aligned, aligned, atol=1e-4)
 
 
-def test_a_search_finds_fine_texture_that_lies_far_off(monkeypatch):
+def test_start_candidates_recover_large_maps_of_fine_texture(monkeypatch):
     moving = scene(sides=(160, 160), grain=0.7)
-    known = about_middle(turn(14, 1.08), (8, -7), (160, 160))
-    found = stn.register(moving, moved(moving, known), "similarity")
+    known = about_center(rotation(14, 1.08), (8, -7), (160, 160))
+    found = stn.register(moving, warped(moving, known), "similarity")
     assert found.report.converged
     assert corner_error(found.matrix, known, (160, 160)) < 0.2
-    monkeypatch.setattr(alignment, "starts", lambda *args: [])
-    assert not stn.register(moving, moved(moving, known), "similarity").report.converged
+    monkeypatch.setattr(alignment, "start_candidates", lambda *args: [])
+    assert not stn.register(moving, warped(moving, known), "similarity").report.converged
 
 
 # --- Splines and volumes --------------------------------------------------------------------------
 
 
-def test_a_bent_image_is_found():
+def test_a_spline_is_recovered():
     sides = (96, 96)
     moving = scene(4, sides)
     control = stn.control_points(3)[None]
@@ -209,8 +210,8 @@ def test_a_bent_image_is_found():
     pixels = np.abs(found.theta - control[0]) * 48
     assert pixels[4].max() < 0.25
     assert pixels.max() < 1
-    straight = stn.register(moving, fixed[0, 0], "affine")
-    assert found.report.residual < 0.5 * straight.report.residual
+    affine = stn.register(moving, fixed[0, 0], "affine")
+    assert found.report.residual < 0.5 * affine.report.residual
 
 
 @pytest.mark.parametrize("group", ["translation", "rigid", "similarity", "affine"])
@@ -223,18 +224,18 @@ def test_volumes(group):
     linear[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     if transform == "affine 3-D":
         linear = linear @ np.diag([1.05, 0.96, 1.0])
-    known = about_middle(linear, (1.4, -1.1, 0.8), sides)
-    found = stn.register(volume, moved(volume, known), transform)
+    known = about_center(linear, (1.4, -1.1, 0.8), sides)
+    found = stn.register(volume, warped(volume, known), transform)
     assert found.report.converged, found.report
     assert found.matrix.shape == found.theta.shape == (3, 4)
     assert corner_error(found.matrix, known, sides) < 0.15
     inner = (slice(4, -4),) * 3
     np.testing.assert_allclose(
-        found.aligned[inner], moved(volume, known)[inner], atol=0.05
+        found.aligned[inner], warped(volume, known)[inner], atol=0.05
     )  # fmt: skip
 
 
-# --- Never a success on images that do not match --------------------------------------------------
+# --- Images that do not match ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("transform", [*KNOWN, "tps"])
@@ -273,9 +274,9 @@ def test_parts_that_do_not_overlap_do_not_match():
     assert not report.converged or abs(report.correlation) > 0.99
 
 
-def test_too_few_steps_are_said_so():
+def test_too_few_steps_do_not_converge():
     moving = scene()
-    report = stn.register(moving, moved(moving, KNOWN["affine"]), iterations=1, levels=1).report
+    report = stn.register(moving, warped(moving, KNOWN["affine"]), iterations=1, levels=1).report
     assert not report.converged
 
 
@@ -286,11 +287,11 @@ def photograph(name):
     return getattr(data, name)()
 
 
-def test_photographs_match_themselves_alone():
+def test_photographs_match_only_themselves():
     camera, coins = photograph("camera")[100:260, 150:310], photograph("coins")[60:220, 60:220]
     assert not stn.register(camera, coins).report.converged
     assert not stn.register(coins, camera).report.converged
-    known = about_middle(turn(12, 0.95), (6, -5), camera.shape)
+    known = about_center(rotation(12, 0.95), (6, -5), camera.shape)
     fixed = stn.warp_image(photograph("camera").astype(np.float32), np.array(
         [[1, 0, 150], [0, 1, 100], [0, 0, 1.0]]) @ known, camera.shape, mode="bicubic")  # fmt: skip
     found = stn.register(camera, (0.8 * fixed + 20).clip(0, 255).astype(np.uint8))
@@ -298,40 +299,42 @@ def test_photographs_match_themselves_alone():
     assert corner_error(found.matrix, known, camera.shape) < 0.1
 
 
-# --- The system that a step solves ----------------------------------------------------------------
+# --- The gradient of the cost ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("group", ["affine", "projective", "tps"])
 @pytest.mark.parametrize("metric", [steps.Metric(), steps.Metric(1.1, 0.2)], ids=["rho", "known"])
-def test_the_slope_is_that_of_the_cost(group, metric):
-    """Against central differences, where no pixel comes or goes: the mask is inside."""
+def test_the_gradient_is_that_of_the_cost(group, metric):
+    """Against central differences; all pixels of the mask stay inside the moving image."""
     moving = scene()
-    fixed = moved(moving, KNOWN["rigid"]) + 0.3 * scene(8)
+    fixed = warped(moving, KNOWN["rigid"]) + 0.3 * scene(8)
     mask = np.zeros(SIDES, bool)
     mask[20:50, 20:60] = True
     (level,), *_ = pyramid.pyramid(moving, fixed, mask, 1)
     _, frame = pyramid.frames(moving, fixed)
     matrix = np.eye(3)
     matrix[:2, 2] = 0.013, 0.017
-    model = models.Matrix(group, matrix, frame)
+    model = models.MatrixMap(group, matrix, frame)
     if group == "tps":
-        model = models.Spline(stn.control_points(3) * 0.97, SIDES, SIDES, 1e-2)
+        model = models.SplineMap(stn.control_points(3) * 0.97, SIDES, SIDES, 1e-2)
     size = 18 if group == "tps" else len(models.generators(group, 2))
-    here = steps.measure(model, level, metric)
+    here = steps.evaluate(model, level, metric)
     scale = 1.0 if metric.gain is not None else max(here.correlation, steps.LEAST_GAIN)
     for k in range(size):
         step = np.zeros(size)
         step[k] = 2e-3
-        ahead, behind = (steps.measure(model.moved(s * step), level, metric).cost for s in (1, -1))
-        slope = (ahead - behind) / 4e-3 * scale
-        assert here.slope[k] == pytest.approx(slope, abs=0.05 * np.abs(here.slope).max())
+        plus, minus = (
+            steps.evaluate(model.updated(sign * step), level, metric).cost for sign in (1, -1)
+        )
+        slope = (plus - minus) / 4e-3 * scale
+        assert here.gradient[k] == pytest.approx(slope, abs=0.05 * np.abs(here.gradient).max())
 
 
-def test_threads_change_nothing():
+def test_the_number_of_threads_does_not_change_the_result():
     import numba
 
     moving = scene(sides=(300, 300))
-    fixed = moved(moving, about_middle(turn(3), (2, 2), (300, 300)))
+    fixed = warped(moving, about_center(rotation(3), (2, 2), (300, 300)))
     before = numba.get_num_threads()
     found = []
     try:
@@ -346,7 +349,7 @@ def test_threads_change_nothing():
 # --- The comparison with peers --------------------------------------------------------------------
 
 
-def test_the_benchmark_counts_what_is_solved(monkeypatch):
+def test_the_benchmark_counts_solved_trials(monkeypatch):
     photograph("astronaut")
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import register as benchmark
@@ -380,7 +383,7 @@ BAD = {
     "a list": ((GOOD.tolist(), GOOD), {}, TypeError, "moving: expected a NumPy array"),
     "a dtype": ((GOOD, GOOD.astype(np.int32)), {}, TypeError, "fixed: expected one of"),
     "a shape": ((GOOD[0], GOOD), {}, ValueError, r"moving: expected shape \(H, W\)"),
-    "too small": ((GOOD[:5], GOOD), {}, ValueError, "moving: expected sides of 16"),
+    "too small": ((GOOD[:5], GOOD), {}, ValueError, "moving: expected sides of at least 16"),
     "a plane in 3-D": ((GOOD, GOOD), {"transform": "rigid 3-D"}, ValueError, r"\(D, H, W\)"),
     "not finite": ((GOOD, NAN), {}, ValueError, "fixed: expected finite numbers"),
     "constant": ((GOOD, np.full((20, 24), 7.0)), {}, ValueError, "fixed: .* constant"),
@@ -390,7 +393,7 @@ BAD = {
     "a mask's dtype": ((GOOD, GOOD), {"mask": np.ones((20, 24))}, TypeError, "mask: expected bool"),
     "an empty mask": ((GOOD, GOOD), {"mask": np.zeros((20, 24), bool)}, ValueError, "mask: expec"),
     "a start": ((GOOD, GOOD), {"start": np.eye(4)}, ValueError, "start: expected"),
-    "a singular start": ((GOOD, GOOD), {"start": np.zeros((2, 3))}, ValueError, "start: .*inverse"),
+    "a singular start": ((GOOD, GOOD), {"start": np.zeros((2, 3))}, ValueError, "start: .*invert"),
     "levels": ((GOOD, GOOD), {"levels": 0}, ValueError, "levels: expected 1 at least"),
     "iterations": ((GOOD, GOOD), {"iterations": 1.5}, TypeError, "iterations: expected a whole"),
     "a tolerance": ((GOOD, GOOD), {"tolerance": -1.0}, ValueError, "tolerance: expected a finite"),
@@ -400,7 +403,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named(case):
+def test_errors_name_the_wrong_argument(case):
     args, options, error, message = BAD[case]
     with pytest.raises(error, match=message):
         stn.register(*args, **options)

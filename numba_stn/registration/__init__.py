@@ -1,8 +1,9 @@
-"""Registration: the map that lays one image on another.
+"""Registration: estimate the map that aligns one image with another.
 
-:func:`register` finds it, from coarse to fine (:mod:`.pyramid`), by damped Gauss-Newton steps
-(:mod:`.steps`) of a group of maps or a spline (:mod:`.models`), and says whether the images match
-(:mod:`.verdict`).
+:func:`register` works from coarse to fine (:mod:`.pyramid`). At each level it takes damped
+Gauss-Newton steps (:mod:`.steps`) in a group of maps or a spline (:mod:`.models`), from several
+start candidates if necessary (:mod:`.candidates`), and finally decides whether the images match
+(:mod:`.matching`).
 """
 
 from .alignment import Registration, Report, register

@@ -1,4 +1,4 @@
-"""Two images, each half as large as the one before: from coarse to fine."""
+"""Image pyramids: both images at several resolutions, each half the size of the one before."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.registration.pyramid import blurred, halved
+from ..kernels.registration.alignment_sums import Axes
+from ..kernels.registration.pyramid import halve, smooth
 
-# Sides below which an image is not halved: fewer pixels say too little.
+# An image is not halved if a side would be shorter than this: fewer pixels determine too little.
 LEAST_SIDE = {2: 24, 3: 12}
+
+# A pyramid ends where the mask has fewer pixels.
+LEAST_MASK = 100
 
 
 @dataclass(frozen=True)
@@ -19,51 +23,49 @@ class Level:
     Parameters
     ----------
     moving, fixed : (D, H, W) arrays of float32
-        Smoothed, of mean 0 and deviation 1 at the finest level; a plane is one slice.
+        Smoothed, with mean 0 and standard deviation 1 at the finest level; a plane is one slice.
     mask : array of fixed's shape, of bool, or None
-        Which pixels of the fixed image count.
+        The pixels of the fixed image that are compared.
     halvings : int
         How often the images were halved.
-    fixed_at, moving_at : tuples of float
-        Units and middles, as :func:`.kernels.align.moments` takes them.
-    columns : (W,) array of float32
-        The fixed image's columns, in coordinates.
+    axes : Axes
+        The coordinates of both images' pixels.
     """
 
     moving: np.ndarray
     fixed: np.ndarray
     mask: np.ndarray | None
     halvings: int
-    fixed_at: tuple[float, ...]
-    moving_at: tuple[float, ...]
-    columns: np.ndarray
+    axes: Axes
 
     @property
     def pixels(self) -> int:
-        """Pixels of the fixed image that count."""
+        """The number of pixels of the fixed image that are compared."""
         return self.fixed.size if self.mask is None else int(np.count_nonzero(self.mask))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Coordinates in which all sides are alike: from the middle of an image, in units of pixels.
+    """Coordinates of an image: the origin is its centre, and the unit is a number of pixels.
+
+    All axes have the same unit, and so have both images.
 
     Parameters
     ----------
     sides : tuple of int
-        (H, W) or (D, H, W) of an image.
+        (H, W) or (D, H, W) of the image.
     unit : float
-        Pixels that 1 stands for: half of the fixed image's longest side.
+        The unit in pixels: half of the fixed image's longest side.
     """
 
     sides: tuple[int, ...]
     unit: float
 
     def to_pixels(self, halvings: int = 0) -> np.ndarray:
-        """Matrix (d + 1, d + 1) from coordinates (x, y[, z], 1) to pixels, once halved."""
+        """Matrix (d + 1, d + 1) from coordinates (x, y[, z], 1) to pixels of the halved image."""
         size = len(self.sides)
         matrix = np.diag([*[self.unit / 2.0**halvings] * size, 1.0])
-        matrix[:size, size] = self.at(halvings)[::-1][:size]
+        matrix[:size, size] = self.center(halvings)[::-1][:size]
         return matrix
 
     @cached_property
@@ -73,15 +75,15 @@ class Frame:
         mesh = np.meshgrid(*ends, [1.0], indexing="ij")
         return np.stack([axis.ravel() for axis in mesh])
 
-    def at(self, halvings: int) -> tuple[float, ...]:
-        """The middle's pixel (z, y, x) once halved; 0 along an axis that a plane has not."""
+    def center(self, halvings: int) -> tuple[float, ...]:
+        """The image's centre (z, y, x) in pixels of the halved image; z is 0 in a plane."""
         step = 2.0**halvings
-        middles = [((side - 1) / 2 + 0.5) / step - 0.5 for side in self.sides]
-        return (*[0.0] * (3 - len(self.sides)), *middles)
+        centers = [((side - 1) / 2 + 0.5) / step - 0.5 for side in self.sides]
+        return (*[0.0] * (3 - len(self.sides)), *centers)
 
 
 def frames(moving: Any, fixed: Any) -> tuple[Frame, Frame]:
-    """Both images' coordinates, of one unit."""
+    """Give the coordinates of both images, in one unit."""
     unit = max(fixed.shape) / 2
     return Frame(moving.shape, unit), Frame(fixed.shape, unit)
 
@@ -89,51 +91,59 @@ def frames(moving: Any, fixed: Any) -> tuple[Frame, Frame]:
 def pyramid(
     moving: np.ndarray, fixed: np.ndarray, mask: np.ndarray | None, levels: int | None
 ) -> tuple[list[Level], tuple[float, float], tuple[float, float]]:
-    """Levels from fine to coarse, and each image's mean and deviation.
+    """Build the levels, from fine to coarse; also give each image's mean and standard deviation.
 
-    A halved pixel is the mean of 2 x 2 (x 2); at the finest level images are smoothed by
-    (1, 4, 6, 4, 1) / 16, so that what bilinear interpolation adds does not count.
+    A pixel of the next level is the mean of 2 x 2 (x 2) pixels. The finest level is smoothed by
+    (1, 4, 6, 4, 1) / 16, so that the blur of bilinear interpolation matters little.
     """
-    frame, other = frames(moving, fixed)
-    (a, of_a), (b, of_b) = _standard(moving, None), _standard(fixed, mask)
-    held = None if mask is None else np.ascontiguousarray(mask).reshape(b.shape)
+    moving_frame, fixed_frame = frames(moving, fixed)
+    moving, moving_stats = _standardise(moving, None)
+    fixed, fixed_stats = _standardise(fixed, mask)
+    dims = len(fixed_frame.sides)
+    mask = None if mask is None else np.ascontiguousarray(mask).reshape(fixed.shape)
     found: list[Level] = []
     while True:
         n = len(found)
-        unit = other.unit / 2.0**n
-        at = other.at(n)
-        columns = ((np.arange(b.shape[2]) - at[2]) / unit).astype(np.float32)
-        found.append(Level(a, b, held, n, (1 / unit, *at), (unit, *frame.at(n)), columns))
-        sides = [side for side in (*a.shape, *b.shape) if side > 1]
+        axes = _axes(moving_frame, fixed_frame, n, fixed.shape[2])
+        found.append(Level(moving, fixed, mask, n, axes))
+        sides = [side for side in (*moving.shape, *fixed.shape) if side > 1]
         if levels is not None and len(found) == levels:
             break
-        if min(sides) // 2 < LEAST_SIDE[moving.ndim]:
+        if min(sides) // 2 < LEAST_SIDE[dims]:
             break
-        a, b = halved(a), halved(b)
-        held = None if held is None else _all_halved(held, b.shape)
-        if held is not None and np.count_nonzero(held) < 100:
+        moving, fixed = halve(moving), halve(fixed)
+        mask = None if mask is None else _halve_mask(mask, fixed.shape)
+        if mask is not None and np.count_nonzero(mask) < LEAST_MASK:
             break
-    return found, of_a, of_b
+    return found, moving_stats, fixed_stats
 
 
-def _standard(image, mask):
-    """An image, smoothed, of mean 0 and deviation 1 where the mask is; and what they were."""
-    smooth = blurred(image)
-    seen = smooth if mask is None else smooth[mask]
-    mean = float(seen.mean(dtype=np.float64))
-    smooth -= np.float32(mean)
-    seen = (smooth if mask is None else smooth[mask]).ravel()
-    deviation = (float(np.einsum("i,i", seen, seen)) / seen.size) ** 0.5 or 1.0
-    smooth *= np.float32(1 / deviation)
-    return smooth.reshape((1,) * (3 - image.ndim) + image.shape), (mean, deviation)
+def _axes(moving_frame, fixed_frame, halvings, width):
+    """Give the coordinates of the pixels of a level."""
+    unit, center = fixed_frame.unit / 2.0**halvings, fixed_frame.center(halvings)
+    columns = ((np.arange(width) - center[2]) / unit).astype(np.float32)
+    return Axes((1 / unit, *center), (unit, *moving_frame.center(halvings)), columns)
 
 
-def _all_halved(mask, shape):
-    """Where all of the pixels that are halved to one count."""
+def _standardise(image, mask):
+    """Smooth an image and give it mean 0 and standard deviation 1 inside the mask.
+
+    Also give the mean and the standard deviation that it had.
+    """
+    smoothed = smooth(image)
+    inside = smoothed if mask is None else smoothed[mask]
+    mean = float(inside.mean(dtype=np.float64))
+    smoothed -= np.float32(mean)
+    inside = (smoothed if mask is None else smoothed[mask]).ravel()
+    deviation = (float(np.einsum("i,i", inside, inside)) / inside.size) ** 0.5 or 1.0
+    smoothed *= np.float32(1 / deviation)
+    return smoothed.reshape((1,) * (3 - image.ndim) + image.shape), (mean, deviation)
+
+
+def _halve_mask(mask, shape):
+    """Halve a mask: a pixel is inside if all pixels that it averages are."""
     for axis, side in enumerate(shape):
         if mask.shape[axis] > 1:
-            pairs = np.take(mask, range(0, 2 * side, 2), axis) & np.take(
-                mask, range(1, 2 * side, 2), axis
-            )
-            mask = pairs
+            even, odd = (np.take(mask, range(k, 2 * side, 2), axis) for k in (0, 1))
+            mask = even & odd
     return np.ascontiguousarray(mask)

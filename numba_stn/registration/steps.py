@@ -1,10 +1,12 @@
-"""Levenberg and Marquardt's steps towards the map that makes two images alike.
+"""Levenberg-Marquardt steps of one pyramid level.
 
-The samples s of the moving image are held against the fixed image f. Of "intensity" the cost is
-the mean of ``(s - f)^2``. Of "correlation" it is ``1 - rho``, with Pearson's rho of s and f, which
-no gain and bias changes: its step is that of the least squares ``|a s + b - f|^2`` in the map, the
-gain a and the bias b at once, with a and b eliminated (Evangelidis and Psarakis 2008 maximise the
-same quantity, by the same linear system).
+With the samples s of the moving image and the fixed image f, the cost is
+
+- for "intensity", half the mean of ``(s - f)^2``;
+- for "correlation", ``1 - rho``, with Pearson's correlation rho of s and f, which no gain and no
+  bias changes. Its step is that of the least squares ``|a s + b - f|^2`` in the map, the gain a and
+  the bias b, with a and b eliminated. Evangelidis and Psarakis (2008) maximise the same quantity
+  by the same linear system.
 """
 
 from typing import Any, NamedTuple
@@ -13,119 +15,121 @@ import numpy as np
 
 from .pyramid import Level
 
-# Where the images hardly correlate a least gain is taken, so that steps stay short.
+# The smallest gain that a step assumes, as a share of the ratio of the standard deviations. It
+# keeps steps short where the images hardly correlate.
 LEAST_GAIN = 0.3
 
-# Fewer pixels, or a smaller variance among them, say nothing.
-LEAST_PIXELS, FLAT = 16, 1e-8
+# With fewer pixels, or a smaller variance, a level cannot be evaluated.
+LEAST_PIXELS, LEAST_VARIANCE = 16, 1e-8
 
-# Steps are damped by a share of J^T J's diagonal between these; beyond the last nothing moves.
+# The smallest and the largest damping, as a share of the diagonal of J^T J. A level ends if a step
+# fails at the largest.
 DAMPING = (1e-4, 1e4)
 
 # The longest step, as a share of the fixed image's longest side.
-LONGEST = 0.1
+LONGEST_STEP = 0.1
 
 
 class Metric(NamedTuple):
-    """What is compared: a gain and bias that are known, or None, where they are looked for."""
+    """The gain and bias between the images; a gain of None means that they are estimated."""
 
     gain: float | None = None
     bias: float = 0.0
 
 
-class Measured(NamedTuple):
-    """What is known of a map at a level."""
+class Evaluation(NamedTuple):
+    """The cost of a map at a level, its derivatives, and statistics of the samples."""
 
-    cost: float  # what a step should lower
-    normal: np.ndarray  # (P, P)
-    slope: np.ndarray  # (P,): a step solves normal step = -slope
+    cost: float
+    normal: np.ndarray  # (P, P), the Gauss-Newton approximation of the Hessian
+    gradient: np.ndarray  # (P,); a step solves normal @ step = -gradient
     correlation: float
-    overlap: float  # the share of pixels that read inside
+    overlap: float  # the share of the fixed image's pixels that are sampled inside the moving one
     gain: float
     bias: float
-    residual: float  # the root of the mean of squares, of the fixed image's deviations
+    residual: float  # root mean square, in standard deviations of the fixed image
 
 
-def measure(model: Any, level: Level, metric: Metric) -> Measured | None:
-    """What a map is worth at a level; None where too little is left to say so."""
+def evaluate(model: Any, level: Level, metric: Metric) -> Evaluation | None:
+    """Evaluate a map at a level; None if too few pixels or too little variance are left."""
     normal, mixed, values = model.sums(level)
     count = values[5]
     if count < LEAST_PIXELS or not np.isfinite(normal).all():
         return None
     ss, sf, ff, s, f, _ = (values / count).tolist()
-    var_s, var_f, both = ss - s * s, ff - f * f, sf - s * f
-    if not (var_s > FLAT and var_f > FLAT):
+    var_s, var_f, covariance = ss - s * s, ff - f * f, sf - s * f
+    if not (var_s > LEAST_VARIANCE and var_f > LEAST_VARIANCE):
         return None
-    rho = both / (var_s * var_f) ** 0.5
+    rho = covariance / (var_s * var_f) ** 0.5
     normal, (js, jf, j1) = normal / count, mixed.T / count
     if metric.gain is None:
         gain = max(rho, LEAST_GAIN) * (var_f / var_s) ** 0.5
         bias, cost = f - gain * s, 1.0 - rho
-        # J without what the gain and the bias would do: of mean 0, and at right angles to s.
-        along = js - s * j1
-        normal = normal - np.outer(j1, j1) - np.outer(along, along) / var_s
-        slope = -gain * (jf - f * j1 - along * (both / var_s))
+        # Project J on the complement of 1 and s, which the gain and the bias fit.
+        j_s = js - s * j1
+        normal = normal - np.outer(j1, j1) - np.outer(j_s, j_s) / var_s
+        gradient = -gain * (jf - f * j1 - j_s * (covariance / var_s))
         residual = max(var_f * (1 - rho * rho), 0.0) ** 0.5
     else:
         gain, bias = metric.gain, metric.bias
         square = gain * gain * ss + ff + 2 * (gain * (bias * s - sf) - bias * f) + bias * bias
         cost, residual = square / 2, max(square, 0.0) ** 0.5
-        slope = gain * (gain * js + bias * j1 - jf)
-    value, bent, stiff = model.penalty()
-    return Measured(
-        cost + value, gain * gain * normal + stiff, slope + bent, rho, count / level.pixels,
-        gain, bias, residual,
+        gradient = gain * (gain * js + bias * j1 - jf)
+    penalty, penalty_gradient, penalty_hessian = model.penalty()
+    return Evaluation(
+        cost + penalty, gain * gain * normal + penalty_hessian, gradient + penalty_gradient, rho,
+        count / level.pixels, gain, bias, residual,
     )  # fmt: skip
 
 
-def step_from(measured: Measured, damping: float) -> np.ndarray | None:
-    """The damped step; None where the system has no solution: an image without texture."""
-    diagonal = np.diagonal(measured.normal)
+def damped_step(here: Evaluation, damping: float) -> np.ndarray | None:
+    """Solve for a damped step; None if the system is singular: an image without texture."""
+    diagonal = np.diagonal(here.normal)
     if not diagonal.max() > 0:
         return None
-    damped = measured.normal + np.diag(damping * diagonal + 1e-9 * diagonal.max())
+    damped = here.normal + np.diag(damping * diagonal + 1e-9 * diagonal.max())
     try:
-        step = -np.linalg.solve(damped, measured.slope)
+        step = -np.linalg.solve(damped, here.gradient)
     except np.linalg.LinAlgError:
         return None
     return step if np.isfinite(step).all() else None
 
 
-class Climbed(NamedTuple):
-    """Where a level's steps led, and why they ended."""
+class Descent(NamedTuple):
+    """The map at which the steps of a level end, and why they end."""
 
     model: Any
-    measured: Measured | None
+    evaluation: Evaluation | None
     iterations: int
     reason: str  # "step", "cost", "iterations", "texture" or "overlap"
 
 
-def climb(
+def descend(
     model: Any, level: Level, metric: Metric, iterations: int, tolerance: float,
     least_overlap: float,
-) -> Climbed:  # fmt: skip
-    """Steps at one level, until one moves no corner by ``tolerance`` pixels of the full image."""
-    here, damping = measure(model, level, metric), 1e-3
+) -> Descent:  # fmt: skip
+    """Take steps at one level until one moves no corner by ``tolerance`` pixels of the image."""
+    here, damping = evaluate(model, level, metric), 1e-3
     if here is None or here.overlap < least_overlap:
-        return Climbed(model, here, 0, "overlap")
-    longest = LONGEST * max(level.fixed.shape) * 2.0**level.halvings
+        return Descent(model, here, 0, "overlap")
+    longest = LONGEST_STEP * max(level.fixed.shape) * 2.0**level.halvings
     for iteration in range(1, iterations + 1):
-        step = step_from(here, damping)
+        step = damped_step(here, damping)
         if step is None:
-            return Climbed(model, here, iteration, "texture")
-        trial = model.moved(step)
-        length = model.apart(trial)
+            return Descent(model, here, iteration, "texture")
+        trial = model.updated(step)
+        length = model.distance(trial)
         if length < tolerance and damping <= 1:
-            # So little changes that it is not measured again.
-            return Climbed(trial, here, iteration, "step")
+            # The change is too small to be worth another evaluation.
+            return Descent(trial, here, iteration, "step")
         if length > longest:
-            trial = model.moved(step * (longest / length))
-        there = measure(trial, level, metric)
+            trial = model.updated(step * (longest / length))
+        there = evaluate(trial, level, metric)
         better = there is not None and there.overlap >= least_overlap and there.cost < here.cost
         if there is not None and better:
             model, here, damping = trial, there, max(damping / 10, DAMPING[0])
         if not better:
             damping = max(damping * 10, 1e-2)
             if damping > DAMPING[1]:
-                return Climbed(model, here, iteration, "cost")
-    return Climbed(model, here, iterations, "iterations")
+                return Descent(model, here, iteration, "cost")
+    return Descent(model, here, iterations, "iterations")

@@ -1,4 +1,4 @@
-"""CPU kernels of registration: sums of one alignment step, and image pyramids.
+"""CPU kernels of registration: the sums of a Gauss-Newton step, and image pyramids.
 
 Begin with :mod:`.alignment_sums`.
 """

@@ -1,4 +1,4 @@
-"""CPU kernels of pyramids: images smoothed, and halved, along one axis after another."""
+"""CPU kernels of image pyramids: smooth and halve an image, one axis after the other."""
 
 import functools
 import math
@@ -11,11 +11,11 @@ from ..math.coordinates import scalar
 
 
 @functools.cache
-def make_blur(dtype, parallel):
-    """Kernel: image (outer, n, inner) -> itself smoothed along n by (1, 4, 6, 4, 1) / 16."""
+def make_smooth_axis(dtype, parallel):
+    """Kernel: image (outer, n, inner) -> the image smoothed along n by (1, 4, 6, 4, 1) / 16."""
     stamp = launch.stamp(parallel)
 
-    def blur(image, out):
+    def smooth_axis(image, out):
         outer, n, _ = image.shape
         for task in prange(outer * n):
             o, j = task // n, task % n
@@ -26,15 +26,15 @@ def make_blur(dtype, parallel):
                 new[k] = binomial(a[k], b[k], c[k], d[k], e[k])
         return stamp
 
-    return launch.jit(blur, parallel)
+    return launch.jit(smooth_axis, parallel)
 
 
 @functools.cache
-def make_blur_rows(dtype, parallel):
-    """Kernel: :func:`make_blur`'s along the last axis of (outer, n), n at least 4."""
+def make_smooth_rows(dtype, parallel):
+    """Kernel: like :func:`make_smooth_axis` along the last axis of (outer, n), with n >= 4."""
     stamp = launch.stamp(parallel)
 
-    def blur_rows(image, out):
+    def smooth_rows(image, out):
         outer, n = image.shape
         for o in prange(outer):
             row, new = image[o], out[o]
@@ -46,23 +46,23 @@ def make_blur_rows(dtype, parallel):
                 new[j] = binomial(a, b, row[j], d, e)
         return stamp
 
-    return launch.jit(blur_rows, parallel)
+    return launch.jit(smooth_rows, parallel)
 
 
 @scalar
 def binomial(a, b, c, d, e):
-    """(a + 4 b + 6 c + 4 d + e) / 16, in float32."""
+    """Compute (a + 4 b + 6 c + 4 d + e) / 16 in float32."""
     real = np.float32
     ends, sides = real(a) + real(e), real(b) + real(d)
     return (ends + real(4) * sides + real(6) * real(c)) * real(0.0625)
 
 
 @functools.cache
-def make_halve(dtype, parallel):
-    """Kernel: image (outer, n, inner) -> means of neighbours along n, (outer, n // 2, inner)."""
+def make_halve_axis(dtype, parallel):
+    """Kernel: image (outer, n, inner) -> means of pairs along n, (outer, n // 2, inner)."""
     stamp = launch.stamp(parallel)
 
-    def halve(image, out):
+    def halve_axis(image, out):
         outer, n, inner = out.shape
         for task in prange(outer * n):
             o, j = task // n, task % n
@@ -71,40 +71,41 @@ def make_halve(dtype, parallel):
                 new[k] = np.float32(0.5) * (one[k] + two[k])
         return stamp
 
-    return launch.jit(halve, parallel)
+    return launch.jit(halve_axis, parallel)
 
 
-def blurred(image):
-    """A smoothed copy, float32: the binomial (1, 4, 6, 4, 1) / 16 along each axis, edges kept."""
+def smooth(image):
+    """Smooth an image by (1, 4, 6, 4, 1) / 16 along each axis; edge pixels are repeated.
+
+    The result is a new array of float32.
+    """
     axes = [axis for axis in range(image.ndim) if image.shape[axis] > 1]
     for axis in axes:
         out = np.empty(image.shape, np.float32)
         if axis == image.ndim - 1 and image.shape[-1] >= 4:
             rows = image.reshape(-1, image.shape[-1]), out.reshape(-1, image.shape[-1])
-            launch.run(make_blur_rows, (image.dtype,), image.size, *rows)
+            launch.run(make_smooth_rows, (image.dtype,), image.size, *rows)
         else:
-            launch.run(
-                make_blur, (image.dtype,), image.size, _around(image, axis), _around(out, axis)
-            )
+            views = _split_at(image, axis), _split_at(out, axis)
+            launch.run(make_smooth_axis, (image.dtype,), image.size, *views)
         image = out
     return image
 
 
-def halved(image):
-    """Means of neighbouring pixels along each axis that has two; an odd last one is left out."""
+def halve(image):
+    """Average pairs of pixels along each axis longer than 1; an odd last pixel is dropped."""
     for axis in range(image.ndim):
         if image.shape[axis] > 1:
             sides = list(image.shape)
             sides[axis] //= 2
             out = np.empty(sides, np.float32)
-            launch.run(
-                make_halve, (image.dtype,), image.size, _around(image, axis), _around(out, axis)
-            )
+            views = _split_at(image, axis), _split_at(out, axis)
+            launch.run(make_halve_axis, (image.dtype,), image.size, *views)
             image = out
     return image
 
 
-def _around(image, axis):
-    """An image as (what is before the axis, the axis, what is behind it)."""
+def _split_at(image, axis):
+    """View an image as (all axes before this one, this axis, all axes after it)."""
     outer = math.prod(image.shape[:axis])
     return image.reshape(outer, image.shape[axis], -1)
