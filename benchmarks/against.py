@@ -1,11 +1,12 @@
-"""Is this checkout slower than another commit? ``python -m benchmarks.against [COMMIT] [ROW...]``.
+"""Test whether this checkout is slower than another commit.
 
-Each row is timed in two processes, one with the commit's numba_stn and one with the checkout's,
-what is not committed included, and in turn, so that whatever else the machine does strikes both
-alike. The figure is the median ratio of neighbouring turns: above 1 the checkout is slower. One
-pair of processes may differ by where its memory happens to lie; so a row above the limit is
-measured again by fresh pairs, and is called slower only if every pair says so. The exit code is
-then 1; it is 2 if nothing could be measured.
+``python -m benchmarks.against [COMMIT] [ROW...]`` times each row in two processes, one with the
+commit's numba_stn and one with the checkout's, including changes that are not committed. The
+processes alternate, so that other work on the machine affects both alike. The result is the median
+ratio of two measurements that follow each other: above 1 the checkout is slower. One pair of
+processes may differ because of their memory addresses. So a row above the limit is measured again
+by new pairs, and is slower only if every pair is above it. The exit code is then 1; it is 2 if
+nothing could be measured.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from contextlib import ExitStack
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 
-# What CI measures: a large image, a batch of small ones, many channels, a grid, a training step.
+# The rows that CI measures: a large image, a batch of small ones, many channels, a grid, a training
+# step.
 SHORT = (
     "warp_affine 1x3x1080x1920",
     "warp_affine 256x1x42x42",
@@ -34,30 +36,31 @@ SHORT = (
     "Adam step, tutorial's STN, batch 64",
 )
 
-# A checkout is slower if every one of so many pairs of processes says so.
+# A row is slower if its ratio is above the limit in this number of pairs of processes.
 PAIRS = 3
 
 
 class NothingToCompareError(Exception):
-    """There is no such commit, or no such row."""
+    """The commit or the row does not exist, or a process failed."""
 
 
 def main(argv: Sequence[str] | None = None, root: pathlib.Path = ROOT) -> int:
-    """Compare the checkout at ``root``; the exit code."""
+    """Compare the checkout at ``root``; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against",
                                      description=__doc__.split("\n")[0])  # fmt: skip
     add = parser.add_argument
-    add("commit", nargs="?", help="default: the newest one of the committed history")
-    add("rows", nargs="*", metavar="ROW", help="rows whose name holds this; default: a short list")
-    add("--rounds", type=int, default=25, help="turns of each process; default: 25")
-    add("--limit", type=float, default=1.2, help="a ratio above it is slower; default: 1.2")
+    add("commit", nargs="?", help="default: the newest commit of the committed history")
+    add("rows", nargs="*", metavar="ROW", help="only rows whose name contains this; default: a "
+        "short list")  # fmt: skip
+    add("--rounds", type=int, default=25, help="measurements of each process; default: 25")
+    add("--limit", type=float, default=1.2, help="a row is slower above this ratio; default: 1.2")
     args = parser.parse_args(argv)
     try:
-        commit = resolved(root, args.commit or newest(root / "benchmarks/results/asv"))
-        rows = chosen(root, args.rows)
+        commit = resolve(root, args.commit or newest(root / "benchmarks/results/asv"))
+        rows = choose(args.rows)
         with tempfile.TemporaryDirectory() as folder:
             extract(root, commit, folder)
-            print(f"this checkout's time by that of {commit[:8]}, {args.rounds} turns each")
+            print(f"this checkout's time, divided by that of {commit[:8]}; median of {args.rounds}")
             slower = [row for row in rows if is_slower(row, folder, root, args.rounds, args.limit)]
     except NothingToCompareError as error:
         print(f"benchmarks.against: error: {error}", file=sys.stderr)
@@ -67,39 +70,39 @@ def main(argv: Sequence[str] | None = None, root: pathlib.Path = ROOT) -> int:
     return int(bool(slower))
 
 
-# --- What is compared -----------------------------------------------------------------------------
+# --- Commits and rows -----------------------------------------------------------------------------
 
 
 def newest(history: pathlib.Path) -> str:
-    """The newest commit that the history has results of."""
+    """Find the newest commit that has results in the history."""
     found = [json.loads(path.read_text()) for path in history.glob("*/*.json")]
     dates = {each["date"]: each["commit_hash"] for each in found if "commit_hash" in each}
     if not dates:
-        raise NothingToCompareError(f"no results in {history}; name a commit")
+        raise NothingToCompareError(f"{history} has no results; name a commit")
     return dates[max(dates)]
 
 
-def resolved(root: pathlib.Path, commit: str) -> str:
-    """The commit's whole name."""
-    asked = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", commit + "^{commit}"]
-    found = subprocess.run(asked, capture_output=True, text=True)
+def resolve(root: pathlib.Path, commit: str) -> str:
+    """Find the full hash of a commit."""
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", commit + "^{commit}"]
+    found = subprocess.run(command, capture_output=True, text=True)
     if found.returncode:
         raise NothingToCompareError(
-            f"no commit {commit!r} here; a clone made with --depth has only its last ones"
+            f"no commit {commit!r} here; a clone made with --depth has only the last commits"
         )
     return found.stdout.strip()
 
 
 def extract(root: pathlib.Path, commit: str, folder: str) -> None:
-    """Put the commit's numba_stn into a folder."""
-    packed = subprocess.run(["git", "-C", str(root), "archive", commit, "numba_stn"],
-                            capture_output=True, check=True)  # fmt: skip
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as file:
+    """Write the commit's numba_stn into a folder."""
+    archive = subprocess.run(["git", "-C", str(root), "archive", commit, "numba_stn"],
+                             capture_output=True, check=True)  # fmt: skip
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as file:
         file.extractall(folder, filter="data")
 
 
-def chosen(root: pathlib.Path, words: Sequence[str]) -> list[str]:
-    """Names of rows that hold one of these words, or the short list."""
+def choose(words: Sequence[str]) -> list[str]:
+    """List the rows whose name contains one of these words, or the short list."""
     if not words:
         return list(SHORT)
     from numba_stn.bench.report import ROWS
@@ -107,21 +110,24 @@ def chosen(root: pathlib.Path, words: Sequence[str]) -> list[str]:
     for word in words:
         if not any(word in name for name in ROWS):
             raise NothingToCompareError(
-                f"no row's name holds {word!r}; numba-stn bench --list shows the names"
+                f"no row's name contains {word!r}; numba-stn bench --list prints the names"
             )
     return [name for name in ROWS if any(word in name for word in words)]
 
 
-# --- Measuring ------------------------------------------------------------------------------------
+# --- Measurements ---------------------------------------------------------------------------------
 
 
 class Stopwatch:
-    """A process with the numba_stn of one tree, the suites of the checkout, and its own kernels."""
+    """A process that times the numba_stn of one tree: see :mod:`.stopwatch`.
+
+    It uses the checkout's suites, and has a kernel cache of its own.
+    """
 
     def __init__(self, tree: str, root: pathlib.Path) -> None:
-        own_kernels = {} if tree == str(root) else {"NUMBA_CACHE_DIR": f"{tree}/kernels"}
+        cache = {} if tree == str(root) else {"NUMBA_CACHE_DIR": f"{tree}/kernels"}
         command = [sys.executable, str(HERE / "stopwatch.py"), tree, str(root / "numba_stn/bench")]
-        self.process = subprocess.Popen(command, env=os.environ | own_kernels, text=True, bufsize=1,
+        self.process = subprocess.Popen(command, env=os.environ | cache, text=True, bufsize=1,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
 
     def __enter__(self):
@@ -130,47 +136,47 @@ class Stopwatch:
     def __exit__(self, *error):
         self.process.communicate()
 
-    def say(self, line: str) -> None:
-        """Tell it something."""
+    def send(self, line: str) -> None:
+        """Send a line to the process."""
         self.process.stdin.write(line + "\n")
 
-    def answer(self) -> str:
-        """What it answers."""
+    def receive(self) -> str:
+        """Read a line from the process."""
         if line := self.process.stdout.readline():
             return line.strip()
-        raise NothingToCompareError("a process that measures ended; its message is above")
+        raise NothingToCompareError("a measuring process ended; see its message above")
 
-    def turn(self) -> float:
-        """Seconds of one turn."""
-        self.say("turn")
-        return float(self.answer())
+    def seconds(self) -> float:
+        """Measure the seconds of a call."""
+        self.send("time")
+        return float(self.receive())
 
 
 def is_slower(row: str, base: str, root: pathlib.Path, rounds: int, limit: float) -> bool:
-    """Whether every pair of processes finds the row's ratio above the limit; says what they do."""
+    """Measure a row, and test whether every pair of processes finds a ratio above the limit."""
     ratios: list[float] = []
     while len(ratios) < PAIRS and (not ratios or ratios[-1] > limit):
         with ExitStack() as stack:
             pair = [stack.enter_context(Stopwatch(tree, root)) for tree in (base, str(root))]
             for each in pair:
-                each.say(f"prepare {row}")
-            for each in pair:  # both compile meanwhile
-                if (answer := each.answer()) != "ready":
-                    print(f"{row:42s} left out: {answer}", flush=True)
+                each.send(f"prepare {row}")
+            for each in pair:  # both compile at the same time
+                if (answer := each.receive()) != "ready":
+                    print(f"{row:42s} skipped: {answer}", flush=True)
                     return False
             ratios.append(ratio(*pair, rounds))
     print(f"{row:42s} {' '.join(f'{each:.2f}' for each in ratios)}", flush=True)
     return ratios[-1] > limit
 
 
-def ratio(base, own, rounds: int) -> float:
-    """Median of the checkout's time by the commit's, who goes first by turns."""
-    found = []
+def ratio(base: Stopwatch, checkout: Stopwatch, rounds: int) -> float:
+    """Median of the checkout's time divided by the commit's; the first of a round alternates."""
+    ratios = []
     for k in range(rounds):
-        order = (base, own) if k % 2 else (own, base)
-        times = {each: each.turn() for each in order}
-        found.append(times[own] / times[base])
-    return statistics.median(found)
+        order = (base, checkout) if k % 2 else (checkout, base)
+        times = {each: each.seconds() for each in order}
+        ratios.append(times[checkout] / times[base])
+    return statistics.median(ratios)
 
 
 if __name__ == "__main__":

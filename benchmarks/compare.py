@@ -1,4 +1,4 @@
-"""``python -m benchmarks.compare``: what ``numba-stn bench`` does, in a checkout."""
+"""``python -m benchmarks.compare`` runs ``numba-stn bench`` in a checkout."""
 
 import sys
 

@@ -1,14 +1,15 @@
-"""``python -m benchmarks.register``: registration and its peers, on photographs with known warps.
+"""Compare registration with other libraries, on photographs with known warps.
 
-In a checkout, with scikit-image for its photographs; OpenCV and kornia are peers where they are
-installed. Each trial cuts two windows out of a photograph, one of them turned by up to 15 degrees,
-scaled by 0.9 to 1.1 and moved by up to 5 % of its side, gives one of them a gain and a bias, and
-adds noise to both; so all that is seen in one is there to be seen in the other, but for its rim.
-Every library starts from the identity, warm, in turn, in one process. A trial is solved where the
-mean distance of the four corners from where they belong is below 0.1 pixel.
+Run ``python -m benchmarks.register`` in a checkout, with scikit-image for its photographs; OpenCV
+and kornia are peers if they are installed. Each trial cuts two windows out of a photograph. One of
+them is rotated by up to 15 degrees, scaled by 0.9 to 1.1 and moved by up to 5 % of its side. The
+other has a gain and a bias, and both have noise. So both windows show the same scene, except at
+their borders. Every library starts from the identity. The libraries alternate in one process, after
+a warm-up. A trial is solved if the mean distance of the four corners from their true positions is
+below 0.1 pixel.
 
-A ratio is the peer's time by ours, in the median of the trials that both solved: above 1 we are
-faster.
+A ratio is the median, over the trials that both solved, of the peer's time divided by that of
+numba_stn: above 1, numba_stn is faster.
 """
 
 import argparse
@@ -24,8 +25,8 @@ import numpy as np
 
 import numba_stn
 from numba_stn.bench import clock
-from numba_stn.bench.report import circumstances
-from numba_stn.bench.rows import MissingError, installed
+from numba_stn.bench.report import provenance
+from numba_stn.bench.rows import MissingError, peer_module
 from numba_stn.transforms.matrices import from_theta
 from numba_stn.utils.progress import progress
 from numba_stn.utils.record import write_atomically
@@ -33,19 +34,19 @@ from numba_stn.utils.record import write_atomically
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel",
                "moon", "rocket")  # fmt: skip
 
-# The window's side, as a share of the photograph's shorter one: what leaves room for the warp.
+# The window's side, as a share of the photograph's shorter side, which leaves room for the warp.
 WINDOW = 0.66
 
-# Pixels: what counts as solved.
+# A trial with a smaller error, in pixels, is solved.
 SOLVED = 0.1
 
-# Grey levels of the noise's deviation.
+# The standard deviation of the noise, in grey levels.
 NOISE = 4.0
 
-# A peer that takes seconds a trial has every so manieth only.
-SELDOM = 10
+# A peer that takes seconds per trial runs on every tenth trial of each photograph only.
+EVERY_TENTH = 10
 
-# Seconds of a run that needs no other before it.
+# A call that takes longer, in seconds, needs no warm-up.
 LONG = 1.0
 
 
@@ -53,7 +54,7 @@ LONG = 1.0
 
 
 class Trial(NamedTuple):
-    """Two images of uint8, and the matrix from the fixed one's pixels to the moving one's."""
+    """Two uint8 images, and the true matrix from the fixed one's pixels to the moving one's."""
 
     photograph: str
     moving: np.ndarray
@@ -62,21 +63,21 @@ class Trial(NamedTuple):
 
 
 def photograph(name: str) -> np.ndarray:
-    """One of scikit-image's, grey, as float32."""
-    image = np.float32(getattr(installed("skimage.data"), name)())
+    """Load a photograph of scikit-image, converted to grey and float32."""
+    image = np.float32(getattr(peer_module("skimage.data"), name)())
     return image if image.ndim == 2 else np.ascontiguousarray(image @ np.float32([0.3, 0.59, 0.11]))
 
 
 def draw(name: str, seed: int) -> Trial:
-    """A trial of a photograph."""
+    """Draw a random trial of a photograph."""
     rng, image = np.random.default_rng([seed, PHOTOGRAPHS.index(name)]), photograph(name)
     side = int(WINDOW * min(image.shape))
     angle, zoom = np.deg2rad(rng.uniform(-15, 15)), rng.uniform(0.9, 1.1)
-    middle, corner = (side - 1) / 2, (np.array(image.shape[::-1]) - side) // 2
-    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    center, corner = (side - 1) / 2, (np.array(image.shape[::-1]) - side) // 2
+    linear = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.eye(3)
-    matrix[:2, :2] = turn
-    matrix[:2, 2] = middle + rng.uniform(-0.05, 0.05, 2) * side - turn @ [middle, middle]
+    matrix[:2, :2] = linear
+    matrix[:2, 2] = center + rng.uniform(-0.05, 0.05, 2) * side - linear @ [center, center]
     window = np.eye(3)
     window[:2, 2] = corner
     moving = image[corner[1] :, corner[0] :][:side, :side]
@@ -92,7 +93,7 @@ def _noisy(image, rng):
 
 
 def corner_error(found: np.ndarray, trial: Trial) -> float:
-    """Mean distance, in pixels, of the fixed image's corners from where they belong."""
+    """Mean distance, in pixels, of the fixed image's corners from their true positions."""
     x, y = (axis.ravel() for axis in np.meshgrid([0, trial.fixed.shape[1] - 1],
                                                  [0, trial.fixed.shape[0] - 1]))  # fmt: skip
     corners = np.stack([x, y, np.ones(4)])
@@ -100,56 +101,57 @@ def corner_error(found: np.ndarray, trial: Trial) -> float:
     return float(np.linalg.norm(one[:2] / one[2] - two[:2] / two[2], axis=0).mean())
 
 
-# --- Libraries: from images to the matrix, or None where it says that it failed ------------------
+# --- Libraries ------------------------------------------------------------------------------------
 
-
+# A function of the moving and the fixed image. It returns the matrix, or None if the library
+# reports a failure.
 Register = Callable[[np.ndarray, np.ndarray], Any]
 
 
-def ours(transform: str) -> Register:
-    """Our own."""
+def stn_register(transform: str) -> Register:
+    """``register`` of numba_stn."""
 
     def run(moving, fixed):
-        found = numba_stn.register(moving, fixed, transform)
-        return _square(found.matrix) if found.report.converged else None
+        result = numba_stn.register(moving, fixed, transform)
+        return _square(result.matrix) if result.report.converged else None
 
     return run
 
 
-def ecc() -> Register:
-    """OpenCV's findTransformECC, with its default criteria."""
-    cv2 = installed("cv2")
+def cv2_ecc() -> Register:
+    """OpenCV's findTransformECC with its default criteria."""
+    cv2 = peer_module("cv2")
 
     def run(moving, fixed):
         try:
-            _, found = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
-                                            cv2.MOTION_AFFINE)  # fmt: skip
+            _, matrix = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
+                                             cv2.MOTION_AFFINE)  # fmt: skip
         except cv2.error:
             return None
-        return _square(found)
+        return _square(matrix)
 
     return run
 
 
-def ecc_to_the_end() -> Register:
-    """The same, with up to 500 iterations and a threshold of 1e-7."""
-    cv2 = installed("cv2")
+def cv2_ecc_to_convergence() -> Register:
+    """OpenCV's findTransformECC with up to 500 iterations and a threshold of 1e-7."""
+    cv2 = peer_module("cv2")
     criteria = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 500, 1e-7
 
     def run(moving, fixed):
         try:
-            _, found = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
-                                            cv2.MOTION_AFFINE, criteria, None, 5)  # fmt: skip
+            _, matrix = cv2.findTransformECC(fixed, moving, np.eye(2, 3, dtype=np.float32),
+                                             cv2.MOTION_AFFINE, criteria, None, 5)  # fmt: skip
         except cv2.error:
             return None
-        return _square(found)
+        return _square(matrix)
 
     return run
 
 
-def ecc_pyramid() -> Register:
-    """OpenCV's findTransformECCMultiScale, which came with version 5."""
-    cv2 = installed("cv2")
+def cv2_ecc_pyramid() -> Register:
+    """OpenCV's findTransformECCMultiScale, which is new in version 5."""
+    cv2 = peer_module("cv2")
     if not hasattr(cv2, "findTransformECCMultiScale"):
         raise MissingError("this OpenCV has no findTransformECCMultiScale")
 
@@ -157,19 +159,19 @@ def ecc_pyramid() -> Register:
         settings = cv2.ECCParameters()
         settings.motionType = cv2.MOTION_AFFINE
         try:
-            _, found = cv2.findTransformECCMultiScale(
+            _, matrix = cv2.findTransformECCMultiScale(
                 fixed, moving, np.eye(2, 3, dtype=np.float32), settings
             )
         except cv2.error:
             return None
-        return _square(found)
+        return _square(matrix)
 
     return run
 
 
-def kornia() -> Register:
-    """Kornia's ImageRegistrator of a similarity, with its defaults, of standardised images."""
-    torch, geometry = installed("torch"), installed("kornia.geometry.transform")
+def kornia_registrator() -> Register:
+    """Kornia's ImageRegistrator for a similarity, with its defaults, on standardised images."""
+    torch, geometry = peer_module("torch"), peer_module("kornia.geometry.transform")
     registrator = geometry.ImageRegistrator("similarity")
 
     def tensor(image):
@@ -187,36 +189,38 @@ def _square(matrix):
     return np.vstack([matrix, [0, 0, 1]]) if len(matrix) == 2 else np.asarray(matrix)
 
 
+# Each library, and the distance between its trials: 1 for all of them.
 LIBRARIES: dict[str, tuple[Callable[[], Register], int]] = {
-    "ours": (lambda: ours("affine"), 1),
-    "ours, similarity": (lambda: ours("similarity"), 1),
-    "cv2.findTransformECC": (ecc, 1),
-    "cv2.findTransformECC, to the end": (ecc_to_the_end, 1),
-    "cv2.findTransformECCMultiScale": (ecc_pyramid, 1),
-    "kornia.ImageRegistrator": (kornia, SELDOM),
+    "ours": (lambda: stn_register("affine"), 1),
+    "ours, similarity": (lambda: stn_register("similarity"), 1),
+    "cv2.findTransformECC": (cv2_ecc, 1),
+    "cv2.findTransformECC, to the end": (cv2_ecc_to_convergence, 1),
+    "cv2.findTransformECCMultiScale": (cv2_ecc_pyramid, 1),
+    "kornia.ImageRegistrator": (kornia_registrator, EVERY_TENTH),
 }
 
 
 # --- The comparison -------------------------------------------------------------------------------
 
 
-def compare(count: int, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """So many trials, over the photographs in turn, and what came of them."""
-    able = _able()
+def compare(count: int, output: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run this number of trials, cycling through the photographs; output and return the results."""
+    libraries = _libraries()
     trials: list[dict[str, Any]] = []
     for k in progress(range(count), lambda k: PHOTOGRAPHS[k % len(PHOTOGRAPHS)]):
-        trial = draw(PHOTOGRAPHS[k % len(PHOTOGRAPHS)], k // len(PHOTOGRAPHS))
-        turns = {who: run for who, (run, every) in able.items()
-                 if (k // len(PHOTOGRAPHS)) % every == 0}  # fmt: skip
-        found = {who: _turn(run, trial) for who, run in turns.items()}
+        cycle, photograph = divmod(k, len(PHOTOGRAPHS))
+        trial = draw(PHOTOGRAPHS[photograph], cycle)
+        found = {who: _measure(run, trial) for who, (run, every) in libraries.items()
+                 if cycle % every == 0}  # fmt: skip
         trials.append({"photograph": trial.photograph, "side": len(trial.fixed), "found": found})
-    summary = {who: _summary(who, trials) for who in able}
+    summary = {who: _summary(who, trials) for who in libraries}
     for who, row in summary.items():
-        say(f"{who:34s} {row}")
+        output(f"{who:34s} {row}")
     return {"summary": summary, "trials": trials}
 
 
-def _able():
+def _libraries():
+    """Prepare the libraries that are installed."""
     found = {}
     for who, (make, every) in LIBRARIES.items():
         try:
@@ -226,11 +230,11 @@ def _able():
     return found
 
 
-def _turn(run, trial):
-    """Milliseconds, and the corners' error; None where the library says that it failed.
+def _measure(run, trial):
+    """Measure milliseconds and the corners' error, which is None if the library reports a failure.
 
-    After a pause, and a run that is not timed unless it is long: for the other libraries' threads
-    to fall asleep.
+    After a pause, in which the other libraries' threads fall asleep, a first call is a warm-up,
+    unless it takes long.
     """
     time.sleep(clock.PAUSE)
     for _ in range(2):
@@ -246,7 +250,7 @@ def _turn(run, trial):
 
 
 def _summary(who, trials):
-    """Shares, medians, and the ratio where both solved a trial."""
+    """Count the trials, and compute medians and the ratio over the trials that both solved."""
     found = [trial["found"][who] for trial in trials if who in trial["found"]]
     errors = [each["error"] for each in found if each["error"] is not None]
     solved = [each["error"] for each in found if _solved(each)]
@@ -270,13 +274,15 @@ def _solved(found):
 
 
 def main(argv=None):
-    """Run the comparison; the exit code."""
+    """Run the comparison and return the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("--trials", type=int, default=200, help="how many (%(default)s)")
-    arguments.add_argument("--json", type=pathlib.Path, help="write what was found to this file")
+    arguments.add_argument(
+        "--trials", type=int, default=200, help="number of trials; default: %(default)s"
+    )
+    arguments.add_argument("--json", type=pathlib.Path, help="write the results to this file")
     args = arguments.parse_args(argv)
     command = ["python", "-m", "benchmarks.register", *(argv or sys.argv[1:])]
-    about = circumstances(command, 1)
+    about = provenance(command, 1)
     found = compare(args.trials)
     if args.json:
         write_atomically(args.json, (json.dumps(about | found, indent=1) + "\n").encode())

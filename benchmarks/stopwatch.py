@@ -1,7 +1,8 @@
-"""One commit's numba_stn, timed when told to: the process that :mod:`.against` talks to.
+"""Time one commit's numba_stn on request: the process that :mod:`.against` starts.
 
-Its arguments: the folder that holds numba_stn, and the folder of the suites. It reads a line at a
-time, ``prepare ROW`` or ``turn``, and answers each with one: ``ready``, ``missing: WHY``, seconds.
+The arguments are the folder that contains numba_stn, and the folder of the suites. The process
+reads one request per line and answers it with one line: ``prepare ROW`` with ``ready`` or
+``missing: WHY``, and ``time`` with a number of seconds.
 """
 
 import importlib
@@ -11,9 +12,9 @@ import sys
 
 
 def main(tree: str, suites: str) -> None:
-    """Answer until there are no more lines."""
+    """Answer requests until the input ends."""
     sys.path.insert(0, tree)
-    bench = imported(pathlib.Path(suites))
+    bench = import_suites(pathlib.Path(suites))
     rows, clock = (importlib.import_module(f"{bench}.{name}") for name in ("suites", "clock"))
     found = pathlib.Path(importlib.import_module("numba_stn").__file__).parents[1]
     if found != pathlib.Path(tree):
@@ -28,12 +29,12 @@ def main(tree: str, suites: str) -> None:
             except rows.MissingError as error:
                 answer = f"missing: {error}"
         else:
-            [answer] = clock.turns({"ours": run}, 1)["ours"]
+            [answer] = clock.interleaved_times({"ours": run}, 1)["ours"]
         print(answer, flush=True)
 
 
-def imported(folder: pathlib.Path) -> str:
-    """Import the suites by themselves, as asv does: the same ones for each commit."""
+def import_suites(folder: pathlib.Path) -> str:
+    """Import the folder of the suites as a package, as asv does: the same for each commit."""
     name = "suites_of_this_checkout"
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]

@@ -1,9 +1,10 @@
-"""Tables of the docs: ``python -m benchmarks.tables [--check]``, in a checkout.
+"""Write the tables of the docs from the committed results.
 
-On a page of PAGES a region between ``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a
-table of benchmarks/results/compare.json; ``table1.json`` is what ``numba-stn reproduce`` left in
-docs/results. This fills every such region anew, or with ``--check``
-says whether one is out of date, so that no figure is typed by hand.
+Run ``python -m benchmarks.tables [--check]`` in a checkout. On the pages of PAGES, a region between
+``<!-- compare.json: rows -->`` and ``<!-- end -->`` holds a table of
+benchmarks/results/compare.json; ``table1.json`` is the file that ``numba-stn reproduce`` wrote to
+docs/results. This module writes every such region, or tests with ``--check`` whether one is out of
+date, so that no number is typed by hand.
 """
 
 import argparse
@@ -41,16 +42,21 @@ PEERS = {
 
 
 def main(argv=None):
-    """Fill the pages, or check them; the exit code."""
+    """Write or check the pages, and return the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("--check", action="store_true", help="change nothing")
+    arguments.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; the exit code is 1 if a page is out of date",
+    )
     args = arguments.parse_args(argv)
     code = 0
     for page in PAGES:
         before = page.read_text()
         after = filled(before, RESULTS)
         if args.check and after != before:
-            print(f"{page.name}: python -m benchmarks.tables would change it", file=sys.stderr)
+            message = f"{page.name}: out of date; python -m benchmarks.tables writes it"
+            print(message, file=sys.stderr)
             code = 1
         elif after != before:
             page.write_text(after)
@@ -58,7 +64,7 @@ def main(argv=None):
 
 
 def filled(page, folder):
-    """The page, its regions as the folder's files have it."""
+    """Fill the regions of a page from the files of a folder."""
 
     def region(match):
         begin, name, kind, which, end = match.groups()
@@ -70,7 +76,8 @@ def filled(page, folder):
     return REGION.sub(region, page)
 
 
-# The rows of the README's table: large, small, backward, where others are faster, and training.
+# The rows of the README's table: large and small images, backward, rows in which others are faster,
+# and training.
 FEW = (
     "warp_affine 1x1x4096x4096",
     "warp_affine 1x3x1080x1920",
@@ -87,22 +94,22 @@ FEW = (
 
 
 def rows(found):
-    """Our milliseconds, and each peer's ratio."""
+    """The milliseconds of numba_stn, and each peer's ratio."""
     listed = found.get("rows", [])
     names = columns(row["ratios"] for row in listed)
     return markdown(
-        ["", "ours, ms", *names],
+        ["", "numba_stn, ms", *names],
         [[f"`{row['row']}`", figure(row["ours_ms"]), *ratios(row, names)] for row in listed],
     )
 
 
 def few(found):
-    """rows() of FEW."""
+    """The table of :func:`rows` with the rows of FEW only."""
     return rows({"rows": [row for row in found.get("rows", []) if row["row"] in FEW]})
 
 
 def losses(found):
-    """Where a peer is faster."""
+    """The rows in which a peer is faster."""
     lost = [
         f"`{row['row']}` ({PEERS.get(who, who)}, {ratio:.2f})"
         for row in found.get("rows", [])
@@ -115,9 +122,9 @@ def losses(found):
 
 
 def errors(found):
-    """The largest errors, ours and PyTorch's."""
+    """The largest errors of numba_stn and PyTorch."""
     return markdown(
-        ["", "of", "ours", "PyTorch"],
+        ["", "of", "numba_stn", "PyTorch"],
         [
             [f"`{row['row']}`", part, f"{error['ours']:.1e}", f"{error['torch']:.1e}"]
             for row in found.get("rows", [])
@@ -127,11 +134,11 @@ def errors(found):
 
 
 def memory(found):
-    """Peak memory, by that of inputs, samples and gradients."""
+    """Peak memory, divided by that of inputs, samples and gradients."""
     listed = found.get("memory", [])
     names = columns(row["peaks"] for row in listed)
     return markdown(
-        ["", "inputs, samples and gradients, MiB", "ours", *names],
+        ["", "inputs, samples and gradients, MiB", "numba_stn", *names],
         [
             [f"`{row['row']}`", figure(row["needed_mib"]), row["peaks"]["ours"],
              *(row["peaks"].get(who, "") for who in peers(row["peaks"], names))]
@@ -141,17 +148,17 @@ def memory(found):
 
 
 def startup(found):
-    """Seconds of new processes."""
+    """The seconds of new processes."""
     listed = [[f"`{row['what']}`", figure(row["seconds"])] for row in found.get("startup", [])]
     return markdown(["a new process", "seconds"], listed)
 
 
 def sweep(found, which):
-    """Nanoseconds a sample and ratios, along one quantity, forward and both ways."""
+    """Nanoseconds per sample and ratios along one quantity, forward, and forward and backward."""
     listed = [point for point in found.get("sweep", []) if point["sweep"] == which]
     names = columns(point["ratios"] for point in listed)
     return markdown(
-        ["", which, "ours, ns a sample", *names],
+        ["", which, "numba_stn, ns per sample", *names],
         [
             [point["what"], point["value"], figure(point["ns_per_sample"]), *ratios(point, names)]
             for point in listed
@@ -160,21 +167,21 @@ def sweep(found, which):
 
 
 def gpu(found):
-    """What rows() has, the share of the device's copy bandwidth, and the bars."""
+    """The table of :func:`rows`, with the share of the copy bandwidth, and the targets."""
     listed = found.get("rows", [])
     names = columns(row["ratios"] for row in listed)
     return markdown(
-        ["", "ours, ms", "of copy", *names, "bars"],
+        ["", "numba_stn, ms", "of copy", *names, "targets"],
         [
             [f"`{row['row']}`", figure(row["ours_ms"]), percent(row["share_of_copy"]),
-             *ratios(row, names), bars(row)]
+             *ratios(row, names), targets(row)]
             for row in listed
         ],
     )  # fmt: skip
 
 
 def gpu_errors(found):
-    """The worst error of every result, by its tolerance, and that of PyTorch on the same device."""
+    """The largest error of each result, with PyTorch's on the same device, and the tolerance."""
     worst = {}
     for check in found.get("checks", []):
         for part, error in check.get("errors", {}).items():
@@ -183,7 +190,7 @@ def gpu_errors(found):
             if key not in worst or share > worst[key][0]:
                 worst[key] = share, error
     return markdown(
-        ["", "of", "ours", "PyTorch", "tolerance"],
+        ["", "of", "numba_stn", "PyTorch", "tolerance"],
         [
             [f"`{op}`", part, *("" if who not in error else "NaN" if error[who] is None
                                 else f"{error[who]:.1e}" for who in ("ours", "torch", "tolerance"))]
@@ -193,13 +200,13 @@ def gpu_errors(found):
 
 
 def registration(found):
-    """Who solved how many trials, how well and how fast."""
-    head = ["", "trials", "solved", "median error, pixels", "said that it failed",
-            "wrong by over a pixel, unsaid", "median, ms", "time by ours"]  # fmt: skip
+    """The trials that each library solved, its errors and its time."""
+    head = ["", "trials", "solved", "median error, pixels", "failures reported",
+            "errors above a pixel, not reported", "median, ms", "time ratio"]  # fmt: skip
     return markdown(
         head,
         [
-            [who if who.startswith("ours") else f"`{who}`", row["trials"],
+            [library(who), row["trials"],
              percent(row["solved"] / row["trials"]), optional(row["median_error"]),
              row["failures_reported"], row["errors_above_1"], figure(row["median_ms"]),
              optional(row["ratio"])]
@@ -209,28 +216,28 @@ def registration(found):
 
 
 def by_photograph(found):
-    """Trials that each solved, of each photograph."""
+    """The trials of each photograph that each library solved."""
     trials = found.get("trials", [])
     names = list(dict.fromkeys(who for trial in trials for who in trial["found"]))
     body = []
     for photograph in dict.fromkeys(trial["photograph"] for trial in trials):
-        mine = [trial["found"] for trial in trials if trial["photograph"] == photograph]
-        tried = [[each[who]["error"] for each in mine if who in each] for who in names]
+        results = [trial["found"] for trial in trials if trial["photograph"] == photograph]
+        tried = [[each[who]["error"] for each in results if who in each] for who in names]
         body.append([photograph, *(
             f"{sum(e is not None and e < SOLVED for e in errors)} of {len(errors)}"
             for errors in tried
         )])  # fmt: skip
-    return markdown(["", *names], body)
+    return markdown(["", *map(library, names)], body)
 
 
 def paper(found):
-    """The paper's table, as ``numba-stn reproduce`` writes it."""
+    """The paper's table as ``numba-stn reproduce`` writes it."""
     listed = found.get("runs")
     return table1.markdown(listed).rstrip() if listed else ""
 
 
 def trained(found):
-    """What is behind each cell of the paper's table: the means of its seeds."""
+    """The runs of each cell of the paper's table, as means over its seeds."""
     cells = {}
     for run in found.get("runs", []):
         kind = table1.Kind(*(run[name] for name in table1.Kind._fields))
@@ -252,16 +259,17 @@ def trained(found):
 
 
 def machine(found):
-    """What it was measured on."""
+    """The machine of a measurement."""
     about = found.get("machine")
     if not about:
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     commit = f" at commit {found['commit'][:10]}" if found.get("commit") else ""
-    worth = about.get("threads_worth")
+    speedup = about.get("threads_worth")
     shared = (
-        f" {about['cores']} threads did {worth['least']} to {worth['most']} times the arithmetic of"
-        f" one, {worth['median']} in the median of 40 tries." if worth else ""
+        f" In pure arithmetic, {about['cores']} threads were {speedup['least']} to"
+        f" {speedup['most']} times as fast as one, {speedup['median']} in the median of 40"
+        " measurements." if speedup else ""
     )  # fmt: skip
     return f"Measured on {about['cores']} cores ({about['processor']}){commit}: {versions}.{shared}"
 
@@ -287,55 +295,61 @@ TABLES = {
 }
 
 
-# --- Their parts ----------------------------------------------------------------------------------
+# --- Parts of tables ------------------------------------------------------------------------------
 
 
 def columns(found):
-    """Names of the peers that occur, in the order of PEERS."""
+    """List the names of the peers that occur, in the order of PEERS."""
     seen = {PEERS.get(who, who) for each in found for who in each if who != "ours"}
     return [name for name in dict.fromkeys([*PEERS.values(), *sorted(seen)]) if name in seen]
 
 
 def peers(found, names):
-    """The keys that stand for these names; the name itself where there is none."""
+    """Convert the names of peers to their keys; an unknown name is its own key."""
     keys = {PEERS.get(who, who): who for who in found}
     return [keys.get(name, name) for name in names]
 
 
 def ratios(row, names):
-    """A row's cells."""
+    """Format the ratios of a row."""
     cells = (row["ratios"].get(who) for who in peers(row["ratios"], names))
     return ["" if ratio is None else f"{ratio:.2f}" for ratio in cells]
 
 
-def bars(row):
-    """What a row should reach, and whether it does."""
-    said = []
-    for who, bar in row["bars"].items():
+def targets(row):
+    """Format the targets of a row, and whether it reaches them."""
+    parts = []
+    for who, target in row["bars"].items():
         value = row["share_of_copy"] if who == "copy" else row["ratios"].get(who)
-        what = f"{percent(bar)} of copy" if who == "copy" else f"{bar:g} x {PEERS.get(who, who)}"
-        kept = "not measured" if value is None else "reached" if value >= bar else "MISSED"
-        said.append(f"{what}: {kept}")
-    return "; ".join(said)
+        name = PEERS.get(who, who)
+        what = f"{percent(target)} of copy" if who == "copy" else f"{target:g} x {name}"
+        result = "not measured" if value is None else "reached" if value >= target else "MISSED"
+        parts.append(f"{what}: {result}")
+    return "; ".join(parts)
+
+
+def library(who):
+    """Format the name of a library's function."""
+    return who.replace("ours", "numba_stn") if who.startswith("ours") else f"`{who}`"
 
 
 def percent(share):
-    """A share, or nothing where there is none."""
+    """Format a share in percent; None is empty."""
     return "" if share is None else f"{100 * share:.0f} %"
 
 
 def optional(number):
-    """Three digits, or nothing where there is no number."""
+    """Format a number with three digits; None is empty."""
     return "" if number is None else figure(number)
 
 
 def figure(number):
-    """Three digits."""
+    """Format a number with three digits."""
     return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
 
 
 def markdown(head, body):
-    """A table, or nothing if it has no rows."""
+    """Format a table; one without rows is empty."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) if body else ""
 

@@ -1,4 +1,4 @@
-"""Compile the kernels of the usual calls, by making those calls, and leave them in the cache."""
+"""Compile the kernels of the usual calls, by making these calls, and store them in the cache."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,19 +13,20 @@ from .ops import warps
 DTYPES = ("float32", "float64")
 PADDINGS = ("zeros", "border", "reflection")
 
-# One map is too little work to share out among threads; of so many, every step is shared.
+# The numbers of maps: one is too little work for several threads; of so many, all steps are
+# parallel.
 ONE, MANY = 1, 2**18
 
 
 class Call(NamedTuple):
-    """Something to call once."""
+    """A call that compiles kernels."""
 
     name: str
     run: Callable[[], object]
 
 
 def cache_folder() -> str | None:
-    """Where the kernels are kept; None if Numba finds no place that can be written."""
+    """Find the folder of the compiled kernels; None if Numba has no writable folder."""
     from numba.core.caching import FunctionCache
 
     try:
@@ -35,16 +36,16 @@ def cache_folder() -> str | None:
 
 
 def choose(words: Sequence[str]) -> list[Call]:
-    """The calls whose name holds one of these words; all of them if there are none."""
+    """List the calls whose name contains one of these words; all if there are none."""
     found = [*_samplers(), *_grids(), *_networks()]
     for word in words:
         if not any(word in call.name for call in found):
-            raise LookupError(f"no call's name holds {word!r}: {[call.name for call in found]}")
+            raise LookupError(f"no call's name contains {word!r}: {[call.name for call in found]}")
     return [call for call in found if not words or any(word in call.name for word in words)]
 
 
 def _samplers() -> Iterator[Call]:
-    """The warps and grid_sample, forward and each gradient."""
+    """List warp_affine and grid_sample, forward and each gradient."""
     for dtype in DTYPES:
         for padding in PADDINGS:
             for function, vjp, coords, draw in (
@@ -54,18 +55,18 @@ def _samplers() -> Iterator[Call]:
                 name, run = f"{function.__name__} {dtype} {padding}", partial(_sample, dtype, draw)
                 yield Call(name, partial(run, partial(function, padding_mode=padding)))
                 for wrt in ("images", coords):
-                    back = partial(_pull_back, partial(vjp, padding_mode=padding, wrt=(wrt,)))
+                    back = partial(_call_vjp, partial(vjp, padding_mode=padding, wrt=(wrt,)))
                     yield Call(f"{name}, gradient of {wrt}", partial(run, back))
 
 
 def _sample(dtype, draw, function):
-    """Call a function of images and coordinates, with one map and with many."""
+    """Call a function of images and coordinates with one map, and with many."""
     for count in (ONE, MANY):
         function(np.ones((1, 1, 2, 2), dtype), draw(dtype, count))
 
 
-def _pull_back(vjp, images, coords):
-    """Call a function's vjp, for samples of one pixel."""
+def _call_vjp(vjp, images, coords):
+    """Call a vjp for samples of one pixel."""
     vjp(np.ones((len(coords), 1, 1, 1), images.dtype), images, coords)
 
 
@@ -78,24 +79,24 @@ def _grid(dtype, count):
 
 
 def _grids() -> Iterator[Call]:
-    """affine_grid and its vjp."""
+    """List affine_grid with its vjp."""
     for dtype in DTYPES:
-        yield Call(f"affine_grid {dtype}", partial(_there_and_back, dtype))
+        yield Call(f"affine_grid {dtype}", partial(_affine_grid, dtype))
 
 
-def _there_and_back(dtype):
+def _affine_grid(dtype):
     for count in (ONE, MANY):
         stn.affine_grid_vjp(stn.affine_grid(_theta(dtype, count), (1, 1)))
 
 
 def _networks() -> Iterator[Call]:
-    """Layers that run kernels of their own."""
+    """List the layers that have kernels of their own."""
     for dtype in DTYPES:
         yield Call(f"layers {dtype}", partial(_layers, dtype))
 
 
 def _layers(dtype):
-    """A convolution, a rectifier and pools, forward and backward."""
+    """Run convolutions, a ReLU and pools, forward and backward."""
     from .nn import avg_pool, conv2d, max_pool, relu, serial, tree
 
     net = serial(conv2d(8, 5), relu(), max_pool(2), conv2d(8, 3, 2, 1), avg_pool(2))

@@ -12,7 +12,7 @@ from benchmarks import against
 
 HERE = pathlib.Path(against.__file__).parents[1]
 
-# As the suites' two names that are asked for: what has a number of additions to do.
+# Suites with the names that the comparison uses; the work is a number of additions.
 SUITES = """
 import numba_stn
 class MissingError(Exception):
@@ -31,7 +31,7 @@ ROWS = {row: Row() for row in ("small", "large")}
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A checkout, and a function that changes how much its work is and commits it."""
+    """A checkout, and a function that changes the amount of its work and commits that."""
     monkeypatch.setattr(against, "SHORT", ("small", "large"))
     suites = tmp_path / "numba_stn" / "bench"
     suites.mkdir(parents=True)
@@ -59,7 +59,7 @@ def adds(count):
     return f"work = lambda: sum(range({count}))"
 
 
-def test_a_slower_checkout_is_told(project, capsys):
+def test_a_slower_checkout_is_detected(project, capsys):
     project(adds(20_000))
     project(adds(1_000_000), commit=False)
     assert against.main(["HEAD", "--rounds", "3"], project.path) == 1
@@ -67,7 +67,7 @@ def test_a_slower_checkout_is_told(project, capsys):
     for line in (small, large):
         ratios = [float(word) for word in line.split()[1:]]
         assert len(ratios) == against.PAIRS
-        assert min(ratios) > 5  # of 50, whatever else the machine does
+        assert min(ratios) > 5  # of 50, with a margin for other work on the machine
     assert [line.rpartition(": ")[2] for line in slower] == ["small", "large"]
 
 
@@ -81,50 +81,50 @@ def test_a_faster_or_equal_checkout_passes_after_one_pair(project, capsys):
             assert least < float(line.split()[1]) < most
 
 
-def test_a_row_that_a_commit_lacks_is_left_out(project, capsys):
+def test_a_row_that_a_commit_lacks_is_skipped(project, capsys):
     project("")
     project(adds(1))
     assert against.main(["HEAD~1", "--rounds", "1"], project.path) == 0
-    assert capsys.readouterr().out.count("left out: missing: this commit has no work") == 2
+    assert capsys.readouterr().out.count("skipped: missing: this commit has no work") == 2
 
 
 def test_a_commit_that_does_not_import_is_an_error(project, capsys):
     project("raise SystemError('broken')")
     project(adds(1))
     assert against.main(["HEAD~1"], project.path) == 2
-    assert "a process that measures ended" in capsys.readouterr().err
+    assert "a measuring process ended" in capsys.readouterr().err
 
 
-def test_what_is_not_there_is_named(project, capsys):
+def test_errors_name_an_unknown_commit_or_row(project, capsys):
     project(adds(1))
     for words, message in (
         (["elsewhere"], "no commit 'elsewhere' here"),
         ([], "name a commit"),
-        (["HEAD", "an unknown row"], "no row's name holds 'an unknown row'"),
+        (["HEAD", "an unknown row"], "no row's name contains 'an unknown row'"),
     ):
         assert against.main(words, project.path) == 2
         assert message in capsys.readouterr().err
 
 
-def test_the_command_ends_with_its_code():
+def test_the_command_returns_the_exit_code():
     command = [sys.executable, "-m", "benchmarks.against", "elsewhere"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
     assert done.returncode == 2
     assert "no commit 'elsewhere' here" in done.stderr
 
 
-def test_the_short_list_is_of_rows():
+def test_the_short_list_names_rows():
     from numba_stn.bench.report import ROWS
 
     assert set(against.SHORT) <= set(ROWS)
 
 
-def test_the_history_is_of_commits_that_are_here():
+def test_the_history_names_commits_of_this_repository():
     results = HERE / "benchmarks" / "results" / "asv"
     measured = [path.name.split("-")[0] for path in results.glob("*/*-env-*.json")]
     listed = (HERE / "benchmarks" / "history.txt").read_text().split()
     assert against.newest(results) in listed
     assert sorted(measured) == sorted(commit[:8] for commit in listed)
-    asked = ["git", "-C", HERE, "rev-parse", "--is-shallow-repository"]
-    if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "false":
-        assert [against.resolved(HERE, commit) for commit in listed] == listed
+    command = ["git", "-C", HERE, "rev-parse", "--is-shallow-repository"]
+    if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "false":
+        assert [against.resolve(HERE, commit) for commit in listed] == listed

@@ -1,4 +1,4 @@
-"""The comparison with the peers: that it compares the same work, and says what it found."""
+"""The comparison with the peers: all do the same work, and the report holds the results."""
 
 import json
 import os
@@ -28,9 +28,8 @@ SMALL = {
 }
 
 
-def drawn(row):
-    problem = row.problem()
-    return problem, rows.runners(row, problem)
+def libraries(row):
+    return set(rows.runners(row, row.problem()))
 
 
 # --- Rows -----------------------------------------------------------------------------------------
@@ -41,7 +40,7 @@ def test_every_library_does_the_same_work(name):
     found = report.measure(name, SMALL[name], 1)
     assert found["ours_ms"] > 0
     assert not found["disagree"]
-    assert set(found["ratios"]) == set(drawn(SMALL[name])[1]) - {"ours"}
+    assert set(found["ratios"]) == libraries(SMALL[name]) - {"ours"}
     for part, error in found["errors"].items():
         assert error["ours"] < 1e-5, part
 
@@ -54,24 +53,24 @@ def test_our_errors_are_no_larger_than_those_of_pytorch():
         assert all(0 < error["ours"] <= error["torch"] for error in found.values())
 
 
-def test_images_of_whole_numbers_and_floats_warp_alike(monkeypatch):
-    """With a slow and obvious warp_image in place of ours, the peers agree."""
+def test_the_peers_agree_with_a_slow_warp_image(monkeypatch):
+    """A slow and obvious warp_image replaces ours, for uint8 and float32."""
     pytest.importorskip("scipy")
 
     def warp_image(image, matrix, out):
         from scipy.ndimage import affine_transform
 
-        turn, shift = matrix[::-1, [1, 0]], matrix[::-1, 2]
+        linear, shift = matrix[::-1, [1, 0]], matrix[::-1, 2]
         for channel in range(image.shape[2]):
-            values = affine_transform(image[..., channel].astype(float), turn, shift, order=1,
-                                      mode="grid-constant")  # fmt: skip
+            values = affine_transform(image[..., channel].astype(float), linear, shift,
+                                      order=1, mode="grid-constant")  # fmt: skip
             out[..., channel] = values if image.dtype.kind == "f" else np.rint(values)
         return out
 
     monkeypatch.setattr(numba_stn, "warp_image", warp_image, raising=False)
     for dtype in ("uint8", "float32"):
         row = images.row(dtype)
-        small = rows.Row(row.op, lambda dtype=dtype: images.picture(dtype, 50, 70), row.makers)
+        small = rows.Row(row.op, lambda dtype=dtype: images.problem(dtype, 50, 70), row.makers)
         assert "scipy" in report.measure("row", small, 1)["ratios"]
 
 
@@ -88,7 +87,7 @@ def test_results_that_differ_are_not_timed():
     assert found["disagree"]["other"].startswith("samples differs by up to 0.01 in")
     assert "NOT other: samples differs" in report.ratios(found)
     with pytest.raises(ValueError, match="zeros"):
-        rows.difference(np.zeros(3), np.zeros(3))
+        rows.relative_difference(np.zeros(3), np.zeros(3))
 
 
 def test_a_disagreement_is_the_exit_code(monkeypatch, capsys):
@@ -103,22 +102,22 @@ def test_a_disagreement_is_the_exit_code(monkeypatch, capsys):
     assert "NOT other" in capsys.readouterr().out
 
 
-def test_what_is_missing_is_left_out(monkeypatch):
+def test_missing_libraries_and_functions_are_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "torch" not in drawn(SMALL["warp_affine"])[1]
+    assert "torch" not in libraries(SMALL["warp_affine"])
     assert report.measure("row", SMALL["warp_affine"], 1)["errors"] == {}
     monkeypatch.setattr(numba_stn, "warp_affine", None)  # as in a commit that has no such function
     assert report.measure("row", SMALL["warp_affine"], 1) == {}
 
 
-def test_a_slow_library_has_fewer_turns():
+def test_a_slow_library_is_timed_less_often():
     runs = {"slow": lambda: time.sleep(0.03), "quick": lambda: None}
-    times = clock.turns(runs, rounds=5, patience=0.05)
+    times = clock.interleaved_times(runs, rounds=5, patience=0.05)
     assert {who: len(each) for who, each in times.items()} == {"slow": 1, "quick": 5}
     assert times["slow"][0] >= 0.03
 
 
-def test_sweeps_name_what_they_vary():
+def test_every_point_of_a_sweep_has_a_name():
     points = sweep.points()
     assert len({sweep.name(point) for point in points}) == len(points)
     small = [{**point, "shape": (1, 1, 9, 11)} for point in points[:1]]
@@ -127,27 +126,26 @@ def test_sweeps_name_what_they_vary():
     assert "angle 0" in sweep.line(found[0])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a peak that can be reset")
-def test_both_ways_needs_no_memory_but_for_its_results():
-    needed, over = memory._alone("ours", (1, 3, 1080, 1920))
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset peak memory")
+def test_forward_and_backward_need_memory_only_for_their_results():
+    needed, ratio = memory._in_new_process("ours", (1, 3, 1080, 1920))
     assert needed == 4 * 3 * 1080 * 1920 * 4 + 2 * 24
-    assert 0.99 < over < 1.1
+    assert 0.99 < ratio < 1.1
 
 
 # --- The command ----------------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_it_measured(tmp_path, capsys):
+def test_the_command_writes_its_results(tmp_path, capsys):
     path = tmp_path / "new" / "figures.json"
     assert main(["bench", "1x1x28x28", "--rounds", "2", "--json", str(path)]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("warp_affine 1x1x28x28")
+    assert capsys.readouterr().out.startswith("warp_affine 1x1x28x28")
     found = json.loads(path.read_text())
     assert [row["row"] for row in found["rows"]] == ["warp_affine 1x1x28x28"]
     assert found["rounds"] == found["rows"][0]["rounds"]["ours"] == 2
     assert found["machine"]["threads"]["numba"] >= 1
-    worth = found["machine"]["threads_worth"]
-    assert 0 < worth["least"] <= worth["median"] <= worth["most"]
+    speedup = found["machine"]["threads_worth"]
+    assert 0 < speedup["least"] <= speedup["median"] <= speedup["most"]
     assert {"numba", "numpy"} <= set(found["machine"]["versions"])
     assert [each.name for each in path.parent.iterdir()] == ["figures.json"]
 
@@ -159,21 +157,21 @@ def test_the_command_lists_its_rows(capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (["warp_drive"], "no row's name holds 'warp_drive'"),
+        (["warp_drive"], "no row's name contains 'warp_drive'"),
         (["28x28", "--sweep"], "--sweep: expected no row names"),
         (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot write to"),
     ],
 )
-def test_a_wrong_option_is_one_line(options, said, capsys):
+def test_a_wrong_option_is_one_line(options, message, capsys):
     assert main(["bench", *options]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_the_same_command_by_its_module():
+def test_the_module_is_the_same_command():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.compare", "--list"],
         cwd=ROOT, capture_output=True, text=True,
@@ -184,7 +182,7 @@ def test_the_same_command_by_its_module():
 # --- The docs' tables -----------------------------------------------------------------------------
 
 
-def test_the_docs_hold_what_was_measured():
+def test_the_docs_hold_the_committed_results():
     command = [sys.executable, "-m", "benchmarks.tables", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -206,7 +204,7 @@ def test_tables_are_filled_from_files(tmp_path, monkeypatch):
     filled = tables.filled(page + "<!-- absent.json: rows -->\n<!-- end -->\n", tmp_path)
     assert "old" not in filled
     for line in (
-        "|  | ours, ms | PyTorch | OpenCV |",
+        "|  | numba_stn, ms | PyTorch | OpenCV |",
         "| `this` | 2 | 3.00 | 0.50 |",
         "Losses: `this` (OpenCV, 0.50).",
         "| `this` | samples | 1.0e-07 | 2.0e-06 |",
@@ -238,16 +236,16 @@ def test_the_papers_table_takes_the_means_of_seeds(monkeypatch):
 
 
 def test_every_row_is_a_benchmark():
-    """Without asv: its own discovery is by these names, and asv check in .ci/run does the rest."""
+    """asv finds benchmarks by these names; asv check in .ci/run does the rest."""
     from numba_stn.bench import suites
 
-    timed = [name for op in suites._Ours.__subclasses__() for name in op.params[0]]
+    timed = [name for op in suites._Times.__subclasses__() for name in op.params[0]]
     tracked = [name for op in suites._Ratios.__subclasses__() for name in op.params[0]]
     assert sorted(timed) == sorted(tracked) == sorted(report.ROWS)
 
 
 def test_suites_are_imported_by_themselves(tmp_path):
-    """As asv does: the folder is a package of its own, whatever numba_stn is installed."""
+    """As asv does: the folder is a package by itself, next to any installed numba_stn."""
     code = (
         "import sys, os; sys.path.insert(0, FOLDER); import bench.suites\n"
         "print(os.environ['NUMBA_CACHE_DIR'], 'numba_stn.bench' in sys.modules)"

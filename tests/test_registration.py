@@ -359,7 +359,7 @@ def test_the_benchmark_counts_solved_trials(monkeypatch):
         return np.eye(3)
 
     monkeypatch.setattr(benchmark, "LIBRARIES", {
-        "ours": (lambda: benchmark.ours("similarity"), 1),
+        "ours": (lambda: benchmark.stn_register("similarity"), 1),
         "lost": (lambda: lost, 1),
         "failed": (lambda: lambda moving, fixed: None, 1),
     })  # fmt: skip

@@ -1,4 +1,4 @@
-"""``numba-stn warmup``: what it compiles, no later process compiles again."""
+"""``numba-stn warmup``: no later process compiles again what it has compiled."""
 
 import os
 import subprocess
@@ -51,25 +51,25 @@ def test_every_usual_call_has_a_name():
     assert {call.name for call in warmup.choose(["float32"])} < set(names)
 
 
-def test_a_wrong_word_is_one_line(capsys):
+def test_an_unknown_call_is_one_line(capsys):
     assert main(["warmup", "float16"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("numba-stn: no call's name holds 'float16'")
+    assert error.startswith("numba-stn: no call's name contains 'float16'")
     assert error.count("\n") == 1
 
 
-def test_without_a_place_for_the_cache_it_says_so(monkeypatch, capsys):
+def test_a_missing_cache_folder_is_an_error(monkeypatch, capsys):
     monkeypatch.setattr(warmup, "cache_folder", lambda: None)
     assert main(["warmup"]) == 2
     assert "set NUMBA_CACHE_DIR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("tqdm", [True, False])
-def test_progress_is_seen_with_and_without_tqdm(tqdm, monkeypatch, capsys):
+def test_progress_is_printed_with_and_without_tqdm(tqdm, monkeypatch, capsys):
     if not tqdm:
         monkeypatch.setitem(sys.modules, "tqdm", None)
     assert list(progress(["first", "second"], str.upper)) == ["first", "second"]
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "2/2" in said.err
-    assert tqdm or "FIRST" in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2/2" in captured.err
+    assert tqdm or "FIRST" in captured.err

@@ -1,4 +1,4 @@
-"""The clock: several libraries in turn, warm."""
+"""Time several libraries in alternating rounds, after a warm-up."""
 
 import hashlib
 import statistics
@@ -6,57 +6,57 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-# Seconds before each turn, and a run that is not timed: for the other library's threads to fall
-# asleep, and for the caches to hold one's own data.
+# Before each measurement, wait for so many seconds and make one call that is not timed: then the
+# threads of the other libraries sleep, and the caches hold this library's data.
 PAUSE = 0.02
 
-# Seconds that a turn lasts at least: a call that takes less is made again and again, as a loop
-# would, and the turn's time is the mean.
-TURN = 0.01
+# A measurement lasts at least so many seconds. A call that takes less is repeated, and its time is
+# the mean.
+LEAST_SECONDS = 0.01
 
-# A library that has spent so many seconds on a row has no further turns: a slow one's figure needs
-# fewer rounds, and the row stays short.
+# A library that has spent so many seconds on a row is not timed again, so that a slow one does not
+# make the row take long.
 PATIENCE = 6.0
 
 
-def turns(
+def interleaved_times(
     runs: Mapping[str, Callable[[], object]], rounds: int, patience: float = PATIENCE
 ) -> dict[str, list[float]]:
-    """Seconds that each took in each of its turns."""
+    """Time each function once a round, one after the other; return the seconds of each call."""
     times: dict[str, list[float]] = {who: [] for who in runs}
     spent = dict.fromkeys(runs, 0.0)
     for _ in range(rounds):
         for who, run in runs.items():
             if spent[who] < patience:
-                times[who].append(_turn(run))
-                spent[who] += times[who][-1] + max(times[who][-1], TURN)
+                times[who].append(_seconds_per_call(run))
+                spent[who] += times[who][-1] + max(times[who][-1], LEAST_SECONDS)
     return times
 
 
-def _turn(run):
+def _seconds_per_call(run):
     time.sleep(PAUSE)
     run()
     count, began = 0, time.perf_counter()
-    while (taken := time.perf_counter() - began) < TURN:
+    while (taken := time.perf_counter() - began) < LEAST_SECONDS:
         run()
         count += 1
     return taken / count
 
 
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
-    """Each one's median."""
+    """Median time of each library."""
     return {who: statistics.median(each) for who, each in times.items()}
 
 
-def threads_worth(threads: int, rounds: int = 40) -> list[float]:
-    """How many times one thread's arithmetic that many do, sorted.
+def thread_speedups(threads: int, rounds: int = 40) -> list[float]:
+    """Measure by what factor this number of threads is faster than one, at pure arithmetic; sorted.
 
-    Fewer than they are where two of them share a core's units, as a virtual machine's may for a
-    while.
+    The factor is below the number of threads where two of them share the units of a core, as those
+    of a virtual machine may at times.
     """
 
     def seconds(count):
-        # Whole numbers in registers, without the interpreter's lock and without memory.
+        # This computes with whole numbers in registers, and holds neither Python's lock nor memory.
         work = [threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"", b"", 20_000))
                 for _ in range(count)]  # fmt: skip
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Peak memory of a forward and backward, each measured in a process of its own."""
+"""Peak memory of a forward and backward pass, measured in a new process each."""
 
 import multiprocessing
 import re
@@ -12,14 +12,14 @@ from .rows import MissingError
 
 SHAPES = ((1, 1, 4096, 4096), (1, 3, 1080, 1920), (64, 32, 28, 28))
 
-# Large enough that the warm-up starts every thread, small enough that nothing it leaves counts.
-_WARM = (1, 3, 256, 256)
+# The warm-up: large enough to start every thread, and small enough to leave little memory in use.
+_WARM_UP = (1, 3, 256, 256)
 
 
 def table() -> list[dict[str, Any]]:
-    """Of each shape: MiB that inputs, samples and gradients take, and each library's peak over it.
+    """For each shape, MiB of inputs, samples and gradients, and each library's peak divided by it.
 
-    Empty where the system does not tell.
+    The table is empty where the system does not report peak memory.
     """
     rows = [_row(shape) for shape in SHAPES]
     return [row for row in rows if row["peaks"]]
@@ -29,7 +29,7 @@ def _row(shape):
     peaks = {}
     for who in ("ours", "torch"):
         try:
-            needed, peaks[who] = _alone(who, shape)
+            needed, peaks[who] = _in_new_process(who, shape)
         except MissingError:
             continue
     name = "both ways " + "x".join(map(str, shape))
@@ -37,18 +37,18 @@ def _row(shape):
     return {"row": name, "needed_mib": mebibytes, "peaks": peaks}
 
 
-def _alone(who, shape):
-    """:func:`peak` in a new process, where nothing else has been."""
+def _in_new_process(who, shape):
+    """Run :func:`peak` in a new process; return the bytes needed, and the peak divided by them."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         needed, used = pool.apply(peak, (who, shape))
     return needed, round(used / needed, 3)
 
 
 def peak(who: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Bytes of inputs, samples and gradients, and the most that were in use at once."""
+    """Measure the bytes of inputs, samples and gradients, and the most bytes in use at once."""
     make = warps.both_ways(*shape).makers[who]
     draw = partial(warps.problem, backward=True)
-    make(draw(_WARM)).run()
+    make(draw(_WARM_UP)).run()
     problem = draw(shape)
     runner = make(problem)
     before = _reset()
@@ -63,18 +63,19 @@ def _bytes(arrays):
 
 
 def _reset():
-    """Start the record of peak memory anew; bytes now in use."""
+    """Reset the system's record of peak memory; return the bytes now in use."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
     except OSError as error:
-        raise MissingError("only Linux keeps a record of peak memory that can be reset") from error
+        raise MissingError("peak memory can be reset only on Linux") from error
     return _status("VmRSS")
 
 
 def _status(name):
+    """Read a number of bytes from /proc/self/status."""
     with open("/proc/self/status") as file:
         found = re.search(rf"^{name}:\s+(\d+) kB", file.read(), re.MULTILINE)
     if not found:
-        raise MissingError(f"this system does not tell {name}")
+        raise MissingError(f"this system does not report {name}")
     return 1024 * int(found[1])

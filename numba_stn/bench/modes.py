@@ -1,4 +1,4 @@
-"""Rows of the samplers beside bilinear planes: other modes, volumes, projective maps, layouts."""
+"""Rows of other samplers than bilinear: modes, volumes, projective maps and layouts."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import images, warps
-from .rows import COARSE, MissingError, Row, Runner, installed, own
+from .rows import COARSE, ROUNDING, MissingError, Row, Runner, peer_module, stn_function
 
-# Samples of the nearest pixel differ where a coordinate's rounding takes the other one: anywhere
-# near a tie, and by as much as neighbours do.
-TIES = 0.5
+# Where a coordinate is near a tie of two pixels, rounding decides which one is the nearest, and the
+# samples differ as much as these pixels do.
+NEAREST_TOLERANCE = 0.5
 
 CV2 = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC"}
 
 
-class Volume(NamedTuple):
+class VolumeProblem(NamedTuple):
     """Volumes, and a map for each."""
 
     images: Any
@@ -25,19 +25,21 @@ class Volume(NamedTuple):
 # --- Modes ----------------------------------------------------------------------------------------
 
 
-def ours(p, **chosen):
-    """warp_affine into an array that is there."""
-    run = partial(own("warp_affine"), p.images, p.theta, out=np.empty_like(p.images), **chosen)
-    return Runner(run, _samples, TIES if chosen.get("mode") == "nearest" else 1e-3)
+def stn_warp(p, **options):
+    """warp_affine of numba_stn into an existing array."""
+    out = np.empty_like(p.images)
+    run = partial(stn_function("warp_affine"), p.images, p.theta, out=out, **options)
+    tolerance = NEAREST_TOLERANCE if options.get("mode") == "nearest" else ROUNDING
+    return Runner(run, _samples, tolerance)
 
 
 def torch_warp(p, mode="bilinear", layout=None):
-    """PyTorch's two calls; its channels may stand last."""
-    torch = installed("torch")
+    """PyTorch's affine_grid and grid_sample; with a layout, the channels are the last axis."""
+    torch = peer_module("torch")
     functional = torch.nn.functional
     given, theta = torch.as_tensor(p.images), torch.as_tensor(p.theta)
     if layout:
-        given = given.permute(0, 3, 1, 2)  # which is torch.channels_last
+        given = given.permute(0, 3, 1, 2)  # this is torch.channels_last
 
     def run():
         with torch.no_grad():
@@ -47,22 +49,22 @@ def torch_warp(p, mode="bilinear", layout=None):
     def read(samples):
         return _samples(samples.permute(0, 2, 3, 1) if layout else samples)
 
-    return Runner(run, read, TIES if mode == "nearest" else 1e-3)
+    return Runner(run, read, NEAREST_TOLERANCE if mode == "nearest" else ROUNDING)
 
 
 def cv2_warp(p, mode):
-    """OpenCV's warpAffine, on its own layout."""
-    cv2, image = installed("cv2"), warps.one_image(p.images)
+    """OpenCV's warpAffine, in its own layout (H, W, C)."""
+    cv2, image = peer_module("cv2"), warps.one_image(p.images)
     matrix = warps.pixel_matrix(p.theta[0], *p.images.shape[2:])
     flags = getattr(cv2, CV2[mode]) | cv2.WARP_INVERSE_MAP
     out, sides = np.empty_like(image), image.shape[1::-1]
     run = partial(cv2.warpAffine, image, matrix, sides, out, flags=flags)
-    return Runner(run, warps.batched, TIES if mode == "nearest" else 2 * COARSE)
+    return Runner(run, warps.batched, NEAREST_TOLERANCE if mode == "nearest" else 2 * COARSE)
 
 
-def of_mode(mode, *shape):
-    """Row: images warped by affine maps, in another mode."""
-    makers: dict[str, Any] = {"ours": ours, "torch": torch_warp, "cv2": cv2_warp}
+def mode_row(mode, *shape):
+    """Row: images warped by affine maps in a mode."""
+    makers: dict[str, Any] = {"ours": stn_warp, "torch": torch_warp, "cv2": cv2_warp}
     return Row(
         "modes",
         partial(warps.problem, shape),
@@ -70,36 +72,38 @@ def of_mode(mode, *shape):
     )
 
 
-def of_picture(mode):
-    """Row: warp_image of a picture of whole numbers, in another mode."""
+def image_mode_row(mode):
+    """Row: warp_image of a uint8 image in a mode."""
 
-    def ours(p):
-        run = partial(own("warp_image"), p.image, p.matrix, mode=mode, out=np.empty_like(p.image))
+    def stn(p):
+        out = np.empty_like(p.image)
+        run = partial(stn_function("warp_image"), p.image, p.matrix, mode=mode, out=out)
         return Runner(run, warps.batched)
 
     def cv2(p):
-        library = installed("cv2")
+        library = peer_module("cv2")
         flags = getattr(library, CV2[mode]) | library.WARP_INVERSE_MAP
         sides, out = p.image.shape[1::-1], np.empty_like(p.image)
         run = partial(library.warpAffine, p.image, p.matrix, sides, out, flags=flags)
-        return Runner(run, warps.batched, TIES if mode == "nearest" else 2 * COARSE)
+        tolerance = NEAREST_TOLERANCE if mode == "nearest" else 2 * COARSE
+        return Runner(run, warps.batched, tolerance)
 
-    problem = partial(images.picture, "uint8", 1080, 1920)
-    makers: dict[str, Any] = {"ours": ours, "cv2": cv2}
+    problem = partial(images.problem, "uint8", 1080, 1920)
+    makers: dict[str, Any] = {"ours": stn, "cv2": cv2}
     return Row("modes", problem, makers)
 
 
 # --- Channels last --------------------------------------------------------------------------------
 
 
-def channels_last(*shape):
+def channels_last_row(*shape):
     """Row: images (N, H, W, C) warped by affine maps."""
 
     def problem():
         p = warps.problem(shape)
         return p._replace(images=np.ascontiguousarray(p.images.transpose(0, 2, 3, 1)))
 
-    makers: dict[str, Any] = {"ours": ours, "torch": torch_warp}
+    makers: dict[str, Any] = {"ours": stn_warp, "torch": torch_warp}
     made = {who: partial(make, layout="NHWC") for who, make in makers.items()}
     return Row("modes", problem, made)
 
@@ -107,7 +111,7 @@ def channels_last(*shape):
 # --- Projective maps ------------------------------------------------------------------------------
 
 
-def perspective(*shape):
+def perspective_row(*shape):
     """Row: images warped by projective maps."""
 
     def problem():
@@ -115,29 +119,28 @@ def perspective(*shape):
         last = np.tile(np.array([[[0.05, -0.1, 1]]], np.float32), (len(p.theta), 1, 1))
         return p._replace(theta=np.concatenate([p.theta, last], axis=1))
 
-    def ours(p):
-        return Runner(
-            partial(own("warp_perspective"), p.images, p.theta, out=np.empty_like(p.images)),
-            _samples,
-        )
+    def stn(p):
+        out = np.empty_like(p.images)
+        run = partial(stn_function("warp_perspective"), p.images, p.theta, out=out)
+        return Runner(run, _samples)
 
-    def pixels(p):
+    def pixel_matrix(p):
         height, width = p.images.shape[2:]
         unit = [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]]
         return np.linalg.inv(unit) @ p.theta[0].astype(float) @ np.array(unit)
 
     def cv2(p):
-        library, image = installed("cv2"), warps.one_image(p.images)
+        library, image = peer_module("cv2"), warps.one_image(p.images)
         flags, sides = library.INTER_LINEAR | library.WARP_INVERSE_MAP, image.shape[1::-1]
-        run = partial(library.warpPerspective, image, pixels(p), sides, np.empty_like(image),
+        run = partial(library.warpPerspective, image, pixel_matrix(p), sides, np.empty_like(image),
                       flags=flags)  # fmt: skip
         return Runner(run, warps.batched, COARSE)
 
     def kornia(p):
-        torch = installed("torch")
-        warp = installed("kornia").geometry.transform.warp_perspective
+        torch = peer_module("torch")
+        warp = peer_module("kornia").geometry.transform.warp_perspective
         given = torch.from_numpy(p.images)
-        inverse = np.linalg.inv(pixels(p)).astype(np.float32)[None].repeat(len(p.theta), 0)
+        inverse = np.linalg.inv(pixel_matrix(p)).astype(np.float32)[None].repeat(len(p.theta), 0)
         matrices = torch.from_numpy(inverse)
 
         def run():
@@ -146,36 +149,36 @@ def perspective(*shape):
 
         return Runner(run, _samples)
 
-    makers: dict[str, Any] = {"ours": ours, "cv2": cv2, "kornia": kornia}
+    makers: dict[str, Any] = {"ours": stn, "cv2": cv2, "kornia": kornia}
     return Row("modes", problem, makers)
 
 
 # --- Volumes --------------------------------------------------------------------------------------
 
 
-def volume(side):
-    """A smooth random volume, turned and made smaller."""
+def volume_problem(side):
+    """A smooth random volume, and a map that rotates and shrinks it."""
     p = warps.problem((1, side, side, side))
     theta = [[0.7, -0.3, 0.1, 0.01], [0.3, 0.7, 0.1, 0.02], [-0.1, 0.1, 0.8, 0.0]]
-    return Volume(p.images[:, None], np.array([theta], np.float32))
+    return VolumeProblem(p.images[:, None], np.array([theta], np.float32))
 
 
 def scipy_volume(p):
     """SciPy's affine_transform of one volume, z before y before x."""
-    transform, given = installed("scipy.ndimage").affine_transform, p.images[0, 0]
+    transform, given = peer_module("scipy.ndimage").affine_transform, p.images[0, 0]
     if len(set(given.shape)) > 1:
-        raise MissingError("the same side along all axes, for one matrix in pixels")
-    turn, middle = p.theta[0, ::-1, 2::-1].astype(float), (given.shape[0] - 1) / 2
-    shift = p.theta[0, ::-1, 3] * given.shape[0] / 2 + middle - turn.sum(axis=1) * middle
+        raise MissingError("expected a cube, for one matrix in pixels")
+    linear, center = p.theta[0, ::-1, 2::-1].astype(float), (given.shape[0] - 1) / 2
+    shift = p.theta[0, ::-1, 3] * given.shape[0] / 2 + center - linear.sum(axis=1) * center
     out = np.empty_like(given)
-    run = partial(transform, given, turn, shift, output=out, order=1, mode="grid-constant")
+    run = partial(transform, given, linear, shift, output=out, order=1, mode="grid-constant")
     return Runner(run, lambda out: {"samples": out[None, None]})
 
 
-def of_volume(side):
+def volume_row(side):
     """Row: a volume warped by an affine map."""
-    makers: dict[str, Any] = {"ours": ours, "torch": torch_warp, "scipy": scipy_volume}
-    return Row("modes", partial(volume, side), makers)
+    makers: dict[str, Any] = {"ours": stn_warp, "torch": torch_warp, "scipy": scipy_volume}
+    return Row("modes", partial(volume_problem, side), makers)
 
 
 def _samples(samples):
@@ -183,11 +186,11 @@ def _samples(samples):
 
 
 ROWS = {
-    "nearest 1x3x1080x1920": of_mode("nearest", 1, 3, 1080, 1920),
-    "bicubic 1x3x1080x1920": of_mode("bicubic", 1, 3, 1080, 1920),
-    "volume 1x1x128x128x128": of_volume(128),
-    "perspective 1x3x1080x1920": perspective(1, 3, 1080, 1920),
-    "channels last 1x540x960x32": channels_last(1, 32, 540, 960),
-    "warp_image nearest uint8 1080x1920x3": of_picture("nearest"),
-    "warp_image bicubic uint8 1080x1920x3": of_picture("bicubic"),
+    "nearest 1x3x1080x1920": mode_row("nearest", 1, 3, 1080, 1920),
+    "bicubic 1x3x1080x1920": mode_row("bicubic", 1, 3, 1080, 1920),
+    "volume 1x1x128x128x128": volume_row(128),
+    "perspective 1x3x1080x1920": perspective_row(1, 3, 1080, 1920),
+    "channels last 1x540x960x32": channels_last_row(1, 32, 540, 960),
+    "warp_image nearest uint8 1080x1920x3": image_mode_row("nearest"),
+    "warp_image bicubic uint8 1080x1920x3": image_mode_row("bicubic"),
 }

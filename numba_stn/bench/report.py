@@ -1,10 +1,11 @@
-"""What ``numba-stn bench`` prints and writes.
+"""The report of ``numba-stn bench``: measure the rows, then print and save the results.
 
-Every row does the same work on the same inputs in one process: this project and each installed
-peer in turn, warm, for several rounds; the figure is the median. Before the clock starts the
-results are compared, and held against PyTorch's in float64. A ratio is the peer's time by ours:
-above 1 we are faster. A peer that is not installed, or cannot do the work, is left out; one whose
-results differ is named and not timed. Threads are as each library chooses by default.
+In a row, numba_stn and each installed peer do the same work on the same inputs in one process, in
+alternating rounds, after a warm-up; the result is the median. Before the measurement, the results
+are compared with one another and with PyTorch's in float64. A ratio is the peer's time divided by
+that of numba_stn: above 1, numba_stn is faster. A peer that is not installed, or cannot do the
+work, is left out; one whose results differ is named and not timed. Each library uses its default
+number of threads.
 """
 
 import os
@@ -16,7 +17,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from . import clock, grids, images, memory, modes, splines, startup, steps, warps
-from .rows import MissingError, Row, difference, disagreement, runners, widened
+from .rows import MissingError, Row, disagreement, relative_difference, runners, to_float64
 
 ROWS: dict[str, Row] = {
     **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **splines.ROWS, **steps.ROWS,
@@ -29,48 +30,50 @@ Table = list[dict[str, Any]]
 
 
 def choose(words: Sequence[str]) -> list[str]:
-    """Names of the rows and tables that hold one of these words; all of them if there are none."""
+    """List the rows and tables whose name contains one of these words; all if there are none."""
     names = [*ROWS, "memory", "startup"]
     for word in words:
         if not any(word in name for name in names):
-            raise LookupError(f"no row's name holds {word!r}; --list shows the names")
+            raise LookupError(f"no row's name contains {word!r}; --list prints the names")
     return [name for name in names if not words or any(word in name for word in words)]
 
 
-def comparison(names: Sequence[str], rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure the rows and tables of these names; say each as it is done."""
+def comparison(names: Sequence[str], rounds: int, output: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the rows and tables with these names, and output each result as a line of text."""
     found: dict[str, Any] = {"rows": []}
     for name in names:
         if name in ROWS:
             row = measure(name, ROWS[name], rounds)
             found["rows"] += [row] if row else []
-            say(_line(row) if row else f"{name:42s} left out: it is not in this version")
+            output(_line(row) if row else f"{name:42s} skipped: this version lacks it")
     if "memory" in names:
         found["memory"] = memory.table()
-        say(_lines("peak memory by that of inputs, samples and gradients", found["memory"]))
+        title = "peak memory, divided by that of inputs, samples and gradients"
+        output(_lines(title, found["memory"]))
     if "startup" in names:
         found["startup"] = startup.table(rounds)
-        say(_lines("seconds of a new process", found["startup"]))
+        output(_lines("seconds of a new process", found["startup"]))
     if errors := [_error_line(row) for row in found["rows"] if row.get("errors")]:
-        say("\n".join(["", "largest error against float64, by the largest value", *errors]))
+        title = "largest error against float64, divided by the largest value"
+        output("\n".join(["", title, *errors]))
     return found
 
 
 def measure(name: str, row: Row, rounds: int, patience: float = clock.PATIENCE) -> dict[str, Any]:
-    """A row: our milliseconds, each peer's ratio to them, and the errors; empty if we lack it."""
+    """Measure a row: our milliseconds, the peers' ratios, and errors; empty if we lack it."""
     try:
         problem = row.problem()
     except MissingError:
         return {}
-    able = runners(row, problem)
-    if not able:
+    libraries = runners(row, problem)
+    if not libraries:
         return {}
-    results = {who: runner.read(runner.run()) for who, runner in able.items()}
-    apart = {who: disagreement(found, results["ours"], able[who].tolerance)
-             for who, found in results.items()}  # fmt: skip
+    results = {who: runner.read(runner.run()) for who, runner in libraries.items()}
+    differences = {who: disagreement(found, results["ours"], libraries[who].tolerance)
+                   for who, found in results.items()}  # fmt: skip
     errors = _errors(row, problem, results)
-    runs = {who: runner.run for who, runner in able.items() if not apart[who]}
-    times = clock.turns(runs, rounds, patience)
+    runs = {who: runner.run for who, runner in libraries.items() if not differences[who]}
+    times = clock.interleaved_times(runs, rounds, patience)
     medians = clock.medians(times)
     ours = medians.pop("ours")
     return {
@@ -79,26 +82,26 @@ def measure(name: str, row: Row, rounds: int, patience: float = clock.PATIENCE) 
         "ratios": {who: round(other / ours, 2) for who, other in medians.items()},
         "rounds": {who: len(each) for who, each in times.items()},
         "errors": errors,
-        "disagree": {who: how for who, how in apart.items() if how},
+        "disagree": {who: how for who, how in differences.items() if how},
     }
 
 
 def _errors(row, problem, results):
-    """Largest errors of ours and PyTorch's against PyTorch in float64."""
+    """Largest errors of numba_stn and PyTorch, against PyTorch in float64."""
     if "torch" not in results:
         return {}
-    runner = row.makers["torch"](widened(problem))
+    runner = row.makers["torch"](to_float64(problem))
     exact = runner.read(runner.run())
     return {
         part: {
-            who: float(f"{difference(results[who][part], exact[part]).max():.3g}")
+            who: float(f"{relative_difference(results[who][part], exact[part]).max():.3g}")
             for who in ("ours", "torch")
         }
         for part in exact
     }
 
 
-# --- Lines ----------------------------------------------------------------------------------------
+# --- Text -----------------------------------------------------------------------------------------
 
 
 def _line(row):
@@ -106,7 +109,7 @@ def _line(row):
 
 
 def ratios(row: dict[str, Any]) -> str:
-    """The peers' ratios, and those whose results differ, so that their times compare nothing."""
+    """Format the peers' ratios, and name the peers whose results differ."""
     return "   ".join([
         *(f"{ratio:6.2f} x {who}" for who, ratio in row["ratios"].items()),
         *(f"NOT {who}: {how}" for who, how in row["disagree"].items()),
@@ -124,14 +127,14 @@ def _error_line(row):
 def _lines(title, table):
     rows = ("   ".join(f"{value!s:42}" if k == 0 else str(value)
             for k, value in enumerate(row.values())) for row in table)  # fmt: skip
-    return "\n".join(["", title, *(rows if table else ["not known on this system"])])
+    return "\n".join(["", title, *(rows if table else ["not available on this system"])])
 
 
-# --- Where it was measured ------------------------------------------------------------------------
+# --- Provenance -----------------------------------------------------------------------------------
 
 
-def circumstances(command: Sequence[str], rounds: int) -> dict[str, Any]:
-    """What the figures were measured with."""
+def provenance(command: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Record the command, the commit and the machine of a measurement."""
     from numba_stn.utils.record import commit
 
     return {"command": " ".join(command), "rounds": rounds, "commit": commit(),
@@ -139,7 +142,7 @@ def circumstances(command: Sequence[str], rounds: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and what their threads are worth, each library's threads and version."""
+    """Describe the processor, its cores and their speed-up, and each library's version."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -147,27 +150,27 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     cores = os.cpu_count() or 1
-    worth = clock.threads_worth(cores)
+    speedups = clock.thread_speedups(cores)
     return {"processor": processor(), "cores": cores,
-            "threads_worth": {"least": round(worth[0], 2),
-                              "median": round(statistics.median(worth), 2),
-                              "most": round(worth[-1], 2)},
+            "threads_worth": {"least": round(speedups[0], 2),
+                              "median": round(statistics.median(speedups), 2),
+                              "most": round(speedups[-1], 2)},
             "threads": threads(), "python": platform.python_version(),
             "versions": versions}  # fmt: skip
 
 
 def threads() -> dict[str, int]:
-    """Threads that each library uses, of those that are loaded."""
-    asked = {"numba": "get_num_threads", "torch": "get_num_threads", "cv2": "getNumThreads"}
+    """Count the threads of each library that is loaded."""
+    functions = {"numba": "get_num_threads", "torch": "get_num_threads", "cv2": "getNumThreads"}
     return {
         name: getattr(import_module(name), function)()
-        for name, function in asked.items()
+        for name, function in functions.items()
         if name in sys.modules
     }
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Name the processor."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(text.split(":")[1].strip() for text in file if "model name" in text)

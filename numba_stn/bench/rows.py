@@ -1,4 +1,4 @@
-"""What a row of the comparison is: the same work by several libraries."""
+"""The rows of the comparison: the same work done by several libraries."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -10,48 +10,57 @@ import numpy as np
 
 import numba_stn
 
-# Single precision's in a coordinate of some thousands, as a share of the largest value.
+# All tolerances are shares of the largest value expected.
+
+# float32 rounds a coordinate of some thousands by about this much of a pixel.
 ROUNDING = 1e-3
 
 # OpenCV rounds coordinates to 1/32 of a pixel for some shapes.
 COARSE = 1 / 32
 
-# The gradient of theta is a sum over all samples, most of which cancels: of 16 million added in
-# float32, as PyTorch does, a digit is left.
-CANCELLED = 0.2
+# The gradient of theta is a sum over all samples, most of which cancels. Where 16 million terms are
+# added in float32, as PyTorch does, one digit is left.
+DTHETA_TOLERANCE = 0.2
+
+# Results may differ by more than the tolerance in this share of the values, because the libraries'
+# rules for pixels outside the image differ at its border.
+LARGEST_SHARE = 0.01
 
 
 class MissingError(NotImplementedError):
-    """A library is not there, or cannot do a row's work; asv skips the benchmark."""
+    """A library is not installed or cannot do the work of a row; asv skips the benchmark."""
 
 
 class Runner(NamedTuple):
-    """One library's way to do a row's work, its inputs at hand in its own layout."""
+    """A library's function for a row, with its inputs prepared in its own layout."""
 
     run: Callable[[], Any]
-    read: Callable[[Any], dict[str, Any]]  # what ``run`` gave, by name and in our layout
-    tolerance: float = ROUNDING  # may differ from ours by this share of the largest value
+    read: Callable[[Any], dict[str, Any]]  # converts what ``run`` returns: by name, in our layout
+    tolerance: float = ROUNDING  # may differ from numba_stn by this share of the largest value
 
 
 @dataclass(frozen=True)
 class Row:
-    """Some work: how to draw its inputs, and how each library prepares for it, ours first."""
+    """The work of a row: a function that draws its inputs, and one that prepares each library.
+
+    ``makers["ours"]`` is numba_stn; the other keys are peers.
+    """
 
     op: str
     problem: Callable[[], Any]
     makers: Mapping[str, Callable[[Any], Runner]]
 
 
-def installed(name: str) -> ModuleType:
-    """A peer."""
+def peer_module(name: str) -> ModuleType:
+    """Import a module of a peer."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingError(f"{name} is not installed") from error
 
 
-def own(name: str) -> Callable[..., Any]:
-    """A public function of ours."""
+def stn_function(name: str) -> Callable[..., Any]:
+    """Look up a public function of numba_stn."""
     function = getattr(numba_stn, name, None)
     if function is None:
         raise MissingError(f"this commit has no {name}")
@@ -59,7 +68,7 @@ def own(name: str) -> Callable[..., Any]:
 
 
 def runners(row: Row, problem: Any) -> dict[str, Runner]:
-    """Those libraries that can do the row's work here; none if we cannot."""
+    """Prepare the libraries that can do the row's work; none if numba_stn cannot."""
     found = {}
     for who, make in row.makers.items():
         try:
@@ -69,8 +78,8 @@ def runners(row: Row, problem: Any) -> dict[str, Runner]:
     return found if "ours" in found else {}
 
 
-def widened(problem: Any) -> Any:
-    """The same inputs in float64."""
+def to_float64(problem: Any) -> Any:
+    """Convert the float32 arrays of a problem to float64."""
     return type(problem)(
         *(
             part.astype(np.float64)
@@ -81,22 +90,20 @@ def widened(problem: Any) -> Any:
     )
 
 
-def difference(found: Any, expected: Any) -> Any:
-    """Where two results differ, in units of the largest value expected."""
+def relative_difference(found: Any, expected: Any) -> Any:
+    """Absolute difference of two results, divided by the largest value expected."""
     largest = np.abs(expected).max()
     if not largest > 0:
-        raise ValueError("a result that is all zeros shows nothing")
+        raise ValueError("expected: a result that is all zeros cannot be compared")
     return np.abs(np.asarray(found, float) - np.asarray(expected, float)) / float(largest)
 
 
 def disagreement(found: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> str:
-    """How results differ by more than rounding, in more than a hundredth; empty if they agree.
-
-    A hundredth, for what lies beyond an image's rim is not the same pixel for pixel everywhere.
-    """
+    """Describe how results differ by more than the tolerance; empty if they agree."""
     for name in sorted(found.keys() & expected.keys()):
-        apart = difference(found[name], expected[name])
-        share = float((apart > (CANCELLED if name == "dtheta" else tolerance)).mean())
-        if share > 0.01:
-            return f"{name} differs by up to {apart.max():.2g} in {share:.1%}"
+        differences = relative_difference(found[name], expected[name])
+        above = differences > (DTHETA_TOLERANCE if name == "dtheta" else tolerance)
+        share = float(above.mean())
+        if share > LARGEST_SHARE:
+            return f"{name} differs by up to {differences.max():.2g} in {share:.1%}"
     return ""

@@ -1,4 +1,4 @@
-"""Rows of images bent by thin-plate splines."""
+"""Rows of images warped by thin-plate splines."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -6,41 +6,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import warps
-from .rows import Row, Runner, installed, own
+from .rows import Row, Runner, peer_module, stn_function
 
 
-class Bend(NamedTuple):
-    """Images, and where each of a lattice's k x k points reads its image, (N, k * k, 2)."""
+class SplineProblem(NamedTuple):
+    """Images, and the input positions of a lattice's k x k control points, (N, k * k, 2)."""
 
     images: Any
     control: Any
 
 
 def problem(shape, k):
-    """Smooth random images; each point of the lattice moved by about a tenth of a side."""
+    """Smooth random images; each control point is moved by about a tenth of a side."""
     images = warps.problem(shape).images
     noise = np.random.default_rng(1).standard_normal((shape[0], k * k, 2))
-    return Bend(images, (lattice(k) + 0.2 * noise).astype(np.float32))
+    return SplineProblem(images, (lattice(k) + 0.2 * noise).astype(np.float32))
 
 
 def lattice(k):
-    """The points, row by row over [-1, 1]^2, x before y.
+    """The points of the lattice, row by row over [-1, 1]^2, x before y.
 
-    These and the spline are here once more, not :mod:`numba_stn.ops.tps_grid`', so that peers bend
-    by a formula of their own.
+    This module has formulas of its own for the lattice and the spline, independent of
+    :mod:`numba_stn.ops.tps_grid`, because the peers compute with them.
     """
     y, x = np.mgrid[-1 : 1 : k * 1j, -1 : 1 : k * 1j]
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def energies(places, points):
-    """U(r) = r^2 log r^2 of all distances between places and points (Bookstein 1989)."""
-    squares = ((places[:, None] - points) ** 2).sum(axis=2)
+def energies(positions, points):
+    """U(r) = r^2 log r^2 of all distances between positions and points (Bookstein 1989)."""
+    squares = ((positions[:, None] - points) ** 2).sum(axis=2)
     return squares * np.log(np.where(squares > 0, squares, 1.0))
 
 
 def solution(points):
-    """The matrix (K + 3, K) from what is read at the points to the weights of U, 1, x and y."""
+    """The matrix (K + 3, K) from the values at the points to the weights of U, 1, x and y."""
     columns = np.column_stack([np.ones(len(points)), points])
     system = np.block([[energies(points, points), columns], [columns.T, np.zeros((3, 3))]])
     return np.linalg.inv(system)[:, : len(points)]
@@ -49,25 +49,25 @@ def solution(points):
 # --- Libraries ------------------------------------------------------------------------------------
 
 
-def ours(p):
-    """warp_tps into an array that is there."""
-    run = partial(own("warp_tps"), p.images, p.control, out=np.empty_like(p.images))
+def stn_warp(p):
+    """warp_tps of numba_stn into an existing array."""
+    run = partial(stn_function("warp_tps"), p.images, p.control, out=np.empty_like(p.images))
     return Runner(run, _samples)
 
 
 def torch_product(p):
-    """PyTorch as transformers are written with it: a grid by one matrix product, and grid_sample.
+    """PyTorch, as transformers are usually written: a matrix product for the grid, grid_sample.
 
-    The matrix from control points to all pixels' coordinates is made before the clock starts, and
-    stays in memory, H W K numbers of it.
+    The matrix from control points to the coordinates of all pixels, H W K numbers, is computed
+    before the measurement and stays in memory.
     """
-    torch = installed("torch")
+    torch = peer_module("torch")
     images, control = torch.as_tensor(p.images), torch.as_tensor(p.control)
     height, width = images.shape[2:]
     x, y = ((2 * np.arange(side) + 1) / side - 1 for side in (width, height))
-    places = np.stack(np.broadcast_arrays(x, y[:, None]), axis=2).reshape(-1, 2)
+    positions = np.stack(np.broadcast_arrays(x, y[:, None]), axis=2).reshape(-1, 2)
     points = lattice(int(np.sqrt(control.shape[1])))
-    basis = np.column_stack([energies(places, points), np.ones(len(places)), places])
+    basis = np.column_stack([energies(positions, points), np.ones(len(positions)), positions])
     matrix = torch.as_tensor((basis @ solution(points)).astype(p.control.dtype))
 
     def run():
@@ -78,16 +78,19 @@ def torch_product(p):
     return Runner(run, _samples)
 
 
-def kornia(p):
-    """Kornia's warp_image_tps, given the spline: its U is half of ours, 1 stands first here."""
-    torch = installed("torch")
-    warp = installed("kornia").geometry.transform.warp_image_tps
+def kornia_warp(p):
+    """Warp by kornia's warp_image_tps, given the spline's weights.
+
+    Its U is half of ours, and its affine weights are those of 1, x and y, in this order.
+    """
+    torch = peer_module("torch")
+    warp = peer_module("kornia").geometry.transform.warp_image_tps
     points = lattice(int(np.sqrt(p.control.shape[1])))
     weights = solution(points) @ p.control.astype(float)
-    bent, flat = 2 * weights[:, : len(points)], weights[:, len(points) :]
-    centres = points[None].repeat(len(p.control), 0)
+    kernel_weights, affine_weights = 2 * weights[:, : len(points)], weights[:, len(points) :]
+    centers = points[None].repeat(len(p.control), 0)
     given = [torch.as_tensor(np.asarray(part, p.images.dtype))
-             for part in (p.images, centres, bent, flat)]  # fmt: skip
+             for part in (p.images, centers, kernel_weights, affine_weights)]  # fmt: skip
 
     def run():
         with torch.no_grad():
@@ -104,8 +107,8 @@ def _samples(samples):
 
 
 def row(*shape, k=4):
-    """Row: images bent by splines of k x k points."""
-    makers: dict[str, Any] = {"ours": ours, "torch": torch_product, "kornia": kornia}
+    """Row: images warped by splines with k x k control points."""
+    makers: dict[str, Any] = {"ours": stn_warp, "torch": torch_product, "kornia": kornia_warp}
     return Row("modes", partial(problem, shape, k), makers)
 
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .rows import MissingError, Row, Runner, installed
+from .rows import MissingError, Row, Runner, peer_module
 
 
 class Batch(NamedTuple):
-    """A network, its weights, and what it learns from."""
+    """A network, its weights, and a batch of labelled images."""
 
     net: Any
     params: Any
@@ -19,12 +19,12 @@ class Batch(NamedTuple):
 
 def tutorial(nn):
     """The network of PyTorch's tutorial."""
-    look = nn.serial(
+    localisation = nn.serial(
         nn.conv2d(8, 7), nn.max_pool(2), nn.relu(), nn.conv2d(10, 5), nn.max_pool(2), nn.relu(),
         nn.flatten(), nn.linear(32), nn.relu(),
     )  # fmt: skip
     return nn.serial(
-        nn.spatial_transformer(look),
+        nn.spatial_transformer(localisation),
         nn.conv2d(10, 5), nn.max_pool(2), nn.relu(), nn.conv2d(20, 5), nn.max_pool(2), nn.relu(),
         nn.flatten(), nn.linear(50), nn.relu(), nn.linear(10),
     )  # fmt: skip
@@ -32,25 +32,19 @@ def tutorial(nn):
 
 def st_cnn(nn):
     """The paper's ST-CNN (Jaderberg et al. 2015, appendix A.4)."""
-    look = nn.serial(
-        nn.conv2d(20, 5),
-        nn.max_pool(2),
-        nn.relu(),
-        nn.conv2d(20, 5),
-        nn.relu(),
-        nn.flatten(),
-        nn.linear(20),
-        nn.relu(),
-    )
+    localisation = nn.serial(
+        nn.conv2d(20, 5), nn.max_pool(2), nn.relu(), nn.conv2d(20, 5), nn.relu(),
+        nn.flatten(), nn.linear(20), nn.relu(),
+    )  # fmt: skip
     return nn.serial(
-        nn.spatial_transformer(look),
+        nn.spatial_transformer(localisation),
         nn.conv2d(32, 9), nn.relu(), nn.max_pool(2), nn.conv2d(32, 7), nn.relu(), nn.max_pool(2),
         nn.flatten(), nn.linear(10),
     )  # fmt: skip
 
 
 def batch(build, size):
-    """Random images and labels, and the network's first weights."""
+    """Random images and labels, and the network's initial weights."""
     try:
         from numba_stn import nn
     except ImportError as error:
@@ -62,8 +56,8 @@ def batch(build, size):
     return Batch(net, net.init(rng, (1, 28, 28)), images, labels)
 
 
-def ours(p):
-    """Forward, backward and update."""
+def stn_step(p):
+    """One step of numba_stn: forward, backward and update."""
     from numba_stn.nn import adam, train
 
     optimiser = adam(1e-3)
@@ -72,12 +66,12 @@ def ours(p):
 
 
 def torch_step(p):
-    """The same step of the same weights in PyTorch."""
+    """The same step in PyTorch, from the same weights."""
     from numba_stn.nn import tree
 
-    torch = installed("torch")
+    torch = peer_module("torch")
     images, labels = torch.as_tensor(p.images), torch.as_tensor(p.labels)
-    weights = tree.tree_map(  # copies: a step changes them in place
+    weights = tree.tree_map(  # copies, because a step changes them in place
         lambda w: torch.as_tensor(w).to(images.dtype, copy=True).requires_grad_(), p.params
     )
     optimiser = torch.optim.Adam([leaf for _, leaf in tree.leaves(weights)], 1e-3)
@@ -98,20 +92,20 @@ def _loss(result):
 
 
 def run_layers(torch, net, weights, x):
-    """The network's layers, by PyTorch's functions."""
+    """Apply the network's layers by PyTorch's functions."""
     f = torch.nn.functional
-    for layer, own in zip(net.layers, weights, strict=True):
+    for layer, params in zip(net.layers, weights, strict=True):
         kind = type(layer).__name__
         if kind == "SpatialTransformer":
-            parts = own["localisation"]
+            parts = params["localisation"]
             features = run_layers(torch, layer.localisation, parts["features"], x)
             theta = f.linear(features, parts["head"]["weight"], parts["head"]["bias"])
             grid = f.affine_grid(theta.reshape(-1, 2, 3), x.shape, align_corners=False)
             x = f.grid_sample(x, grid, align_corners=False)
         elif kind == "Conv2d":
-            x = f.conv2d(x, own["weight"], own["bias"])
+            x = f.conv2d(x, params["weight"], params["bias"])
         elif kind == "Linear":
-            x = f.linear(x, own["weight"], own["bias"])
+            x = f.linear(x, params["weight"], params["bias"])
         else:
             x = {"MaxPool": lambda x: f.max_pool2d(x, 2), "Relu": f.relu,
                  "Flatten": lambda x: x.flatten(1)}[kind](x)  # fmt: skip
@@ -120,7 +114,7 @@ def run_layers(torch, net, weights, x):
 
 def row(build, size):
     """Row: one Adam step, from the same weights."""
-    return Row("training", partial(batch, build, size), {"ours": ours, "torch": torch_step})
+    return Row("training", partial(batch, build, size), {"ours": stn_step, "torch": torch_step})
 
 
 ROWS = {

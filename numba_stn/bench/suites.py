@@ -1,7 +1,7 @@
-"""asv's suites: the rows of the comparison, and what a new process waits for.
+"""Benchmarks for asv: the rows of the comparison, and the start-up time.
 
-Of each op: ``time_ours`` of every row, and as ``track_ratio`` the peers' times by ours. What the
-installed commit, or this machine, lacks is skipped.
+For each row, ``time_ours`` is the time of numba_stn, and ``track_ratio`` is a peer's time divided
+by it. asv skips what the installed commit, or this machine, lacks.
 """
 
 import os
@@ -11,29 +11,30 @@ from . import clock, memory, startup
 from .report import ROWS
 from .rows import MissingError, Runner
 
-# A cache for each commit, so that no kernel of another one is timed. asv sets these two.
+# Each commit has a cache of its own, so that no kernel of another commit is timed. asv sets both
+# variables.
 if {"ASV_ENV_DIR", "ASV_COMMIT"} <= os.environ.keys():
     _HERE = pathlib.Path(os.environ["ASV_ENV_DIR"], "numba", os.environ["ASV_COMMIT"])
     os.environ["NUMBA_CACHE_DIR"] = str(_HERE)
 
 
 def rows(op: str) -> list[str]:
-    """Names of an op's rows."""
+    """List the rows of an op."""
     return [name for name, row in ROWS.items() if row.op == op]
 
 
 def prepared(name: str, who: str, problem: object) -> Runner:
-    """A library's way to do a row's work, warm."""
+    """Prepare a library for a row, and run it once."""
     makers = ROWS[name].makers
     if who not in makers:
-        raise MissingError(f"{who} has no part in {name}")
+        raise MissingError(f"{name} has no {who}")
     runner = makers[who](problem)
     runner.run()
     return runner
 
 
-class _Ours:
-    """Our time of each row."""
+class _Times:
+    """The time of numba_stn for each row."""
 
     param_names = ("row",)
     version = "1"
@@ -47,7 +48,7 @@ class _Ours:
 
 
 class _Ratios:
-    """Each peer's time by ours: above 1 we are faster."""
+    """Each peer's time divided by ours: above 1, numba_stn is faster."""
 
     param_names = ("row", "peer")
     version = "1"
@@ -58,11 +59,11 @@ class _Ratios:
         self.runs = {who: prepared(row, who, problem).run for who in (peer, "ours")}
 
     def track_ratio(self, row, peer):
-        times = clock.medians(clock.turns(self.runs, rounds=7, patience=2.0))
+        times = clock.medians(clock.interleaved_times(self.runs, rounds=7, patience=2.0))
         return times[peer] / times["ours"]
 
 
-class WarpAffine(_Ours):
+class WarpAffine(_Times):
     """warp_affine."""
 
     params = (rows("warp_affine"),)
@@ -74,7 +75,7 @@ class WarpAffineRatios(_Ratios):
     params = (rows("warp_affine"), ["torch", "cv2"])
 
 
-class BothWays(_Ours):
+class BothWays(_Times):
     """warp_affine and its gradients."""
 
     params = (rows("warp_affine both ways"),)
@@ -87,7 +88,7 @@ class BothWaysRatios(_Ratios):
 
 
 class BothWaysMemory:
-    """warp_affine and its gradients: peak memory by that of inputs, samples and gradients."""
+    """warp_affine and its gradients: peak memory, divided by inputs, samples and gradients."""
 
     params = (["x".join(map(str, shape)) for shape in memory.SHAPES],)
     param_names = ("shape",)
@@ -102,7 +103,7 @@ class BothWaysMemory:
         memory.peak("ours", tuple(map(int, shape.split("x"))))
 
 
-class GridSample(_Ours):
+class GridSample(_Times):
     """grid_sample."""
 
     params = (rows("grid_sample"),)
@@ -114,7 +115,7 @@ class GridSampleRatios(_Ratios):
     params = (rows("grid_sample"), ["torch", "cv2"])
 
 
-class WarpImage(_Ours):
+class WarpImage(_Times):
     """warp_image."""
 
     params = (rows("warp_image"),)
@@ -126,7 +127,7 @@ class WarpImageRatios(_Ratios):
     params = (rows("warp_image"), ["torch", "cv2", "skimage", "scipy"])
 
 
-class Modes(_Ours):
+class Modes(_Times):
     """Other modes, volumes, projective maps, splines and layouts."""
 
     params = (rows("modes"),)
@@ -138,7 +139,7 @@ class ModesRatios(_Ratios):
     params = (rows("modes"), ["torch", "cv2"])
 
 
-class Training(_Ours):
+class Training(_Times):
     """One Adam step."""
 
     params = (rows("training"),)
@@ -151,7 +152,7 @@ class TrainingRatios(_Ratios):
 
 
 class Startup:
-    """What a new process waits for, beside the interpreter's own start."""
+    """The start-up time of a new process, without the interpreter's own start."""
 
     version = "1"
     number, repeat, rounds, warmup_time = 1, 3, 1, 0
@@ -160,16 +161,16 @@ class Startup:
         return "import numba_stn"
 
     def timeraw_first_call(self):
-        return startup.FIRST, COMPILED
+        return startup.FIRST_CALL, COMPILED
 
     def timeraw_first_call_compiling(self):
-        return startup.FIRST, NOT_COMPILED
+        return startup.FIRST_CALL, NOT_COMPILED
 
 
-# What comes before the first call, off the clock.
+# Code that runs before the first call and is not timed.
 COMPILED = f"""
 import subprocess, sys
-subprocess.run([sys.executable, "-c", {startup.FIRST!r}], check=True)
+subprocess.run([sys.executable, "-c", {startup.FIRST_CALL!r}], check=True)
 """
 NOT_COMPILED = """
 import os, tempfile

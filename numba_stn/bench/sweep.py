@@ -1,4 +1,4 @@
-"""Sweeps over angle, zoom, size and channels, forward and both ways."""
+"""Sweeps over angle, zoom, size and channels, forward, and forward and backward."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ _WORK = {"forward": warps.forward, "both ways": warps.both_ways}
 
 
 def points() -> list[dict[str, Any]]:
-    """Every point: what is done, what varies, its value, the shape, and angle or zoom."""
+    """All points: the work, the quantity that varies and its value, the shape, angle or zoom."""
     side = (1, 1, 2048, 2048)
     varied: list[dict[str, Any]] = [
         *({"sweep": "angle", "value": a, "shape": side, "angle": a} for a in ANGLES),
@@ -30,17 +30,17 @@ def points() -> list[dict[str, Any]]:
 
 
 def name(point: dict[str, Any]) -> str:
-    """A point in a few words."""
+    """Name a point."""
     return f"{point['what']}, {point['sweep']} {point['value']}"
 
 
 def line(point: dict[str, Any]) -> str:
-    """A point's figures."""
-    return f"{name(point):30s} {point['ns_per_sample']:9.3f} ns a sample   {report.ratios(point)}"
+    """Format a point's results as a line of text."""
+    return f"{name(point):30s} {point['ns_per_sample']:9.3f} ns/sample   {report.ratios(point)}"
 
 
 def table(points: Iterator[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
-    """Of each point: nanoseconds that a sample takes us, and each peer's ratio to it.
+    """For each point, nanoseconds per sample, and each peer's time divided by ours.
 
     A sample is one channel of one output pixel.
     """
@@ -48,8 +48,8 @@ def table(points: Iterator[dict[str, Any]], rounds: int) -> list[dict[str, Any]]
 
 
 def _measure(point, rounds):
-    kind = {key: point[key] for key in ("angle", "zoom") if key in point}
-    full = _WORK[point["what"]](*point["shape"], **kind)
+    options = {key: point[key] for key in ("angle", "zoom") if key in point}
+    full = _WORK[point["what"]](*point["shape"], **options)
     row = Row(full.op, full.problem, {who: full.makers[who] for who in ("ours", *PEERS)
                                       if who in full.makers})  # fmt: skip
     found = report.measure(name(point), row, rounds, clock.PATIENCE / 3)

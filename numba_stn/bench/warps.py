@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .rows import COARSE, MissingError, Row, Runner, installed, own
+from .rows import COARSE, MissingError, Row, Runner, peer_module, stn_function
 
 BOTH = ("images", "theta")
 
 
 class Warp(NamedTuple):
-    """Images, a map for each, and a gradient of the samples where one is needed."""
+    """Images, a map for each, and a gradient of the samples if one is needed."""
 
     images: Any
     theta: Any
@@ -24,7 +24,7 @@ def problem(shape, angle=30.0, zoom=0.8, backward=False):
     images = rng.random(shape, np.float32)
     images = (images + np.roll(images, 1, -1) + np.roll(images, 1, -2)) / np.float32(3)
     cos, sin = zoom * np.cos(np.deg2rad(angle)), zoom * np.sin(np.deg2rad(angle))
-    # The same turn in pixels whatever the sides: y and x are normalised by different sides.
+    # The same rotation in pixels for all sides: y and x are normalised by different sides.
     aspect = shape[2] / shape[3]
     theta = np.array([[[cos, -sin * aspect, 0.01], [sin / aspect, cos, 0.02]]], np.float32)
     dsamples = rng.standard_normal(shape, np.float32) if backward else None
@@ -32,20 +32,19 @@ def problem(shape, angle=30.0, zoom=0.8, backward=False):
 
 
 def pixel_matrix(theta, height, width):
-    """Theta for pixels whose centres are whole numbers: output to input.
+    """Convert theta to a matrix (2, 3) from output to input pixels, with centres at whole numbers.
 
-    Not by :mod:`numba_stn.transforms.matrices`, which earlier commits that are measured do not
-    have.
+    :mod:`numba_stn.transforms.matrices` is not used, because old commits that are measured lack it.
     """
     to_unit = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
     square = np.vstack([theta.astype(float), [0, 0, 1]])
     return (np.linalg.inv(to_unit) @ square @ to_unit)[:2]
 
 
-def one_image(images, most=4):
-    """The one image of a batch, (H, W, C), for libraries that know no batches."""
-    if len(images) > 1 or images.shape[1] > most:
-        raise MissingError("takes one image of a few channels")
+def one_image(images, most_channels=4):
+    """Convert a batch of one image to (H, W, C), for libraries without batches."""
+    if len(images) > 1 or images.shape[1] > most_channels:
+        raise MissingError("expected one image with few channels")
     return np.ascontiguousarray(images[0].transpose(1, 2, 0))
 
 
@@ -57,15 +56,15 @@ def batched(image):
 # --- Forward --------------------------------------------------------------------------------------
 
 
-def ours_forward(p):
-    """warp_affine into an array that is there."""
+def stn_forward(p):
+    """warp_affine of numba_stn into an existing array."""
     out = np.empty_like(p.images)
-    return Runner(partial(own("warp_affine"), p.images, p.theta, out=out), _samples)
+    return Runner(partial(stn_function("warp_affine"), p.images, p.theta, out=out), _samples)
 
 
 def torch_forward(p):
-    """PyTorch's two calls."""
-    torch = installed("torch")
+    """PyTorch's affine_grid and grid_sample."""
+    torch = peer_module("torch")
     functional = torch.nn.functional
     images, theta = torch.as_tensor(p.images), torch.as_tensor(p.theta)
 
@@ -78,11 +77,11 @@ def torch_forward(p):
 
 
 def cv2_forward(p):
-    """OpenCV's warpAffine, an image at a time, on its own layout (H, W, C)."""
-    cv2 = installed("cv2")
+    """OpenCV's warpAffine, one image at a time, in its own layout (H, W, C)."""
+    cv2 = peer_module("cv2")
     height, width = p.images.shape[2:]
     if p.images.shape[1] > 4:
-        raise MissingError("OpenCV's warps take four channels at most")
+        raise MissingError("OpenCV's warps take at most four channels")
     matrix = pixel_matrix(p.theta[0], height, width)
     sources = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in p.images]
     results = [np.empty_like(source) for source in sources]
@@ -100,8 +99,8 @@ def cv2_forward(p):
 
 
 def kornia_forward(p):
-    """Kornia's warp_affine, whose matrices map input pixels to output pixels."""
-    torch, warp = installed("torch"), installed("kornia").geometry.transform.warp_affine
+    """Warp by kornia's warp_affine, whose matrices map input pixels to output pixels."""
+    torch, warp = peer_module("torch"), peer_module("kornia").geometry.transform.warp_affine
     images, matrices = torch.from_numpy(p.images), torch.from_numpy(_to_output(p))
 
     def run():
@@ -117,29 +116,29 @@ def skimage_forward(p):
 
 
 def scipy_forward(p):
-    """SciPy's affine_transform, a channel at a time."""
+    """SciPy's affine_transform, one channel at a time."""
     return scipy_warp(one_image(p.images), pixel_matrix(p.theta[0], *p.images.shape[2:]))
 
 
 def skimage_warp(image, matrix):
-    """Scikit-image's warp on (H, W, C)."""
-    warp = installed("skimage.transform").warp
+    """scikit-image's warp of an image (H, W, C)."""
+    warp = peer_module("skimage.transform").warp
     image = image[..., 0] if image.shape[2] == 1 else image
     run = partial(warp, image, np.vstack([matrix, [0, 0, 1]]), order=1, preserve_range=True)
     return Runner(run, batched)
 
 
 def scipy_warp(image, matrix):
-    """SciPy's affine_transform on (H, W, C), which it does as well as on its own layout."""
-    transform = installed("scipy.ndimage").affine_transform
+    """SciPy's affine_transform of an image (H, W, C), one channel at a time."""
+    transform = peer_module("scipy.ndimage").affine_transform
     channels = [np.ascontiguousarray(channel) for channel in image.transpose(2, 0, 1)]
     out = np.empty((len(channels), *channels[0].shape), image.dtype)
     rows_first = matrix[::-1, [1, 0, 2]]
-    turn, shift = rows_first[:, :2], rows_first[:, 2]
+    linear, shift = rows_first[:, :2], rows_first[:, 2]
 
     def run():
         for channel, result in zip(channels, out, strict=True):
-            transform(channel, turn, shift, output=result, order=1, mode="grid-constant")
+            transform(channel, linear, shift, output=result, order=1, mode="grid-constant")
         return out
 
     return Runner(run, lambda out: {"samples": out[None]})
@@ -150,13 +149,13 @@ def _samples(samples):
 
 
 def _to_output(p):
-    """Input pixels to output pixels, (N, 2, 3)."""
+    """Matrices from input pixels to output pixels, (N, 2, 3)."""
     matrix = np.vstack([pixel_matrix(p.theta[0], *p.images.shape[2:]), [0, 0, 1]])
     return np.linalg.inv(matrix)[:2].astype(p.theta.dtype)[None].repeat(len(p.theta), 0)
 
 
 FORWARD = {
-    "ours": ours_forward,
+    "ours": stn_forward,
     "torch": torch_forward,
     "cv2": cv2_forward,
     "kornia": kornia_forward,
@@ -165,17 +164,17 @@ FORWARD = {
 }
 
 
-def forward(*shape, **kind):
+def forward(*shape, **options):
     """Row: images warped by affine maps."""
-    return Row("warp_affine", partial(problem, shape, **kind), FORWARD)
+    return Row("warp_affine", partial(problem, shape, **options), FORWARD)
 
 
 # --- Forward and backward -------------------------------------------------------------------------
 
 
-def ours_both_ways(p, wrt=BOTH):
-    """warp_affine and its vjp."""
-    warp, vjp = own("warp_affine"), own("warp_affine_vjp")
+def stn_both_ways(p, wrt=BOTH):
+    """warp_affine of numba_stn and its vjp."""
+    warp, vjp = stn_function("warp_affine"), stn_function("warp_affine_vjp")
 
     def run():
         samples = warp(p.images, p.theta)
@@ -185,8 +184,8 @@ def ours_both_ways(p, wrt=BOTH):
 
 
 def torch_both_ways(p, wrt=BOTH):
-    """PyTorch's two calls and their backward."""
-    torch = installed("torch")
+    """PyTorch's affine_grid and grid_sample, and their backward."""
+    torch = peer_module("torch")
     functional = torch.nn.functional
     images, theta, dsamples = (torch.as_tensor(part) for part in p)
     images.requires_grad_("images" in wrt), theta.requires_grad_("theta" in wrt)
@@ -202,8 +201,8 @@ def torch_both_ways(p, wrt=BOTH):
 
 
 def kornia_both_ways(p, wrt=BOTH):
-    """Kornia's warp_affine and its backward, to the matrices that it takes instead of theta."""
-    torch, warp = installed("torch"), installed("kornia").geometry.transform.warp_affine
+    """Warp by kornia's warp_affine; its backward is with respect to its matrices, not theta."""
+    torch, warp = peer_module("torch"), peer_module("kornia").geometry.transform.warp_affine
     images, dsamples = torch.from_numpy(p.images), torch.from_numpy(p.dsamples)
     matrices = torch.from_numpy(_to_output(p))
     images.requires_grad_("images" in wrt), matrices.requires_grad_("theta" in wrt)
@@ -222,28 +221,31 @@ def _gradients(results):
     return {name: np.asarray(result) for name, result in named if result is not None}
 
 
-def both_ways(*shape, wrt=BOTH, **kind):
+def both_ways(*shape, wrt=BOTH, **options):
     """Row: images warped by affine maps, and the gradients of the images and of theta."""
-    makers = {"ours": ours_both_ways, "torch": torch_both_ways, "kornia": kornia_both_ways}
+    makers = {"ours": stn_both_ways, "torch": torch_both_ways, "kornia": kornia_both_ways}
     return Row(
         "warp_affine both ways",
-        partial(problem, shape, backward=True, **kind),
+        partial(problem, shape, backward=True, **options),
         {who: partial(make, wrt=wrt) for who, make in makers.items()},
     )
 
 
-def backward(p, wrt):
-    """warp_affine_vjp by itself."""
-    run = partial(own("warp_affine_vjp"), p.dsamples, p.images, p.theta, wrt=wrt)
+def stn_backward(p, wrt):
+    """warp_affine_vjp of numba_stn, without the forward."""
+    run = partial(stn_function("warp_affine_vjp"), p.dsamples, p.images, p.theta, wrt=wrt)
     return Runner(run, lambda results: {"dtheta": results[1]})
 
 
 def to_theta_alone(*shape):
-    """Row: the gradient of theta alone, against both gradients; no other library."""
+    """Row: the gradient of theta alone against both gradients, without other libraries."""
     return Row(
         "warp_affine both ways",
         partial(problem, shape, backward=True),
-        {"ours": partial(backward, wrt=("theta",)), "both gradients": partial(backward, wrt=BOTH)},
+        {
+            "ours": partial(stn_backward, wrt=("theta",)),
+            "both gradients": partial(stn_backward, wrt=BOTH),
+        },
     )
 
 

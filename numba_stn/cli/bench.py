@@ -79,7 +79,7 @@ def _report_file(args):
     path = pathlib.Path(args.json)
 
     def write(found):
-        found = report.circumstances(["numba-stn", *sys.argv[1:]], args.rounds) | found
+        found = report.provenance(["numba-stn", *sys.argv[1:]], args.rounds) | found
         write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
 
     with folder_of(path.parent):
