@@ -1,13 +1,17 @@
-"""Does this checkout give the same bits as another commit? ``python -m benchmarks.bits COMMIT``.
+"""Test whether this checkout gives the same bits as another commit.
 
-A fixed set of calls runs in two processes, one with the commit's numba_stn and one with the
-checkout's. Each result becomes a digest of its dtype, shape and bytes. The exit code is 1 if any
-digest differs, or if a call exists on one side only; it is 2 if nothing could be compared.
+``python -m benchmarks.bits COMMIT`` runs a fixed set of calls in two processes, one with the
+commit's numba_stn and one with the checkout's, and compares digests of the results' dtypes, shapes
+and bytes. The exit code is 1 if a digest differs or a call exists on one side only, and 2 if
+nothing could be compared. A call that raises an error must raise one of the same type on both
+sides; the message may differ.
 
 The calls cover the samples and the gradients of every public operation, in every mode, padding,
-layout, dtype and number of dimensions, on small and odd shapes for the serial kernels and on
-larger ones for the parallel kernels; and single images, layers, training steps, distortions and
-registration. ``--save FILE`` keeps a tree's digests, ``--with FILE`` compares with kept ones.
+layout, dtype and number of dimensions. Small and odd shapes run the serial kernels, larger ones the
+parallel kernels. Single images, layers, training steps, distortions and registration are covered
+too. Both processes make the calls of the checkout, so the commit needs the functions that these
+use. Otherwise, write digests with ``--save FILE`` in an earlier checkout, and compare with them by
+``--with FILE``.
 """
 
 import argparse
@@ -26,11 +30,11 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 
-# (D, H, W) of images and of samples, with enough work for the parallel kernels; planes take the
+# The (D, H, W) of images and of samples with enough work for the parallel kernels; planes use the
 # last two.
 LARGE = [((20, 200, 211), (17, 189, 203))]
 
-# The (H, W) of the images of the families below, and of their outputs.
+# The (H, W) of images and of outputs, for the calls that this module defines.
 SIDES = [((5, 7), (4, 19)), ((33, 40), (35, 64)), ((300, 290), (280, 310))]
 
 
@@ -38,7 +42,7 @@ SIDES = [((5, 7), (4, 19)), ((33, 40), (35, 64)), ((300, 290), (280, 310))]
 
 
 def calls() -> Iterator[tuple[str, object]]:
-    """Names, and functions of nothing that return arrays."""
+    """Give the name of each call, and a function without arguments that returns arrays."""
     import everything
 
     for dtype in ("float32", "float64"):
@@ -46,17 +50,17 @@ def calls() -> Iterator[tuple[str, object]]:
     yield from everything.kinds()
     yield from everything.kinds(everything.ALL, LARGE)
     yield from everything.derived(everything.ALL, everything.NARROW[3:5])
-    yield from pictures()
-    yield from batches()
-    yield from maps()
+    yield from single_images()
+    yield from batch_options()
+    yield from parametrisations()
     yield from everything.layers()
     yield from training()
     yield from distortions()
     yield from registrations()
 
 
-def pictures():
-    """``warp_image`` and its relatives: every mode, padding, dtype and number of channels."""
+def single_images():
+    """The functions of one image in every mode, padding, dtype and number of channels."""
     import numba_stn as stn
 
     rng = np.random.default_rng(0)
@@ -69,25 +73,25 @@ def pictures():
             for sides, size in SIDES:
                 image = (200 * rng.random((*sides, *channels))).astype(dtype)
                 for mode in ("nearest", "bilinear", "bicubic"):
-                    kind = f"{dtype} {image.shape} {mode}"
+                    case = f"{dtype} {image.shape} {mode}"
                     for padding in ("zeros", "border", "reflection", "wrap"):
                         options = {"mode": mode, "padding_mode": padding}
                         for name, matrix in maps.items():
                             yield (
-                                f"warp_image {kind} {padding} {name}",
+                                f"warp_image {case} {padding} {name}",
                                 partial(stn.warp_image, image, np.array(matrix), size, **options),
                             )
                     box = (1.5, 0.25, sides[1] - 2, sides[0] - 0.5)
-                    yield f"resize {kind}", partial(stn.resize, image, size, mode=mode)
-                    yield f"rotate {kind}", partial(stn.rotate, image, 33, mode=mode)
+                    yield f"resize {case}", partial(stn.resize, image, size, mode=mode)
+                    yield f"rotate {case}", partial(stn.rotate, image, 33, mode=mode)
                     yield (
-                        f"crop_and_resize {kind}",
+                        f"crop_and_resize {case}",
                         partial(stn.crop_and_resize, image, box, size, mode=mode),
                     )
 
 
-def batches():
-    """Options of batch warps that the shared calls leave out."""
+def batch_options():
+    """The options of batch warps that the calls of ``tests/everything.py`` leave out."""
     import numba_stn as stn
 
     rng = np.random.default_rng(1)
@@ -110,26 +114,26 @@ def batches():
                     )
                 grid = stn.affine_grid(theta, size, **corners)
                 pixels = stn.pixels_from_grid(grid, sides, **corners)
-                yield f"pixels_from_grid {name}", partial(lambda found: found, pixels)
+                yield f"pixels_from_grid {name}", partial(lambda pixels: pixels, pixels)
                 yield (
                     f"grid_from_pixels {name}",
                     partial(stn.grid_from_pixels, pixels, sides, **corners),
                 )
-                moved = (pixels - pixels.round()).astype(dtype)
+                displacement = (pixels - pixels.round()).astype(dtype)
                 yield (
                     f"grid_from_displacement {name}",
-                    partial(stn.grid_from_displacement, moved, sides, **corners),
+                    partial(stn.grid_from_displacement, displacement, sides, **corners),
                 )
 
 
-def maps():
-    """Theta from parameters, and back."""
-    from numba_stn.transforms import parametrisations
+def parametrisations():
+    """Theta from parameters, and the gradient of the parameters."""
+    from numba_stn.transforms import parametrisations as module
 
     rng = np.random.default_rng(2)
-    for name in sorted(parametrisations.__all__):
-        transform = getattr(parametrisations, name)
-        if not isinstance(transform, parametrisations.Transform):
+    for name in sorted(module.__all__):
+        transform = getattr(module, name)
+        if not isinstance(transform, module.Transform):
             continue
         params = transform.identity + 0.2 * rng.standard_normal((5, transform.size))
         dtheta = rng.standard_normal((5, *transform.shape))
@@ -138,7 +142,7 @@ def maps():
 
 
 def training():
-    """Three steps of each optimiser, of a network with transformers and every kind of layer."""
+    """Three steps of each optimiser, for a network with a transformer and every kind of layer."""
     from numba_stn import nn
 
     features = nn.serial(nn.max_pool(2), nn.conv2d(4, 3), nn.relu(), nn.flatten(), nn.linear(8))
@@ -168,42 +172,42 @@ def _three_steps(nn, net, optimiser):
 
 
 def distortions():
-    """The paper's tasks."""
+    """The distorted digits of the paper's tasks."""
     from numba_stn import data
 
     rng = np.random.default_rng(4)
     split = data.Split(rng.random((70, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, 70))
     for name, task in data.TASKS.items():
-        yield f"task {name}", partial(_distorted, task, split)
+        yield f"task {name}", partial(_distort, task, split)
 
 
-def _distorted(task, split):
-    found = task(np.random.default_rng(5), split)
-    return found.images, found.labels
+def _distort(task, split):
+    distorted = task(np.random.default_rng(5), split)
+    return distorted.images, distorted.labels
 
 
 def registrations():
-    """Registration of a smooth random image with a moved copy."""
+    """Registration of a smooth random image with a rotated copy."""
     for transform in ("translation", "rigid", "similarity", "affine", "projective", "tps"):
         for metric in ("correlation", "intensity"):
-            yield f"register {transform} {metric}", partial(_registered, transform, metric)
+            yield f"register {transform} {metric}", partial(_register, transform, metric)
 
 
-def _registered(transform, metric):
+def _register(transform, metric):
     import numba_stn as stn
 
     coarse = np.random.default_rng(6).random((12, 13)).astype(np.float32)
     fixed = stn.resize(coarse, (120, 130), mode="bicubic")
     moving = stn.rotate(fixed, 3.5, zoom=1.03, padding_mode="border")
-    found = stn.register(moving, fixed, transform, metric=metric)
-    return found.theta, found.aligned
+    result = stn.register(moving, fixed, transform, metric=metric)
+    return result.theta, result.aligned
 
 
 # --- Digests --------------------------------------------------------------------------------------
 
 
 def digest(value: object) -> str:
-    """A short name for the bits of arrays, and of trees of arrays."""
+    """Hash the dtypes, shapes and bytes of a tree of arrays."""
     hashed = hashlib.sha256()
     for leaf in leaves(value):
         array = np.ascontiguousarray(leaf)
@@ -213,7 +217,7 @@ def digest(value: object) -> str:
 
 
 def leaves(value: object) -> Iterator[np.ndarray]:
-    """The arrays of a tree, in order; None is an empty one."""
+    """List the arrays of a tree of dicts, tuples and lists in a fixed order; None has no arrays."""
     if isinstance(value, dict):
         for key in sorted(value):
             yield from leaves(value[key])
@@ -225,94 +229,129 @@ def leaves(value: object) -> Iterator[np.ndarray]:
 
 
 def print_digests(tree: str, word: str) -> None:
-    """Print the digest of each call whose name contains ``word``, with the tree's numba_stn."""
+    """Make the calls whose name contains ``word`` with the tree's numba_stn.
+
+    Print the name and the digest of each call as a line of JSON.
+    """
     sys.path[:0] = [tree, str(ROOT / "tests")]
     import numba_stn
 
     found = pathlib.Path(numba_stn.__file__).parents[1]
     if found != pathlib.Path(tree).resolve():
-        raise ImportError(f"numba_stn: expected the one in {tree}, got {found}")
+        raise ImportError(f"numba_stn: expected the one in {tree}, got the one in {found}")
     with np.errstate(all="ignore"):
         for name, call in calls():
             if word in name:
                 try:
                     result = digest(call())
-                except Exception as error:  # this tree refuses it
+                except Exception as error:  # recorded; the report counts these
                     result = f"{type(error).__name__}: {error}"
                 print(json.dumps([name, result]), flush=True)
 
 
-def digests(tree: str, word: str) -> dict[str, str]:
-    """The digests of a tree, from a process of its own."""
+def run_digests(tree: str, word: str) -> dict[str, str]:
+    """Run :func:`print_digests` in a new process, and collect the digests.
+
+    Raises
+    ------
+    NothingToCompareError
+        If the process fails.
+    """
     command = [sys.executable, str(HERE / "bits.py"), "--digests-of", tree, "--only", word]
-    found = {}
+    digests = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tree)) as run:
         assert run.stdout
         for line in run.stdout:
-            name, value = json.loads(line)
-            found[name] = value
+            name, result = json.loads(line)
+            digests[name] = result
             if sys.stderr.isatty():
-                print(f"\r{len(found)} calls", end="", file=sys.stderr)
+                print(f"\r{len(digests)} calls", end="", file=sys.stderr)
     if run.returncode:
-        raise RuntimeError(f"{tree}: the process ended with exit code {run.returncode}")
-    return found
+        from .against import NothingToCompareError  # not at the top: this file is also a script
+
+        raise NothingToCompareError(
+            f"{tree}: the process failed with exit code {run.returncode}; see its message above"
+        )
+    return digests
 
 
 def environment(tree: str) -> dict[str, str]:
-    """Kernels of another tree are not cached beside the checkout's."""
-    own = {} if tree == str(ROOT) else {"NUMBA_CACHE_DIR": f"{tree}/kernels"}
-    return os.environ | own
+    """Give another tree than the checkout a kernel cache of its own."""
+    cache = {} if tree == str(ROOT) else {"NUMBA_CACHE_DIR": f"{tree}/kernels"}
+    return os.environ | cache
 
 
 # --- Command --------------------------------------------------------------------------------------
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compare; the exit code."""
+    """Compare, and return the exit code."""
+    args = parse(argv)
+    if args.digests_of:
+        print_digests(args.digests_of, args.only)
+        return 0
+    from .against import NothingToCompareError
+
+    try:
+        if args.save:
+            digests = run_digests(str(ROOT), args.only)
+            pathlib.Path(args.save).write_text(json.dumps(digests, indent=0))
+            return 0
+        base = saved_digests(args) if args.saved else commit_digests(args)
+        if not base:
+            raise NothingToCompareError(f"no call's name contains {args.only!r}")
+        return report(base, run_digests(str(ROOT), args.only))
+    except (NothingToCompareError, OSError, json.JSONDecodeError) as error:
+        print(f"benchmarks.bits: error: {error}", file=sys.stderr)
+        return 2
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bits",
                                      description=__doc__.split("\n")[0])  # fmt: skip
     add = parser.add_argument
     add("commit", nargs="?", help="the commit to compare with")
     add("--only", default="", metavar="WORD", help="only calls whose name contains this")
-    add("--save", metavar="FILE", help="write the checkout's digests, and compare nothing")
-    add("--with", dest="kept", metavar="FILE", help="compare with digests that --save wrote")
+    add("--save", metavar="FILE", help="write the checkout's digests, without a comparison")
+    add("--with", dest="saved", metavar="FILE", help="compare with digests that --save wrote")
     add("--digests-of", metavar="TREE", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.digests_of:
-        print_digests(args.digests_of, args.only)
-        return 0
-    if not (args.commit or args.save or args.kept):
-        parser.error("name a commit, or --save or --with a file")
-    own = digests(str(ROOT), args.only)
-    if args.save:
-        pathlib.Path(args.save).write_text(json.dumps(own, indent=0))
-        return 0
-    return report(base_digests(args), own)
+    given = [args.commit, args.save, args.saved, args.digests_of]
+    if sum(value is not None for value in given) != 1:
+        parser.error("expected one of COMMIT, --save FILE and --with FILE")
+    return args
 
 
-def base_digests(args: argparse.Namespace) -> dict[str, str]:
-    """What the checkout is compared with."""
-    if args.kept:
-        kept = json.loads(pathlib.Path(args.kept).read_text())
-        return {name: value for name, value in kept.items() if args.only in name}
-    from .against import extract, resolved
+def saved_digests(args: argparse.Namespace) -> dict[str, str]:
+    """Read the digests that ``--save`` wrote."""
+    saved = json.loads(pathlib.Path(args.saved).read_text())
+    return {name: result for name, result in saved.items() if args.only in name}
+
+
+def commit_digests(args: argparse.Namespace) -> dict[str, str]:
+    """Compute the digests of a commit."""
+    from .against import extract, resolve
 
     with tempfile.TemporaryDirectory() as folder:
-        extract(ROOT, resolved(ROOT, args.commit), folder)
-        return digests(folder, args.only)
+        extract(ROOT, resolve(ROOT, args.commit), folder)
+        return run_digests(folder, args.only)
 
 
-def report(base: dict[str, str], own: dict[str, str]) -> int:
-    """Print what differs; the exit code."""
-    if not base:
-        print("benchmarks.bits: error: nothing to compare with", file=sys.stderr)
-        return 2
-    different = sorted(name for name in base.keys() | own.keys()
-                       if base.get(name) != own.get(name))  # fmt: skip
+def report(base: dict[str, str], checkout: dict[str, str]) -> int:
+    """Print the differences, and return the exit code."""
+    different = [name for name in sorted(base.keys() | checkout.keys())
+                 if _comparable(base.get(name)) != _comparable(checkout.get(name))]  # fmt: skip
     for name in different:
-        print(f"{name}: {base.get(name, 'missing')} -> {own.get(name, 'missing')}")
-    print(f"{len(base)} calls, {len(different)} different")
+        print(f"{name}: {base.get(name, 'missing')} -> {checkout.get(name, 'missing')}")
+    raised = sum(":" in result for result in checkout.values())
+    print(f"{len(base)} calls, {len(different)} different, {raised} raised an error")
     return int(bool(different))
+
+
+def _comparable(result):
+    """Drop the message of an error."""
+    return result and result.partition(":")[0]
 
 
 if __name__ == "__main__":
