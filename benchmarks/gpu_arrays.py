@@ -1,4 +1,4 @@
-"""The GPU that :mod:`benchmarks.gpu` measures: whose arrays are used, and what it is."""
+"""The GPU that :mod:`benchmarks.gpu` measures: its arrays and its description."""
 
 import contextlib
 import importlib
@@ -21,12 +21,12 @@ class Gpu:
     """The current device, and the libraries that allocate on it."""
 
     def __init__(self) -> None:
-        """Find them.
+        """Find the device and the libraries.
 
         Raises
         ------
         RuntimeError
-            If no kernel can run here; the message says what is missing.
+            If no kernel can run here; the message names what is missing.
         """
         from numba_stn.kernels.cuda import device
 
@@ -36,11 +36,11 @@ class Gpu:
 
     @property
     def arrays(self) -> str:
-        """Whose arrays our functions are given."""
+        """The library whose arrays are the inputs of numba_stn."""
         return "cupy" if self.cupy else "torch" if self.torch else "numba"
 
     def put(self, array: Any) -> Any:
-        """A NumPy array on the device; None as it is."""
+        """Copy a NumPy array to the device; None stays None."""
         if array is None:
             return None
         if self.cupy:
@@ -50,16 +50,16 @@ class Gpu:
         return self.cuda.to_device(array)
 
     def tensor(self, array: Any) -> Any:
-        """PyTorch's view of an array on the device, in the same memory; None as it is.
+        """View an array on the device as a PyTorch tensor in the same memory; None stays None.
 
-        Detached: a tensor of ours must not learn that PyTorch wants its gradient.
+        The tensor is detached, so that gradients which PyTorch computes do not affect our inputs.
         """
         return None if array is None else self.torch.as_tensor(array, device="cuda").detach()
 
-    def tidy(self) -> None:
-        """Give back what the libraries' allocators keep, for the next row's libraries."""
+    def free(self) -> None:
+        """Free the memory that the libraries' allocators hold, for the next row."""
         self.cuda.synchronize()
-        _known(lambda: self.cuda.current_context().deallocations.clear())
+        _or_none(lambda: self.cuda.current_context().deallocations.clear())
         if self.cupy:
             self.cupy.get_default_memory_pool().free_all_blocks()
         if self.torch:
@@ -67,9 +67,9 @@ class Gpu:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """Other work on the device meanwhile, on a stream that waits for no other.
+        """Run other work on the device, on a non-blocking stream.
 
-        Numba makes no such stream, so without CuPy and PyTorch there is none.
+        Numba cannot make such a stream, so without CuPy and PyTorch there is no other work.
         """
         library = self.torch or self.cupy
         if library:
@@ -77,21 +77,21 @@ class Gpu:
             if self.torch:
                 stream = self.torch.cuda.stream(self.torch.cuda.Stream())
             with stream:
-                place = {"device": "cuda"} if self.torch else {}
-                work = library.ones(1 << 26, **place)
+                options = {"device": "cuda"} if self.torch else {}
+                work = library.ones(1 << 26, **options)
                 for _ in range(50):
                     work = library.sin(work)
         yield
         self.cuda.synchronize()
 
     def l2(self) -> int:
-        """Bytes of the last cache, or more."""
-        return _known(lambda: int(self.cuda.get_current_device().L2_CACHE_SIZE)) or 128 << 20
+        """Bytes of the last-level cache, or more."""
+        return _or_none(lambda: int(self.cuda.get_current_device().L2_CACHE_SIZE)) or 128 << 20
 
     def about(self) -> dict[str, Any]:
-        """What was measured on: the device, the driver, and versions; None: it could not be told.
+        """Describe the device, the driver and the versions; None is unknown.
 
-        ``driver`` and ``runtime`` are versions of CUDA: the newest that the driver serves, and
+        ``driver`` and ``runtime`` are versions of CUDA: the newest that the driver supports, and
         that of the compiler.
         """
         cuda, device = self.cuda, self.cuda.get_current_device()
@@ -100,12 +100,12 @@ class Gpu:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions[name] = metadata.version(name)
         return {
-            "name": _known(lambda: _text(device.name)),
-            "compute_capability": _known(lambda: _dotted(device.compute_capability)),
-            "memory_bytes": _known(lambda: int(cuda.current_context().get_memory_info().total)),
-            "l2_bytes": _known(lambda: int(device.L2_CACHE_SIZE)),
-            "driver": _known(lambda: _dotted(cuda.cudadrv.driver.driver.get_version())),
-            "runtime": _known(lambda: _dotted(cuda.cudadrv.runtime.runtime.get_version())),
+            "name": _or_none(lambda: _text(device.name)),
+            "compute_capability": _or_none(lambda: _dotted(device.compute_capability)),
+            "memory_bytes": _or_none(lambda: int(cuda.current_context().get_memory_info().total)),
+            "l2_bytes": _or_none(lambda: int(device.L2_CACHE_SIZE)),
+            "driver": _or_none(lambda: _dotted(cuda.cudadrv.driver.driver.get_version())),
+            "runtime": _or_none(lambda: _dotted(cuda.cudadrv.runtime.runtime.get_version())),
             "driver_package": _driver_package(),
             "arrays": self.arrays,
             "cores": os.cpu_count(),
@@ -115,7 +115,7 @@ class Gpu:
 
 
 def host(array: Any) -> Any:
-    """The NumPy array of any library's array."""
+    """Copy an array of any library to NumPy."""
     if isinstance(array, np.ndarray):
         return array
     for copied in ("copy_to_host", "get"):  # Numba's, CuPy's
@@ -125,22 +125,22 @@ def host(array: Any) -> Any:
 
 
 def _library(name: str) -> ModuleType | None:
-    """CuPy or PyTorch, where it is installed and has a GPU."""
+    """Import CuPy or PyTorch; None if it is not installed or has no GPU."""
     from numba import config
 
-    if getattr(config, "ENABLE_CUDASIM", 0):  # the simulated device has Numba's arrays alone
+    if getattr(config, "ENABLE_CUDASIM", 0):  # the simulated device has only Numba's arrays
         return None
     try:
         module = importlib.import_module(name)
         return module if module.cuda.is_available() else None
-    except Exception:  # one that does not fit the driver fails in ways of its own
+    except Exception:  # an incompatible driver can raise anything
         return None
 
 
-def _known(ask):
-    """What ``ask`` gives; None where it cannot be told, as in the simulator."""
+def _or_none(function):
+    """Call a function; None if it fails, as in the simulator."""
     try:
-        return ask()
+        return function()
     except Exception:
         return None
 
@@ -154,9 +154,9 @@ def _dotted(version):
 
 
 def _driver_package():
-    """The driver's own version."""
+    """The version of the driver's package."""
     if not shutil.which("nvidia-smi"):
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return _known(lambda: subprocess.run(command, capture_output=True, text=True, check=True,
+    return _or_none(lambda: subprocess.run(command, capture_output=True, text=True, check=True,
                                          timeout=30).stdout.split()[0])  # fmt: skip

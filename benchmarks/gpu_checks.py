@@ -1,5 +1,6 @@
-"""What :mod:`benchmarks.gpu` checks before it times: values and gradients, and that bits repeat."""
+"""The checks of :mod:`benchmarks.gpu`: values, gradients, and the same bits when repeated."""
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,19 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_stn as stn
-from numba_stn.bench.rows import MissingError, difference, installed
+from numba_stn.bench.rows import MissingError, peer_module, relative_difference
 
 from .gpu_arrays import Gpu, host
 
 PADDINGS = ("zeros", "border", "reflection")
 
-# Gradients are held against the oracle only where a coordinate is further than this, in pixels,
-# from a place where the slope changes: beside it a rounding changes the slope as a whole.
+# Gradients are compared with the oracle only at coordinates that are further than this, in pixels,
+# from one at which the slope jumps. Closer to it, rounding may select the other slope.
 MARGIN = 1 / 128
 
 
 class Shape(NamedTuple):
-    """Images (N, C, H, W), how many maps read them, and the sides of the samples."""
+    """Images (N, C, H, W), the number of maps, and the sides of the samples."""
 
     count: int
     maps: int
@@ -35,16 +36,16 @@ SHAPES = (
     Shape(2, 2, 1, (1, 9), (5, 3)),
     Shape(2, 2, 3, (701, 509), (613, 770)),
 )
-# As the sides of two are, for a first look; and few enough threads for Numba's simulator.
+# Small shapes for a quick test, with few enough threads for Numba's simulator.
 QUICK_SHAPES = (Shape(2, 2, 2, (4, 5), (3, 7)), Shape(1, 2, 1, (3, 1), (2, 5)))
 
-# Each repeated: many blocks, and many samples added to each pixel of one image.
+# The shapes that are repeated: many blocks, and many samples added to each pixel of one image.
 REPEATED = (Shape(4, 4, 3, (512, 512), (512, 512)), Shape(1, 16, 1, (64, 64), (500, 500)))
 QUICK_REPEATED = (Shape(1, 2, 1, (3, 4), (5, 6)),)
 
 
 class Case(NamedTuple):
-    """One function on one shape, and the options it is called with."""
+    """One function on one shape, with its options."""
 
     op: str
     shape: Shape
@@ -62,7 +63,7 @@ class Case(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """NumPy arrays, and the largest pixel coordinate that occurs."""
+    """NumPy arrays, and the largest pixel coordinate in them."""
 
     images: Any
     coords: Any
@@ -71,15 +72,15 @@ class Inputs(NamedTuple):
 
 
 def cases(shapes: tuple[Shape, ...]) -> Iterator[Case]:
-    """Every function, padding, convention and precision."""
+    """Combine every function, padding, convention and precision."""
     for shape, real, corners in itertools.product(shapes, (np.float32, np.float64), (False, True)):
         yield Case("affine_grid", shape, real, "zeros", corners)
         for op, padding in itertools.product(("grid_sample", "warp_affine"), PADDINGS):
             yield Case(op, shape, real, padding, corners)
 
 
-def drawn(case: Case) -> Inputs:
-    """Random inputs; a third or so of the coordinates lie outside the images."""
+def draw(case: Case) -> Inputs:
+    """Draw random inputs; about a third of the coordinates are outside the images."""
     rng, shape = np.random.default_rng(0), case.shape
     images = rng.standard_normal((shape.count, shape.channels, *shape.sides))
     dsamples = rng.standard_normal((shape.maps, shape.channels, *shape.size))
@@ -93,28 +94,28 @@ def drawn(case: Case) -> Inputs:
             grid = stn.affine_grid(
                 theta.astype(float), shape.size, align_corners=case.align_corners
             )
-        dsamples *= _smooth(grid, shape.sides, case.align_corners)[:, None]
-    # In pixels of the larger side, as if [-1, 1] were as wide as it.
+        dsamples *= _far_from_jumps(grid, shape.sides, case.align_corners)[:, None]
+    # In pixels of the larger side.
     reach = max(shape.sides) * (1 + float(np.abs(grid).max())) / 2
     return Inputs(images.astype(case.real), coords, dsamples.astype(case.real), reach)
 
 
-def _smooth(grid, sides, align_corners):
-    """Whether each coordinate is far from where a slope changes: whole and half pixels."""
+def _far_from_jumps(grid, sides, align_corners):
+    """Test whether each coordinate is far from the jumps of slopes, at whole and half pixels."""
     far = np.ones(grid.shape[:3], bool)
     for k, side in enumerate(sides[::-1]):
         span = side - 1 if align_corners else side
         pixels = (side - 1 + span * grid[..., k].astype(float)) / 2
-        if span:  # else every coordinate is the one pixel, exactly
+        if span:  # otherwise every coordinate is exactly the only pixel
             far &= np.abs(2 * pixels - np.rint(2 * pixels)) > 2 * MARGIN
     return far
 
 
-# --- Results: ours, and PyTorch's -----------------------------------------------------------------
+# --- Results --------------------------------------------------------------------------------------
 
 
-def ours(case: Case, inputs: Inputs, put: Callable[[Any], Any]) -> dict[str, Any]:
-    """Forward and backward by numba_stn, on the arrays that ``put`` makes."""
+def by_stn(case: Case, inputs: Inputs, put: Callable[[Any], Any]) -> dict[str, Any]:
+    """Compute forward and backward by numba_stn, on the arrays that ``put`` makes."""
     corners, size = {"align_corners": case.align_corners}, case.shape.size
     images, coords, dsamples = (put(array) for array in inputs[:3])
     if case.op == "affine_grid":
@@ -130,16 +131,16 @@ def ours(case: Case, inputs: Inputs, put: Callable[[Any], Any]) -> dict[str, Any
 
 
 def parts(case: Case) -> tuple[str, ...]:
-    """Names of the results."""
+    """Name the results."""
     return {"affine_grid": ("grid", "dtheta"), "grid_sample": ("samples", "dimages", "dgrid"),
             "warp_affine": ("samples", "dimages", "dtheta")}[case.op]  # fmt: skip
 
 
-def by_torch(torch: Any, case: Case, inputs: Inputs, real: str, place: str) -> dict[str, Any]:
-    """The same by PyTorch, in this precision and on this device."""
+def by_torch(torch: Any, case: Case, inputs: Inputs, real: str, device: str) -> dict[str, Any]:
+    """Compute forward and backward by PyTorch, in a precision and on a device."""
     functional, corners = torch.nn.functional, {"align_corners": case.align_corners}
     images, coords, dsamples = (
-        torch.tensor(array, dtype=getattr(torch, real), device=place) for array in inputs[:3]
+        torch.tensor(array, dtype=getattr(torch, real), device=device) for array in inputs[:3]
     )
     images.requires_grad_(), coords.requires_grad_()
     grid = coords
@@ -150,20 +151,20 @@ def by_torch(torch: Any, case: Case, inputs: Inputs, real: str, place: str) -> d
         grid.backward(dsamples)
         results = (grid, coords.grad)
     else:
-        each = images.expand(case.shape.maps, -1, -1, -1)
-        samples = functional.grid_sample(each, grid, padding_mode=case.padding, **corners)
+        expanded = images.expand(case.shape.maps, -1, -1, -1)
+        samples = functional.grid_sample(expanded, grid, padding_mode=case.padding, **corners)
         samples.backward(dsamples)
         results = (samples, images.grad, coords.grad)
     return dict(zip(parts(case), map(host, results), strict=True))
 
 
 def oracle(case: Case, inputs: Inputs) -> tuple[str, dict[str, Any]]:
-    """Whose, and the results in float64 on the CPU: PyTorch's, or our own where it is absent."""
+    """Name the oracle and compute its results in float64 on the CPU: PyTorch, or our kernels."""
     try:
-        torch = installed("torch")
+        torch = peer_module("torch")
     except MissingError:
         wide = Inputs(*(array.astype(float) for array in inputs[:3]), inputs.reach)
-        return "numba_stn's CPU kernels, float64", ours(case, wide, lambda array: array)
+        return "numba_stn's CPU kernels, float64", by_stn(case, wide, lambda array: array)
     return "PyTorch on the CPU, float64", by_torch(torch, case, inputs, "float64", "cpu")
 
 
@@ -173,13 +174,12 @@ def oracle(case: Case, inputs: Inputs) -> tuple[str, dict[str, Any]]:
 def tolerance(case: Case, inputs: Inputs, part: str) -> float:
     """The largest error allowed, as a share of the largest value.
 
-    A coordinate is a sum of a few products, each of which may be as large as ``reach`` pixels, and
-    so is off by a few ``eps reach``; between two pixels a value moves by at most twice the largest
-    there is, and every weight and slope by as much as the coordinate. Twice for two axes:
-    ``8 eps reach`` with two roundings. What does not depend on the coordinate (weights, sums of
-    channels, the tree that adds up theta's gradient) adds some tens of ``eps``. The images'
-    gradient is summed in units of ``2**-60`` of the largest term by the number of terms T, up to T
-    of them a pixel.
+    A coordinate is a sum of a few products, each at most ``reach`` pixels, so its error is a few
+    ``eps reach``. Between two pixels, a value changes by at most twice the largest value, and every
+    weight and slope by as much as the coordinate. With two axes and two roundings this gives
+    ``8 eps reach``. Errors that do not depend on the coordinate (weights, sums of channels, the
+    tree that sums theta's gradient) add some tens of ``eps``. The images' gradient is summed in
+    units of ``2**-60`` of the largest term times the number of terms T, up to T terms a pixel.
     """
     terms = case.shape.size[0] * case.shape.size[1] * case.shape.maps
     units = float(terms) * 2.0**-58 if part == "dimages" else 0.0
@@ -187,38 +187,35 @@ def tolerance(case: Case, inputs: Inputs, part: str) -> float:
 
 
 def correct(gpu: Gpu, case: Case) -> dict[str, Any]:
-    """Errors of one case, ours and those of PyTorch on the same device, and what is wrong."""
-    inputs = drawn(case)
-    whose, expected = oracle(case, inputs)
-    found, peer = ours(case, inputs, gpu.put), {}
+    """Compute the errors of numba_stn and of PyTorch on the device, and describe what is wrong."""
+    inputs = draw(case)
+    oracle_name, expected = oracle(case, inputs)
+    found, peer = by_stn(case, inputs, gpu.put), {}
     if gpu.torch:
         peer = by_torch(gpu.torch, case, inputs, str(np.dtype(case.real)), "cuda")
     errors, wrong = {}, []
     for part, exact in expected.items():
         most = tolerance(case, inputs, part)
-        error = {who: float(difference(results[part], exact).max())
+        error = {who: float(relative_difference(results[part], exact).max())
                  for who, results in (("ours", found), ("torch", peer)) if results}  # fmt: skip
         # JSON has no NaN.
         errors[part] = {who: float(f"{size:.3g}") if np.isfinite(size) else None
                         for who, size in (error | {"tolerance": most}).items()}  # fmt: skip
         if found[part].dtype != case.real:
-            wrong.append(f"{part} is {found[part].dtype}")
+            wrong.append(f"{part}: expected {np.dtype(case.real)}, got {found[part].dtype}")
         if not error["ours"] <= most:  # NaN too
             wrong.append(f"{part} is off by {error['ours']:.2g}, more than {most:.2g}")
     return {"check": f"correct: {case}", "op": f"{case.op} {np.dtype(case.real)}",
-            "oracle": whose, "errors": errors, "wrong": "; ".join(wrong)}  # fmt: skip
+            "oracle": oracle_name, "errors": errors, "wrong": "; ".join(wrong)}  # fmt: skip
 
 
 def repeated(gpu: Gpu, case: Case) -> dict[str, Any]:
-    """Whether a case gives the same bits again, by itself and while the device is busy."""
-    inputs = drawn(case)
-    first, wrong = ours(case, inputs, gpu.put), []
-    for when, beside in (("by itself", False), ("beside other work", True)):
-        if beside:
-            with gpu.busy():
-                again = ours(case, inputs, gpu.put)
-        else:
-            again = ours(case, inputs, gpu.put)
+    """Test whether a case gives the same bits again, alone and while the device is busy."""
+    inputs = draw(case)
+    first, wrong = by_stn(case, inputs, gpu.put), []
+    for when, busy in (("alone", False), ("during other work", True)):
+        with gpu.busy() if busy else contextlib.nullcontext():
+            again = by_stn(case, inputs, gpu.put)
         wrong += [f"{part} has other bits the second time, {when}"
                   for part in first if first[part].tobytes() != again[part].tobytes()]  # fmt: skip
     return {"check": f"same bits: {case}", "beside": bool(gpu.cupy or gpu.torch),
@@ -226,7 +223,7 @@ def repeated(gpu: Gpu, case: Case) -> dict[str, Any]:
 
 
 def checks(gpu: Gpu, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
-    """All of them, by name."""
+    """Give all checks by name."""
     found: dict[str, Callable[[], dict[str, Any]]] = {}
     for case in cases(QUICK_SHAPES if quick else SHAPES):
         found[f"correct: {case}"] = lambda case=case: correct(gpu, case)

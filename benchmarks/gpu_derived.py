@@ -1,9 +1,9 @@
-"""What :mod:`benchmarks.gpu` checks besides: other kinds of samplers, and what is made of them.
+"""More checks of :mod:`benchmarks.gpu`: other samplers, and the functions built on the sampler.
 
-Forward derivatives, normal equations, means over areas and splines. They are held against this
-package's own CPU kernels in float64, which its tests hold against slower ones. Where slopes are
-compared, samples are bicubic: then slopes have no jumps, at which a rounding would change them as a
-whole.
+These are forward derivatives, normal equations, antialiasing and splines. The oracle is this
+package's CPU kernels in float64, which the tests compare with slower code. Where slopes are
+compared, samples are bicubic: their slopes have no jumps, at which rounding could select another
+slope.
 """
 
 import contextlib
@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_stn as stn
-from numba_stn.bench.rows import difference
+from numba_stn.bench.rows import relative_difference
 
 from .gpu_arrays import Gpu, host
 from .gpu_checks import QUICK_SHAPES, SHAPES, Shape
 
-# Control points a side.
+# The number of control points along a side.
 POINTS = 3
 
 
 class Inputs(NamedTuple):
-    """Arrays, as many of each kind as there are maps, or one image; and their changes."""
+    """Arrays and their tangents: one of each kind for each map, and one image or several."""
 
     images: Any
     grid: Any
@@ -44,8 +44,8 @@ class Inputs(NamedTuple):
         return tuple(self.dsamples.shape[2:])
 
 
-def drawn(shape: Shape, real: type) -> Inputs:
-    """Random inputs; some of the coordinates lie outside the images, and some maps shrink."""
+def draw(shape: Shape, real: type) -> Inputs:
+    """Draw random inputs; some coordinates are outside the images, and some maps shrink."""
     rng = np.random.default_rng(1)
     normal, count = rng.standard_normal, shape.maps
     square = np.eye(3) * rng.uniform(0.8, 2.5, (count, 1, 1)) + 0.2 * normal((count, 3, 3))
@@ -66,7 +66,7 @@ def drawn(shape: Shape, real: type) -> Inputs:
 
 
 class Call(NamedTuple):
-    """Something to compute, the names of its results, and how many numbers a coordinate sums."""
+    """A call, the names of its results, and the number of terms of a coordinate."""
 
     run: Callable[[Inputs], Any]
     results: tuple[str, ...]
@@ -78,7 +78,7 @@ SPLINE = POINTS**2 + 3
 
 
 def both_ways(name, coords, x, sides=(), **options):
-    """Samples, how much of them is from inside, and both gradients."""
+    """Compute samples, their coverage, and both gradients."""
     warp, vjp = getattr(stn, name), getattr(stn, f"{name}_vjp")
     forward = warp(x.images, coords, *sides, coverage=True, **options)
     return *forward, *vjp(x.dsamples, x.images, coords, **options)
@@ -145,7 +145,7 @@ CALLS = {
 
 
 def results(call: Call, x: Inputs) -> dict[str, Any]:
-    """What a call gives, by name, on the host."""
+    """Make a call, and copy its results to the host."""
     found = call.run(x)
     found = found if isinstance(found, tuple) else (found,)
     return dict(zip(call.results, map(host, found), strict=True))
@@ -157,8 +157,8 @@ def results(call: Call, x: Inputs) -> dict[str, Any]:
 def tolerance(call: Call, shape: Shape, x: Inputs) -> float:
     """The largest error allowed, as a share of the largest value.
 
-    As in :func:`.gpu_checks.tolerance`; but a cubic's slopes change by several times its values
-    from pixel to pixel, and a spline's coordinates are sums of more numbers.
+    As in :func:`.gpu_checks.tolerance`, except that the slopes of a cubic change by several times
+    its values from pixel to pixel, and the coordinates of a spline are sums of more terms.
     """
     reach = 2 * max(shape.sides)
     units = float(np.prod(shape.size)) * shape.maps * 2.0**-57
@@ -166,13 +166,13 @@ def tolerance(call: Call, shape: Shape, x: Inputs) -> float:
 
 
 def correct(gpu: Gpu, name: str, shape: Shape, real: type) -> dict[str, Any]:
-    """Errors of one call, and what is wrong."""
-    call, x = CALLS[name], drawn(shape, real)
+    """Compute the errors of a call, and describe what is wrong."""
+    call, x = CALLS[name], draw(shape, real)
     expected = results(call, Inputs(*(array.astype(float) for array in x)))
     found, most = results(call, Inputs(*map(gpu.put, x))), tolerance(call, shape, x)
     errors, wrong = {}, []
     for part, exact in expected.items():
-        error = float(difference(found[part], exact).max())
+        error = float(relative_difference(found[part], exact).max())
         digits = {"ours": error if np.isfinite(error) else None, "tolerance": most}
         errors[part] = {who: size and float(f"{size:.3g}") for who, size in digits.items()}
         if not error <= most:  # NaN too
@@ -183,11 +183,11 @@ def correct(gpu: Gpu, name: str, shape: Shape, real: type) -> dict[str, Any]:
 
 
 def repeated(gpu: Gpu, name: str, shape: Shape) -> dict[str, Any]:
-    """Whether a call gives the same bits again, by itself and while the device is busy."""
-    call, x = CALLS[name], Inputs(*map(gpu.put, drawn(shape, np.float32)))
+    """Test whether a call gives the same bits again, alone and while the device is busy."""
+    call, x = CALLS[name], Inputs(*map(gpu.put, draw(shape, np.float32)))
     first, wrong = results(call, x), []
-    for when, beside in (("by itself", False), ("beside other work", True)):
-        with gpu.busy() if beside else contextlib.nullcontext():
+    for when, busy in (("alone", False), ("during other work", True)):
+        with gpu.busy() if busy else contextlib.nullcontext():
             again = results(call, x)
         wrong += [f"{part} has other bits the second time, {when}"
                   for part in first if first[part].tobytes() != again[part].tobytes()]  # fmt: skip
@@ -196,13 +196,13 @@ def repeated(gpu: Gpu, name: str, shape: Shape) -> dict[str, Any]:
 
 
 def named(name, shape, real):
-    """What a check is called."""
+    """Name a check."""
     images = "x".join(map(str, (shape.count, shape.channels, *shape.sides)))
     return f"correct: {name} {np.dtype(real)} {images}"
 
 
 def checks(gpu: Gpu, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
-    """All of them, by name: those of a shape for several maps, and of a large one."""
+    """Give all checks by name, for a shape with several maps and for a large one."""
     found: dict[str, Callable[[], dict[str, Any]]] = {}
     shapes = QUICK_SHAPES[:1] if quick else (SHAPES[1], SHAPES[3])
     for name in CALLS:

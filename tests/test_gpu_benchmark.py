@@ -1,7 +1,7 @@
-"""``python -m benchmarks.gpu``, as far as it can be had without a GPU.
+"""``python -m benchmarks.gpu`` without a GPU.
 
-The checks run in Numba's simulator, in a process of their own; the rows run on the CPU, with a
-stand-in for the device and for the clock.
+The checks run in a process with Numba's simulator; the rows run on the CPU, with a mock of the
+device and of the clock.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import numba_stn
-from numba_stn.bench.rows import disagreement, widened
+from numba_stn.bench.rows import disagreement, to_float64
 from numba_stn.kernels import launch
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
@@ -25,7 +25,7 @@ from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, 
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
-# As tests/cuda_simulator_suite.py: short waits and few threads.
+# As in tests/cuda_simulator_suite.py: short waits and few threads.
 SIMULATED = """
 import sys
 from numba_stn.kernels.cuda import bilinear as cuda, device
@@ -58,7 +58,7 @@ right, count = cuda.bilinear, itertools.count()
 cuda.bilinear = lambda *args: right(*args) + type(args[0])(next(count) * 1e-9)
 """
 
-OTHER_GRADIENTS_BESIDE_OTHER_WORK = """
+OTHER_GRADIENTS_DURING_OTHER_WORK = """
 import contextlib
 from benchmarks.gpu_arrays import Gpu
 @contextlib.contextmanager
@@ -120,14 +120,14 @@ def test_the_checks_pass_in_the_simulator(tmp_path):
         (WRONG_GRADIENTS, "correct: warp_affine float32 zeros edges 1x1x3x1", "dtheta is off by"),
         (NAN, "correct: grid_sample float64 zeros corners 2x2x4x5", "samples is off by nan"),
         (OTHER_BITS, "same bits: grid_sample float64", "samples has other bits the second time"),
-        (OTHER_GRADIENTS_BESIDE_OTHER_WORK, "same bits: warp_affine float64",
-         "dtheta has other bits the second time, beside other work"),
+        (OTHER_GRADIENTS_DURING_OTHER_WORK, "same bits: warp_affine float64",
+         "dtheta has other bits the second time, during other work"),
         (WRONG_SPLINES, "correct: tps_grid float32", "grid is off by"),
         (RAISES, "correct: warp_affine float64 reflection corners 1x1x3x1", "no such pixel"),
     ],
-    ids=["values", "gradients", "NaN", "bits", "bits beside other work", "splines", "an error"],
+    ids=["values", "gradients", "NaN", "bits", "bits during other work", "splines", "an error"],
 )  # fmt: skip
-def test_a_broken_kernel_fails_and_the_row_is_named(broken, row, why, tmp_path):
+def test_a_broken_kernel_fails_and_names_the_row(broken, row, why, tmp_path):
     path = tmp_path / "gpu.json"
     done = simulated("--rows", row, "--json", path, broken=broken)
     assert done.returncode == 1, f"{done.stdout}\n{done.stderr}"
@@ -138,18 +138,18 @@ def test_a_broken_kernel_fails_and_the_row_is_named(broken, row, why, tmp_path):
     assert failed["row"].startswith(row)
 
 
-def test_gradients_are_not_compared_beside_a_change_of_slope():
-    pixels = np.array([2.0, 2.001, 2.25, 2.499, 6.0, 6.3])  # of 8, edges: slopes change at halves
+def test_gradients_are_not_compared_near_a_jump_of_slopes():
+    pixels = np.array([2.0, 2.001, 2.25, 2.499, 6.0, 6.3])  # of 8; slopes jump at halves, too
     grid = np.zeros((1, 6, 1, 2))
     grid[0, :, 0, 0] = (2 * pixels + 1) / 8 - 1
     grid[0, :, 0, 1] = 0.3
-    far = gpu_checks._smooth(grid, (1, 8), False)
+    far = gpu_checks._far_from_jumps(grid, (1, 8), False)
     assert far.ravel().tolist() == [False, False, True, False, False, True]
-    # On a side of one pixel whose corners are aligned, there is nothing to be near to.
-    assert gpu_checks._smooth(grid, (1, 8), True)[0, 2, 0]
+    # A side of one pixel with aligned corners has no jumps.
+    assert gpu_checks._far_from_jumps(grid, (1, 8), True)[0, 2, 0]
 
 
-# --- The command, where it cannot run -------------------------------------------------------------
+# --- The command without a GPU --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -164,18 +164,18 @@ def no_driver(monkeypatch):
     device._require_driver.cache_clear()
 
 
-def test_without_a_driver_one_line_says_what_is_missing(no_driver, capsys, tmp_path):
+def test_a_missing_driver_is_an_error_of_one_line(no_driver, capsys, tmp_path):
     assert gpu.main(["--json", str(tmp_path / "gpu.json")]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("python -m benchmarks.gpu: arrays on a GPU need an NVIDIA driver")
-    assert 'numba-stn[cuda12]"' in said.err
-    assert said.err.endswith("no libcuda here\n")
-    assert said.err.count("\n") == 1
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert error.startswith("python -m benchmarks.gpu: arrays on a GPU need an NVIDIA driver")
+    assert 'numba-stn[cuda12]"' in error
+    assert error.endswith("no libcuda here\n")
+    assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_without_numba_cuda_one_line_says_so():
+def test_a_missing_numba_cuda_is_an_error_of_one_line():
     hide = ("import sys; sys.modules['numba.cuda'] = None\n"
             "from benchmarks import gpu; sys.exit(gpu.main([]))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True)
@@ -184,11 +184,11 @@ def test_without_numba_cuda_one_line_says_so():
     assert done.stderr.count("\n") == 1
 
 
-# --- A stand-in for the device --------------------------------------------------------------------
+# --- A mock of the device -------------------------------------------------------------------------
 
 
 class Events:
-    """Time on a device that runs for as long as each call says, and starts only when asked."""
+    """The time of a device on which each call takes a given number of milliseconds."""
 
     def __init__(self):
         self.now, self.waited = 0.0, 0
@@ -214,28 +214,28 @@ class Events:
         return run
 
 
-def test_a_turn_is_a_mean_of_enough_calls_after_one_that_does_not_count():
+def test_a_measurement_is_the_mean_of_enough_calls_after_a_warm_up():
     events = Events()
     timer = gpu.Clock(events.event, lambda: None)
-    run = events.call([90.0, 60.0])  # compiled in the first
-    assert timer.turn(run) == 60.0
+    run = events.call([90.0, 60.0])  # the first compiles
+    assert timer.call(run) == 60.0
     run = events.call([20.0, 7.0, 9.0])
-    assert timer.turn(run) == 8.0
+    assert timer.call(run) == 8.0
     assert events.waited == 4
     short = events.call(0.001)
-    timer.turn(short)
+    timer.call(short)
     assert short.calls == 1 + gpu.MOST_CALLS
 
 
-def test_turns_alternate_and_the_median_counts():
+def test_measurements_alternate_and_the_median_is_taken():
     order = []
     times = {"ours": iter([1.0, 9.0, 2.0]), "torch": iter([4.0, 5.0, 30.0])}
 
-    def turn(run):
+    def measure(run):
         order.append(run())
         return next(times[order[-1]])
 
-    found = gpu.medians({who: lambda who=who: who for who in times}, 3, turn)
+    found = gpu.medians({who: lambda who=who: who for who in times}, 3, measure)
     assert order == ["ours", "torch"] * 3
     assert found == {"ours": 2.0, "torch": 5.0}
 
@@ -253,11 +253,11 @@ def test_launches_are_timed_without_the_device(monkeypatch):
     monkeypatch.setattr(gpu.time, "perf_counter", lambda: now[0])
     timer = gpu.Clock(None, synchronize)
     assert timer.launch(run) == pytest.approx(0.02)
-    assert len(waits) == 2  # before the first that counts, and after the last
+    assert len(waits) == 2  # after the warm-up, and after the last call
 
 
 class OnCPU:
-    """The device's part, played by the CPU."""
+    """A mock of the device: the CPU."""
 
     arrays = "numba"
 
@@ -281,28 +281,28 @@ class OnCPU:
     def l2(self):
         return 1 << 20
 
-    def tidy(self):
+    def free(self):
         pass
 
     def about(self):
-        return {"name": "a stand-in", "compute_capability": "0.0", "runtime": "0.0",
+        return {"name": "a mock", "compute_capability": "0.0", "runtime": "0.0",
                 "arrays": self.arrays}  # fmt: skip
 
 
 @pytest.fixture
 def on_cpu(monkeypatch):
-    """The benchmark, believing that this CPU is a GPU; SciPy's ndimage is its cupyx."""
+    """The benchmark with a mock of the device; SciPy's ndimage takes the place of cupyx."""
     pytest.importorskip("torch")
     monkeypatch.setitem(sys.modules, "cupyx.scipy.ndimage", pytest.importorskip("scipy.ndimage"))
     device = OnCPU(cupy=np)
     monkeypatch.setattr(gpu, "Gpu", lambda: device)
 
-    def turn(self, run):
+    def call(self, run):
         run()
         device.events.call(0.5)()
         return 0.5
 
-    monkeypatch.setattr(gpu.Clock, "turn", turn)
+    monkeypatch.setattr(gpu.Clock, "call", call)
     monkeypatch.setattr(gpu, "LAUNCHES", 1)
     return device
 
@@ -314,29 +314,29 @@ def test_every_library_does_the_same_work_in_every_row(on_cpu):
         assert not found["disagree"], name
         assert not found["absent"], name
         assert set(found["ratios"]) == set(row.makers) - {"ours"}
-        assert set(row.bars) - {"copy"} <= set(found["ratios"])
+        assert set(row.targets) - {"copy"} <= set(found["ratios"])
         json.dumps(found)
 
 
-def test_rows_of_what_is_derived_from_samplers(on_cpu, monkeypatch):
-    """In float64, whose kernels other tests have compiled; for two of them there is no peer."""
+def test_rows_of_functions_built_on_the_sampler(on_cpu, monkeypatch):
+    """In float64, whose kernels other tests have compiled; two of them have no peer."""
     monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)
     peers = []
     for name, row in gpu_derived_rows.rows(on_cpu, quick=True).items():
-        problem = widened(row.problem())
+        problem = to_float64(row.problem())
         runners = {who: make(problem) for who, make in row.makers.items()}
         results = {who: runner.read(runner.run()) for who, runner in runners.items()}
         for result in results.values():
-            # The functions that PyTorch is given are rounded to float32.
+            # PyTorch's basis functions are rounded to float32.
             assert not disagreement(result, results["ours"], 1e-6), name
         peers.append(set(results) - {"ours"})
     assert peers == [set(), set(), {"torch"}, {"torch"}]
 
 
-def test_bars_are_those_that_the_project_aims_at():
-    bars = {name: dict(row.bars) for name, row in gpu_rows.rows(OnCPU(), quick=False).items()}
+def test_targets_are_those_of_the_project():
+    targets = {name: dict(row.targets) for name, row in gpu_rows.rows(OnCPU(), quick=False).items()}
     large = {"copy": 0.7, "torch": 2.0, "cupyx": 3.0}
-    assert bars == {
+    assert targets == {
         "warp_affine 64x3x1024x1024": large,
         "warp_affine 16x1x4096x4096": large,
         "both ways 64x3x1024x1024": {"torch": 2.0},
@@ -348,19 +348,19 @@ def test_bars_are_those_that_the_project_aims_at():
         "launch of warp_affine 1x1x28x28": {},
     }
     row = gpu_rows.rows(OnCPU(), quick=False)["warp_affine 64x3x1024x1024"]
-    assert row.moved == 2 * 4 * 64 * 3 * 1024**2
+    assert row.moved_bytes == 2 * 4 * 64 * 3 * 1024**2
 
 
-def test_small_inputs_come_in_as_many_sets_as_fill_the_cache_several_times():
-    p = gpu_rows.Sampling(*[np.zeros(1 << 18, np.float32)] * 3)
+def test_small_inputs_come_in_enough_sets_to_exceed_the_cache():
+    p = gpu_rows.GridProblem(*[np.zeros(1 << 18, np.float32)] * 3)
     assert gpu.copies(p, 50 << 20) == 64
     assert gpu.copies(p, 6 << 20) == 8
     assert gpu.copies(p, 1 << 10) == 1
-    each = gpu.in_turn([lambda: 1, lambda: 2])
+    each = gpu.cycle([lambda: 1, lambda: 2])
     assert [each() for _ in range(3)] == [1, 2, 1]
 
 
-def test_the_command_writes_what_it_measured(on_cpu, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_its_results(on_cpu, tmp_path, monkeypatch, capsys):
     path, states = tmp_path / "new" / "gpu.json", []
     whole = gpu.write_atomically
     monkeypatch.setattr(
@@ -369,11 +369,11 @@ def test_the_command_writes_what_it_measured(on_cpu, tmp_path, monkeypatch, caps
     words = ["--quick", "--rounds", "2", "--commit", "abc", "--json", str(path),
              "--rows", "copy", "warp_affine 4x3", "Adam"]  # fmt: skip
     assert gpu.main(words) == 0
-    said, found = capsys.readouterr(), json.loads(path.read_text())
+    output, found = capsys.readouterr().out, json.loads(path.read_text())
     assert found["done"]
     assert found["command"] == " ".join(["python -m benchmarks.gpu", *words])
     assert (found["commit"], found["rounds"], found["quick"]) == ("abc", 2, True)
-    assert found["gpu"]["name"] == "a stand-in"
+    assert found["gpu"]["name"] == "a mock"
     assert found["copy"] == {"bytes": 1 << 24, "gb_per_s": round(2 * (1 << 24) / 0.5 / 1e6, 1)}
     row, step = found["rows"]
     share = row["share_of_copy"]
@@ -382,13 +382,13 @@ def test_the_command_writes_what_it_measured(on_cpu, tmp_path, monkeypatch, caps
     assert row["ratios"] == {"torch": 1.0, "cupyx": 1.0}
     assert step["row"] == "Adam step, paper's ST-CNN, batch 8"
     assert [each.name for each in path.parent.iterdir()] == ["gpu.json"]
-    # After every part, and each time whole.
+    # The file is written after every part, and is complete each time.
     assert [len(json.loads(state)["rows"]) for state in states] == [0, 0, 1, 2, 2]
-    assert "70 % of copy: MISSED; 2 x PyTorch: MISSED; 3 x CuPy: MISSED" in said.out
-    assert "1 x PyTorch: reached" in said.out
+    assert "70 % of copy: MISSED; 2 x PyTorch: MISSED; 3 x CuPy: MISSED" in output
+    assert "1 x PyTorch: reached" in output
 
 
-def test_a_result_that_differs_is_named_and_the_exit_code(on_cpu, monkeypatch, capsys):
+def test_a_result_that_differs_is_named_and_fails(on_cpu, monkeypatch, capsys):
     right = gpu_rows.warps.torch_forward
 
     def wrong(p):
@@ -397,17 +397,17 @@ def test_a_result_that_differs_is_named_and_the_exit_code(on_cpu, monkeypatch, c
 
     monkeypatch.setattr(gpu_rows.warps, "torch_forward", wrong)
     assert gpu.main(["--quick", "--rows", "warp_affine 4x3x64x80"]) == 1
-    said = capsys.readouterr().out
-    assert "FAILED: warp_affine 4x3x64x80: NOT torch: samples differs" in said
-    assert "2 x PyTorch: not measured" in said
+    output = capsys.readouterr().out
+    assert "FAILED: warp_affine 4x3x64x80: NOT torch: samples differs" in output
+    assert "2 x PyTorch: not measured" in output
 
 
-def test_what_cannot_be_done_is_skipped_with_a_reason(on_cpu, monkeypatch, capsys):
+def test_impossible_rows_are_skipped_with_a_reason(on_cpu, monkeypatch, capsys):
     on_cpu.cupy = None
     assert gpu.main(["--quick", "--rows", "Adam", "warp_affine 4x3"]) == 0
-    said = capsys.readouterr().out
-    assert "skipped: Adam step, paper's ST-CNN, batch 8: numba_stn.nn would need CuPy" in said
-    assert "warp_affine 4x3x64x80: without cupyx: CuPy is not installed" in said
+    output = capsys.readouterr().out
+    assert "skipped: Adam step, paper's ST-CNN, batch 8: numba_stn.nn needs CuPy" in output
+    assert "warp_affine 4x3x64x80: without cupyx: CuPy is not installed" in output
 
     def full(*args, **options):
         raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
@@ -420,8 +420,8 @@ def test_what_cannot_be_done_is_skipped_with_a_reason(on_cpu, monkeypatch, capsy
     assert "FAILED: warp_affine 4x3x64x80: ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_a_row_or_file_that_cannot_be_is_one_line(on_cpu, capsys):
-    for words, why in ((["--rows", "warp_drive"], "no row's name holds 'warp_drive'"),
+def test_a_wrong_row_or_file_is_an_error_of_one_line(on_cpu, capsys):
+    for words, why in ((["--rows", "warp_drive"], "no row's name contains 'warp_drive'"),
                        (["--json", f"{__file__}/gpu.json"], "cannot write to")):  # fmt: skip
         assert gpu.main(["--quick", *words]) == 2
         error = capsys.readouterr().err
@@ -429,7 +429,7 @@ def test_a_row_or_file_that_cannot_be_is_one_line(on_cpu, capsys):
         assert error.count("\n") == 1
 
 
-def test_arrays_of_every_library_come_to_the_host():
+def test_arrays_of_every_library_are_copied_to_the_host():
     array = np.arange(3.0)
     for kind in ({"copy_to_host": lambda: array}, {"get": lambda: array}):
         assert gpu_arrays.host(SimpleNamespace(**kind)) is array
@@ -438,7 +438,7 @@ def test_arrays_of_every_library_come_to_the_host():
     np.testing.assert_array_equal(gpu_arrays.host(tensor), array)
 
 
-def test_the_table_of_errors_has_the_worst():
+def test_the_table_of_errors_has_the_largest():
     kinds = [{"ours": 1e-8, "torch": 3e-7, "tolerance": 1e-6},
              {"ours": 1e-7, "torch": 2e-7, "tolerance": 1e-3},
              {"ours": None, "tolerance": 1e-6}]  # fmt: skip
