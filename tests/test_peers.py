@@ -1,4 +1,4 @@
-"""Agreement with PyTorch 2.13, forward and both gradients, on random shapes. Needs ``peers``."""
+"""Agreement with PyTorch 2.13 on random shapes, forward and both gradients. Needs ``peers``."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def torch_warp_affine(dsamples, images, theta, size, align_corners, **chosen):
 
 
 def random_problem(seed, align_corners):
-    """Random shapes; coordinates inside, at the edges and far outside, off the kinks of slopes."""
+    """Random shapes; coordinates inside, at the edges and far outside, not at jumps of slopes."""
     rng = np.random.default_rng(seed)
     batch, channels, height, width, rows, columns = rng.integers(1, 12, 6)
     pixel = rng.integers(-30, 40, (batch, rows, columns, 2)).astype(float)
@@ -67,7 +67,7 @@ def test_float64(seed, padding_mode, align_corners):
 
 @pytest.mark.parametrize(("seed", "padding_mode", "align_corners"), CASES)
 def test_float32(seed, padding_mode, align_corners):
-    """Within a few roundings of what float32 can say: of a coordinate, a value and a sum."""
+    """The error is at most a few float32 roundings of a coordinate, a value and a sum."""
     images, _, grid, dsamples = (
         array.astype(np.float32) for array in random_problem(seed, align_corners)
     )
@@ -78,12 +78,12 @@ def test_float32(seed, padding_mode, align_corners):
     ]
     theirs = torch_grid_sample(dsamples, images, grid, **chosen)
     side, channels = max(images.shape[2:]), images.shape[1]
-    coordinate = EPSILON * np.abs(grid).max() * side  # a few roundings of the furthest coordinate
+    coordinate = EPSILON * np.abs(grid).max() * side  # a few roundings of the largest coordinate
     contrast = 4 * np.abs(images).max()
-    reads = np.prod(dsamples.shape[2:])
+    samples = np.prod(dsamples.shape[2:])
     bounds = [
         coordinate * contrast,
-        coordinate * np.abs(dsamples).max() * max(reads / 4, 8),
+        coordinate * np.abs(dsamples).max() * max(samples / 4, 8),
         coordinate * contrast * np.abs(dsamples).max() * channels * side,
     ]
     for a, b, bound in zip(ours, theirs, bounds, strict=True):
@@ -91,7 +91,7 @@ def test_float32(seed, padding_mode, align_corners):
 
 
 def test_a_network_of_layers():
-    """Convolution, pooling, batch normalisation, linear and the transformer, as PyTorch's."""
+    """Convolution, pooling, batch normalisation, linear and the transformer agree with PyTorch."""
     from numba_stn import nn
 
     rng = np.random.default_rng(0)
@@ -111,9 +111,10 @@ def test_a_network_of_layers():
     tree = nn.tree.tree_map(lambda p: torch.tensor(p, requires_grad=True), params)
     tx = torch.tensor(x, requires_grad=True)
     f = torch.nn.functional
-    own = tree[0]["localisation"]
-    hidden = f.linear(f.avg_pool2d(tx, 2).flatten(1), *own["features"][2].values()).relu()
-    theta = f.linear(hidden, *own["head"].values()).reshape(-1, 2, 3)
+    localisation = tree[0]["localisation"]
+    features = localisation["features"][2].values()
+    hidden = f.linear(f.avg_pool2d(tx, 2).flatten(1), *features).relu()
+    theta = f.linear(hidden, *localisation["head"].values()).reshape(-1, 2, 3)
     grid = f.affine_grid(theta, tx.shape, align_corners=False)
     t = f.grid_sample(tx, grid, align_corners=False)
     t = f.conv2d(t, *tree[1].values(), stride=2, padding=1)

@@ -1,4 +1,7 @@
-"""Every sampler that PyTorch has too, forward and both gradients. Needs ``peers``."""
+"""Agreement with PyTorch of every sampler that both have. Needs ``peers``.
+
+Samples and both gradients are compared; SciPy and OpenCV are compared forward.
+"""
 
 import itertools
 
@@ -22,7 +25,7 @@ def _serial(monkeypatch):
 
 
 def base(size, align_corners):
-    """Homogeneous coordinates of the output's pixels, (..., 3 or 4), x first."""
+    """Homogeneous coordinates of the output's pixels, (..., 3 or 4), in the order x, y[, z], 1."""
     lines = [
         (2 * np.arange(side) - (side - 1)) / max(side - align_corners, 1) for side in size
     ]  # fmt: skip
@@ -61,7 +64,7 @@ def ours(sampler, given, align_corners):
     return [samples, *sampler.vjp(given.dsamples, *arrays, align_corners)]
 
 
-def test_all_that_pytorch_has_is_here():
+def test_every_sampler_of_pytorch_is_compared():
     assert {(row.mode, row.padding, row.dims) for row in COMMON} == {
         (mode, padding, dims)
         for mode, padding, dims in itertools.product(
@@ -81,14 +84,14 @@ def test_random_problems(sampler, align_corners):
     ]):  # fmt: skip
         given = problem(np.random.default_rng(seed), sampler, sides, size, align=align_corners)
         if sampler.source != "grid":
-            given.coords[:, : sampler.dims] *= 3.0  # far outside, too
+            given.coords[:, : sampler.dims] *= 3.0  # some far outside
         got, want = (each(sampler, given, align_corners) for each in (ours, theirs))
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * max(1, np.abs(b).max()))
 
 
 def on_the_edges(sampler, align_corners):
-    """Coordinates at whole and half pixels exactly, far outside too: sides are powers of two."""
+    """Coordinates exactly at whole and half pixels, some far outside; sides are powers of two."""
     rng = np.random.default_rng(0)
     sides = ((2, 4, 8) if not align_corners else (3, 5, 9))[-sampler.dims :]
     size = ((2, 4, 16) if not align_corners else (3, 5, 17))[-sampler.dims :]
@@ -96,7 +99,7 @@ def on_the_edges(sampler, align_corners):
     if sampler.source == "grid":
         pixel = rng.integers(-20, 20, given.coords.shape) / 2
         return given._replace(coords=normalised(pixel, sides, align_corners))
-    # A quarter of a pixel's way and more from pixel to pixel, mirrored, and moved by halves.
+    # Steps of a quarter of a pixel or more, some mirrored, with shifts by half pixels.
     theta = np.zeros_like(given.coords)
     for axis in range(sampler.dims):
         theta[:, axis, axis] = rng.choice([1, -1, 2, -4, 0.5], len(theta))
@@ -110,7 +113,7 @@ def on_the_edges(sampler, align_corners):
 @corners
 @pytest.mark.parametrize("sampler", COMMON, ids=str)
 def test_whole_and_half_pixels(sampler, align_corners):
-    """Where the nearest pixel is two, where a slope breaks, and on the edges: PyTorch's rules."""
+    """PyTorch's rules at ties of two pixels, at jumps of slopes, and on the edges."""
     given = on_the_edges(sampler, align_corners)
     got, want = (each(sampler, given, align_corners) for each in (ours, theirs))
     for a, b in zip(got, want, strict=True):
@@ -122,7 +125,7 @@ def test_whole_and_half_pixels(sampler, align_corners):
     "sampler", [row for row in STORED if row.padding in SHARED], ids=str
 )  # fmt: skip
 def test_other_dtypes(sampler, align_corners):
-    """float32, float16 and integers, against PyTorch's float64 of the same numbers."""
+    """float32, float16 and integers, against PyTorch in float64 on the same numbers."""
     given = problem(np.random.default_rng(1), sampler, align=align_corners)
     got, want = (each(sampler, given, align_corners) for each in (ours, theirs))
     slack = 1e-4 * np.abs(given.images.astype(float)).max()
@@ -155,7 +158,7 @@ def test_grids_of_volumes(size, dtype, align_corners):
     )  # fmt: skip
 
 
-# --- Where PyTorch differs, on purpose: docs/semantics.md has the table ---------------------------
+# --- Deliberate differences from PyTorch: docs/semantics.md has the table -------------------------
 
 ODD = [np.nan, np.inf, -np.inf, 1e30, -1e30]
 
@@ -163,9 +166,9 @@ ODD = [np.nan, np.inf, -np.inf, 1e30, -1e30]
 @pytest.mark.parametrize("padding_mode", SHARED)
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
 def test_odd_coordinates(mode, padding_mode):
-    """PyTorch's NaN is our outside or our edge; where it has a number, it is ours.
+    """Where PyTorch gives NaN, we give the padding or the edge; otherwise the results agree.
 
-    Forward alone: its gradient there reads memory that is not the image's.
+    Only forward: PyTorch's gradient reads memory outside the image there.
     """
     image = np.arange(1.0, 13).reshape(1, 1, 3, 4)
     grid = np.zeros((1, 1, len(ODD), 2))
@@ -173,16 +176,16 @@ def test_odd_coordinates(mode, padding_mode):
     chosen = {"mode": mode, "padding_mode": padding_mode, "align_corners": False}
     want = torch.nn.functional.grid_sample(*map(torch.tensor, (image, grid)), **chosen).numpy()
     got = stn.grid_sample(image, grid, **chosen)[0, 0, 0]
-    none = np.isnan(want[0, 0, 0])
-    some = mode == "bicubic" or (mode, padding_mode) == ("bilinear", "zeros")
-    np.testing.assert_array_equal(none, [some, some, some, False, False])
-    np.testing.assert_allclose(got[~none], want[0, 0, 0][~none])
-    low, high = 5.0, 8.0  # of the row in the middle
+    is_nan = np.isnan(want[0, 0, 0])
+    gives_nan = mode == "bicubic" or (mode, padding_mode) == ("bilinear", "zeros")
+    np.testing.assert_array_equal(is_nan, [gives_nan, gives_nan, gives_nan, False, False])
+    np.testing.assert_allclose(got[~is_nan], want[0, 0, 0][~is_nan])
+    low, high = 5.0, 8.0  # the ends of the middle row
     ours = {"zeros": [0.0] * 3, "border": [low, high, low], "reflection": [low] * 3}[padding_mode]
     np.testing.assert_array_equal(got[:3], ours)
 
 
-def test_a_gradient_at_nan_is_nothing():
+def test_the_gradient_at_nan_is_zero():
     image, grid = np.arange(1.0, 13).reshape(1, 1, 3, 4), np.zeros((1, 1, 3, 2))
     grid[..., 0] = ODD[:3]
     for padding_mode in ("border", "reflection"):
@@ -191,7 +194,7 @@ def test_a_gradient_at_nan_is_nothing():
         assert not dgrid[..., 0].any()
 
 
-# --- SciPy and OpenCV, whose coordinates are pixels -----------------------------------------------
+# --- SciPy and OpenCV, with coordinates in pixels -------------------------------------------------
 
 SCIPY = {"zeros": "grid-constant", "border": "nearest", "wrap": "grid-wrap"}
 LINEAR = [row for row in EXACT if row.mode == "bilinear" and row.padding != "fill"]
@@ -200,7 +203,7 @@ PLANES = [row for row in LINEAR if row.dims == 2]
 
 
 def pixel_coordinates(sampler, given, align_corners):
-    """The oracle's grid, in pixels, x first."""
+    """The oracle's grid in pixels, in the order x, y[, z]."""
     grid, sides = sampler.grid(given.coords, given.size, align_corners), given.images.shape[:1:-1]
     axes = [
         reference.pixel_of(grid[..., k], side, align_corners)[0] for k, side in enumerate(sides)
@@ -211,7 +214,7 @@ def pixel_coordinates(sampler, given, align_corners):
 @corners
 @pytest.mark.parametrize("sampler", LINEAR, ids=str)
 def test_scipy(sampler, align_corners):
-    """Linear interpolation; its "reflect" mirrors at the outer edges, "mirror" at the centres."""
+    """SciPy's "reflect" mirrors at the outer edges of the pixels, "mirror" at their centres."""
     from scipy import ndimage
 
     given = problem(np.random.default_rng(3), sampler, align=align_corners)
@@ -228,19 +231,19 @@ def test_scipy(sampler, align_corners):
 @corners
 @pytest.mark.parametrize("sampler", PLANES, ids=str)
 def test_opencv(sampler, align_corners):
-    """Its maps are rounded to 1/32 of a pixel: a little off everywhere, far off nowhere."""
+    """OpenCV rounds its maps to 1/32 of a pixel, so the errors are small but not rare."""
     cv2 = pytest.importorskip("cv2")
     given = problem(np.random.default_rng(4), sampler, align=align_corners)
     x, y = pixel_coordinates(sampler, given, align_corners).astype(np.float32)
     border = OPENCV.get(sampler.padding) or ("REFLECT_101" if align_corners else "REFLECT")
     got = sampler.sample(given.images, given.coords, given.size, align_corners, fill=given.fill)
-    off = np.zeros(got.shape)
+    error = np.zeros(got.shape)
     for n, c in np.ndindex(2, 2):
         want = cv2.remap(
             given.images[n, c], x[n], y[n],
             cv2.INTER_LINEAR,
             borderMode=getattr(cv2, f"BORDER_{border}"), borderValue=given.fill[c],
         )  # fmt: skip
-        off[n, c] = np.abs(got[n, c] - want)
-    assert off.max() < 0.2
-    assert off.mean() < 0.03
+        error[n, c] = np.abs(got[n, c] - want)
+    assert error.max() < 0.2
+    assert error.mean() < 0.03

@@ -1,4 +1,4 @@
-"""What is known of a projective row before any of its pixels is looked at."""
+"""The range of a projective row's columns that can touch the image, found from its ends."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SIDES = (30, 40, 7, 100)  # H, W, H_out, W_out
 
 
 def coordinates(line):
-    """Where the columns of a row read."""
+    """The sampling positions of a row's columns."""
     x0, xs, y0, ys, w0, ws = line
     j = np.arange(SIDES[3])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -32,8 +32,8 @@ def random_lines(count):
 
 
 @pytest.mark.parametrize(("mode", "reach"), [(NEAREST, 0.5), (BILINEAR, 1.0), (BICUBIC, 2.0)])
-def test_what_a_projective_row_does_not_reach(mode, reach):
-    """No column left out reads anything, and few are kept that do not."""
+def test_columns_that_miss_the_image_are_left_out(mode, reach):
+    """Every column that touches the image is kept, and few others."""
     kept = needed = 0
     for line in random_lines(1000):
         left, stop = projected_limits(ZEROS, mode, line, SIDES)
@@ -48,7 +48,7 @@ def test_what_a_projective_row_does_not_reach(mode, reach):
     assert needed < kept < 1.2 * needed
 
 
-def test_a_row_of_which_nothing_is_known_is_kept_whole():
+def test_a_row_without_known_limits_is_kept_whole():
     line = (5.0, 1.0, 3.0, 0.5, 1.0, -0.03)  # the divisor is 0 at column 33
     assert projected_limits(ZEROS, BILINEAR, line, SIDES) == (0, SIDES[3])
     line = (500.0, 1.0, 3.0, 0.5, 1.0, 0.01)
@@ -60,7 +60,7 @@ def test_a_row_of_which_nothing_is_known_is_kept_whole():
             assert projected_limits(ZEROS, BILINEAR, broken, SIDES) == (0, SIDES[3])
 
 
-def test_where_a_line_is_above_zero():
+def test_the_columns_at_which_a_line_is_positive():
     assert reaching(-10.0, 2.0, 20) == (5, 20)
     assert reaching(10.0, -2.0, 20) == (0, 6)
     assert reaching(1.0, 0.0, 20) == (0, 20)
@@ -70,8 +70,8 @@ def test_where_a_line_is_above_zero():
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(300, 300), (13, 500)])
-def test_tiles_and_chunks_of_rows_give_what_a_grid_gives(mode, size):
-    """More rows than a tile has, more columns than a chunk, and parts that read nothing."""
+def test_tiles_and_chunks_of_rows_agree_with_a_grid(mode, size):
+    """More rows than a tile, more columns than a chunk, and parts that miss the image."""
     images = np.random.default_rng(1).random((1, 2, 50, 60))
     theta = np.array([[[1.4, 0.9, 0.2], [-0.8, 1.3, 0.1], [0.3, -0.2, 1.0]]])
     samples = stn.warp_perspective(images, theta, size, mode=mode, fill=7.0)
@@ -80,7 +80,7 @@ def test_tiles_and_chunks_of_rows_give_what_a_grid_gives(mode, size):
     grid = (at[:2] / at[2]).T.reshape(1, *size, 2)
     expected = stn.grid_sample(images, grid, mode=mode, fill=7.0)
     assert (expected == 7).mean() > 0.2
-    if mode == "nearest":  # a tie may be rounded either way
+    if mode == "nearest":  # rounding decides ties
         assert (samples != expected).mean() < 1e-3
     else:
         np.testing.assert_allclose(samples, expected, rtol=0, atol=1e-9)
