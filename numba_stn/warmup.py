@@ -13,8 +13,8 @@ from .ops import warps
 DTYPES = ("float32", "float64")
 PADDINGS = ("zeros", "border", "reflection")
 
-# The numbers of maps: one is too little work for several threads; of so many, all steps are
-# parallel.
+# The numbers of maps of a call: one is too little work for several threads; with the other number,
+# all steps are parallel.
 ONE, MANY = 1, 2**18
 
 

@@ -6,16 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-# Before each measurement, wait for so many seconds and make one call that is not timed: then the
-# threads of the other libraries sleep, and the caches hold this library's data.
+# Seconds to wait before each measurement. One call after it is not timed. Then the threads of the
+# other libraries sleep, and the caches hold this library's data.
 PAUSE = 0.02
 
-# A measurement lasts at least so many seconds. A call that takes less is repeated, and its time is
+# The least number of seconds of a measurement. A call that takes less is repeated, and its time is
 # the mean.
 LEAST_SECONDS = 0.01
 
-# A library that has spent so many seconds on a row is not timed again, so that a slow one does not
-# make the row take long.
+# A library that has spent this number of seconds on a row is not timed again, so that a slow one
+# does not make the row take long.
 PATIENCE = 6.0
 
 

@@ -27,7 +27,7 @@ def add(commands) -> None:
     add("rows", nargs="*", metavar="ROW", help="only rows whose name contains this; default: all")
     add("--rounds", type=positive, default=9, metavar="N",
         help="how often each library is timed; default: 9")  # fmt: skip
-    add("--json", metavar="FILE", help="also write the figures to this file")
+    add("--json", metavar="FILE", help="also write the results to this file")
     add("--list", action="store_true", help="print the names of the rows and exit")
     add("--sweep", action="store_true", help="vary angle, zoom, size and channels instead of "
         "timing the rows; takes some minutes")  # fmt: skip
@@ -67,7 +67,7 @@ def _measured(args, names):
 
 @contextlib.contextmanager
 def _report_file(args):
-    """Give a function that writes the figures to ``--json``; check first that it can."""
+    """Give a function that writes the results to ``--json``; check first that it can."""
     import json
 
     from ..bench import report

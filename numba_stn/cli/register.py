@@ -12,6 +12,13 @@ EXAMPLES = """\
                                                         align one photograph with another
 """
 
+DESCRIPTION = """\
+Estimate the map that aligns the image MOVING with the image FIXED, and write
+the aligned MOVING in FIXED's size. A second picture shows both images before
+and after: grey where they agree, red where FIXED is brighter, cyan where
+MOVING is brighter. If the images do not match, nothing is written and the exit
+code is 1."""
+
 TRANSFORMS = ("translation", "rigid", "similarity", "affine", "projective", "tps")
 
 
@@ -20,10 +27,7 @@ def add(commands) -> None:
     register = commands.add_parser(
         "register",
         help="align one image with another",
-        description="Estimate the map that aligns the image MOVING with the image FIXED, and write "
-        "the aligned MOVING in FIXED's size. A second picture shows both images before and after: "
-        "grey where they agree, red where FIXED is brighter, cyan where MOVING is brighter. If the "
-        "images do not match, nothing is written and the exit code is 1.",
+        description=DESCRIPTION,
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -33,7 +37,7 @@ def add(commands) -> None:
     option("output", metavar="OUT", help="the file to write the aligned image to")
     option("--transform", choices=TRANSFORMS, default="affine", help="default: affine")
     option("--metric", choices=("correlation", "intensity"), default="correlation",
-           help="correlation (default) ignores differences in brightness and contrast, intensity "
+           help="correlation (default) ignores a difference in brightness and contrast, intensity "
            "does not")  # fmt: skip
     option("--mask", metavar="FILE", help="an image of FIXED's size; only pixels that are not "
            "black here are compared")  # fmt: skip

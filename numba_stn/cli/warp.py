@@ -22,6 +22,13 @@ EXAMPLES = """\
                                                         the same on a Dask cluster
 """
 
+DESCRIPTION = """\
+Warp one image, all images of a folder, or all that match a pattern. An image
+is scaled, sheared and rotated about its centre, in this order, and then
+translated; or it is warped by a matrix; or its corners are moved to given
+positions. A stack of images (.zarr or .npy) is warped a few images at a time,
+so it may be larger than memory."""
+
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
 AXES = ("NHW", "NHWC", "NCHW")
@@ -33,10 +40,7 @@ def add(commands) -> None:
     warp = commands.add_parser(
         "warp",
         help="rotate, scale, shear, translate or straighten images",
-        description="Warp one image, all images of a folder, or all that match a pattern. An image "
-        "is scaled, sheared and rotated about its centre, in this order, and then translated; or "
-        "it is warped by a matrix; or its corners are moved to given positions. A stack of images "
-        "(.zarr or .npy) is warped a few images at a time, so it may be larger than memory.",
+        description=DESCRIPTION,
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +69,8 @@ def add(commands) -> None:
 def _add_maps(option):
     """Add the options that define the map."""
     option("--rotate", type=_number, metavar="DEG", help="angle in degrees, counter-clockwise")
-    option("--scale", type=_scale, metavar="S[,SY]", help="factor: 2 doubles the size")
+    option("--scale", type=_scale, metavar="S[,SY]", help="factor, or one for x and one for y; 2 "
+           "doubles the size")  # fmt: skip
     option("--shear", type=_number, nargs=2, metavar=("KX", "KY"), help="add KX y to x, and KY x "
            "to y")  # fmt: skip
     option("--translate", type=_number, nargs=2, metavar=("X", "Y"), help="move by X pixels to the "

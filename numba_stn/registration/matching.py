@@ -16,8 +16,8 @@ from .pyramid import Frame, Level
 # Fewer pixels may correlate by chance.
 LEAST_PIXELS = 200
 
-# An image is divided into at most this number of parts along each axis. A part has at least this
-# number of pixels along each axis, and counts if at least so many of its pixels are compared.
+# The largest number of parts along each axis, the least number of pixels of a part along each axis,
+# and the least number of compared pixels of a part that counts.
 MOST_PARTS, LEAST_PART_SIDE, LEAST_PART_PIXELS = 4, 12, 40
 
 
