@@ -215,8 +215,8 @@ def make_sample_vjp_coords(kind, dtype, parallel):
         parts = (depth * rows + BAND - 1) // BAND
         for number in prange(batch * parts):
             n, part = number // parts, number % parts
-            arrays, where, outside, out = borrowed(((images, dsamples), coords, fill, dcoords))
-            task = (arrays, outside, out, sides, sizes, off)
+            arrays, where, outside, dgrid = borrowed(((images, dsamples), coords, fill, dcoords))
+            task = (arrays, outside, dgrid, sides, sizes, off)
             sums, zeros = np.zeros((3, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
             for r in range(part * BAND, min(depth * rows, (part + 1) * BAND)):
                 line = n * depth * rows + r
@@ -225,7 +225,7 @@ def make_sample_vjp_coords(kind, dtype, parallel):
                 for axis in range(3):
                     add_row(sums, axis, found[axis], found[3 + axis], y, z)
             if source != GRID:
-                out[n, part] = sums
+                dcoords[n, part] = sums
         return stamp
 
     return launch.jit(sample_vjp_coords, parallel)
