@@ -10,6 +10,7 @@ from test_ptx import (
     _ampere,  # noqa: F401
     float32,
     float64,
+    geometry,
     int32,
     int64,
     line,
@@ -41,50 +42,46 @@ KINDS = [
 ]
 
 
-def three(index):
-    return (UniTuple(index, 3),) * 3
-
-
 def jvp(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(stored), line(coord), line(coord), coord, outside(kind, computed), *three(index)
+    types = line(stored), line(coord), line(coord), outside(kind, computed), geometry(coord, index)
     return jvp_kernels.make_sample_jvp_coords(kind, form), (*types, line(computed))
 
 
 def normal(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(computed), line(stored), line(coord), coord, outside(kind, computed)
+    types = line(computed), line(stored), line(coord), outside(kind, computed)
     kernel = jvp_kernels.make_normal(kind, form, real(coord))
-    return kernel, (*types, *three(index), int64, line(coord))
+    return kernel, (*types, geometry(coord, index), int64, line(coord))
 
 
 def mean(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(stored), line(coord), line(index), coord, outside(kind, computed)
-    return antialias.make_sample(kind, form, 3), (*types, *three(index), line(stored))
+    types = line(stored), line(coord), line(index), outside(kind, computed), geometry(coord, index)
+    return antialias.make_sample(kind, form, 3), (*types, line(stored))
 
 
 def mean_coverage(kind, dtype, coord, index=int32):
-    types = line(coord), line(index), coord, index, *three(index)[1:], line(coord)
-    return antialias.make_covered(kind), types
+    types = line(coord), line(index), geometry(coord, index), line(coord)
+    return antialias.make_coverage(kind), types
 
 
 def mean_vjp_images(kind, dtype, coord, index=int32):
     computed = STORED[dtype][2]
-    types = line(computed), line(coord), line(index), coord, *three(index)
+    types = line(computed), line(coord), line(index), geometry(coord, index)
     kernel = antialias.make_sample_vjp_images(kind, FRACTIONS[computed])
     return kernel, (*types, line(int64), int64, line(int64))
 
 
 def mean_vjp_theta(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(computed), line(stored), line(coord), line(index), coord, outside(kind, computed)
+    types = line(computed), line(stored), line(coord), line(index), outside(kind, computed)
     kernel = antialias.make_theta_gradient(kind, form, real(coord))
-    return kernel, (*types, *three(index), int64, line(coord))
+    return kernel, (*types, geometry(coord, index), int64, line(coord))
 
 
 def part_counts(kind, dtype, coord, index=int32):
-    types = line(coord), coord, *three(index)[1:], line(index)
+    types = line(coord), geometry(coord, index), line(index)
     return pixel_parts.make_part_counts(kind.source, kind.dims), types
 
 

@@ -316,6 +316,12 @@ def _stream(number, pointer):
     return cuda.external_stream(pointer) if pointer else 0
 
 
+def launch_pixels(kernel, geometry, *args):
+    """Run a kernel with a thread for each output pixel, in a call of this geometry."""
+    (_, batch, _), (depth, rows, columns) = geometry[1], geometry[3]
+    launch(kernel, tiles(int(batch) * int(depth), int(rows), int(columns)), BLOCK, *args)
+
+
 def tiles(batch, rows, columns):
     """Blocks along x, rows and batch; kernels go on where these are not enough."""
     return (

@@ -20,7 +20,9 @@ import numpy as np
 from ..launch import source_hash
 from ..math.coordinates import AFFINE, affine_start, scalar
 from .device import BLOCK, cuda, device_function, jit, launch, tiles
-from .single_pixels import element, first_place, image_axes, next_row
+from .layout import Geometry, element
+from .loops import first_pixel, next_row
+from .single_pixels import map_axes
 
 # Rounding of a coordinate, by the largest of the numbers that it comes from: 2**-23 in float32,
 # several times over.
@@ -129,17 +131,17 @@ def make_gather(group):
     """
     sources = source_hash()
 
-    def gather(dsamples, theta, off, counts, sides, dimages):
+    def gather(dsamples, theta, geometry, dimages):
         _ = sources
+        g = Geometry(*geometry)
+        off, (count, batch, channels), (_, h, w), (_, rows, columns) = g
         real, zero, one = dimages.dtype.type, dimages.dtype.type(0), type(off)(1)
-        count, batch, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
-        n, first, px = first_place(index)
+        index, sides = type(h), (h, w, rows, columns)
+        n, first, px = first_pixel(index)
         plane, step = index(h * w), index(rows * columns)
         while px < w and n < batch:
             m, added = (n, False) if count > 1 else (index(0), n > 0)
-            axes = image_axes(AFFINE, theta, n, sides, off)
+            axes = map_axes(AFFINE, theta, n, g)
             (x, y), found = axes, inverse_of(axes, sides)
             x_columns, y_columns = columns_of(x, w, columns), columns_of(y, h, columns)
             py = first
@@ -184,10 +186,8 @@ def make_gather(group):
     return jit(gather)
 
 
-def gather(dsamples, theta, off, counts, sides, dimages):
+def gather(dsamples, theta, geometry, dimages):
     """Fill ``dimages``, of the images' shape."""
     count, channels, h, w = dimages.shape
     group = next(size for size in (4, 3, 2, 1) if channels % size == 0)
-    launch(
-        make_gather(group), tiles(count, h, w), BLOCK, dsamples, theta, off, counts, sides, dimages
-    )
+    launch(make_gather(group), tiles(count, h, w), BLOCK, dsamples, theta, geometry, dimages)

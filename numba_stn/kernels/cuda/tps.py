@@ -11,7 +11,8 @@ from ..launch import source_hash
 from ..math.coordinates import base_coordinate
 from .calls import off_of, typed
 from .device import BLOCK, THREADS, constant, cuda, each, empty, inlined, jit, launch, narrow, tiles
-from .single_pixels import element, first_place, next_row
+from .layout import element
+from .loops import first_pixel, next_row
 from .sums import add_block, make_theta_sum, parts_of, plus
 
 # Numbers of grids in memory at a time, but for one image's: few enough to matter little beside the
@@ -118,7 +119,7 @@ def make_spline_grid():
         _ = sources
         batch, rows, columns = shape
         index, length = type(columns), type(columns)(2 * (count + 3))
-        group, first, j = first_place(index)
+        group, first, j = first_pixel(index)
         x = base_coordinate(j, columns, off)
         while j < columns and group * IMAGES < batch:
             n, last, i = index(group * IMAGES), index(batch - 1), first
@@ -176,7 +177,7 @@ def make_spline_grid_vjp(real):
                 sums = plus(sums, (f * gx, f * gy, g * gx, g * gy, h * gx, h * gy))
                 j = index(j + x_block)
             i = index(i + parts * y_block)
-        add_block(shared, sums, block, part, parts, partials)
+        add_block(shared, sums, (block, part, parts), partials)
 
     return jit(spline_grid_vjp)
 

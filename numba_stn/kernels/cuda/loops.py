@@ -1,0 +1,106 @@
+"""The loops of the CUDA kernels, each written once: over output pixels, and sums over a map's rows.
+
+A kernel passes a loop the functions that handle a slice, a row or a pixel, and ``call``, a tuple of
+the flags and arrays that these functions need. The functions are inlined, so that the compiler sees
+one piece of code with constant flags.
+
+Each of them is a device function at the level of its module, and no kernel closes over one: Numba
+would not find such a kernel in its cache on disk.
+
+A slice is one map's output at one depth; a plane has one slice. ``where`` is the output pixel
+(n, k, i, j) of map n, slice k, row i and column j.
+"""
+
+from .device import BLOCK, ROWS_A_THREAD, cuda, device_function, inlined
+
+# Rows of a tile, the output pixels of one block.
+TILE = BLOCK[1] * ROWS_A_THREAD
+
+# --- Over output pixels ---------------------------------------------------------------------------
+
+
+@inlined
+def each_pixel(of_slice, of_pixel, dims, call, g):
+    """Handle each output pixel of this thread: ``of_pixel(call, g, common, where)``.
+
+    ``of_slice(call, g, n, k, j)`` computes what the pixels of a slice have in common.
+    """
+    _, batch, _ = g.counts
+    depth, _, columns = g.sizes
+    index = type(columns)
+    number, first, j = first_pixel(index)
+    while j < columns and number < batch * (depth if dims == 3 else index(1)):
+        n, k = number, index(0)
+        if dims == 3:
+            n, k = quotient(number, depth)
+        each_row(of_pixel, call, g, of_slice(call, g, n, k, j), (n, k, first, j))
+        number = index(number + cuda.gridDim.z)
+
+
+@inlined
+def each_row(of_pixel, call, g, common, where):
+    """Handle the pixels of this thread in one column of a slice, from ``where`` on."""
+    n, k, i, j = where
+    while i < g.sizes[1]:
+        of_pixel(call, g, common, (n, k, i, j))
+        i = type(j)(next_row(i))
+
+
+@device_function
+def first_pixel(index):
+    """Slice, row and column at which this thread begins."""
+    return (
+        index(cuda.blockIdx.z),
+        index(cuda.blockIdx.y * TILE + cuda.threadIdx.y),
+        index(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x),
+    )
+
+
+@device_function
+def next_row(i):
+    """The row after row ``i`` of this thread: in the same tile, or in the next one of the block."""
+    i += cuda.blockDim.y
+    if (i - cuda.threadIdx.y) & (TILE - 1) == 0:
+        i += (cuda.gridDim.y - 1) * TILE
+    return i
+
+
+# --- Sums over the rows of one map ----------------------------------------------------------------
+
+
+@inlined
+def block_part(parts, index):
+    """Map of this block, which of its parts the block sums, and the number of parts."""
+    n, number = quotient(cuda.blockIdx.x, parts)
+    return index(n), index(number), parts
+
+
+@inlined
+def quotient(a, b):
+    """Quotient and remainder, by one division; neither number is negative."""
+    whole = a // b
+    return type(a)(whole), type(a)(a - whole * b)
+
+
+@inlined
+def sum_pixels(of_row, of_pixel, dims, call, g, common, sums, part):
+    """Add this thread's share of a :func:`block_part` to ``sums``, row by row.
+
+    ``of_row(call, g, common, n, k, i)`` computes what the pixels of a row have in common, and
+    ``of_pixel(call, g, common, row, sums, where)`` gives the sums with one pixel added.
+    """
+    n, number, parts = part
+    depth, rows, columns = g.sizes
+    index = type(columns)
+    line = index(number * BLOCK[1] + cuda.threadIdx.y)
+    while line < (depth if dims == 3 else index(1)) * rows:
+        k, i = index(0), line
+        if dims == 3:
+            k, i = quotient(line, rows)
+        row = of_row(call, g, common, n, k, i)
+        j = index(cuda.threadIdx.x)
+        while j < columns:
+            sums = of_pixel(call, g, common, row, sums, (n, k, i, j))
+            j = index(j + BLOCK[0])
+        line = index(line + parts * BLOCK[1])
+    return sums
