@@ -124,12 +124,10 @@ OTHERS = {
         tps.make_spline_points(), (*[line(f)] * 3, int64, int64),
     ),
     "spline_grid": lambda f: (
-        tps.make_spline_grid(),
-        (line(f), line(f), f, f, int32, UniTuple(int32, 3), line(f)),
+        tps.make_spline_grid(), (line(f), line(f), f, geometry(f), line(f)),
     ),
     "spline_grid_vjp": lambda f: (
-        tps.make_spline_grid_vjp(real(f)),
-        (line(f), line(f), f, int32, int32, UniTuple(int32, 3), int64, line(f)),
+        tps.make_spline_grid_vjp(real(f)), (line(f), line(f), geometry(f), int64, line(f)),
     ),
     "add": lambda f: (convert.make_add(), (line(f), line(f))),
     "scaled": lambda f: (

@@ -82,7 +82,7 @@ def sample_pixel(call, g, common, where):
         zeros = real(0), real(0), real(0), real(0)
         part_call = kind, coords, counts, images, group, c
         totals = fold_parts(add_part_values, part_call, g, common, where, zeros)
-        start, count = index(to + c * step_out), real(common.count)
+        start, count = index(to + c * step_out), real(common.total)
         write_means(samples, start, step_out, totals, count, images.form, group)
         c = index(c + group)
 
@@ -95,22 +95,31 @@ def add_part_values(call, g, common, totals, part):
     step, _ = channel_steps(kind, g)
     position = locate(kind, part_pixel(call, common, part), g)
     taps, start = taps_at(kind, position, real), index(common.start + c * step)
-    some, (t0, t1, t2, t3) = position.inside, totals
-    t0 += part_value(kind, images, start, taps, some, c)
-    if group > 1:
-        t1 += part_value(kind, images, index(start + step), taps, some, index(c + 1))
-    if group > 2:
-        t2 += part_value(kind, images, index(start + 2 * step), taps, some, index(c + 2))
-    if group > 3:
-        t3 += part_value(kind, images, index(start + 3 * step), taps, some, index(c + 3))
-    return t0, t1, t2, t3
+    t0, t1, t2, t3 = totals
+    v0, v1, v2, v3 = fills(images.fill, c, group)
+    if position.inside:
+        v0 = weighted_sum(kind, images, start, taps, v0)
+        if group > 1:
+            v1 = weighted_sum(kind, images, index(start + step), taps, v1)
+        if group > 2:
+            v2 = weighted_sum(kind, images, index(start + 2 * step), taps, v2)
+        if group > 3:
+            v3 = weighted_sum(kind, images, index(start + 3 * step), taps, v3)
+    return t0 + v0, t1 + v1, t2 + v2, t3 + v3
 
 
 @inlined
-def part_value(kind, images, start, taps, some, c):
-    """Value of one part in channel ``c``, whose plane begins at element ``start``."""
-    fill = fill_of(images.fill, c)
-    return weighted_sum(kind, images, start, taps, fill) if some else fill
+def fills(fill, c, group):
+    """The numbers outside the image in ``group`` channels from ``c`` on; zeros for the others."""
+    real, index = type(fill[0]), type(c)
+    v0, v1, v2, v3 = fill_of(fill, c), real(0), real(0), real(0)
+    if group > 1:
+        v1 = fill_of(fill, index(c + 1))
+    if group > 2:
+        v2 = fill_of(fill, index(c + 2))
+    if group > 3:
+        v3 = fill_of(fill, index(c + 3))
+    return v0, v1, v2, v3
 
 
 @inlined
@@ -144,7 +153,7 @@ def pixel_coverage(call, g, common, where):
     """Write how much of one output pixel comes from inside the image."""
     covered, real = call[3], type(g.off)
     total = fold_parts(add_part_coverage, call, g, common, where, real(0))
-    covered[np.uint64(pixel_index(where, g.sizes))] = total / real(common.count)
+    covered[np.uint64(pixel_index(where, g.sizes))] = total / real(common.total)
 
 
 @inlined
@@ -189,7 +198,7 @@ def scatter_part(call, g, common, at, part):
     taps = taps_at(kind, position, real)
     c = index(0) if position.inside else g.counts[2]
     while c < g.counts[2]:
-        value = element(dsamples, at) / real(common.count)
+        value = element(dsamples, at) / real(common.total)
         add_taps(kind, totals, to, taps, value, scale)
         to, at, c = index(to + step), index(at + step_out), index(c + 1)
     return first
@@ -250,7 +259,7 @@ def make_theta_gradient(kind, form, real):
         g, dims = Geometry(*geometry), kind.dims
         part = block_part(parts, type(g.sizes[2]))
         call = kind, coords, counts, Images(images, form, fill), dsamples
-        common = finer_slice(call, g, part[0], 0, 0)
+        common = finer_slice(call, g, part[0], 0)
         sums = sum_pixels(
             theta_gradient_row, theta_gradient_pixel, dims, call, g, common, no_rows(g.off), part
         )

@@ -24,7 +24,7 @@ from ..math.coordinates import (
 )
 from .device import THREADS, cuda, device_function, inlined, jit
 from .layout import Geometry, element
-from .loops import block_part, each_pixel, sum_pixels
+from .loops import block_part, each_pixel, first_x, row_y, sum_pixels
 from .single_pixels import all_inside, border_taps, grid_index, input_pixel, interior_taps, map_axes
 from .sums import add_block, add_tap, moments, no_moments, plus
 
@@ -32,18 +32,17 @@ from .sums import add_block, add_tap, moments, no_moments, plus
 
 
 @inlined
-def grid_slice(call, g, n, k, j):
-    """The two rows of theta, and the x of this thread's pixels."""
+def grid_slice(call, g, n, k):
+    """The two rows of theta."""
     theta, t = call[0], 6 * n
     x = element(theta, t), element(theta, t + 1), element(theta, t + 2)
-    y = element(theta, t + 3), element(theta, t + 4), element(theta, t + 5)
-    return x, y, base_coordinate(j, g.sizes[2], g.off)
+    return x, (element(theta, t + 3), element(theta, t + 4), element(theta, t + 5))
 
 
 @inlined
 def write_coordinate(call, g, common, where):
     """Write the coordinate of one output pixel."""
-    (_, grid), (x, y, u) = call, common
+    (_, u, grid), (x, y) = call, common
     v, at = base_coordinate(where[2], g.sizes[1], g.off), np.uint64(grid_index(where, g))
     grid[at] = x[0] * u + x[1] * v + x[2]
     grid[at + np.uint64(1)] = y[0] * u + y[1] * v + y[2]
@@ -56,15 +55,10 @@ def make_affine_grid():
 
     def affine_grid(theta, geometry, grid):
         _ = sources
-        each_pixel(grid_slice, write_coordinate, 2, (theta, grid), Geometry(*geometry))
+        g = Geometry(*geometry)
+        each_pixel(grid_slice, write_coordinate, 2, (theta, first_x(g), grid), g)
 
     return jit(affine_grid)
-
-
-@inlined
-def row_position(call, g, common, n, k, i):
-    """The y of one output row."""
-    return base_coordinate(i, g.sizes[1], g.off)
 
 
 @inlined
@@ -85,7 +79,7 @@ def make_affine_grid_vjp(real):
         shared = cuda.shared.array((6, threads), real)
         g, sums = Geometry(*geometry), no_moments(real(0))
         part = block_part(parts, type(g.sizes[2]))
-        sums = sum_pixels(row_position, grid_gradient_moments, 2, (dgrid,), g, (), sums, part)
+        sums = sum_pixels(row_y, grid_gradient_moments, 2, (dgrid,), g, (), sums, part)
         add_block(shared, sums, part, partials)
 
     return jit(affine_grid_vjp)
@@ -95,7 +89,7 @@ def make_affine_grid_vjp(real):
 
 
 @inlined
-def plane_slice(call, g, n, k, j):
+def plane_slice(call, g, n, k):
     """The axes of map n, and the first element of its image; ``call`` begins with the source."""
     source, coords = call[0], call[1]
     (count, _, channels), (_, h, w) = g.counts, g.sides
@@ -274,8 +268,8 @@ def make_theta_gradient(padding, real):
         g, sums = Geometry(*geometry), no_moments(real(0))
         part = block_part(parts, type(g.sizes[2]))
         call = AFFINE, theta, padding, images, fill, dsamples
-        common = plane_slice(call, g, part[0], 0, 0)
-        sums = sum_pixels(row_position, theta_gradient_pixel, 2, call, g, common, sums, part)
+        common = plane_slice(call, g, part[0], 0)
+        sums = sum_pixels(row_y, theta_gradient_pixel, 2, call, g, common, sums, part)
         add_block(shared, sums, part, partials)
 
     return jit(theta_gradient)

@@ -35,7 +35,7 @@ from .coordinate_sources import (
 )
 from .device import NARROW, THREADS, cuda, inlined, jit, launch_pixels, narrow
 from .layout import Geometry, channel_steps, element, image_start, pixel_index, sample_start
-from .loops import block_part, each_pixel, sum_pixels
+from .loops import block_part, each_pixel, first_x, sum_pixels
 from .sums import add_rows, add_to_rows, fraction_of, no_rows, sum_images, sum_theta
 from .taps import Images, add_taps, blend, form_of, locate, pixel_gradient, taps_at
 
@@ -48,7 +48,7 @@ class Slice(NamedTuple):
 
 
 @inlined
-def slice_of(call, g, n, k, j):
+def slice_of(call, g, n, k):
     """The :class:`Slice` of map n; ``call`` begins with the kind and the coordinates."""
     kind, coords = call[0], call[1]
     theta = theta_rows(kind.source, kind.dims, coords, n, g.off)
@@ -198,7 +198,7 @@ def make_theta_gradient(kind, form, real):
         g, dims = Geometry(*geometry), kind.dims
         part = block_part(parts, type(g.sizes[2]))
         call = kind, coords, Images(images, form, fill), dsamples
-        common = slice_of(call, g, part[0], 0, 0)
+        common = slice_of(call, g, part[0], 0)
         sums = sum_pixels(
             theta_gradient_row, theta_gradient_pixel, dims, call, g, common, no_rows(g.off), part
         )
@@ -216,18 +216,15 @@ def theta_size(kind):
 
 
 @inlined
-def volume_slice(call, g, n, k, j):
-    """The rows of theta, and the x and z of this thread's pixels."""
-    depth, _, columns = g.sizes
-    theta = theta_rows(AFFINE, 3, call[0], n, g.off)
-    return theta, base_coordinate(j, columns, g.off), base_coordinate(k, depth, g.off)
+def volume_slice(call, g, n, k):
+    """The rows of theta, and the z of one slice."""
+    return theta_rows(AFFINE, 3, call[0], n, g.off), base_coordinate(k, g.sizes[0], g.off)
 
 
 @inlined
 def write_volume_coordinate(call, g, common, where):
     """Write the coordinate of one output pixel."""
-    _, grid = call
-    (x, y, z, _), u, w = common
+    (_, u, grid), ((x, y, z, _), w) = call, common
     v, to = base_coordinate(where[2], g.sizes[1], g.off), np.uint64(3 * pixel_index(where, g.sizes))
     grid[to] = x[0] * u + x[1] * v + x[2] * w + x[3]
     grid[to + np.uint64(1)] = y[0] * u + y[1] * v + y[2] * w + y[3]
@@ -241,7 +238,8 @@ def make_affine_volume():
 
     def affine_grid(theta, geometry, grid):
         _ = sources
-        each_pixel(volume_slice, write_volume_coordinate, 3, (theta, grid), Geometry(*geometry))
+        g = Geometry(*geometry)
+        each_pixel(volume_slice, write_volume_coordinate, 3, (theta, first_x(g), grid), g)
 
     return jit(affine_grid)
 

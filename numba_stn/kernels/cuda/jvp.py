@@ -45,7 +45,7 @@ class TangentSlice(NamedTuple):
 
 
 @inlined
-def tangent_slice(call, g, n, k, j):
+def tangent_slice(call, g, n, k):
     """The :class:`TangentSlice` of map n."""
     kind, coords, coords_dot = call[0], call[1], call[2]
     theta = theta_rows(kind.source, kind.dims, coords, n, g.off)
@@ -163,7 +163,7 @@ def make_normal(kind, form, real):
         g, none = Geometry(*geometry), no_moments(real(0))
         part = block_part(parts, type(g.sizes[2]))
         call = kind, coords, Images(images, form, fill), residuals
-        common, sums = slice_of(call, g, part[0], 0, 0), (none, none, none, none)
+        common, sums = slice_of(call, g, part[0], 0), (none, none, none, none)
         sums = sum_pixels(theta_gradient_row, normal_pixel, 2, call, g, common, sums, part)
         # The four sets of sums use one shared array, one after another.
         add_set(shared, sums[0], 0, part, partials)

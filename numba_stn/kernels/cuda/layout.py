@@ -50,7 +50,7 @@ def channel_steps(kind, g):
 def image_start(kind, g, n):
     """First element of the image that map ``n`` samples; all maps may share one image."""
     image, _, _ = strides(g.counts[2], g.sides, kind.channels_last)
-    return type(n)(n * image) if g.counts[0] > 1 else type(n)(0)
+    return type(n)(n * image * min(g.counts[0] - 1, 1))
 
 
 @inlined

@@ -11,6 +11,7 @@ A slice is one map's output at one depth; a plane has one slice. ``where`` is th
 (n, k, i, j) of map n, slice k, row i and column j.
 """
 
+from ..math.coordinates import base_coordinate
 from .device import BLOCK, ROWS_A_THREAD, cuda, device_function, inlined
 
 # Rows of a tile, the output pixels of one block.
@@ -23,7 +24,7 @@ TILE = BLOCK[1] * ROWS_A_THREAD
 def each_pixel(of_slice, of_pixel, dims, call, g):
     """Handle each output pixel of this thread: ``of_pixel(call, g, common, where)``.
 
-    ``of_slice(call, g, n, k, j)`` computes what the pixels of a slice have in common.
+    ``of_slice(call, g, n, k)`` computes what the pixels of a slice have in common.
     """
     _, batch, _ = g.counts
     depth, _, columns = g.sizes
@@ -33,7 +34,7 @@ def each_pixel(of_slice, of_pixel, dims, call, g):
         n, k = number, index(0)
         if dims == 3:
             n, k = quotient(number, depth)
-        each_row(of_pixel, call, g, of_slice(call, g, n, k, j), (n, k, first, j))
+        each_row(of_pixel, call, g, of_slice(call, g, n, k), (n, k, first, j))
         number = index(number + cuda.gridDim.z)
 
 
@@ -54,6 +55,13 @@ def first_pixel(index):
         index(cuda.blockIdx.y * TILE + cuda.threadIdx.y),
         index(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x),
     )
+
+
+@inlined
+def first_x(g):
+    """Normalised x of this thread's column."""
+    _, _, j = first_pixel(type(g.sizes[2]))
+    return base_coordinate(j, g.sizes[2], g.off)
 
 
 @device_function
@@ -104,3 +112,9 @@ def sum_pixels(of_row, of_pixel, dims, call, g, common, sums, part):
             j = index(j + BLOCK[0])
         line = index(line + parts * BLOCK[1])
     return sums
+
+
+@inlined
+def row_y(call, g, common, n, k, i):
+    """An ``of_row`` that gives the normalised y of the row."""
+    return base_coordinate(i, g.sizes[1], g.off)

@@ -27,7 +27,7 @@ class FinerSlice(NamedTuple):
     scales: tuple  # by what theta's columns x, y and z were multiplied
     start: int  # first element of the image
     factors: tuple  # parts of a pixel along (D, H, W)
-    count: int  # parts of a pixel
+    total: int  # parts of a pixel
     finer: Geometry  # the call's, with the sides of the finer output
 
 
@@ -35,7 +35,7 @@ class FinerSlice(NamedTuple):
 
 
 @inlined
-def finer_slice(call, g, n, k, j):
+def finer_slice(call, g, n, k):
     """The :class:`FinerSlice` of map n; ``call`` begins with kind, coordinates and counts."""
     kind, coords, counts = call[0], call[1], call[2]
     depth, rows, columns = g.sizes
@@ -62,7 +62,7 @@ def fold_parts(of_part, call, g, common, where, total):
     n, k, i, j = where
     index, factors = type(j), common.factors
     k, i, j = index(k * factors[0]), index(i * factors[1]), index(j * factors[2])
-    part, left = (n, k, i, j), common.count
+    part, left = (n, k, i, j), common.total
     while left > 0:
         total = of_part(call, g, common, total, part)
         part, left = next_part(part, (k, i, j), factors), index(left - 1)
@@ -99,7 +99,7 @@ def part_pixel(call, common, part):
 def add_part(sums, gradient, common, part, off):
     """Add the gradient of one part to the sums for theta, whose columns were multiplied."""
     real, (_, k, i, j), scales = type(off), part, common.scales
-    count, (depth, rows, columns) = real(common.count), common.finer.sizes
+    count, (depth, rows, columns) = real(common.total), common.finer.sizes
     gradient = gradient[0] / count, gradient[1] / count, gradient[2] / count
     x = base_coordinate(j, columns, off) * scales[0]
     y = base_coordinate(i, rows, off) * scales[1]
