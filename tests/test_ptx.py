@@ -1,6 +1,6 @@
-"""Every CUDA kernel compiles to PTX, which needs no GPU; and what its instructions show.
+"""Every CUDA kernel compiles to PTX, which needs no GPU, and the instructions are the right ones.
 
-The simulator has no types. PTX has: it shows float64 in a float32 kernel, and float atomics, whose
+The simulator has no types. PTX shows them: float64 in a float32 kernel, and float atomics, whose
 sums would change from run to run.
 """
 
@@ -85,7 +85,7 @@ def sample_vjp_coords(source, padding, image, coord, index=int32):
 
 # --- Kernels of every kind ------------------------------------------------------------------------
 
-# What images are stored as (float16 as bits, told by how it is read), and computed in.
+# How images are stored (float16 as bits, with a form that says so), and computed in.
 STORED = {
     "float32": (float32, PLAIN, float32), "float16": (uint16, HALF, float32),
     "uint8": (uint8, 255, float32), "float64": (float64, PLAIN, float64),
@@ -94,12 +94,12 @@ STORED = {
 
 
 def kinds():
-    """(kind, dtype, coordinates' type): every mode with every padding, the rest in turn."""
+    """(kind, dtype, coordinates' type): every mode with every padding, the others alternating."""
     planes, volumes = [(GRID, 2), (AFFINE, 2), (PROJECTIVE, 2)], [(GRID, 3), (AFFINE, 3)]
     for mode in (BILINEAR, NEAREST, BICUBIC):
-        places = planes + (planes[:2] if mode == BICUBIC else volumes)
+        sources = planes + (planes[:2] if mode == BICUBIC else volumes)
         for padding in (ZEROS, BORDER, REFLECTION, WRAP, FILL):
-            source, dims = places[(padding + mode) % 5]
+            source, dims = sources[(padding + mode) % 5]
             dtype = list(STORED)[(padding + 2 * mode) % 5]
             coord = float64 if dtype == "float64" and mode != BICUBIC else float32
             yield Kind(source, mode, padding, dims, (mode + padding) % 2 == 0), dtype, coord
@@ -171,7 +171,7 @@ OTHERS = {
 
 
 def ptx(kernel, types, capability=(8, 0)):
-    """PTX of a kernel, and what holds for every one: it compiled, and adds no float atomically."""
+    """PTX of a kernel, which must compile and must not add floats atomically."""
     assert source_hash() in [cell.cell_contents for cell in kernel.py_func.__closure__]
     text, _ = cuda.compile_ptx(kernel.py_func, types, cc=capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text
@@ -200,8 +200,7 @@ def test_samplers_of_every_kind(make, kind, dtype, coord):
     wide = coord == float64 or (dtype == "float64" and make is not any_coverage)
     assert (".f64" in text) == wide
     assert ("atom.global.add.u64" in text) == (make is any_vjp_images)
-    # Flags are constants where they are used: no function is left to be called, and no tuple is
-    # looked up in memory.
+    # Flags are constants where they are used: no function call is left, and no tuple is in memory.
     assert not re.search(r"\bcall\b|\.local\b", text)
 
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels of what is derived from samplers compile to PTX: :mod:`test_ptx` goes on."""
+"""The CUDA kernels of functions built on the sampler compile to PTX, see :mod:`test_ptx`."""
 
 import re
 
@@ -89,7 +89,7 @@ MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, par
 
 
 def applies(make, kind):
-    """Normal equations are those of affine maps of planes; areas are those of maps."""
+    """Normal equations are for affine maps of planes, means over areas for maps of any kind."""
     if make is normal:
         return kind.source == AFFINE and kind.dims == 2
     return make is jvp or kind.source != GRID
@@ -153,7 +153,7 @@ def test_kernels_of_coordinates(name, dtype):
 
 
 def test_a_few_sums_are_added_in_float64():
-    """The one float32 kernel that has some: for each number of a matrix, one sum of 256 at most."""
+    """The only float32 kernel with float64: one sum of at most 256 terms for each number."""
     text = ptx(jvp_kernels.make_normal_sum(), (line(float32), int64, *[line(float64)] * 2))
     wide = set(re.findall(r"(\w+)(?:\.\w+)*\.f64(?:\.f32)?\s", text))
     assert wide <= {"add", "cvt", "ld", "st", "mov", "selp"}, wide
