@@ -224,8 +224,8 @@ def make_sample_vjp_images(kind, fraction):
 
 
 @inlined
-def theta_gradient_row(call, g, common, n, k, i):
-    """Nothing: the parts of a pixel have rows of their own."""
+def no_row(call, g, common, n, k, i):
+    """An ``of_row`` without a result: the parts of a pixel have rows of their own."""
     return i
 
 
@@ -257,12 +257,9 @@ def make_theta_gradient(kind, form, real):
         _ = sources
         shared = cuda.shared.array((numbers, threads), real)
         g, dims = Geometry(*geometry), kind.dims
-        part = block_part(parts, type(g.sizes[2]))
-        call = kind, coords, counts, Images(images, form, fill), dsamples
-        common = finer_slice(call, g, part[0], 0)
-        sums = sum_pixels(
-            theta_gradient_row, theta_gradient_pixel, dims, call, g, common, no_rows(g.off), part
-        )
+        part = block_part(parts, g)
+        call, sums = (kind, coords, counts, Images(images, form, fill), dsamples), no_rows(g.off)
+        sums = sum_pixels(finer_slice, no_row, theta_gradient_pixel, dims, call, g, sums, part)
         add_rows(shared, sums, dims, part, partials)
 
     return jit(theta_gradient)

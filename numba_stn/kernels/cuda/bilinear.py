@@ -24,7 +24,7 @@ from ..math.coordinates import (
 )
 from .device import THREADS, cuda, device_function, inlined, jit
 from .layout import Geometry, element
-from .loops import block_part, each_pixel, first_x, row_y, sum_pixels
+from .loops import block_part, each_pixel, first_x, no_slice, row_y, sum_pixels
 from .single_pixels import all_inside, border_taps, grid_index, input_pixel, interior_taps, map_axes
 from .sums import add_block, add_tap, moments, no_moments, plus
 
@@ -78,8 +78,8 @@ def make_affine_grid_vjp(real):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
         g, sums = Geometry(*geometry), no_moments(real(0))
-        part = block_part(parts, type(g.sizes[2]))
-        sums = sum_pixels(row_y, grid_gradient_moments, 2, (dgrid,), g, (), sums, part)
+        part = block_part(parts, g)
+        sums = sum_pixels(no_slice, row_y, grid_gradient_moments, 2, (dgrid,), g, sums, part)
         add_block(shared, sums, part, partials)
 
     return jit(affine_grid_vjp)
@@ -266,10 +266,9 @@ def make_theta_gradient(padding, real):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
         g, sums = Geometry(*geometry), no_moments(real(0))
-        part = block_part(parts, type(g.sizes[2]))
+        part = block_part(parts, g)
         call = AFFINE, theta, padding, images, fill, dsamples
-        common = plane_slice(call, g, part[0], 0)
-        sums = sum_pixels(row_y, theta_gradient_pixel, 2, call, g, common, sums, part)
+        sums = sum_pixels(plane_slice, row_y, theta_gradient_pixel, 2, call, g, sums, part)
         add_block(shared, sums, part, partials)
 
     return jit(theta_gradient)

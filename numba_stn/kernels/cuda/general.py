@@ -35,7 +35,7 @@ from .coordinate_sources import (
 )
 from .device import NARROW, THREADS, cuda, inlined, jit, launch_pixels, narrow
 from .layout import Geometry, channel_steps, element, image_start, pixel_index, sample_start
-from .loops import block_part, each_pixel, first_x, sum_pixels
+from .loops import block_part, each_pixel, first_x, no_slice, sum_pixels
 from .sums import add_rows, add_to_rows, fraction_of, no_rows, sum_images, sum_theta
 from .taps import Images, add_taps, blend, form_of, locate, pixel_gradient, taps_at
 
@@ -169,10 +169,16 @@ def make_grid_gradient(kind, form):
 
 
 @inlined
+def row_yz(call, g, common, n, k, i):
+    """The normalised y and z of the row."""
+    depth, rows, _ = g.sizes
+    return base_coordinate(i, rows, g.off), base_coordinate(k, depth, g.off)
+
+
+@inlined
 def theta_gradient_row(call, g, common, n, k, i):
     """The row of theta on one output row, and the row's y and z."""
-    _, rows, _ = g.sizes
-    y, z = base_coordinate(i, rows, g.off), base_coordinate(k, g.sizes[0], g.off)
+    y, z = row_yz(call, g, common, n, k, i)
     return row_of(common.theta, k, i, g), y, z
 
 
@@ -196,11 +202,10 @@ def make_theta_gradient(kind, form, real):
         _ = sources
         shared = cuda.shared.array((numbers, threads), real)
         g, dims = Geometry(*geometry), kind.dims
-        part = block_part(parts, type(g.sizes[2]))
-        call = kind, coords, Images(images, form, fill), dsamples
-        common = slice_of(call, g, part[0], 0)
+        part = block_part(parts, g)
+        call, sums = (kind, coords, Images(images, form, fill), dsamples), no_rows(g.off)
         sums = sum_pixels(
-            theta_gradient_row, theta_gradient_pixel, dims, call, g, common, no_rows(g.off), part
+            slice_of, theta_gradient_row, theta_gradient_pixel, dims, call, g, sums, part
         )
         add_rows(shared, sums, dims, part, partials)
 
@@ -245,13 +250,6 @@ def make_affine_volume():
 
 
 @inlined
-def volume_row_position(call, g, common, n, k, i):
-    """The y and z of one output row."""
-    depth, rows, _ = g.sizes
-    return base_coordinate(i, rows, g.off), base_coordinate(k, depth, g.off)
-
-
-@inlined
 def volume_grid_gradient(call, g, common, row, sums, where):
     """Add the gradient of one grid coordinate with respect to theta."""
     (dgrid,), (y, z), j = call, row, where[3]
@@ -269,10 +267,8 @@ def make_affine_volume_vjp(real):
         _ = sources
         shared = cuda.shared.array((12, threads), real)
         g = Geometry(*geometry)
-        part = block_part(parts, type(g.sizes[2]))
-        sums = sum_pixels(
-            volume_row_position, volume_grid_gradient, 3, (dgrid,), g, (), no_rows(g.off), part
-        )
+        part, sums = block_part(parts, g), no_rows(g.off)
+        sums = sum_pixels(no_slice, row_yz, volume_grid_gradient, 3, (dgrid,), g, sums, part)
         add_rows(shared, sums, 3, part, partials)
 
     return jit(affine_grid_vjp)

@@ -161,10 +161,9 @@ def make_normal(kind, form, real):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
         g, none = Geometry(*geometry), no_moments(real(0))
-        part = block_part(parts, type(g.sizes[2]))
-        call = kind, coords, Images(images, form, fill), residuals
-        common, sums = slice_of(call, g, part[0], 0), (none, none, none, none)
-        sums = sum_pixels(theta_gradient_row, normal_pixel, 2, call, g, common, sums, part)
+        part = block_part(parts, g)
+        call, sums = (kind, coords, Images(images, form, fill), residuals), (none, none, none, none)
+        sums = sum_pixels(slice_of, theta_gradient_row, normal_pixel, 2, call, g, sums, part)
         # The four sets of sums use one shared array, one after another.
         add_set(shared, sums[0], 0, part, partials)
         cuda.syncthreads()

@@ -77,29 +77,17 @@ def next_row(i):
 
 
 @inlined
-def block_part(parts, index):
-    """Map of this block, which of its parts the block sums, and the number of parts."""
-    n, number = quotient(cuda.blockIdx.x, parts)
-    return index(n), index(number), parts
+def sum_pixels(of_slice, of_row, of_pixel, dims, call, g, sums, part):
+    """Add this thread's share of a part of a map to ``sums``, row by row; see :func:`block_part`.
 
-
-@inlined
-def quotient(a, b):
-    """Quotient and remainder, by one division; neither number is negative."""
-    whole = a // b
-    return type(a)(whole), type(a)(a - whole * b)
-
-
-@inlined
-def sum_pixels(of_row, of_pixel, dims, call, g, common, sums, part):
-    """Add this thread's share of a :func:`block_part` to ``sums``, row by row.
-
-    ``of_row(call, g, common, n, k, i)`` computes what the pixels of a row have in common, and
-    ``of_pixel(call, g, common, row, sums, where)`` gives the sums with one pixel added.
+    ``of_slice(call, g, n, 0)`` and ``of_row(call, g, common, n, k, i)`` compute what the pixels of
+    a map and of a row have in common. ``of_pixel(call, g, common, row, sums, where)`` gives the
+    sums with one pixel added.
     """
-    n, number, parts = part
     depth, rows, columns = g.sizes
     index = type(columns)
+    n, number, parts = part
+    common = of_slice(call, g, n, index(0))
     line = index(number * BLOCK[1] + cuda.threadIdx.y)
     while line < (depth if dims == 3 else index(1)) * rows:
         k, i = index(0), line
@@ -112,6 +100,27 @@ def sum_pixels(of_row, of_pixel, dims, call, g, common, sums, part):
             j = index(j + BLOCK[0])
         line = index(line + parts * BLOCK[1])
     return sums
+
+
+@inlined
+def block_part(parts, g):
+    """Map of this block, which of the map's parts the block sums, and the number of parts."""
+    index = type(g.sizes[2])
+    n, number = quotient(cuda.blockIdx.x, parts)
+    return index(n), index(number), parts
+
+
+@inlined
+def quotient(a, b):
+    """Quotient and remainder, by one division; neither number is negative."""
+    whole = a // b
+    return type(a)(whole), type(a)(a - whole * b)
+
+
+@inlined
+def no_slice(call, g, n, k):
+    """An ``of_slice`` for pixels that have nothing in common."""
+    return n
 
 
 @inlined

@@ -171,9 +171,17 @@ def make_spline_grid():
 
 
 @inlined
-def add_function_gradients(call, g, first, y, sums, where):
-    """Add the gradient of one grid coordinate for the functions from ``first`` on."""
-    (dgrid, points), (n, _, i, j), (_, rows, columns) = call, where, g.sizes
+def function_slice(call, g, n, k):
+    """Image and first function of a group of functions; these are numbered over all images."""
+    image, group = quotient(n, g.counts[1])
+    return image, type(n)(group * FUNCTIONS)
+
+
+@inlined
+def add_function_gradients(call, g, common, y, sums, where):
+    """Add the gradient of one grid coordinate for the functions of a group."""
+    (dgrid, points), (n, first), (_, rows, columns) = call, common, g.sizes
+    _, _, i, j = where
     count, index = g.counts[2], type(j)
     x, at = base_coordinate(j, columns, g.off), index(2 * ((n * rows + i) * columns + j))
     gx, gy = element(dgrid, at), element(dgrid, at + 1)
@@ -196,13 +204,10 @@ def make_spline_grid_vjp(real):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
         g, sums = Geometry(*geometry), no_moments(real(0))
-        index = type(g.sizes[2])
-        block, number, _ = block_part(parts, index)
-        n, group = quotient(block, g.counts[1])
-        first, part = index(group * FUNCTIONS), (n, number, parts)
+        part = block_part(parts, g)
         call = dgrid, points
-        sums = sum_pixels(row_y, add_function_gradients, 2, call, g, first, sums, part)
-        add_block(shared, sums, (block, number, parts), partials)
+        sums = sum_pixels(function_slice, row_y, add_function_gradients, 2, call, g, sums, part)
+        add_block(shared, sums, part, partials)
 
     return jit(spline_grid_vjp)
 
