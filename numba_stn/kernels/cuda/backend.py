@@ -14,20 +14,10 @@
 What holds for all kernels:
 
 - No call falls back to the CPU. The scalar math is that of :mod:`numba_stn.kernels.math`.
-- A thread computes output pixels, one after another. A kernel goes on to the next tile of the
-  output where the device has no more blocks.
-- Arrays are lines of elements. All indices have one type, 32 bits where they reach.
 - Coordinates are computed in their own type, values in that of the images. So a float32 kernel has
   no float64 arithmetic, which is slow on most GPUs; :func:`.jvp.make_normal_sum` is the exception.
+- The same inputs give the same bits every time: no float is added atomically, see :mod:`.sums`.
 - Loops are ``while`` loops: ``range`` with a variable step divides, and counts in 64 bits.
-- The same inputs give the same bits every time: no float is added atomically. The images' gradient
-  is gathered, or it is summed in integers of one unit for the whole array. The unit is below
-  ``T max|dsamples| / 2**60``, where T is the number of samples that read one image: 2**-36 of the
-  largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each term is rounded to that unit, far
-  below float32's own rounding of the largest terms; a float64 gradient is exact to that fraction of
-  the largest term, not to 2**-53 of each. The bicubic unit is twice that, because the magnitudes
-  of Keys's weights may add up to 1.9. The sums cannot overflow. If ``dsamples`` has an infinity or
-  NaN, the images' gradient is NaN everywhere.
 """
 
 from ..math.coordinates import AFFINE, ZEROS

@@ -43,7 +43,7 @@ from .taps import Images, add_taps, blend, form_of, locate, pixel_gradient, taps
 class Slice(NamedTuple):
     """What the pixels of one slice have in common."""
 
-    theta: tuple  # its rows, in full
+    theta: tuple  # its rows
     start: int  # first element of the image
 
 
