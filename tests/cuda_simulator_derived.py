@@ -1,7 +1,7 @@
-"""What is made of samplers, on device arrays: forward derivatives, means over areas, splines.
+"""Functions built on the sampler, on device arrays: derivatives, means over areas, splines.
 
-Run by test_cuda_simulator.py. The oracle's samplers are differentiated by differences, averaged
-over finer outputs, and read at the coordinates of SciPy's splines.
+Run by test_cuda_simulator.py. The expected values are differences of the oracle's samples, means of
+its samples over finer outputs, and its samples at the coordinates of SciPy's splines.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 from cuda_simulator_general import Case, close
-from cuda_simulator_suite import Place, foreign, host, on_device, simulated  # noqa: F401
+from cuda_simulator_suite import Device, foreign, host, on_device, simulated  # noqa: F401
 from numba import cuda
 from scipy.interpolate import RBFInterpolator
 from test_grids import results
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 STEP = 1e-6
 
 
-def difference(f, at, ways):
-    """How an oracle's function changes along the ways, one for each of what it takes."""
-    ahead, behind = (
-        f(*(a.astype(float) + sign * STEP * w for a, w in zip(at, ways, strict=True)))
+def difference(f, at, tangents):
+    """Directional derivative of an oracle's function, with one tangent for each argument."""
+    after, before = (
+        f(*(a.astype(float) + sign * STEP * t for a, t in zip(at, tangents, strict=True)))
         for sign in (1, -1)
     )
-    return (ahead - behind) / (2 * STEP)
+    return (after - before) / (2 * STEP)
 
 
 # --- Forward derivatives --------------------------------------------------------------------------
@@ -42,7 +42,7 @@ JVPS = {
     "affine": stn.warp_affine_jvp,
     "projective": stn.warp_perspective_jvp,
 }
-# Mode, padding, source, axes, images' dtype, coordinates', images, channels last.
+# Mode, padding, source, axes, dtype of images and of coordinates, images, channels last.
 KINDS = [
     ("bilinear", "zeros", "grid", 2, "f4", "f4", 2, False),
     ("bilinear", "fill", "affine", 2, "f8", "f8", 1, True),
@@ -55,7 +55,7 @@ KINDS = [
 
 
 def roughly(got, want, tolerance):
-    """Equal but for so much of the largest."""
+    """Equal up to this fraction of the largest value."""
     assert np.abs(want).max() > 0.1
     assert np.abs(got - want).max() < tolerance * np.abs(want).max()
 
@@ -88,7 +88,7 @@ def test_forward_derivatives(kind):
 
 
 def test_forward_derivatives_where_a_divisor_is_0():
-    """Border reads on, but does not move, as the oracle's slope there is 0."""
+    """Border samples are read there but do not change, since the oracle's slope is 0."""
     images, theta = np.ones((1, 1, 4, 5)), np.array([[[0.3, 0, 0.1], [0, 0.3, 0], [1.0, 0, 0]]])
     arrays = [on_device(a) for a in (images, theta)]
     got = stn.warp_perspective_jvp(
@@ -136,7 +136,7 @@ def test_normal_equations(monkeypatch, mode, padding, dtype, coord, last):
 
 
 def parts_of(jacobian, sides, size, corners):
-    """Parts of an output pixel along each axis: how many pixels of the image it is long."""
+    """Parts of an output pixel along each axis: its length in pixels of the image."""
     spans = [np.array([side - corners for side in lengths[::-1]]) for lengths in (sides, size)]
     ways = jacobian * spans[0][:, None] / spans[1]
     lengths = np.sqrt((ways**2).sum(axis=0))
@@ -155,7 +155,7 @@ def finer_lines(size, parts, corners):
 
 
 def finer_points(size, parts, corners):
-    """(x, y, 1) or (x, y, z, 1) of all parts, in the shape of the finer output."""
+    """(x, y, 1) or (x, y, z, 1) of all parts, shaped like the finer output."""
     lines = finer_lines(size, parts, corners)
     places = np.meshgrid(*lines[::-1], indexing="ij")[::-1]
     return np.stack([*places, np.ones_like(places[0])], axis=-1)
@@ -170,7 +170,7 @@ def means(array, parts, axis):
 
 
 def largest_jacobian(theta, sides, size, corners):
-    """Of a projective map: its columns' lengths at some places of the output."""
+    """Lengths of a projective map's columns at some positions of the output."""
     found = []
     for y, x in itertools.product(np.linspace(-1, 1, 9), repeat=2):
         u, v, w = theta @ [x, y, 1]
@@ -181,8 +181,8 @@ def largest_jacobian(theta, sides, size, corners):
     return np.max(found, axis=0).tolist()
 
 
-# Source, axes, mode, padding, corners, images' dtype, coordinates', images, channels last, and
-# how many channels.
+# Source, axes, mode, padding, corners, dtype of images and of coordinates, images, channels last,
+# number of channels.
 AREAS = [
     ("affine", 2, "bilinear", "zeros", False, "f8", "f8", 2, False, 2),
     ("affine", 2, "bicubic", "reflection", True, "f8", "f8", 1, True, 3),
@@ -248,7 +248,7 @@ def test_means_over_areas(kind):
         assert [host(a).tobytes() for a in again] == [host(a).tobytes() for a in got]
 
 
-def test_a_map_that_does_not_shrink_is_as_it_was():
+def test_a_map_that_does_not_shrink_is_not_averaged():
     case = Case(np.float32, np.float32, "affine")
     case.coords *= np.float32(0.3)
     arrays = case.put(case.images), on_device(case.coords)
@@ -256,7 +256,7 @@ def test_a_map_that_does_not_shrink_is_as_it_was():
     np.testing.assert_array_equal(host(whole), host(stn.warp_affine(*arrays, mode="bicubic")))
 
 
-def test_odd_maps_are_divided_safely():
+def test_maps_with_infinities_are_divided_safely():
     image, theta = on_device(np.ones((1, 1, 3, 3), np.float32)), np.eye(2, 3, dtype=np.float32)
     for value in (np.nan, np.inf, 1e30, 0.0):
         theta[0, 0] = value
@@ -277,7 +277,7 @@ class Spline:
         self.rng, self.size, lattice = rng, size, stn.control_points(k)
         self.control = (lattice + 0.2 * rng.standard_normal((count, k * k, 2))).astype(coord)
         points = np.array([point[:2] for _, point in reference.base_points(size, corners)])
-        # SciPy's function is half of ours, so its smoothing is, too.
+        # SciPy's function is half of ours, so its smoothing is half of ours too.
         smoothing = {"smoothing": regularisation / 2}
         self.matrix = RBFInterpolator(lattice, np.eye(k * k), **smoothing)(points)
         offsets = np.einsum("pk,nkd->npd", self.matrix, self.control - lattice)
@@ -316,8 +316,8 @@ def test_the_lattice_is_the_identity(coord):
     [(True, "bilinear", "border", "f8", "f8", 1), (False, "bicubic", "fill", "f2", "f4", 3),
      (True, "nearest", "zeros", "u1", "f8", 3)],
 )  # fmt: skip
-def test_images_bent_by_splines(monkeypatch, few, mode, padding, dtype, coord, count):
-    """All at once, and, with little memory for grids, one after another."""
+def test_images_warped_by_splines(monkeypatch, few, mode, padding, dtype, coord, count):
+    """All grids at once, and one after another where there is little memory for grids."""
     if few:
         monkeypatch.setattr(tps, "CHUNK", 1)
     case = Spline(3, 2, (4, 3), coord, 0.1)
@@ -348,11 +348,11 @@ def test_forward_derivatives_of_splines(monkeypatch, few):
     case = Spline(2, 2, (4, 3), regularisation=0.1)
     images = case.rng.random((2, 2, 5, 4)) * 200
     dots = case.rng.standard_normal(images.shape), case.rng.standard_normal(case.control.shape)
-    way = np.einsum("pk,nkd->npd", case.matrix, dots[1]).reshape(case.grid.shape)
+    tangent = np.einsum("pk,nkd->npd", case.matrix, dots[1]).reshape(case.grid.shape)
     options = {"padding_mode": "border", "mode": "bicubic"}
     want = difference(
         lambda images, grid: reference.grid_sample(images, grid, **options),
-        (images, case.grid), (dots[0], way),
+        (images, case.grid), (dots[0], tangent),
     )  # fmt: skip
     given = [on_device(a) for a in (images, case.control, *dots)]
     got = stn.warp_tps_jvp(*given, case.size, **options, **case.options)
@@ -361,7 +361,7 @@ def test_forward_derivatives_of_splines(monkeypatch, few):
     close(host(images_only), reference.grid_sample(dots[0], case.grid, **options), False)
 
 
-def test_nothing_to_bend():
+def test_no_images_to_warp():
     images, control = on_device(np.zeros((0, 1, 3, 3))), on_device(np.zeros((0, 4, 2)))
     assert stn.warp_tps(images, control).shape == (0, 1, 3, 3)
     image = on_device(np.ones((1, 1, 3, 3)))
@@ -374,11 +374,11 @@ def test_nothing_to_bend():
     )
 
 
-# --- Where, and when ------------------------------------------------------------------------------
+# --- Devices and streams --------------------------------------------------------------------------
 
 
 def calls(put):
-    """All of these functions on a few numbers, as functions of nothing."""
+    """Calls of all these functions on small arrays, as functions without arguments."""
     images, theta = put(np.ones((1, 1, 3, 3))), put(np.eye(2, 3)[None] * 2)
     square, control = put(np.eye(3)[None] * 2), put(stn.control_points(2)[None])
     grid = put(np.zeros((1, 2, 2, 2)))
@@ -404,7 +404,7 @@ def calls(put):
 
 
 def others(put):
-    """The other public functions."""
+    """The same for the other public functions."""
     images, theta, grid = (
         put(np.ones((1, 1, 2, 2))),
         put(np.eye(2, 3)[None]),
@@ -445,10 +445,15 @@ def others(put):
 
 
 def test_every_public_function_runs_on_device_arrays(monkeypatch):
-    """But what takes no arrays, and registration; and nothing comes to the host on the way."""
+    """And copies nothing to the host.
+
+    Registration, functions without arrays and those that use CuPy's operations are excepted.
+    """
     runs = calls(on_device) | others(on_device)
     public = {name for name in stn.__all__ if callable(getattr(stn, name))}
-    assert public - runs.keys() == {"control_points", "register", "Registration", "Report"}
+    on_the_cpu = {"control_points", "identity_theta", "register", "Registration", "Report"}
+    with_cupy = {"compose_theta", "compose_theta_vjp", "invert_theta", "invert_theta_vjp"}
+    assert public - runs.keys() == on_the_cpu | with_cupy
     image = on_device(np.ones((20, 20)))
     with pytest.raises(TypeError, match="moving: expected a NumPy array"):
         stn.register(image, image)
@@ -461,8 +466,8 @@ def test_every_public_function_runs_on_device_arrays(monkeypatch):
 
 
 @simulated
-def test_results_are_the_callers_and_on_the_stream_that_is_named(foreign, monkeypatch):  # noqa: F811
-    """And nothing is waited for, copied to the host or, but for a new lattice, from there."""
+def test_results_are_of_the_callers_library_and_on_the_named_stream(foreign, monkeypatch):  # noqa: F811
+    """Nothing is waited for or copied, except a new lattice, which is uploaded."""
     library = sys.modules[foreign.__module__]
     library.int32 = np.int32
     runs, used, waits = calls(foreign), [], []
@@ -470,11 +475,11 @@ def test_results_are_the_callers_and_on_the_stream_that_is_named(foreign, monkey
     with monkeypatch.context() as patch:
         patch.setattr(cuda, "synchronize", lambda: waits.append(1))
         runs["tps_grid"]()
-    assert waits == [1, 1]  # the lattice and its matrix, which are there from now on
+    assert waits == [1, 1]  # the lattice and its matrix, which stay on the device
     waits.clear()
-    library.cuda.ExternalStream = lambda *place: Place(place[0])
-    library.cuda.stream = lambda place: place
-    monkeypatch.setattr(device, "_stream", lambda *place: used.append(place) or 0)
+    library.cuda.ExternalStream = lambda *numbers: Device(numbers[0])
+    library.cuda.stream = lambda stream: stream
+    monkeypatch.setattr(device, "_stream", lambda *key: used.append(key) or 0)
     monkeypatch.setattr(cuda, "synchronize", lambda: waits.append(1))
     monkeypatch.setattr(cuda, "to_device", lambda array: waits.append(2))
     for name, run in runs.items():
@@ -503,7 +508,7 @@ def test_arrays_on_both_sides():
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
 def test_grids_of_pixels_displacements_and_angles(real):
-    """What NumPy's functions make, for arrays of libraries without such functions."""
+    """The results of NumPy's functions, for arrays of libraries without such functions."""
     pairs = zip(results(on_device, real), results(np.asarray, real), strict=True)
     for got, want in pairs:
         assert host(got).dtype == want.dtype

@@ -1,7 +1,7 @@
 """Every mode, padding, layout, dtype and coordinate source on device arrays, against the oracle.
 
-Run by test_cuda_simulator.py. What a test does not name it takes in turn from the lists below, so
-that together the tests meet every value of each.
+Run by test_cuda_simulator.py. A test that leaves an option open takes its values alternating from
+the lists below, so that the tests together cover every value.
 """
 
 import itertools
@@ -23,14 +23,14 @@ SOURCES = {
     "affine": (stn.warp_affine, stn.warp_affine_vjp),
     "projective": (stn.warp_perspective, stn.warp_perspective_vjp),
 }
-# Planes by each source, and volumes; Keys's mode and projective maps are for planes.
+# Planes and volumes of each source; bicubic samples and projective maps are for planes only.
 KINDS = [
     (mode, padding, source, dims)
     for mode, padding, source, dims in itertools.product(MODES, PADDINGS, SOURCES, (2, 3))
     if dims == 2 or (mode != "bicubic" and source != "projective")
 ]
 
-# Python warns of divisions by 0, and where NaN comes from.
+# Python warns about divisions by 0 and operations that give NaN.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 modes = pytest.mark.parametrize("mode", MODES)
@@ -38,7 +38,7 @@ paddings = pytest.mark.parametrize("padding", PADDINGS)
 
 
 class Case:
-    """Random arrays: ``count`` images of 2 channels, read by 2 maps."""
+    """Random arrays: ``count`` images of 2 channels, sampled by 2 maps."""
 
     def __init__(self, dtype, coord, source, dims=2, count=2, last=False, sides=None):
         rng = np.random.default_rng(dims)
@@ -83,7 +83,7 @@ class Case:
         return reference.projective_grid_vjp(dgrid, self.coords, corners)
 
     def check(self, mode, padding, corners=False, fill=(3, 7)):
-        """Hold samples, coverage and gradients against the oracle's."""
+        """Compare samples, coverage and gradients with the oracle's."""
         options = {"mode": mode, "padding_mode": padding, "align_corners": corners}
         options |= {"fill": fill, "layout": self.layout}
         rule, grid = (padding, corners), self.grid(corners)
@@ -109,7 +109,7 @@ class Case:
 
 
 def close(got, want, coarse):
-    """Equal but for rounding: of the numbers' own type, or of float32 where that is coarser."""
+    """Equal up to rounding, of the numbers' own type or of float32, whichever is coarser."""
     if got.dtype.kind == "u":
         off = np.abs(got - np.clip(want, 0, np.iinfo(got.dtype).max))
         assert off.max() <= 0.501
@@ -123,13 +123,13 @@ def close(got, want, coarse):
 # --- Values ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("turn", "kind"), list(enumerate(KINDS)), ids=str)
-def test_every_kind(turn, kind):
+@pytest.mark.parametrize(("number", "kind"), list(enumerate(KINDS)), ids=str)
+def test_every_kind(number, kind):
     mode, padding, source, dims = kind
-    dtype = DTYPES[turn % 5]
-    coord = np.float32 if dtype == np.float32 or turn % 7 == 0 else np.float64
-    case = Case(dtype, coord, source, dims, count=1 + turn % 2, last=turn % 3 == 0)
-    case.check(mode, padding, corners=turn // 5 % 2 == 0, fill=((3, 7), 5)[turn % 4 == 0])
+    dtype = DTYPES[number % 5]
+    coord = np.float32 if dtype == np.float32 or number % 7 == 0 else np.float64
+    case = Case(dtype, coord, source, dims, count=1 + number % 2, last=number % 3 == 0)
+    case.check(mode, padding, corners=number // 5 % 2 == 0, fill=((3, 7), 5)[number % 4 == 0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -173,7 +173,7 @@ def test_wild_coordinates(mode, padding):
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 @paddings
 def test_wild_maps(mode, padding):
-    """A divisor of 0 somewhere, and everywhere."""
+    """The divisor is 0 somewhere, or everywhere."""
     case = Case(np.float64, np.float64, "projective")
     case.coords[0, 2] = [1, 0, 0]
     case.coords[1, 2] = 0
@@ -216,7 +216,7 @@ def test_an_infinite_fill_is_not_where_it_has_no_weight():
         assert (found[0, 0, 0] == np.inf).all()
         close(found[:, 1], want[:, 1], False)
         close(found[:, 0][inside], want[:, 0][inside], False)
-        # On the rim, at pixels' centres, taps outside have a weight of 0.
+        # On the border, at pixels' centres, taps outside have a weight of 0.
         maps = on_device(np.eye(2, 3)[None].repeat(2, 0))
         got = stn.warp_affine(images, maps, mode=mode, fill=(np.inf, np.nan), layout="NHWC")
         np.testing.assert_array_equal(case.get(got), case.images)
@@ -233,7 +233,7 @@ def test_many_channels_each_with_a_fill(monkeypatch):
     np.testing.assert_array_equal(got, np.broadcast_to(fill, got.shape))
 
 
-# --- Gradients: order, range, and what is nothing -------------------------------------------------
+# --- Gradients: order, range, and empty arrays ----------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [("bicubic", "grid", 2), ("bilinear", "affine", 3)])
@@ -248,7 +248,7 @@ def test_the_same_bits_every_time(kind):
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 def test_the_largest_sums_of_cubic_weights(real):
-    """All samples at the point of one pixel where the weights' magnitudes add up to most."""
+    """All samples are where the magnitudes of the weights have the largest sum."""
     grid = np.zeros((1, 3, 5, 2), real)
     for size in (1.0, np.finfo(real).max / 2**8):
         dsamples = np.full((1, 1, 3, 5), size, real)
@@ -298,15 +298,15 @@ def test_the_nearest_pixel_has_no_gradient_of_coordinates():
     np.testing.assert_array_equal(host(dgrid), np.zeros(case.coords.shape))
 
 
-# --- One image whose channels stand together ------------------------------------------------------
+# --- One image (H, W, C) --------------------------------------------------------------------------
 
-TURN = np.array([[0.8137, 0.5213, -1.3171], [-0.4391, 0.9077, 2.1133]])
-TILT = np.array([*TURN, [0.0117, -0.0193, 1.0913]])
+ROTATION = np.array([[0.8137, 0.5213, -1.3171], [-0.4391, 0.9077, 2.1133]])
+PERSPECTIVE = np.array([*ROTATION, [0.0117, -0.0193, 1.0913]])
 
 
 @paddings
 @modes
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [ROTATION, PERSPECTIVE], ids=["affine", "projective"])
 def test_warp_image(matrix, padding, mode):
     rng = np.random.default_rng(0)
     for dtype, fill in ((np.uint8, (1, 5, 2)), (np.float64, 3)):
@@ -319,7 +319,7 @@ def test_warp_image(matrix, padding, mode):
 
 
 def picture(image, matrix, size, fill, mode, padding):
-    """The oracle's: pixels between outer edges are normalised as where corners are not aligned."""
+    """The oracle's result; pixel coordinates are normalised as with corners not aligned."""
     rows, columns = np.indices(size)
     found = np.einsum("rc,cij->ijr", matrix, [columns, rows, np.ones(size)])
     if len(matrix) == 3:
@@ -345,7 +345,7 @@ def test_wrong_arguments_are_named():
         stn.warp_affine(images, on_device(np.zeros((1, 2, 3))), out=out)
 
 
-# --- What is made of samplers ---------------------------------------------------------------------
+# --- Functions built on the sampler ---------------------------------------------------------------
 
 
 def test_points():

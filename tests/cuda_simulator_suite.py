@@ -1,7 +1,7 @@
-"""The public functions on device arrays, simulated ones in test_cuda_simulator.py.
+"""The public functions on device arrays; test_cuda_simulator.py runs this in the simulator.
 
-The simulator starts a Python thread for every CUDA thread, so shapes are small and odd: blocks of
-4 x 2 threads are partly empty, and there are several of them. On a machine with a GPU
+The simulator starts a Python thread for every CUDA thread, so shapes are small. They are odd too,
+so that there are several blocks of 4 x 2 threads, some of them partly empty. With a GPU,
 ``NUMBA_ENABLE_CUDASIM=0 pytest tests/cuda_simulator_suite.py`` runs the same tests there.
 """
 
@@ -25,14 +25,14 @@ device.MOST_LINE_BLOCKS = 2
 PADDINGS = ("zeros", "border", "reflection")
 TOLERANCES = {np.float32: 2e-5, np.float64: 1e-12}
 
-simulated = pytest.mark.skipif(not config.ENABLE_CUDASIM, reason="pretends what a GPU cannot")
+simulated = pytest.mark.skipif(not config.ENABLE_CUDASIM, reason="fakes what a GPU cannot do")
 paddings = pytest.mark.parametrize("padding", PADDINGS)
 corners = pytest.mark.parametrize("align_corners", [False, True])
 precisions = pytest.mark.parametrize("real", TOLERANCES)
 
 
 class Case:
-    """Random arrays for every function: ``count`` images of 3 channels, read by 2 maps."""
+    """Random arrays for every function: ``count`` images of 3 channels, sampled by 2 maps."""
 
     def __init__(self, image=np.float64, coord=np.float64, count=2, sides=(4, 5), size=(3, 7)):
         rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ class Case:
         self.theta = rng.uniform(-1, 1, (2, 2, 3)).astype(coord)
 
     def check(self, name, *arguments, exact=None, **options):
-        """Hold the GPU's results against the oracle's."""
+        """Compare the GPU's results with the oracle's."""
         arrays = [getattr(self, a) if isinstance(a, str) else a for a in arguments]
         got = getattr(stn, name)(*map(on_device, arrays), **options)
         options["padding_mode"] = options.pop("padding_mode", "zeros")
@@ -70,7 +70,7 @@ def close(got, want, tolerance=1e-12):
     np.testing.assert_allclose(host(got), want, rtol=tolerance, atol=tolerance * largest)
 
 
-# --- Values: the oracle's -------------------------------------------------------------------------
+# --- Values, compared with the oracle's -----------------------------------------------------------
 
 
 @corners
@@ -175,15 +175,15 @@ def test_an_infinite_fill(padding):
             np.testing.assert_allclose(host(got), want, rtol=1e-12, atol=1e-12)
 
 
-# --- One image whose channels stand together ------------------------------------------------------
+# --- One image (H, W, C) --------------------------------------------------------------------------
 
-# No blend of whole numbers is a half, whose rounding would be a matter of luck.
-TURN = [[0.8137, 0.5213, -1.3171], [-0.4391, 0.9077, 2.1133]]
-TILT = [*TURN, [0.0117, -0.0193, 1.0913]]
+# No blend of integers ends in one half, whose rounding would depend on rounding errors.
+ROTATION = [[0.8137, 0.5213, -1.3171], [-0.4391, 0.9077, 2.1133]]
+PERSPECTIVE = [*ROTATION, [0.0117, -0.0193, 1.0913]]
 
 
 @paddings
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [ROTATION, PERSPECTIVE], ids=["affine", "projective"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 def test_warp_image(dtype, matrix, padding):
     rng = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def test_warp_image_into_out_and_wrong_arguments():
         stn.warp_image(on_device(image.astype(int)), np.eye(3))
 
 
-# --- The same as on the CPU -----------------------------------------------------------------------
+# --- Values, compared with the CPU's --------------------------------------------------------------
 
 
 @paddings
@@ -264,7 +264,7 @@ def test_the_same_bits_every_time(name, count):
         assert host(one).tobytes() == host(other).tobytes()
 
 
-# --- Nothing to do, and gradients that are no numbers ---------------------------------------------
+# --- Empty arrays, and gradients with infinity or NaN ---------------------------------------------
 
 
 def test_no_images():
@@ -297,7 +297,7 @@ def test_no_channels():
         np.testing.assert_array_equal(host(dcoords), np.zeros(coords.shape))
 
 
-def test_a_gradient_not_asked_for_is_none():
+def test_a_gradient_that_is_not_wanted_is_none():
     case = Case()
     triple = [on_device(a) for a in (case.dsamples, case.images, case.theta)]
     assert stn.warp_affine_vjp(*triple, wrt=("images",))[1] is None
@@ -397,8 +397,8 @@ def test_wrong_shapes_and_types_are_named():
 # --- Arrays of other libraries --------------------------------------------------------------------
 
 
-class Place(contextlib.nullcontext):
-    """A device, as PyTorch (``index``) and CuPy (``id``) name it."""
+class Device(contextlib.nullcontext):
+    """A device, whose number PyTorch calls ``index`` and CuPy ``id``."""
 
     def __init__(self, number):
         super().__init__()
@@ -406,16 +406,16 @@ class Place(contextlib.nullcontext):
 
 
 class Foreign:
-    """An array of PyTorch or CuPy, as far as we use it."""
+    """The part of an array of PyTorch or CuPy that this project uses."""
 
     def __init__(self, data, number=0):
-        self.data, self.device = data, Place(number)
+        self.data, self.device = data, Device(number)
         self.__cuda_array_interface__ = data.__array_interface__
 
 
 @pytest.fixture(params=["torch", "cupy"])
 def foreign(request, monkeypatch):
-    """The type of a library's arrays, where that library pretends to be loaded."""
+    """The type of a library's arrays; a fake of that library is loaded."""
     kind = type("Array", (Foreign,), {"__module__": request.param})
     streams = SimpleNamespace(
         current_stream=lambda place: SimpleNamespace(cuda_stream=0),
@@ -483,10 +483,10 @@ def test_kernels_run_on_the_librarys_stream(foreign, monkeypatch):
 
 @simulated
 @pytest.mark.parametrize("attribute", ["cuda_stream", "ptr", "handle", None])
-def test_kernels_run_on_the_stream_that_is_named(foreign, monkeypatch, attribute):
+def test_kernels_run_on_the_named_stream(foreign, monkeypatch, attribute):
     case, used, waits, current = Case(), [], [], []
     streams = sys.modules[foreign.__module__].cuda
-    streams.ExternalStream = lambda *place: Place(place[0])
+    streams.ExternalStream = lambda *place: Device(place[0])
     streams.stream = lambda place: current.append(place.index) or place
     monkeypatch.setattr(device, "_stream", lambda *place: used.append(place) or 0)
     monkeypatch.setattr(cuda, "synchronize", lambda: waits.append(1))
@@ -494,7 +494,7 @@ def test_kernels_run_on_the_stream_that_is_named(foreign, monkeypatch, attribute
     stn.warp_affine_vjp(*triple, stream=SimpleNamespace(**{attribute: 5}) if attribute else 5)
     assert set(used) == {(0, 5)}
     assert not waits
-    # PyTorch's allocator works on that stream too.
+    # PyTorch allocates on that stream too.
     assert current == ([5] * len(current) if foreign.__module__ == "torch" else [])
     assert bool(current) == (foreign.__module__ == "torch")
     stn.warp_affine(*triple[1:], case.size, out=foreign(case.dsamples), stream=5)

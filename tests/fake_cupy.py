@@ -1,10 +1,11 @@
-"""A stand-in for CuPy, for machines without a GPU: NumPy's arrays in a coat.
+"""A stand-in for CuPy, for machines without a GPU: it wraps NumPy's arrays.
 
-It has what CuPy has and this project uses, and refuses what CuPy refuses: becoming a NumPy array
-by itself, working with one, unknown functions and keywords, ufuncs' methods. Reductions give arrays
-of one number, results of ufuncs are in rows whatever their inputs were, an index out of range wraps
-around, and an assignment by indices that name a place twice, whose result is undefined, is an
-error. What is not listed here has not been looked up in CuPy's documentation.
+It has the part of CuPy that this project uses, and refuses what CuPy refuses: implicit conversion
+to NumPy arrays, operations with them, unknown functions and keywords, methods of ufuncs. As in
+CuPy, reductions give arrays of one number, results of ufuncs are C-contiguous whatever their inputs
+are, and an index out of range wraps around. An assignment by indices that repeat, whose result is
+undefined, is an error here. Behaviour that is not listed here was not checked against CuPy's
+documentation.
 """
 
 import contextlib
@@ -20,12 +21,12 @@ UFUNCS = {
     "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "right_shift",
 }  # fmt: skip
 
-# How often the host has waited for the device, and how often an array was copied there.
+# How often the host waited for the device, and how often an array was copied to it.
 counts = {"waits": 0, "uploads": 0}
 
 
 def inside(x):
-    """NumPy's array or scalar of what CuPy's functions take."""
+    """The NumPy array or scalar inside an argument of CuPy's functions."""
     if isinstance(x, ndarray):
         return x._data
     if type(x) in (bool, int, float) or isinstance(x, (np.number, np.bool_)):
@@ -38,7 +39,7 @@ def outside(data):
 
 
 class ndarray:  # noqa: N801
-    """Array on a device that is not there."""
+    """An array on a device that does not exist."""
 
     __module__ = "cupy"
     __array_priority__ = 100
@@ -69,7 +70,7 @@ class ndarray:  # noqa: N801
     def __cuda_array_interface__(self):
         return self._data.__array_interface__ | {"version": 3}
 
-    # --- What it is ---
+    # --- Attributes ---
 
     shape = property(lambda self: self._data.shape)
     strides = property(lambda self: self._data.strides)
@@ -102,7 +103,7 @@ class ndarray:  # noqa: N801
 
     # --- Elements ---
 
-    def _place(self, index):
+    def _index(self, index):
         parts = index if isinstance(index, tuple) else (index,)
         if not any(isinstance(part, ndarray) for part in parts):
             assert all(type(p) in (int, slice, type(None), type(Ellipsis)) for p in parts), index
@@ -111,14 +112,14 @@ class ndarray:  # noqa: N801
         return tuple(p._data % side for p, side in zip(parts, self.shape, strict=False))
 
     def __getitem__(self, index):
-        return ndarray(np.asarray(self._data[self._place(index)]))
+        return ndarray(np.asarray(self._data[self._index(index)]))
 
     def __setitem__(self, index, value):
-        place = self._place(index)
-        if isinstance(place, tuple) and place and isinstance(place[0], np.ndarray):
-            names = list(zip(*(part.tolist() for part in place), strict=True))
-            assert len(set(names)) == len(names), "the last one written is undefined"
-        self._data[place] = inside(value)
+        index = self._index(index)
+        if isinstance(index, tuple) and index and isinstance(index[0], np.ndarray):
+            elements = list(zip(*(part.tolist() for part in index), strict=True))
+            assert len(set(elements)) == len(elements), "the last one written is undefined"
+        self._data[index] = inside(value)
 
     # --- Methods ---
 
@@ -209,7 +210,7 @@ def ascontiguousarray(a, dtype=None):
 
 
 def empty(shape, dtype=float):
-    return ndarray(np.full(shape, 7, dtype))  # whatever was there before
+    return ndarray(np.full(shape, 7, dtype))  # any value: the memory is uninitialised
 
 
 def zeros(shape, dtype=float):
@@ -246,7 +247,7 @@ def as_strided(x, shape=None, strides=None):
     if view.size:
         reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
         own = sum((side - 1) * stride for side, stride in zip(x.shape, x.strides, strict=True))
-        assert 0 <= reach <= own, "reads what is not the array's"
+        assert 0 <= reach <= own, "reads outside the array"
     return ndarray(view)
 
 
@@ -258,7 +259,7 @@ def _all_own(arrays):
 
 
 def inv(a):
-    return outside(np.linalg.inv(a._data))  # CuPy's own says nothing of a matrix without one
+    return outside(np.linalg.inv(a._data))  # CuPy's own does not report a singular matrix
 
 
 FUNCTIONS = {
@@ -274,7 +275,7 @@ class Device(contextlib.nullcontext):
 
 
 def module():
-    """What ``import cupy`` gives."""
+    """The module that ``import cupy`` gives."""
     cupy = ModuleType("cupy")
     own = (ndarray, asarray, ascontiguousarray, empty, zeros, arange, *FUNCTIONS.values())
     for each in own:

@@ -1,4 +1,4 @@
-"""What Numba's CUDA simulator needs, to be quick and to be right."""
+"""Settings and a fix for Numba's CUDA simulator."""
 
 import sys
 import threading
@@ -10,8 +10,8 @@ _one_at_a_time = threading.Lock()
 
 
 def prepare():
-    """Called by each suite that may run in the simulator."""
-    # The simulator waits for its threads in a loop, and each turn costs one of these.
+    """Prepare Numba's simulator, if it is enabled; each suite that may run in it calls this."""
+    # The simulator polls its threads in a loop, and each iteration costs one switch interval.
     sys.setswitchinterval(1e-5)
     if config.ENABLE_CUDASIM:
         from numba.cuda.simulator.kernelapi import FakeCUDAShared
@@ -22,9 +22,8 @@ def prepare():
 def _shared_array(self, shape, dtype):
     """The block's array for this line of a kernel, the same for all its threads.
 
-    The simulator's own function looks whether it is there already, and makes it if not, without a
-    lock: two threads that do so at once get one each, and what one writes the other never sees, a
-    wrong sum now and then.
+    The simulator's own function creates the array if it does not exist yet, without a lock. Two
+    threads that do so at once get an array each, and some sums are then wrong.
     """
     frame = sys._getframe(1)
     caller = frame.f_code.co_filename, frame.f_lineno

@@ -1,4 +1,4 @@
-"""What a caller with an array on a GPU is told where no kernel can run."""
+"""The errors for arrays on a GPU where no kernel can run."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
 
 
 class OnGPU:
-    """An array on a GPU, as far as anyone can tell."""
+    """Looks like an array on a GPU."""
 
     def __init__(self):
-        place = {"data": (0, False), "version": 3}
-        self.__cuda_array_interface__ = {"shape": (1, 2, 3), "typestr": "<f4", **place}
+        memory = {"data": (0, False), "version": 3}
+        self.__cuda_array_interface__ = {"shape": (1, 2, 3), "typestr": "<f4", **memory}
 
 
 @pytest.fixture

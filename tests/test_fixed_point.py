@@ -1,4 +1,4 @@
-"""The integers in which CUDA kernels sum: range, precision, and what is not a number."""
+"""The integers in which CUDA kernels sum: range, precision, and infinity and NaN."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ def scale(values, terms, real):
 
 
 def total(values, real, terms=None):
-    """The sum as the kernels form it, though in Python's integers, which cannot overflow."""
+    """The sum as the kernels compute it, but in Python's integers, which cannot overflow."""
     values = [real(value) for value in values]
     terms = (len(values) - 1).bit_length() if terms is None else terms
     factor = scale(values, terms, real)
@@ -56,8 +56,8 @@ def test_no_more_than_two_bits_are_left_unused(real, terms):
 
 
 @pytest.mark.parametrize("mode", [coordinates.NEAREST, coordinates.BILINEAR, coordinates.BICUBIC])
-def test_a_samples_weights_add_up_to_no_more_than_is_said(real, mode):
-    """In magnitude, over a plane, or over a volume where the mode has one."""
+def test_the_magnitudes_of_a_samples_weights_add_up_to_the_documented_bound(real, mode):
+    """Over a plane, or over a volume if the mode supports volumes."""
     axes = 2 if mode == coordinates.BICUBIC else 3
     most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real)) ** axes
     assert most <= 2.0 ** interpolation.SPREAD[mode] * (1 + 4 * np.finfo(real).eps)
@@ -65,14 +65,14 @@ def test_a_samples_weights_add_up_to_no_more_than_is_said(real, mode):
 
 
 def weights_of(mode, real):
-    """The weights along an axis for fractions from 0 to 1, the worst, 1/2, among them."""
+    """The weights along an axis for fractions from 0 to 1, including the worst, 1/2."""
     return [interpolation.four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
 
 
 @pytest.mark.parametrize("terms", [0, 1, 24, 40])
 @pytest.mark.parametrize("mode", [coordinates.BILINEAR, coordinates.BICUBIC])
 def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
-    """2**terms samples, each with all its taps where the image has one pixel, all of one sign."""
+    """2**terms samples of one sign, on an image of one pixel, which all their taps read."""
     axes = 2 if mode == coordinates.BICUBIC else 3
     for peak in extremes(real):
         factor = scale([peak], terms + interpolation.SPREAD[mode], real)
@@ -102,7 +102,7 @@ def test_the_order_of_the_terms_does_not_matter(real):
 
 
 @pytest.mark.parametrize("count", [1, 5, 300])
-def test_each_term_is_off_by_half_the_promised_unit_at_most(real, count):
+def test_the_error_of_each_term_is_at_most_half_the_documented_unit(real, count):
     rng = np.random.default_rng(count)
     values = rng.standard_normal(count).astype(real)
     unit = count * np.abs(values).max() / 2.0**60
@@ -132,7 +132,7 @@ def test_zeros_sum_to_zero(real):
     assert total([0.0, -0.0, 0.0], real) == 0
 
 
-def test_infinity_and_nan_are_told_from_numbers(real):
+def test_infinity_and_nan_are_not_finite(real):
     finite = [
         coordinates.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]
     ]
@@ -141,7 +141,7 @@ def test_infinity_and_nan_are_told_from_numbers(real):
     assert not any(others)
 
 
-def test_magnitudes_are_in_the_order_of_their_bits(real):
+def test_the_bits_of_magnitudes_have_the_order_of_the_magnitudes(real):
     rng = np.random.default_rng(0)
     values = np.append(rng.standard_normal(50), [0.0, *extremes(real), np.inf]).astype(real)
     by_bits = sorted(values, key=lambda value: bits(value, real))

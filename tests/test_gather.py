@@ -1,4 +1,4 @@
-"""Which samples come near a pixel, as the CUDA kernel that gathers them asks: plain functions."""
+"""The scalar functions by which the gathering CUDA kernel finds the samples near a pixel."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,17 @@ SIDES = (37, 53, 29, 61)
 REALS = pytest.mark.parametrize("real", [np.float32, np.float64])
 
 
-def turned(angle, zoom, x=0.1, y=-0.2):
+def rotated(angle, zoom, x=0.1, y=-0.2):
     cos, sin = zoom * np.cos(np.deg2rad(angle)), zoom * np.sin(np.deg2rad(angle))
     return [[cos, -sin, x], [sin, cos, y]]
 
 
 MAPS = {
-    "identity": turned(0, 1, 0, 0),
-    "turned": turned(30, 0.8),
-    "a quarter turn": turned(90, 1),
-    "far out": turned(20, 9),
-    "far in": turned(70, 0.02),
+    "identity": rotated(0, 1, 0, 0),
+    "rotated": rotated(30, 0.8),
+    "90 degrees": rotated(90, 1),
+    "far out": rotated(20, 9),
+    "far in": rotated(70, 0.02),
     "mirrored": [[-1, 0, 0], [0, 0.7, 0.3]],
     "sheared": [[1, 5, 0], [0, 1, 0]],
     "nearly flat": [[1, 1, 0], [1, 1.0001, 0]],
@@ -47,7 +47,7 @@ def axes(theta, real, off, sides):
 
 
 def sampling_positions(axes, sides, real):
-    """Of every sample, as the forward kernel has them."""
+    """The coordinates of every sample, as the forward kernel computes them."""
     h, w, rows, columns = sides
     (x, y), column = axes, np.arange(columns).astype(real)
     starts = [
@@ -61,7 +61,7 @@ def sampling_positions(axes, sides, real):
 
 
 def found(axes, sides, real):
-    """All samples that are looked at, by pixel: (pixels, rows, columns) of bool."""
+    """For each pixel the samples that are visited: booleans (h, w, rows, columns)."""
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes)
     inverse = gather.inverse_of((x, y), sides)
@@ -76,7 +76,7 @@ def found(axes, sides, real):
 
 
 def reading(xs, ys, sides):
-    """The samples that read each pixel."""
+    """For each pixel the samples that read it."""
     h, w, _, _ = sides
     with np.errstate(invalid="ignore"):
         across = np.abs(xs - np.arange(w).reshape(-1, 1, 1)) < 1
@@ -92,7 +92,7 @@ def test_no_sample_that_reads_a_pixel_is_missed(name, off, real):
     wanted = reading(*sampling_positions(where, SIDES, real), SIDES)
     looked = found(where, SIDES, real)
     assert not (wanted & ~looked).any()
-    if name in ("identity", "turned", "a quarter turn", "far out", "far in", "mirrored", "shifted"):
+    if name in ("identity", "rotated", "90 degrees", "far out", "far in", "mirrored", "shifted"):
         assert looked.sum() <= 3 * wanted.sum() + looked[:, :, :, 0].size
 
 
@@ -100,7 +100,7 @@ def test_no_sample_that_reads_a_pixel_is_missed(name, off, real):
 def test_sides_of_one_pixel(real):
     for sides in ((1, 1, 3, 4), (1, 5, 4, 1), (6, 1, 1, 7), (3, 4, 1, 1)):
         for off in (0, 1):
-            where = axes(MAPS["turned"], real, off, sides)
+            where = axes(MAPS["rotated"], real, off, sides)
             wanted = reading(*sampling_positions(where, sides, real), sides)
             assert not (wanted & ~found(where, sides, real)).any()
 
@@ -125,7 +125,7 @@ LARGE = MAPS | NEARLY | {"long and thin": [[1e-3, 0.3, 0], [0.2, 1e-4, 0]]}
 @pytest.mark.parametrize("sides", [(4096, 3001, 2999, 4000), (4096, 3001, 7, 4000)], ids=str)
 @pytest.mark.parametrize("name", LARGE)
 def test_large_sides(name, sides, real):
-    """A sample anywhere finds its way back, however its coordinates are rounded."""
+    """Each sample is visited by the pixels that it reads, however its coordinates are rounded."""
     rng = np.random.default_rng(0)
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes(LARGE[name], real, 1, sides))

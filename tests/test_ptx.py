@@ -1,6 +1,6 @@
-"""Every CUDA kernel compiles to PTX, which needs no GPU; and what its instructions show.
+"""Every CUDA kernel compiles to PTX, which needs no GPU, and the instructions are the right ones.
 
-The simulator has no types. PTX has: it shows float64 in a float32 kernel, and float atomics, whose
+The simulator has no types. PTX shows them: float64 in a float32 kernel, and float atomics, whose
 sums would change from run to run.
 """
 
@@ -16,7 +16,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 
 from numba import cuda, float32, float64, int32, int64, uint8, uint16
-from numba.core.types import UniTuple
+from numba.core.types import Tuple, UniTuple
 
 from numba_stn.kernels.cuda import bilinear as kernels
 from numba_stn.kernels.cuda import convert, general, interleaved, sums
@@ -60,24 +60,24 @@ def real(dtype):
     return getattr(np, str(dtype))
 
 
-def shapes(index):
-    """Of the images and maps, and of their sides."""
-    return UniTuple(index, 3), UniTuple(index, 4)
+def geometry(coord, index=int32):
+    """The fields of layout.Geometry."""
+    return Tuple((coord, *[UniTuple(index, 3)] * 3))
 
 
 def sample(source, padding, image, coord, index=int32):
-    types = (line(image), line(coord), coord, image, *shapes(index), line(image))
+    types = line(image), line(coord), image, geometry(coord, index), line(image)
     return kernels.make_sample(source, padding), types
 
 
 def sample_vjp_images(source, padding, image, coord, index=int32):
     kernel = kernels.make_sample_vjp_images(source, padding, FRACTIONS[image])
     summed = (line(int64), int64, line(int64))
-    return kernel, (line(image), line(coord), coord, *shapes(index), *summed)
+    return kernel, (line(image), line(coord), geometry(coord, index), *summed)
 
 
 def sample_vjp_coords(source, padding, image, coord, index=int32):
-    types = (line(image), line(image), line(coord), coord, image, *shapes(index))
+    types = (line(image), line(image), line(coord), image, geometry(coord, index))
     if source == AFFINE:
         return kernels.make_theta_gradient(padding, real(coord)), (*types, int64, line(coord))
     return kernels.make_grid_gradient(padding), (*types, line(coord))
@@ -85,7 +85,7 @@ def sample_vjp_coords(source, padding, image, coord, index=int32):
 
 # --- Kernels of every kind ------------------------------------------------------------------------
 
-# What images are stored as (float16 as bits, told by how it is read), and computed in.
+# How images are stored (float16 as bits, with a form that says so), and computed in.
 STORED = {
     "float32": (float32, PLAIN, float32), "float16": (uint16, HALF, float32),
     "uint8": (uint8, 255, float32), "float64": (float64, PLAIN, float64),
@@ -94,12 +94,12 @@ STORED = {
 
 
 def kinds():
-    """(kind, dtype, coordinates' type): every mode with every padding, the rest in turn."""
+    """(kind, dtype, coordinates' type): every mode with every padding, the others alternating."""
     planes, volumes = [(GRID, 2), (AFFINE, 2), (PROJECTIVE, 2)], [(GRID, 3), (AFFINE, 3)]
     for mode in (BILINEAR, NEAREST, BICUBIC):
-        places = planes + (planes[:2] if mode == BICUBIC else volumes)
+        sources = planes + (planes[:2] if mode == BICUBIC else volumes)
         for padding in (ZEROS, BORDER, REFLECTION, WRAP, FILL):
-            source, dims = places[(padding + mode) % 5]
+            source, dims = sources[(padding + mode) % 5]
             dtype = list(STORED)[(padding + 2 * mode) % 5]
             coord = float64 if dtype == "float64" and mode != BICUBIC else float32
             yield Kind(source, mode, padding, dims, (mode + padding) % 2 == 0), dtype, coord
@@ -107,30 +107,29 @@ def kinds():
 
 def any_sample(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    where = line(stored), line(coord), coord, outside(kind, computed)
-    return general.make_sample(kind, form), (*where, *[UniTuple(index, 3)] * 3, line(stored))
+    types = line(stored), line(coord), outside(kind, computed), geometry(coord, index)
+    return general.make_sample(kind, form), (*types, line(stored))
 
 
 def any_coverage(kind, dtype, coord, index=int32):
-    sizes = [UniTuple(index, 3)] * 2
-    return general.make_covered(kind), (line(coord), coord, index, *sizes, line(coord))
+    return general.make_coverage(kind), (line(coord), geometry(coord, index), line(coord))
 
 
 def any_vjp_images(kind, dtype, coord, index=int32):
     _, _, computed = STORED[dtype]
-    where, summed = (line(computed), line(coord), coord), (line(int64), int64, line(int64))
     kernel = general.make_sample_vjp_images(kind, FRACTIONS[computed])
-    return kernel, (*where, *[UniTuple(index, 3)] * 3, *summed)
+    summed = line(int64), int64, line(int64)
+    return kernel, (line(computed), line(coord), geometry(coord, index), *summed)
 
 
 def any_vjp_coords(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    where = line(computed), line(stored), line(coord), coord, outside(kind, computed)
-    where += (UniTuple(index, 3),) * 3
+    types = line(computed), line(stored), line(coord), outside(kind, computed)
+    types += (geometry(coord, index),)
     if kind.source == GRID:
-        return general.make_grid_gradient(kind, form), (*where, line(coord))
+        return general.make_grid_gradient(kind, form), (*types, line(coord))
     kernel = general.make_theta_gradient(kind, form, real(coord))
-    return kernel, (*where, int64, line(coord))
+    return kernel, (*types, int64, line(coord))
 
 
 def outside(kind, computed):
@@ -139,24 +138,22 @@ def outside(kind, computed):
 
 
 def gather(group, image, coord, index=int32):
-    types = (line(image), line(coord), coord, *shapes(index), line(image))
+    types = line(image), line(coord), geometry(coord, index), line(image)
     return gather_kernels.make_gather(group), types
 
 
 OTHERS = {
     "affine_grid": lambda f: (
-        kernels.make_affine_grid(), (line(f), f, UniTuple(int32, 3), line(f)),
+        kernels.make_affine_grid(), (line(f), geometry(f), line(f)),
     ),
     "affine_grid_vjp": lambda f: (
-        kernels.make_affine_grid_vjp(real(f)),
-        (line(f), f, UniTuple(int32, 3), int64, line(f)),
+        kernels.make_affine_grid_vjp(real(f)), (line(f), geometry(f), int64, line(f)),
     ),
     "affine_grid of volumes": lambda f: (
-        general.make_affine_volume(), (line(f), f, int32, UniTuple(int32, 3), line(f)),
+        general.make_affine_volume(), (line(f), geometry(f), line(f)),
     ),
     "affine_grid_vjp of volumes": lambda f: (
-        general.make_affine_volume_vjp(real(f)),
-        (line(f), f, UniTuple(int32, 3), int64, line(f)),
+        general.make_affine_volume_vjp(real(f)), (line(f), geometry(f), int64, line(f)),
     ),
     "zeros": lambda f: (convert.make_zeros(), (line(f),)),
     "write": lambda f: (
@@ -174,7 +171,7 @@ OTHERS = {
 
 
 def ptx(kernel, types, capability=(8, 0)):
-    """PTX of a kernel, and what holds for every one: it compiled, and adds no float atomically."""
+    """PTX of a kernel, which must compile and must not add floats atomically."""
     assert source_hash() in [cell.cell_contents for cell in kernel.py_func.__closure__]
     text, _ = cuda.compile_ptx(kernel.py_func, types, cc=capability)
     assert f".target sm_{capability[0]}{capability[1]}" in text
@@ -203,8 +200,7 @@ def test_samplers_of_every_kind(make, kind, dtype, coord):
     wide = coord == float64 or (dtype == "float64" and make is not any_coverage)
     assert (".f64" in text) == wide
     assert ("atom.global.add.u64" in text) == (make is any_vjp_images)
-    # Flags are constants where they are used: no function is left to be called, and no tuple is
-    # looked up in memory.
+    # Flags are constants where they are used: no function call is left, and no tuple is in memory.
     assert not re.search(r"\bcall\b|\.local\b", text)
 
 
@@ -230,7 +226,7 @@ def test_gather(group, coord, image):
 def test_warp_image(source, padding, dtype):
     whole, blended = dtype in (uint8, uint16), float64 if dtype == float64 else float32
     for fills in (UniTuple(blended, 1), line(blended)):
-        types = (line(dtype), UniTuple(blended, 9), fills, int32, UniTuple(int32, 4), line(dtype))
+        types = line(dtype), UniTuple(blended, 9), fills, geometry(blended), line(dtype)
         text = ptx(interleaved.make_warp(source, PADDINGS[padding], int(whole)), types)
         assert (".f64" in text) == (dtype == float64)
 
@@ -240,7 +236,7 @@ def test_warp_image(source, padding, dtype):
 def test_warp_image_of_any_mode(mode, dtype):
     stored, form, computed = STORED[dtype]
     source, padding = ((AFFINE, WRAP), (PROJECTIVE, FILL))[(mode + form) % 2]
-    types = line(stored), UniTuple(computed, 9), line(computed), int32, UniTuple(int32, 4)
+    types = line(stored), UniTuple(computed, 9), line(computed), geometry(computed)
     kernel = interleaved.make_general_warp(source, mode, padding, form)
     assert (".f64" in ptx(kernel, (*types, line(stored)))) == (dtype == "float64")
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels of what is derived from samplers compile to PTX: :mod:`test_ptx` goes on."""
+"""The CUDA kernels of functions built on the sampler compile to PTX, see :mod:`test_ptx`."""
 
 import re
 
@@ -10,6 +10,7 @@ from test_ptx import (
     _ampere,  # noqa: F401
     float32,
     float64,
+    geometry,
     int32,
     int64,
     line,
@@ -41,50 +42,46 @@ KINDS = [
 ]
 
 
-def three(index):
-    return (UniTuple(index, 3),) * 3
-
-
 def jvp(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(stored), line(coord), line(coord), coord, outside(kind, computed), *three(index)
+    types = line(stored), line(coord), line(coord), outside(kind, computed), geometry(coord, index)
     return jvp_kernels.make_sample_jvp_coords(kind, form), (*types, line(computed))
 
 
 def normal(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(computed), line(stored), line(coord), coord, outside(kind, computed)
+    types = line(computed), line(stored), line(coord), outside(kind, computed)
     kernel = jvp_kernels.make_normal(kind, form, real(coord))
-    return kernel, (*types, *three(index), int64, line(coord))
+    return kernel, (*types, geometry(coord, index), int64, line(coord))
 
 
 def mean(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(stored), line(coord), line(index), coord, outside(kind, computed)
-    return antialias.make_sample(kind, form, 3), (*types, *three(index), line(stored))
+    types = line(stored), line(coord), line(index), outside(kind, computed), geometry(coord, index)
+    return antialias.make_sample(kind, form, 3), (*types, line(stored))
 
 
 def mean_coverage(kind, dtype, coord, index=int32):
-    types = line(coord), line(index), coord, index, *three(index)[1:], line(coord)
-    return antialias.make_covered(kind), types
+    types = line(coord), line(index), geometry(coord, index), line(coord)
+    return antialias.make_coverage(kind), types
 
 
 def mean_vjp_images(kind, dtype, coord, index=int32):
     computed = STORED[dtype][2]
-    types = line(computed), line(coord), line(index), coord, *three(index)
+    types = line(computed), line(coord), line(index), geometry(coord, index)
     kernel = antialias.make_sample_vjp_images(kind, FRACTIONS[computed])
     return kernel, (*types, line(int64), int64, line(int64))
 
 
 def mean_vjp_theta(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
-    types = line(computed), line(stored), line(coord), line(index), coord, outside(kind, computed)
+    types = line(computed), line(stored), line(coord), line(index), outside(kind, computed)
     kernel = antialias.make_theta_gradient(kind, form, real(coord))
-    return kernel, (*types, *three(index), int64, line(coord))
+    return kernel, (*types, geometry(coord, index), int64, line(coord))
 
 
 def part_counts(kind, dtype, coord, index=int32):
-    types = line(coord), coord, *three(index)[1:], line(index)
+    types = line(coord), geometry(coord, index), line(index)
     return pixel_parts.make_part_counts(kind.source, kind.dims), types
 
 
@@ -92,7 +89,7 @@ MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, par
 
 
 def applies(make, kind):
-    """Normal equations are those of affine maps of planes; areas are those of maps."""
+    """Normal equations are for affine maps of planes, means over areas for maps of any kind."""
     if make is normal:
         return kind.source == AFFINE and kind.dims == 2
     return make is jvp or kind.source != GRID
@@ -127,12 +124,10 @@ OTHERS = {
         tps.make_spline_points(), (*[line(f)] * 3, int64, int64),
     ),
     "spline_grid": lambda f: (
-        tps.make_spline_grid(),
-        (line(f), line(f), f, f, int32, UniTuple(int32, 3), line(f)),
+        tps.make_spline_grid(), (line(f), line(f), f, geometry(f), line(f)),
     ),
     "spline_grid_vjp": lambda f: (
-        tps.make_spline_grid_vjp(real(f)),
-        (line(f), line(f), f, int32, int32, UniTuple(int32, 3), int64, line(f)),
+        tps.make_spline_grid_vjp(real(f)), (line(f), line(f), geometry(f), int64, line(f)),
     ),
     "add": lambda f: (convert.make_add(), (line(f), line(f))),
     "scaled": lambda f: (
@@ -158,7 +153,7 @@ def test_kernels_of_coordinates(name, dtype):
 
 
 def test_a_few_sums_are_added_in_float64():
-    """The one float32 kernel that has some: for each number of a matrix, one sum of 256 at most."""
+    """The only float32 kernel with float64: one sum of at most 256 terms for each number."""
     text = ptx(jvp_kernels.make_normal_sum(), (line(float32), int64, *[line(float64)] * 2))
     wide = set(re.findall(r"(\w+)(?:\.\w+)*\.f64(?:\.f32)?\s", text))
     assert wide <= {"add", "cvt", "ld", "st", "mov", "selp"}, wide

@@ -1,5 +1,5 @@
-"""The GPU's kernels, under the names of :mod:`numba_stn.kernels.cpu`.
+"""The CUDA kernels, under the names of :mod:`numba_stn.kernels.cpu`.
 
-Begin with :mod:`.backend`, which lists what the public operations call; :mod:`.device` has arrays,
-streams and launches.
+Start with :mod:`.backend`, which has the functions that the public operations call, and a table of
+the modules.
 """

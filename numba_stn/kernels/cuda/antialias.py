@@ -1,9 +1,9 @@
 """CUDA kernels of samples that are means over areas: :mod:`numba_stn.ops.antialias` on a GPU.
 
-A thread reads all the parts of its output pixels, so no finer samples are ever in memory. How
-finely a map's pixels are divided is found there too (:mod:`.pixel_parts`). Here stand the names of
-:mod:`.backend` that :class:`numba_stn.ops.sampler.Pass` calls; arrays, ``kind`` and shapes are
-those of :mod:`.general`.
+A thread reads all parts of its output pixels, so the finer samples are never in memory. The number
+of parts is computed on the GPU too (:mod:`.pixel_parts`). This module has the functions that
+:class:`numba_stn.ops.sampler.Pass` calls, under the names of :mod:`.backend`; arrays, ``kind`` and
+``geometry`` are those of :mod:`.general`.
 """
 
 import functools
@@ -14,46 +14,45 @@ from ..launch import source_hash
 from ..math.coordinates import bits_are_finite, fixed_point_scale
 from ..math.interpolation import SPREAD, all_covered
 from ..math.matrix_rows import MOST
-from .calls import off_of, outside, tiles_of, typed
+from .calls import outside, terms_of
 from .convert import clear, converted, plain
-from .coordinate_sources import place_of, pull
+from .coordinate_sources import input_pixel, theta_row_gradients
 from .device import (
-    BLOCK,
     NARROW,
     THREADS,
     cuda,
     empty,
     inlined,
     jit,
-    launch,
+    launch_pixels,
     narrow,
     output,
     returned,
     taken,
 )
-from .general import numbers_of
+from .general import coverage_geometry, theta_size
+from .layout import Geometry, channel_steps, element, pixel_index, sample_start
+from .loops import block_part, each_pixel, sum_pixels
 from .pixel_parts import (
     add_part,
-    finer_matrix,
-    first_part,
-    next_part,
+    finer_geometry,
+    finer_slice,
+    fold_parts,
     part_counts,
-    parts,
-    pixel_of,
-    shapes,
+    part_pixel,
+    part_row,
 )
-from .single_pixels import element, first_place, next_row
 from .sums import add_rows, fraction_of, no_rows, sum_images, sum_theta
 from .taps import (
+    Images,
     add_taps,
+    fill_of,
     form_of,
     locate,
-    number_for,
-    slopes_of,
+    pixel_gradient,
     store,
-    strides,
-    weighted,
-    weights_at,
+    taps_at,
+    weighted_sum,
 )
 
 __all__ = [
@@ -73,203 +72,195 @@ __all__ = [
 
 
 @inlined
-def read(images, start, step, offsets, weights, some, rule, form, fill, c, group):
-    """One part of ``group`` channels from ``c`` on, whose planes begin at ``start``; and zeros."""
-    real, whole = type(fill[0]), type(c)
-    v0, v1, v2, v3 = number_for(fill, c), real(0), real(0), real(0)
-    if group > 1:
-        v1 = number_for(fill, whole(c + 1))
-    if group > 2:
-        v2 = number_for(fill, whole(c + 2))
-    if group > 3:
-        v3 = number_for(fill, whole(c + 3))
-    if some:
-        v0 = weighted(images, start, offsets, weights, rule, form, v0)
+def sample_pixel(call, g, common, where):
+    """Write the means of one output pixel, ``group`` channels at a time."""
+    kind, coords, counts, images, group, samples = call
+    real, index = type(images.fill[0]), type(where[3])
+    _, step_out = channel_steps(kind, g)
+    to, c = sample_start(kind, g, where), index(0)
+    while c < g.counts[2]:
+        zeros = real(0), real(0), real(0), real(0)
+        part_call = kind, coords, counts, images, group, c
+        totals = fold_parts(add_part_values, part_call, g, common, where, zeros)
+        start, count = index(to + c * step_out), real(common.total)
+        write_means(samples, start, step_out, totals, count, images.form, group)
+        c = index(c + group)
+
+
+@inlined
+def add_part_values(call, g, common, totals, part):
+    """Add one part to the totals of ``group`` channels from ``c`` on."""
+    kind, _, _, images, group, c = call
+    real, index = type(images.fill[0]), type(c)
+    step, _ = channel_steps(kind, g)
+    position = locate(kind, part_pixel(call, common, part), g)
+    taps, start = taps_at(kind, position, real), index(common.start + c * step)
+    t0, t1, t2, t3 = totals
+    v0, v1, v2, v3 = fills(images.fill, c, group)
+    if position.inside:
+        v0 = weighted_sum(kind, images, start, taps, v0)
         if group > 1:
-            v1 = weighted(images, whole(start + step), offsets, weights, rule, form, v1)
+            v1 = weighted_sum(kind, images, index(start + step), taps, v1)
         if group > 2:
-            v2 = weighted(images, whole(start + 2 * step), offsets, weights, rule, form, v2)
+            v2 = weighted_sum(kind, images, index(start + 2 * step), taps, v2)
         if group > 3:
-            v3 = weighted(images, whole(start + 3 * step), offsets, weights, rule, form, v3)
+            v3 = weighted_sum(kind, images, index(start + 3 * step), taps, v3)
+    return t0 + v0, t1 + v1, t2 + v2, t3 + v3
+
+
+@inlined
+def fills(fill, c, group):
+    """The numbers outside the image in ``group`` channels from ``c`` on; zeros for the others."""
+    real, index = type(fill[0]), type(c)
+    v0, v1, v2, v3 = fill_of(fill, c), real(0), real(0), real(0)
+    if group > 1:
+        v1 = fill_of(fill, index(c + 1))
+    if group > 2:
+        v2 = fill_of(fill, index(c + 2))
+    if group > 3:
+        v3 = fill_of(fill, index(c + 3))
     return v0, v1, v2, v3
 
 
 @inlined
-def write(samples, to, step, totals, count, form, group):
+def write_means(samples, to, step, totals, count, form, group):
     """Write the means of ``group`` channels, from element ``to`` on."""
-    whole = type(to)
+    index = type(to)
     store(samples, to, totals[0] / count, form)
     if group > 1:
-        store(samples, whole(to + step), totals[1] / count, form)
+        store(samples, index(to + step), totals[1] / count, form)
     if group > 2:
-        store(samples, whole(to + 2 * step), totals[2] / count, form)
+        store(samples, index(to + 2 * step), totals[2] / count, form)
     if group > 3:
-        store(samples, whole(to + 3 * step), totals[3] / count, form)
+        store(samples, index(to + 3 * step), totals[3] / count, form)
 
 
 @functools.cache
 def make_sample(kind, form, group):
     """Kernel: images, theta -> samples, ``group`` channels at a time."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    sources = source_hash()
 
-    def sample(images, coords, counts, off, fill, numbers, sides, sizes, samples):
+    def sample(images, coords, counts, fill, geometry, samples):
         _ = sources
-        count, batch, channels = numbers
-        depth, rows, columns = sizes
-        index, real = type(columns), type(fill[0])
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        slice_, first, j = first_place(index)
-        while j < columns and slice_ < batch * depth:
-            n, k, i = index(slice_ // depth), index(slice_ % depth), first
-            start = index(n * image) if count > 1 else index(0)
-            factors, finer, most = parts(counts, n, sizes)
-            theta, _ = finer_matrix(source, dims, coords, n, factors, sizes, off)
-            while i < rows:
-                begin, c = first_part(k, i, j, factors), index(0)
-                to = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                while c < channels:
-                    totals, where, left = (real(0), real(0), real(0), real(0)), begin, most
-                    while left > 0:
-                        _, pixel = pixel_of(
-                            source, dims, coords, theta, n, where, sides, finer, off
-                        )
-                        offsets, t, _, some = locate(pixel, sides, along, rule, off)
-                        weights, plane = weights_at(t, rule, real), index(start + c * step)
-                        v0, v1, v2, v3 = read(
-                            images, plane, step, offsets, weights, some, rule, form, fill, c, group
-                        )
-                        t0, t1, t2, t3 = totals
-                        totals = t0 + v0, t1 + v1, t2 + v2, t3 + v3
-                        where, left = next_part(where, begin, factors), index(left - 1)
-                    write(
-                        samples, index(to + c * step_out), step_out, totals, real(most), form, group
-                    )
-                    c = index(c + group)
-                i = index(next_row(i))
-            slice_ = index(slice_ + cuda.gridDim.z)
+        call = kind, coords, counts, Images(images, form, fill), group, samples
+        each_pixel(finer_slice, sample_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(sample)
 
 
-@functools.cache
-def make_covered(kind):
-    """Kernel: theta -> how much of each sample comes from inside."""
-    sources, (source, mode, padding, dims, _, _) = source_hash(), kind
+@inlined
+def pixel_coverage(call, g, common, where):
+    """Write how much of one output pixel comes from inside the image."""
+    covered, real = call[3], type(g.off)
+    total = fold_parts(add_part_coverage, call, g, common, where, real(0))
+    covered[np.uint64(pixel_index(where, g.sizes))] = total / real(common.total)
 
-    def coverage(coords, counts, off, batch, sides, sizes, covered):
+
+@inlined
+def add_part_coverage(call, g, common, total, part):
+    """Add how much of one part comes from inside the image."""
+    kind, pixel = call[0], part_pixel(call, common, part)
+    return total + all_covered(pixel, g.sides, kind.mode, kind.padding, kind.dims, g.off)
+
+
+@functools.cache
+def make_coverage(kind):
+    """Kernel: theta -> how much of each sample comes from inside the image."""
+    sources = source_hash()
+
+    def coverage(coords, counts, geometry, covered):
         _ = sources
-        depth, rows, columns = sizes
-        index, real = type(columns), type(off)
-        slice_, first, j = first_place(index)
-        while j < columns and slice_ < batch * depth:
-            n, k, i = index(slice_ // depth), index(slice_ % depth), first
-            factors, finer, most = parts(counts, n, sizes)
-            theta, _ = finer_matrix(source, dims, coords, n, factors, sizes, off)
-            while i < rows:
-                begin = first_part(k, i, j, factors)
-                total, where, left = real(0), begin, most
-                while left > 0:
-                    _, pixel = pixel_of(source, dims, coords, theta, n, where, sides, finer, off)
-                    total += all_covered(pixel, sides, mode, padding, dims, off)
-                    where, left = next_part(where, begin, factors), index(left - 1)
-                covered[np.uint64(place_of(n, k, i, j, sizes))] = total / real(most)
-                i = index(next_row(i))
-            slice_ = index(slice_ + cuda.gridDim.z)
+        call = kind, coords, counts, covered
+        each_pixel(finer_slice, pixel_coverage, kind.dims, call, Geometry(*geometry))
 
     return jit(coverage)
 
 
-# --- Gradients ------------------------------------------------------------------------------------
+# --- dimages --------------------------------------------------------------------------------------
+
+
+@inlined
+def scatter_pixel(call, g, common, where):
+    """Add the gradient of one output pixel to the totals of the image's pixels."""
+    kind, coords, counts, dsamples, scale, totals = call
+    at = sample_start(kind, g, where)
+    part_call = kind, coords, counts, dsamples, scale, totals, at
+    fold_parts(scatter_part, part_call, g, common, where, at)
+
+
+@inlined
+def scatter_part(call, g, common, at, part):
+    """Add the gradient of one part; the pixel's channels begin at element ``at``."""
+    kind, _, _, dsamples, scale, totals, _ = call
+    real, index, to, first = dsamples.dtype.type, type(at), common.start, at
+    step, step_out = channel_steps(kind, g)
+    position = locate(kind, part_pixel(call, common, part), g)
+    taps = taps_at(kind, position, real)
+    c = index(0) if position.inside else g.counts[2]
+    while c < g.counts[2]:
+        value = element(dsamples, at) / real(common.total)
+        add_taps(kind, totals, to, taps, value, scale)
+        to, at, c = index(to + step), index(at + step_out), index(c + 1)
+    return first
 
 
 @functools.cache
 def make_sample_vjp_images(kind, fraction):
     """Kernel: dsamples, theta -> each pixel's sum as an integer."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    sources = source_hash()
 
-    def sample_vjp_images(
-        dsamples, coords, counts, off, numbers, sides, sizes, peak, terms, totals
-    ):
+    def sample_vjp_images(dsamples, coords, counts, geometry, peak, terms, totals):
         _ = sources
-        real = dsamples.dtype.type
-        count, batch, channels = numbers
-        depth, rows, columns = sizes
-        index = type(columns)
         if not bits_are_finite(peak[0], fraction):
             return
-        scale = fixed_point_scale(peak[0], fraction, terms, real(1))
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        slice_, first, j = first_place(index)
-        while j < columns and slice_ < batch * depth:
-            n, k, i = index(slice_ // depth), index(slice_ % depth), first
-            factors, finer, most = parts(counts, n, sizes)
-            theta, _ = finer_matrix(source, dims, coords, n, factors, sizes, off)
-            while i < rows:
-                begin = first_part(k, i, j, factors)
-                where, left = begin, most
-                while left > 0:
-                    _, pixel = pixel_of(source, dims, coords, theta, n, where, sides, finer, off)
-                    offsets, t, _, some = locate(pixel, sides, along, rule, off)
-                    weights = weights_at(t, rule, real)
-                    to = index(n * image) if count > 1 else index(0)
-                    at = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                    c = index(0) if some else channels
-                    while c < channels:
-                        value = element(dsamples, at) / real(most)
-                        add_taps(totals, to, offsets, weights, rule, value, scale)
-                        to, at, c = index(to + step), index(at + step_out), index(c + 1)
-                    where, left = next_part(where, begin, factors), index(left - 1)
-                i = index(next_row(i))
-            slice_ = index(slice_ + cuda.gridDim.z)
+        scale = fixed_point_scale(peak[0], fraction, terms, dsamples.dtype.type(1))
+        call = kind, coords, counts, dsamples, scale, totals
+        each_pixel(finer_slice, scatter_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(sample_vjp_images)
+
+
+# --- dtheta ---------------------------------------------------------------------------------------
+
+
+@inlined
+def no_row(call, g, common, n, k, i):
+    """An ``of_row`` without a result: the parts of a pixel have rows of their own."""
+    return i
+
+
+@inlined
+def theta_gradient_pixel(call, g, common, row, sums, where):
+    """Add the gradient of one output pixel with respect to theta."""
+    kind, coords, counts, images, dsamples = call
+    part_call = kind, coords, counts, images, dsamples, sample_start(kind, g, where)
+    return fold_parts(add_part_gradient, part_call, g, common, where, sums)
+
+
+@inlined
+def add_part_gradient(call, g, common, sums, part):
+    """Add the gradient of one part."""
+    kind, coords, _, images, dsamples, at = call
+    row = part_row(common, part)
+    pixel = input_pixel(kind, coords, row, part, common.finer)
+    gradient = pixel_gradient(kind, images, common.start, pixel, g, dsamples, at)
+    gradient = theta_row_gradients(kind.source, row, part[3], pixel, gradient, g)
+    return add_part(sums, gradient, common, part, g.off)
 
 
 @functools.cache
 def make_theta_gradient(kind, form, real):
     """Kernel: dsamples, images, theta -> each block's sums of theta's gradient."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    (x_block, y_block), threads, rule = BLOCK, THREADS, (mode, padding, dims)
-    length = numbers_of(source, dims)
+    sources, threads, numbers = source_hash(), THREADS, theta_size(kind)
 
-    def theta_gradient(
-        dsamples, images, coords, counts, off, fill, numbers, sides, sizes, blocks, partials
-    ):
+    def theta_gradient(dsamples, images, coords, counts, fill, geometry, parts, partials):
         _ = sources
-        shared = cuda.shared.array((length, threads), real)
-        count, _, channels = numbers
-        depth, rows, columns = sizes
-        index = type(columns)
-        n, block = index(cuda.blockIdx.x // blocks), index(cuda.blockIdx.x % blocks)
-        factors, finer, most = parts(counts, n, sizes)
-        theta, by = finer_matrix(source, dims, coords, n, factors, sizes, off)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        start = index(n * image) if count > 1 else index(0)
-        steps, sums = (step, step_out, along), no_rows(off)
-        line = index(block * y_block + cuda.threadIdx.y)
-        while line < depth * rows:
-            k, i, j = index(line // rows), index(line % rows), index(cuda.threadIdx.x)
-            while j < columns:
-                begin = first_part(k, i, j, factors)
-                where, left = begin, most
-                at = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                while left > 0:
-                    row, pixel = pixel_of(source, dims, coords, theta, n, where, sides, finer, off)
-                    slopes = slopes_of(
-                        dsamples, at, images, start, steps, pixel, sides, rule, off, fill,
-                        channels, form,
-                    )  # fmt: skip
-                    found = pull(source, row, where[2], pixel, slopes, sides, off)
-                    sums = add_part(sums, found, where, finer, by, real(most), off)
-                    where, left = next_part(where, begin, factors), index(left - 1)
-                j = index(j + x_block)
-            line = index(line + blocks * y_block)
-        add_rows(shared, sums, dims, n, block, blocks, partials)
+        shared = cuda.shared.array((numbers, threads), real)
+        g, dims = Geometry(*geometry), kind.dims
+        part = block_part(parts, g)
+        call, sums = (kind, coords, counts, Images(images, form, fill), dsamples), no_rows(g.off)
+        sums = sum_pixels(finer_slice, no_row, theta_gradient_pixel, dims, call, g, sums, part)
+        add_rows(shared, sums, dims, part, partials)
 
     return jit(theta_gradient)
 
@@ -279,37 +270,32 @@ def make_theta_gradient(kind, form, real):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``, which are means."""
-    numbers, sides, sizes = shapes(kind, images, samples, coords)
-    group = next(size for size in (4, 3, 2, 1) if numbers[2] % size == 0)
-    launch(
-        make_sample(kind, form_of(images.dtype), group), tiles_of(len(samples), sizes), BLOCK,
-        plain(images), coords, part_counts(kind, coords, off, sides, sizes), off_of(off, coords),
-        outside(kind, fill, samples), numbers, sides, sizes, plain(samples),
+    geometry = finer_geometry(kind, images, samples, coords, off)
+    group = next(size for size in (4, 3, 2, 1) if kind.channels(images) % size == 0)
+    launch_pixels(
+        make_sample(kind, form_of(images.dtype), group), geometry,
+        plain(images), coords, part_counts(kind, coords, geometry), outside(kind, fill, samples),
+        geometry, plain(samples),
     )  # fmt: skip
 
 
 def coverage(kind, coords, sides, off, covered):
-    """Fill ``covered``, the samples' shape but for the channels, for images with such sides."""
+    """Fill ``covered``, shaped as the samples without channels, for images with these sides."""
     reach = max(*sides, *covered.shape) < NARROW // MOST
     index = narrow(coords, covered) if reach else np.int64
-    sides, sizes = (typed(index, (1, *lengths)[-3:]) for lengths in (sides, covered.shape[1:]))
-    launch(
-        make_covered(kind), tiles_of(len(covered), sizes), BLOCK, coords,
-        part_counts(kind, coords, off, sides, sizes), off_of(off, coords), index(len(covered)),
-        sides, sizes, covered,
-    )  # fmt: skip
+    geometry = coverage_geometry(index, off, coords, sides, covered)
+    counts = part_counts(kind, coords, geometry)
+    launch_pixels(make_coverage(kind), geometry, coords, counts, geometry, covered)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
-    numbers, sides, sizes = shapes(kind, dimages, dsamples, coords)
+    geometry = finer_geometry(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
-    most = int(np.prod(sizes, dtype=np.int64)) * (len(dsamples) if len(dimages) == 1 else 1)
-    counts = part_counts(kind, coords, off, sides, sizes)
-    where = counts, off_of(off, coords), numbers, sides, sizes
-    blocks = tiles_of(len(dsamples) if numbers[2] else 0, sizes)
-    # Each part of a sample gives its share: together no more than the sample would.
-    sum_images(kernel, blocks, most << SPREAD[kind.mode], dsamples, coords, where, dimages)
+    # The parts of a sample together add no more than the sample itself would.
+    most = terms_of(geometry) << SPREAD[kind.mode]
+    counts = part_counts(kind, coords, geometry)
+    sum_images(kernel, geometry, most, dimages, dsamples, coords, counts, geometry)
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dtheta):
@@ -317,10 +303,9 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dtheta):
     if not dsamples.size:
         clear(dtheta)
         return
-    numbers, sides, sizes = shapes(kind, images, dsamples, coords)
-    counts = part_counts(kind, coords, off, sides, sizes)
+    geometry = finer_geometry(kind, images, dsamples, coords, off)
     sum_theta(
-        make_theta_gradient(kind, form_of(images.dtype), coords.dtype.type),
-        int(sizes[0]) * int(sizes[1]), dtheta, dsamples, plain(images), coords, counts,
-        off_of(off, coords), outside(kind, fill, images), numbers, sides, sizes,
+        make_theta_gradient(kind, form_of(images.dtype), coords.dtype.type), geometry, dtheta,
+        dsamples, plain(images), coords, part_counts(kind, coords, geometry),
+        outside(kind, fill, images), geometry,
     )  # fmt: skip

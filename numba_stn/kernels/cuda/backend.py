@@ -1,30 +1,23 @@
-"""What runs on a GPU: the names of :mod:`.backend`, and what holds for all CUDA kernels.
+"""What runs on a GPU: the functions of the CPU's backend, under the same names.
 
-Kernels have one thread a pixel, forward and backward side by side. Those of the common case,
-bilinear samples of float planes with their channels first, are in :mod:`.bilinear`, those of all
-other samplers in :mod:`.general`, and what is made of samplers in :mod:`.jvp`, :mod:`.antialias`,
-:mod:`.tps` and :mod:`.grids`. No call falls back to the CPU. The scalar math is that of
-:mod:`.coordinates`, :mod:`.interpolation` and :mod:`.matrix_rows`; in kernels stand only loops and
-writes. Arrays and launches are in :mod:`.device`, sums in :mod:`.sums`. A kernel computes
-coordinates in the type of its coordinates and values in the type of its images, so a float32 kernel
-has no float64 arithmetic, of which most GPUs have little; but for the 24 sums that normal equations
-have for each map.
+| module | contents |
+|---|---|
+| :mod:`.device`, :mod:`.convert` | arrays, streams, launches; conversions, zeros |
+| :mod:`.layout`, :mod:`.loops` | shapes and addresses; the loops over output pixels and over rows |
+| :mod:`.sums` | theta's gradient in a fixed tree, the images' gradient in integers |
+| :mod:`.bilinear`, :mod:`.single_pixels` | the common case: bilinear samples of float planes |
+| :mod:`.gather` | its images' gradient of an affine map, through the inverse map |
+| :mod:`.general`, :mod:`.coordinate_sources`, :mod:`.taps` | every other sampler |
+| :mod:`.jvp`, :mod:`.antialias`, :mod:`.tps`, :mod:`.grids` | functions built on the sampler |
+| :mod:`.interleaved` | one image (H, W, C) |
 
-The same inputs give the same bits every time: no float is ever added atomically. The images'
-gradient of an affine warp is gathered (:mod:`.gather`). That of a grid or of means, or under a
-padding that reads the edges from everywhere, is summed in integers of one unit for the whole array,
-which is below ``T max|dsamples| / 2**60``, where T is the number of samples that read one image:
-2**-36 of the largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each term is rounded to
-that unit, which is far below float32's own rounding of the largest terms; a float64 gradient is
-exact to that fraction of the largest term, and not to 2**-53 of each. (Keys's weights may add up to
-1.9 in magnitude, so the bicubic unit is twice that.) The sums cannot overflow. Where ``dsamples``
-holds an infinity or NaN, the images' gradient is then NaN everywhere.
+What holds for all kernels:
 
-``coords`` is as in :mod:`.backend`; ``off`` has the coordinates' type. Kernels take the elements of
-arrays in line, and the sides, whose type is that of all indices: 32 bits where they reach. Work is
-split into tiles of the output, and a kernel goes on to the next tile where the device has no more
-blocks. Loops are ``while`` loops: ``range`` with a step that is not known divides to count its
-turns, and counts in 64 bits.
+- No call falls back to the CPU. The scalar math is that of :mod:`numba_stn.kernels.math`.
+- Coordinates are computed in their own type, values in that of the images. So a float32 kernel has
+  no float64 arithmetic, which is slow on most GPUs; :func:`.jvp.make_normal_sum` is the exception.
+- The same inputs give the same bits every time: no float is added atomically, see :mod:`.sums`.
+- Loops are ``while`` loops: ``range`` with a variable step divides, and counts in 64 bits.
 """
 
 from ..math.coordinates import AFFINE, ZEROS
@@ -39,9 +32,9 @@ from .bilinear import (
     make_sample_vjp_images,
     make_theta_gradient,
 )
-from .calls import off_of, typed
+from .calls import geometry_of, grid_geometry, terms_of
 from .convert import add, alike, clear, converted
-from .device import BLOCK, empty, launch, narrow, output, returned, some_of, taken, tiles
+from .device import empty, launch_pixels, narrow, output, returned, some_of, taken
 from .gather import gather
 from .general import coverage
 from .interleaved import warp_image
@@ -76,7 +69,7 @@ __all__ = [
     "warp_image",
 ]
 
-# --- What the functional layer calls; cpu.py has the same names -----------------------------------
+# --- Grids ----------------------------------------------------------------------------------------
 
 
 def affine_grid(theta, off, grid):
@@ -84,8 +77,8 @@ def affine_grid(theta, off, grid):
     if len(grid.shape) == 5:
         general.affine_grid(theta, off, grid)
         return
-    shape = typed(narrow(grid), grid.shape[:3])
-    launch(make_affine_grid(), tiles(*shape), BLOCK, theta, off_of(off, theta), shape, grid)
+    geometry = grid_geometry(narrow(grid), off, theta, grid.shape[:3])
+    launch_pixels(make_affine_grid(), geometry, theta, geometry, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
@@ -93,66 +86,50 @@ def affine_grid_vjp(dgrid, off, dtheta):
     if len(dgrid.shape) == 5:
         general.affine_grid_vjp(dgrid, off, dtheta)
         return
-    kernel, shape = make_affine_grid_vjp(dgrid.dtype.type), typed(narrow(dgrid), dgrid.shape[:3])
-    sum_theta(kernel, dgrid.shape[1], dtheta, dgrid, off_of(off, dgrid), shape)
+    geometry = grid_geometry(narrow(dgrid), off, dgrid, dgrid.shape[:3])
+    sum_theta(make_affine_grid_vjp(dgrid.dtype.type), geometry, dtheta, dgrid, geometry)
+
+
+# --- Samplers -------------------------------------------------------------------------------------
 
 
 def sample(kind, images, coords, off, fill, samples):
-    """Fill ``samples``, which read ``fill`` outside, a number for each channel."""
-    if not _common(kind, images) or not alike(fill):
+    """Fill ``samples``; ``fill`` is read outside the images, a number for each channel."""
+    if not _is_common(kind, images) or not alike(fill):
         general.sample(kind, images, coords, off, fill, samples)
         return
-    launch(
-        make_sample(kind.source, kind.padding), _tiles(samples), BLOCK, images, coords,
-        off_of(off, coords), fill[0], *_sides(images, samples, coords), samples,
-    )  # fmt: skip
+    geometry = geometry_of(kind, images, samples, coords, off)
+    kernel = make_sample(kind.source, kind.padding)
+    launch_pixels(kernel, geometry, images, coords, fill[0], geometry, samples)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
-    if not _common(kind, dimages):
+    if not _is_common(kind, dimages):
         general.sample_vjp_images(kind, dsamples, coords, off, dimages)
         return
-    source, padding = kind.source, kind.padding
-    batch, _, rows, columns = dsamples.shape
-    where = off_of(off, coords), *_sides(dimages, dsamples, coords)
-    if source == AFFINE and padding == ZEROS and batch:
-        gather(dsamples, coords, *where, dimages)
+    geometry = geometry_of(kind, dimages, dsamples, coords, off)
+    if kind.source == AFFINE and kind.padding == ZEROS and len(dsamples):
+        gather(dsamples, coords, geometry, dimages)
         return
-    kernel = make_sample_vjp_images(source, padding, fraction_of(dsamples.dtype))
-    most = rows * columns * (batch if len(dimages) == 1 else 1)
-    sum_images(kernel, _tiles(dsamples), most, dsamples, coords, where, dimages)
+    kernel = make_sample_vjp_images(kind.source, kind.padding, fraction_of(dsamples.dtype))
+    sum_images(kernel, geometry, terms_of(geometry), dimages, dsamples, coords, geometry)
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta where the source is a matrix."""
-    if not _common(kind, images) or not alike(fill):
+    if not _is_common(kind, images) or not alike(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return
-    source, padding = kind.source, kind.padding
-    args = (
-        dsamples, images, coords, off_of(off, coords), fill[0] if len(fill) else fill.dtype.type(0),
-        *_sides(images, dsamples, coords),
-    )  # fmt: skip
-    if source == AFFINE:
-        kernel = make_theta_gradient(padding, coords.dtype.type)
-        sum_theta(kernel, dsamples.shape[2], dcoords, *args)
+    geometry = geometry_of(kind, images, dsamples, coords, off)
+    number = fill[0] if len(fill) else fill.dtype.type(0)
+    args = dsamples, images, coords, number, geometry
+    if kind.source == AFFINE:
+        sum_theta(make_theta_gradient(kind.padding, coords.dtype.type), geometry, dcoords, *args)
     else:
-        launch(make_grid_gradient(padding), _tiles(dsamples), BLOCK, *args, dcoords)
+        launch_pixels(make_grid_gradient(kind.padding), geometry, *args, dcoords)
 
 
-def _common(kind, images):
-    """Whether these images have the kernels of :mod:`.bilinear`."""
+def _is_common(kind, images):
+    """Whether the kernels of :mod:`.bilinear` take these images."""
     return kind.is_common() and images.dtype.kind == "f" and images.dtype.itemsize > 2
-
-
-def _tiles(samples):
-    batch, _, rows, columns = samples.shape
-    return tiles(batch, rows, columns)
-
-
-def _sides(images, samples, coords):
-    """(images, maps, channels) and (H, W, H_out, W_out), in the type of the indices."""
-    index = narrow(images, samples, coords)
-    (count, channels, h, w), (batch, _, rows, columns) = images.shape, samples.shape
-    return typed(index, (count, batch, channels)), typed(index, (h, w, rows, columns))

@@ -1,7 +1,7 @@
 """CUDA kernels of the common case: bilinear samples of float planes with their channels first.
 
-:mod:`.backend` says what holds for all kernels, and calls these. ``counts`` are (images, maps,
-channels), ``sides`` (H, W, H_out, W_out), of the type of all indices.
+Each is a loop of :mod:`.loops` and a function that handles one pixel. ``geometry`` has the fields
+of :class:`.layout.Geometry`; ``axes`` are those of :func:`.single_pixels.map_axes`.
 """
 
 import functools
@@ -11,6 +11,7 @@ import numpy as np
 from ..launch import source_hash
 from ..math.coordinates import (
     AFFINE,
+    GRID,
     OUTSIDE,
     base_coordinate,
     bilinear,
@@ -19,23 +20,32 @@ from ..math.coordinates import (
     bits_are_finite,
     fixed_point_scale,
     locate,
-    unnormalize,
     unnormalize_slope,
 )
-from .device import BLOCK, THREADS, cuda, device_function, jit
-from .single_pixels import (
-    all_inside,
-    element,
-    first_place,
-    image_axes,
-    inner_taps,
-    next_row,
-    point,
-    rim_taps,
-)
-from .sums import add_block, add_tap, moments, plus
+from .device import THREADS, cuda, device_function, inlined, jit
+from .layout import Geometry, element
+from .loops import block_part, each_pixel, first_x, no_slice, row_y, sum_pixels
+from .single_pixels import all_inside, border_taps, grid_index, input_pixel, interior_taps, map_axes
+from .sums import add_block, add_tap, moments, no_moments, plus
 
 # --- affine_grid ----------------------------------------------------------------------------------
+
+
+@inlined
+def grid_slice(call, g, n, k):
+    """The two rows of theta."""
+    theta, t = call[0], 6 * n
+    x = element(theta, t), element(theta, t + 1), element(theta, t + 2)
+    return x, (element(theta, t + 3), element(theta, t + 4), element(theta, t + 5))
+
+
+@inlined
+def write_coordinate(call, g, common, where):
+    """Write the coordinate of one output pixel."""
+    (_, u, grid), (x, y) = call, common
+    v, at = base_coordinate(where[2], g.sizes[1], g.off), np.uint64(grid_index(where, g))
+    grid[at] = x[0] * u + x[1] * v + x[2]
+    grid[at + np.uint64(1)] = y[0] * u + y[1] * v + y[2]
 
 
 @functools.cache
@@ -43,76 +53,84 @@ def make_affine_grid():
     """Kernel: theta -> grid."""
     sources = source_hash()
 
-    def affine_grid(theta, off, shape, grid):
+    def affine_grid(theta, geometry, grid):
         _ = sources
-        batch, rows, columns = shape
-        index = type(rows)
-        n, first, j = first_place(index)
-        u = base_coordinate(j, columns, off)
-        while j < columns and n < batch:
-            t, i = 6 * n, first
-            x0, x1, x2 = element(theta, t), element(theta, t + 1), element(theta, t + 2)
-            y0, y1, y2 = element(theta, t + 3), element(theta, t + 4), element(theta, t + 5)
-            while i < rows:
-                v = base_coordinate(i, rows, off)
-                k = np.uint64(2 * index((n * rows + i) * columns + j))
-                grid[k] = x0 * u + x1 * v + x2
-                grid[k + np.uint64(1)] = y0 * u + y1 * v + y2
-                i = index(next_row(i))
-            n = index(n + cuda.gridDim.z)
+        g = Geometry(*geometry)
+        each_pixel(grid_slice, write_coordinate, 2, (theta, first_x(g), grid), g)
 
     return jit(affine_grid)
+
+
+@inlined
+def grid_gradient_moments(call, g, common, v, sums, where):
+    """Add the gradient of one grid coordinate with respect to theta."""
+    (dgrid,), at = call, grid_index(where, g)
+    u = base_coordinate(where[3], g.sizes[2], g.off)
+    return plus(sums, moments(element(dgrid, at), element(dgrid, at + 1), u, v))
 
 
 @functools.cache
 def make_affine_grid_vjp(real):
     """Kernel: dgrid -> each block's sums of theta's gradient."""
-    sources, (x_block, y_block), threads = source_hash(), BLOCK, THREADS
+    sources, threads = source_hash(), THREADS
 
-    def affine_grid_vjp(dgrid, off, shape, parts, partials):
+    def affine_grid_vjp(dgrid, geometry, parts, partials):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
-        _, rows, columns = shape
-        index = type(rows)
-        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
-        zero = real(0)
-        sums = (zero, zero, zero, zero, zero, zero)
-        i = index(part * y_block + cuda.threadIdx.y)
-        while i < rows:
-            v = base_coordinate(i, rows, off)
-            j = index(cuda.threadIdx.x)
-            while j < columns:
-                k = 2 * index((n * rows + i) * columns + j)
-                u = base_coordinate(j, columns, off)
-                sums = plus(sums, moments(element(dgrid, k), element(dgrid, k + 1), u, v))
-                j = index(j + x_block)
-            i = index(i + parts * y_block)
-        add_block(shared, sums, n, part, parts, partials)
+        g, sums = Geometry(*geometry), no_moments(real(0))
+        part = block_part(parts, g)
+        sums = sum_pixels(no_slice, row_y, grid_gradient_moments, 2, (dgrid,), g, sums, part)
+        add_block(shared, sums, part, partials)
 
     return jit(affine_grid_vjp)
 
 
-# --- sample: images and coordinates -> samples ----------------------------------------------------
+# --- sample ---------------------------------------------------------------------------------------
+
+
+@inlined
+def plane_slice(call, g, n, k):
+    """The axes of map n, and the first element of its image; ``call`` begins with the source."""
+    source, coords = call[0], call[1]
+    (count, _, channels), (_, h, w) = g.counts, g.sides
+    start = type(w)(n * channels * h * w) if count > 1 else type(w)(0)
+    return map_axes(source, coords, n, g), start
+
+
+@inlined
+def first_channel(g, where):
+    """Element of the first channel of an output pixel."""
+    (_, _, channels), (_, rows, columns), (n, _, i, j) = g.counts, g.sizes, where
+    return type(j)((n * channels * rows + i) * columns + j)
+
+
+@inlined
+def sample_pixel(call, g, common, where):
+    """Write the channels of one output pixel."""
+    source, coords, padding, images, fill, samples = call
+    axes, plane = common
+    x, y = input_pixel(source, coords, axes, where, g)
+    blend(padding, images, fill, plane, (x, y), g, samples, first_channel(g, where))
 
 
 @device_function
-def blend(images, plane, x, y, padding, sides, off, fill, channels, to, samples):
-    """Write one output pixel's channels from element ``to`` on; they read from ``plane`` on."""
+def blend(padding, images, fill, plane, pixel, g, samples, to):
+    """Write the channels of one output pixel from element ``to`` on, read from ``plane`` on."""
     real = samples.dtype.type
-    h, w, rows, columns = sides
-    index = type(h)
-    ix, tx, _ = locate(x, w, padding, off)
-    iy, ty, _ = locate(y, h, padding, off)
+    (_, _, channels), (_, h, w), (_, rows, columns) = g.counts, g.sides, g.sizes
+    index = type(w)
+    ix, tx, _ = locate(pixel[0], w, padding, g.off)
+    iy, ty, _ = locate(pixel[1], h, padding, g.off)
     weights, c = bilinear_weights(real(tx), real(ty)), index(0)
-    if all_inside(iy, ix, sides):
+    if all_inside(iy, ix, h, w):
         while c < channels:
-            nw, ne, sw, se = inner_taps(images, plane, iy, ix, sides)
+            nw, ne, sw, se = interior_taps(images, plane, iy, ix, w)
             samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
             plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
         return
     outside = ix == OUTSIDE or iy == OUTSIDE
     while c < channels:
-        nw, ne, sw, se = rim_taps(images, plane, iy, ix, sides, fill)
+        nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fill)
         # An infinite fill has no weight of 0.
         samples[np.uint64(to)] = fill if outside else bilinear(nw, ne, sw, se, weights)
         plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
@@ -123,26 +141,36 @@ def make_sample(source, padding):
     """Kernel: images, coords -> samples."""
     sources = source_hash()
 
-    def sample(images, coords, off, fill, counts, sides, samples):
+    def sample(images, coords, fill, geometry, samples):
         _ = sources
-        count, batch, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
-        n, first, j = first_place(index)
-        while j < columns and n < batch:
-            axes, i = image_axes(source, coords, n, sides, off), first
-            plane = index(n * channels * h * w) if count > 1 else index(0)
-            while i < rows:
-                x, y = point(source, coords, axes, n, i, j, sides, off)
-                to = index((n * channels * rows + i) * columns + j)
-                blend(images, plane, x, y, padding, sides, off, fill, channels, to, samples)
-                i = index(next_row(i))
-            n = index(n + cuda.gridDim.z)
+        call = source, coords, padding, images, fill, samples
+        each_pixel(plane_slice, sample_pixel, 2, call, Geometry(*geometry))
 
     return jit(sample)
 
 
-# --- dimages: a scatter summed as integers --------------------------------------------------------
+# --- dimages: a scatter, summed as integers -------------------------------------------------------
+
+
+@inlined
+def scatter_pixel(call, g, common, where):
+    """Add the gradient of one output pixel to the totals of the image's pixels."""
+    source, coords, padding, dsamples, scale, totals = call
+    real, sides = dsamples.dtype.type, g.sides
+    (_, _, channels), (_, h, w), (_, rows, columns) = g.counts, sides, g.sizes
+    (axes, plane), at, index = common, first_channel(g, where), type(w)
+    x, y = input_pixel(source, coords, axes, where, g)
+    ix, tx, _ = locate(x, w, padding, g.off)
+    iy, ty, _ = locate(y, h, padding, g.off)
+    nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
+    c = index(0)
+    while c < channels:
+        d = element(dsamples, at)
+        add_tap(totals, plane, iy, ix, sides, d * nw, scale)
+        add_tap(totals, plane, iy, index(ix + 1), sides, d * ne, scale)
+        add_tap(totals, plane, index(iy + 1), ix, sides, d * sw, scale)
+        add_tap(totals, plane, index(iy + 1), index(ix + 1), sides, d * se, scale)
+        plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
 
 
 @functools.cache
@@ -150,36 +178,13 @@ def make_sample_vjp_images(source, padding, fraction):
     """Kernel: dsamples, coords -> each pixel's sum as an integer."""
     sources = source_hash()
 
-    def sample_vjp_images(dsamples, coords, off, counts, sides, peak, terms, totals):
+    def sample_vjp_images(dsamples, coords, geometry, peak, terms, totals):
         _ = sources
-        real = dsamples.dtype.type
-        count, batch, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
         if not bits_are_finite(peak[0], fraction):
             return
-        scale = fixed_point_scale(peak[0], fraction, terms, real(1))
-        n, first, j = first_place(index)
-        while j < columns and n < batch:
-            axes, i = image_axes(source, coords, n, sides, off), first
-            image = index(n * channels) if count > 1 else index(0)
-            while i < rows:
-                x, y = point(source, coords, axes, n, i, j, sides, off)
-                ix, tx, _ = locate(x, w, padding, off)
-                iy, ty, _ = locate(y, h, padding, off)
-                nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-                plane = index(image * h * w)
-                at = index((n * channels * rows + i) * columns + j)
-                c = index(0)
-                while c < channels:
-                    d = element(dsamples, at)
-                    add_tap(totals, plane, iy, ix, sides, d * nw, scale)
-                    add_tap(totals, plane, iy, index(ix + 1), sides, d * ne, scale)
-                    add_tap(totals, plane, index(iy + 1), ix, sides, d * sw, scale)
-                    add_tap(totals, plane, index(iy + 1), index(ix + 1), sides, d * se, scale)
-                    plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
-                i = index(next_row(i))
-            n = index(n + cuda.gridDim.z)
+        scale = fixed_point_scale(peak[0], fraction, terms, dsamples.dtype.type(1))
+        call = source, coords, padding, dsamples, scale, totals
+        each_pixel(plane_slice, scatter_pixel, 2, call, Geometry(*geometry))
 
     return jit(sample_vjp_images)
 
@@ -188,34 +193,45 @@ def make_sample_vjp_images(source, padding, fraction):
 
 
 @device_function
-def pixel_gradient(dsamples, images, at, plane, channels, x, y, padding, sides, off, fill):
-    """Gradient with respect to the normalised coordinate of one output pixel.
+def pixel_gradient(padding, images, fill, plane, pixel, g, dsamples, at):
+    """Gradient of one output pixel with respect to its normalised coordinate (x, y).
 
-    Its first channel is element ``at`` of ``dsamples``, and reads the plane from ``plane`` on.
+    Its channels begin at element ``at`` of ``dsamples`` and are read from ``plane`` on.
     """
-    real, zero = images.dtype.type, type(off)(0)
-    h, w, rows, columns = sides
-    index = type(h)
-    ix, tx, slope_x = locate(x, w, padding, off)
-    iy, ty, slope_y = locate(y, h, padding, off)
+    real, zero = images.dtype.type, type(g.off)(0)
+    (_, _, channels), (_, h, w), (_, rows, columns) = g.counts, g.sides, g.sizes
+    index = type(w)
+    ix, tx, slope_x = locate(pixel[0], w, padding, g.off)
+    iy, ty, slope_y = locate(pixel[1], h, padding, g.off)
     if ix == OUTSIDE or iy == OUTSIDE:
         return zero, zero
-    inside = all_inside(iy, ix, sides)
+    inside = all_inside(iy, ix, h, w)
     dx, dy, c = real(0), real(0), index(0)
     while c < channels:
         if inside:
-            nw, ne, sw, se = inner_taps(images, plane, iy, ix, sides)
+            nw, ne, sw, se = interior_taps(images, plane, iy, ix, w)
         else:
-            nw, ne, sw, se = rim_taps(images, plane, iy, ix, sides, fill)
+            nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fill)
         by_x, by_y = bilinear_slopes(nw, ne, sw, se, real(tx), real(ty))
         d = element(dsamples, at)
         dx += d * by_x
         dy += d * by_y
         plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
     # A slope of 0 must win over an infinite difference, as a missing tap does.
-    gx = type(off)(dx) * slope_x * unnormalize_slope(w, off) if slope_x != zero else zero
-    gy = type(off)(dy) * slope_y * unnormalize_slope(h, off) if slope_y != zero else zero
+    gx = type(g.off)(dx) * slope_x * unnormalize_slope(w, g.off) if slope_x != zero else zero
+    gy = type(g.off)(dy) * slope_y * unnormalize_slope(h, g.off) if slope_y != zero else zero
     return gx, gy
+
+
+@inlined
+def grid_gradient_pixel(call, g, common, where):
+    """Write the gradient of one output pixel with respect to its coordinate in the grid."""
+    source, grid, padding, images, fill, dsamples, dgrid = call
+    (axes, plane), to = common, np.uint64(grid_index(where, g))
+    pixel, at = input_pixel(source, grid, axes, where, g), first_channel(g, where)
+    dgrid[to], dgrid[to + np.uint64(1)] = pixel_gradient(
+        padding, images, fill, plane, pixel, g, dsamples, at
+    )
 
 
 @functools.cache
@@ -223,56 +239,36 @@ def make_grid_gradient(padding):
     """Kernel: dsamples, images, grid -> dgrid."""
     sources = source_hash()
 
-    def grid_gradient(dsamples, images, grid, off, fill, counts, sides, dgrid):
+    def grid_gradient(dsamples, images, grid, fill, geometry, dgrid):
         _ = sources
-        count, batch, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
-        n, first, j = first_place(index)
-        while j < columns and n < batch:
-            i, plane = first, index(n * channels * h * w) if count > 1 else index(0)
-            while i < rows:
-                k = np.uint64(2 * index((n * rows + i) * columns + j))
-                x, y = unnormalize(grid[k], w, off), unnormalize(grid[k + np.uint64(1)], h, off)
-                at = index((n * channels * rows + i) * columns + j)
-                dgrid[k], dgrid[k + np.uint64(1)] = pixel_gradient(
-                    dsamples, images, at, plane, channels, x, y, padding, sides, off, fill
-                )
-                i = index(next_row(i))
-            n = index(n + cuda.gridDim.z)
+        call = GRID, grid, padding, images, fill, dsamples, dgrid
+        each_pixel(plane_slice, grid_gradient_pixel, 2, call, Geometry(*geometry))
 
     return jit(grid_gradient)
+
+
+@inlined
+def theta_gradient_pixel(call, g, common, v, sums, where):
+    """Add the gradient of one output pixel with respect to theta."""
+    source, theta, padding, images, fill, dsamples = call
+    axes, plane = common
+    pixel, at = input_pixel(source, theta, axes, where, g), first_channel(g, where)
+    gx, gy = pixel_gradient(padding, images, fill, plane, pixel, g, dsamples, at)
+    return plus(sums, moments(gx, gy, base_coordinate(where[3], g.sizes[2], g.off), v))
 
 
 @functools.cache
 def make_theta_gradient(padding, real):
     """Kernel: dsamples, images, theta -> each block's sums of theta's gradient."""
-    sources, (x_block, y_block), threads = source_hash(), BLOCK, THREADS
+    sources, threads = source_hash(), THREADS
 
-    def theta_gradient(dsamples, images, theta, off, fill, counts, sides, parts, partials):
+    def theta_gradient(dsamples, images, theta, fill, geometry, parts, partials):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
-        count, _, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
-        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
-        axes = image_axes(AFFINE, theta, n, sides, off)
-        plane = index(n * channels * h * w) if count > 1 else index(0)
-        zero = real(0)
-        sums = (zero, zero, zero, zero, zero, zero)
-        i = index(part * y_block + cuda.threadIdx.y)
-        while i < rows:
-            v = base_coordinate(i, rows, off)
-            j = index(cuda.threadIdx.x)
-            while j < columns:
-                x, y = point(AFFINE, theta, axes, n, i, j, sides, off)
-                at = index((n * channels * rows + i) * columns + j)
-                gx, gy = pixel_gradient(
-                    dsamples, images, at, plane, channels, x, y, padding, sides, off, fill
-                )
-                sums = plus(sums, moments(gx, gy, base_coordinate(j, columns, off), v))
-                j = index(j + x_block)
-            i = index(i + parts * y_block)
-        add_block(shared, sums, n, part, parts, partials)
+        g, sums = Geometry(*geometry), no_moments(real(0))
+        part = block_part(parts, g)
+        call = AFFINE, theta, padding, images, fill, dsamples
+        sums = sum_pixels(plane_slice, row_y, theta_gradient_pixel, 2, call, g, sums, part)
+        add_block(shared, sums, part, partials)
 
     return jit(theta_gradient)

@@ -1,6 +1,6 @@
 """Arrays of numbers on a GPU: conversions, zeros, and a few numbers from the host.
 
-Numbers from the host come as a kernel's arguments, so that nothing waits for a copy.
+Numbers from the host are passed as a kernel's arguments, so that nothing waits for a copy.
 """
 
 import functools
@@ -12,12 +12,12 @@ from ..launch import source_hash
 from .device import THREADS, cuda, each, empty, jit, launch
 from .taps import form_of, load, store
 
-# Numbers that a kernel gets as arguments.
+# How many numbers a kernel takes as arguments.
 CHUNK = 16
 
 
 def plain(array):
-    """``array`` as kernels take it: float16 as bits."""
+    """``array`` as kernels take it: float16 as its bits."""
     if array.dtype != np.float16 or not array.size:
         return array
     return replace(array, view=array.view.view(np.uint16))
@@ -25,7 +25,7 @@ def plain(array):
 
 @functools.cache
 def make_convert(form, to):
-    """Kernel: numbers stored in one way -> the same numbers stored in another."""
+    """Kernel: numbers stored in one form -> the same numbers in another form."""
     sources = source_hash()
 
     def convert(source, result):
@@ -37,7 +37,7 @@ def make_convert(form, to):
 
 
 def converted(array, dtype):
-    """``array``, of this dtype: float32 from float16, or the other way round."""
+    """``array`` with another dtype: float32 from float16, or float16 from float32."""
     if array.dtype == dtype:
         return array
     result = empty(array.shape, dtype, array)
@@ -96,12 +96,12 @@ def make_write():
 
 
 def alike(fill):
-    """Whether all channels have the same fill; NaN is alike too."""
+    """Whether all channels have the same fill; NaN counts as equal to NaN."""
     return bool((fill == fill[:1]).all() or np.isnan(fill).all())
 
 
 def numbers_for(fill, like):
-    """The channels' numbers as kernels take them: one as a tuple, several as an array."""
+    """The channels' fills as kernels take them: one number as a tuple, several as an array."""
     if not len(fill) or alike(fill):
         return (fill[0] if len(fill) else fill.dtype.type(0),)
     line = empty(fill.shape, fill.dtype, like)

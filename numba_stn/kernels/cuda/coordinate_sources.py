@@ -1,8 +1,7 @@
-"""Where one thread of a CUDA kernel reads, by the math of :mod:`.matrix_rows`.
+"""Which input pixel an output pixel samples, by the math of :mod:`.matrix_rows`, and the gradient.
 
-Coordinates are formed in their own type, that of ``off``. Arrays are lines of elements; ``sides``
-are (D, H, W) of the images, ``sizes`` those of the output, of the type of all indices; a plane's
-depth is 1.
+Coordinates are computed in their own type, that of ``g.off``; ``g`` is a :class:`.layout.Geometry`,
+``kind`` a :class:`.kind.Kind`.
 """
 
 import numpy as np
@@ -10,56 +9,56 @@ import numpy as np
 from ..math.coordinates import GRID, PROJECTIVE, unnormalize, unnormalize_slope
 from ..math.matrix_rows import axis_row, divided, divisor_row, moved
 from .device import inlined
-from .single_pixels import element
+from .layout import element, pixel_index
 
 # --- theta ----------------------------------------------------------------------------------------
 
 
 @inlined
-def three(line, at):
-    """A row of theta in the plane, as :mod:`.matrix_rows` takes it."""
-    x = element(line, at)
-    return x, element(line, at + 1), type(x)(0), element(line, at + 2)
-
-
-@inlined
-def four(line, at):
-    """A row of theta in space."""
-    return (
-        element(line, at), element(line, at + 1), element(line, at + 2), element(line, at + 3)
-    )  # fmt: skip
-
-
-@inlined
-def matrix(source, dims, coords, n, off):
-    """The rows of the n-th theta for x, y, z and the divisor; of a grid, nothing."""
+def theta_rows(source, dims, coords, n, off):
+    """The rows of theta n for x, y, z and the divisor; a grid has none."""
     real = type(off)
     none, unit = (real(0), real(0), real(0), real(0)), (real(0), real(0), real(0), real(1))
     if source == GRID:
         return none, none, none, unit
     if dims == 3:
         at = 12 * n
-        return four(coords, at), four(coords, at + 4), four(coords, at + 8), unit
+        return volume_row(coords, at), volume_row(coords, at + 4), volume_row(coords, at + 8), unit
     at = 9 * n if source == PROJECTIVE else 6 * n
-    divisor = three(coords, at + 6) if source == PROJECTIVE else unit
-    return three(coords, at), three(coords, at + 3), none, divisor
+    divisor = plane_row(coords, at + 6) if source == PROJECTIVE else unit
+    return plane_row(coords, at), plane_row(coords, at + 3), none, divisor
 
 
 @inlined
-def tangent(source, dims, coords_dot, n, off):
-    """:func:`matrix` of a change of theta: the divisor that a map does not have stays."""
-    x, y, z, w = matrix(source, dims, coords_dot, n, off)
+def theta_rows_dot(source, dims, coords_dot, n, off):
+    """:func:`theta_rows` of theta's tangent; the divisor of an affine map does not change."""
+    x, y, z, w = theta_rows(source, dims, coords_dot, n, off)
     none = type(off)(0)
     return x, y, z, w if source == PROJECTIVE else (none, none, none, none)
+
+
+@inlined
+def plane_row(line, at):
+    """A row of a plane's theta, as :mod:`.matrix_rows` takes it: with a factor of 0 for z."""
+    x = element(line, at)
+    return x, element(line, at + 1), type(x)(0), element(line, at + 2)
+
+
+@inlined
+def volume_row(line, at):
+    """A row of a volume's theta."""
+    return (
+        element(line, at), element(line, at + 1), element(line, at + 2), element(line, at + 3)
+    )  # fmt: skip
 
 
 # --- Rows and pixels ------------------------------------------------------------------------------
 
 
 @inlined
-def row_of(theta, k, i, sides, sizes, off):
+def row_of(theta, k, i, g):
     """Start and step, along a row of the output, of the numerators and of the divisor."""
-    d, h, w = sides
+    off, (d, h, w), sizes = g.off, g.sides, g.sizes
     divisor = divisor_row(theta[3], i, sizes, off)
     return (
         axis_row(theta[0], w, divisor, k, i, sizes, off),
@@ -70,20 +69,13 @@ def row_of(theta, k, i, sides, sizes, off):
 
 
 @inlined
-def place_of(n, k, i, j, sizes):
-    """Number of an output pixel, of all."""
-    depth, rows, columns = sizes
-    return type(columns)(((n * depth + k) * rows + i) * columns + j)
-
-
-@inlined
-def point(source, dims, coords, row, where, sides, sizes, off):
-    """Input pixel (x, y, z) that the output pixel ``where``, (n, k, i, j), reads."""
-    n, k, i, j = where
-    d, h, w = sides
-    if source == GRID:
-        at = type(j)(dims * place_of(n, k, i, j, sizes))
-        z = unnormalize(element(coords, at + 2), d, off) if dims == 3 else type(off)(0)
+def input_pixel(kind, coords, row, where, g):
+    """Input pixel (x, y, z) that the output pixel ``where``, (n, k, i, j), samples."""
+    j = where[3]
+    off, (d, h, w) = g.off, g.sides
+    if kind.source == GRID:
+        at = type(j)(kind.dims * pixel_index(where, g.sizes))
+        z = unnormalize(element(coords, at + 2), d, off) if kind.dims == 3 else type(off)(0)
         return (
             unnormalize(element(coords, at), w, off),
             unnormalize(element(coords, at + 1), h, off),
@@ -92,52 +84,54 @@ def point(source, dims, coords, row, where, sides, sizes, off):
     (x0, xs), (y0, ys), (z0, zs), (w0, ws) = row
     column = type(off)(j)
     x, y, z = x0 + xs * column, y0 + ys * column, z0 + zs * column
-    if source == PROJECTIVE:
+    if kind.source == PROJECTIVE:
         divisor = w0 + ws * column
         x, y = x / divisor, y / divisor
     return x, y, z
 
 
-# --- The adjoint, and forward derivatives ---------------------------------------------------------
+@inlined
+def input_pixel_dot(kind, coords_dot, rows, where, pixel, g):
+    """Tangent of :func:`input_pixel`; ``rows`` are those of theta and of theta's tangent."""
+    j = where[3]
+    off, (d, h, w) = g.off, g.sides
+    if kind.source != GRID:
+        return moved(kind.source, rows[0], rows[1], j, pixel)
+    at = type(j)(kind.dims * pixel_index(where, g.sizes))
+    z = type(off)(0)
+    if kind.dims == 3:
+        z = element(coords_dot, at + 2) * unnormalize_slope(d, off)
+    return (
+        element(coords_dot, at) * unnormalize_slope(w, off),
+        element(coords_dot, at + 1) * unnormalize_slope(h, off),
+        z,
+    )
+
+
+# --- The gradient ---------------------------------------------------------------------------------
 
 
 @inlined
-def pull(source, row, j, pixel, slopes, sides, off):
-    """What the three rows of theta's gradient are made of, from slopes in pixels."""
-    d, h, w = sides
-    x, y, z = slopes
+def write_grid_gradient(kind, dgrid, where, gradient, g):
+    """Write the gradient with respect to an input pixel as that of the grid's coordinate."""
+    d, h, w = g.sides
+    at = np.uint64(kind.dims * pixel_index(where, g.sizes))
+    dgrid[at] = gradient[0] * unnormalize_slope(w, g.off)
+    dgrid[at + np.uint64(1)] = gradient[1] * unnormalize_slope(h, g.off)
+    if kind.dims == 3:
+        dgrid[at + np.uint64(2)] = gradient[2] * unnormalize_slope(d, g.off)
+
+
+@inlined
+def theta_row_gradients(source, row, j, pixel, gradient, g):
+    """For each of theta's rows the factor of (x, y, z, 1) in its gradient."""
+    off, (d, h, w) = g.off, g.sides
+    x, y, z = gradient
     if source == PROJECTIVE:
-        x, y, z = divided(row, j, pixel, slopes, sides, off)
+        x, y, z = divided(row, j, pixel, gradient, g.sides, off)
         return x * unnormalize_slope(w, off), y * unnormalize_slope(h, off), z
     return (
         x * unnormalize_slope(w, off),
         y * unnormalize_slope(h, off),
         z * unnormalize_slope(d, off),
-    )
-
-
-@inlined
-def write_slopes(dgrid, dims, at, slopes, sides, off):
-    """Write a gradient with respect to a pixel coordinate as one to a grid's."""
-    d, h, w = sides
-    at = np.uint64(dims * at)
-    dgrid[at] = slopes[0] * unnormalize_slope(w, off)
-    dgrid[at + np.uint64(1)] = slopes[1] * unnormalize_slope(h, off)
-    if dims == 3:
-        dgrid[at + np.uint64(2)] = slopes[2] * unnormalize_slope(d, off)
-
-
-@inlined
-def push(source, dims, coords_dot, row, row_dot, where, pixel, sides, sizes, off):
-    """How the input pixel of the output pixel ``where`` moves, in pixels."""
-    n, k, i, j = where
-    if source != GRID:
-        return moved(source, row, row_dot, j, pixel)
-    d, h, w = sides
-    at = type(j)(dims * place_of(n, k, i, j, sizes))
-    z = element(coords_dot, at + 2) * unnormalize_slope(d, off) if dims == 3 else type(off)(0)
-    return (
-        element(coords_dot, at) * unnormalize_slope(w, off),
-        element(coords_dot, at + 1) * unnormalize_slope(h, off),
-        z,
     )

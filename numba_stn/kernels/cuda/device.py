@@ -1,8 +1,8 @@
-"""Arrays on a GPU: whose they are, where they are, and how a kernel is run on them.
+"""Arrays on a GPU: their library, device and stream, and how a kernel is run on them.
 
-The one module that imports ``numba.cuda``, and not before an array on a GPU is first seen. An
-array's library decides on which device and stream a kernel runs, and allocates the result. Numba's
-own allocator serves the libraries that are not known here.
+Only this module imports ``numba.cuda``, and only when an array on a GPU is first seen. An array's
+library decides on which device and stream a kernel runs, and allocates the result. Libraries that
+this module does not know are served by Numba's own allocator.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from numba.core.errors import NumbaPerformanceWarning
 from .. import on_gpu
 from ..launch import _warn_no_cache
 
-# numba-cuda up to 0.30 still asks for a name that NumPy 2.5 dropped.
+# numba-cuda up to 0.30 uses a name that NumPy 2.5 removed.
 if not hasattr(np, "row_stack"):
     np.row_stack = np.vstack  # noqa: NPY201
 
@@ -44,29 +44,29 @@ SIMULATED = bool(getattr(numba.config, "ENABLE_CUDASIM", 0))
 BLOCK = (4, 2) if SIMULATED else (32, 8)
 THREADS = BLOCK[0] * BLOCK[1]
 
-# Rows that a thread takes in turn: enough that what it does once for all of them, a hundred
-# instructions, does not matter, and a tile whose reads stay in cache however it is turned.
+# Rows that one thread computes: enough that the hundred instructions before the first row do not
+# matter, and few enough that what a tile reads stays in cache however the map rotates it.
 ROWS_A_THREAD = 8
 
-# Hardware's limit on blocks along y and z; and blocks that go through an array's elements.
+# The hardware's limit on blocks along y and z; and the limit on blocks along an array's elements.
 MOST_BLOCKS, MOST_LINE_BLOCKS = 65_535, 1024
 
-# Elements that indices of 32 bits reach, sums of two of them too; wider ones cost a GPU several
-# instructions each.
+# Up to this number of elements indices have 32 bits, which also hold the sum of two indices. Each
+# operation on wider ones costs a GPU several instructions.
 NARROW = 2**30
 
 device_function = cuda.jit(device=True)
 
-# For functions that are told by flags what to do: only where they are in place of their call are
-# these constants, and the branches not taken gone.
+# For functions that take flags or tuples: once they are inlined, the flags are constants, the
+# branches not taken are gone, and the tuples are in registers.
 inlined = device_function if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
 def jit(function):
-    """Compile a kernel on its first launch, cached on disk where there is a place for it."""
+    """Compile a kernel on its first launch, and cache it on disk if a folder can be written to."""
     try:
         return cuda.jit(cache=True)(function)
-    except RuntimeError as error:  # no writable place for the cache
+    except RuntimeError as error:  # no writable folder for the cache
         _warn_no_cache(str(error))
         return cuda.jit(function)
 
@@ -76,13 +76,13 @@ def jit(function):
 
 @dataclass(frozen=True)
 class Held:
-    """A caller's array: ``owner`` is of the caller's library, ``view`` its elements in line."""
+    """A caller's array: ``owner`` is of the caller's library, ``view`` a line of its elements."""
 
     name: str
     owner: Any
     shape: tuple[int, ...]
     view: Any
-    device: int | None  # None: the current one
+    device: int | None  # None is the current device
     stream: int
 
     @property
@@ -100,12 +100,12 @@ class Held:
 
 
 def taken(name, array, stream=None):
-    """``array`` as the kernels take it: its elements in line, with its device and stream.
+    """``array`` as the kernels take it: a line of elements, with its device and stream.
 
-    A ``stream`` that the caller names takes the place of the library's own.
+    A ``stream`` that the caller names replaces the library's own.
     """
     _require_driver()
-    number, own = _place(array)
+    number, own = _device_and_stream(array)
     given = own if stream is None else pointer(stream)
     interface = _interface(array)
     shape, strides = tuple(interface["shape"]), interface.get("strides")
@@ -118,7 +118,7 @@ def taken(name, array, stream=None):
 
 
 def _in_rows(shape, strides, dtype):
-    """Whether elements with these strides stand one after another."""
+    """Whether elements with these strides follow one another in memory."""
     expected = dtype.itemsize
     for side, stride in zip(reversed(shape), reversed(strides), strict=True):
         if side > 1 and stride != expected:
@@ -128,9 +128,9 @@ def _in_rows(shape, strides, dtype):
 
 
 def _line(array, number, wait):
-    """The elements of a contiguous array, one after another, as an array of Numba's.
+    """The elements of a contiguous array, as a one-dimensional array of Numba's.
 
-    Where its library's stream cannot be told, that stream's work is waited for.
+    If the stream of its library is unknown, this waits for that stream's work.
     """
     if hasattr(array, "__cuda_ndarray__"):  # Numba's own
         return array.reshape(array.size)
@@ -153,7 +153,7 @@ def pointer(stream):
 
 
 def empty(shape, dtype, like):
-    """An array to be filled, of the library, on the device and on the stream of another."""
+    """A new array of another array's library, on that array's device and stream."""
     library, dtype = _library(like.owner), np.dtype(dtype)
     with _on(like.device), _library_on(like):
         if library == "torch":
@@ -169,10 +169,10 @@ def empty(shape, dtype, like):
 def _library_on(held):
     """Context in which an array's library works on the array's stream.
 
-    Its allocator gives memory back to the stream that it was asked for on.
+    The allocator returns memory to the stream on which it was allocated.
     """
     library = _library(held.owner)
-    if library not in ("torch", "cupy") or _place(held.owner)[1] == held.stream:
+    if library not in ("torch", "cupy") or _device_and_stream(held.owner)[1] == held.stream:
         return contextlib.nullcontext()
     streams = sys.modules[library].cuda
     if library == "cupy":
@@ -202,7 +202,7 @@ def output(shape, images, coords, out, stream=None):
 
 
 def some_of(array, chosen):
-    """Some of a batch, as a slice says: a view of the same memory."""
+    """The items of a batch that a slice chooses: a view of the same memory."""
     first, stop, _ = chosen.indices(len(array))
     shape = max(stop - first, 0), *array.shape[1:]
     each = prod(array.shape[1:])
@@ -211,37 +211,37 @@ def some_of(array, chosen):
 
 
 def constant(numbers, dtype, like):
-    """Numbers from the host where another array is, for good: they are uploaded once.
+    """Constant numbers of the host, on the device of another array; they are uploaded once.
 
-    That once is waited for, since they may be read on any stream.
+    The upload is waited for, since the numbers may be read on any stream.
     """
     data = np.ascontiguousarray(numbers, dtype)
     with _on(like.device):
-        place = getattr(cuda.get_current_device(), "id", 0)  # the simulator's has none
-        view = _uploaded(data.tobytes(), data.dtype.str, place)
+        number = getattr(cuda.get_current_device(), "id", 0)  # the simulator's device has none
+        view = _uploaded(data.tobytes(), data.dtype.str, number)
     return Held("constant", view, data.shape, view, like.device, like.stream)
 
 
 @functools.lru_cache(maxsize=64)
-def _uploaded(data, dtype, place):
-    """These bytes on the current device, which is ``place``."""
+def _uploaded(data, dtype, number):
+    """These bytes on the current device, which has this number."""
     view = cuda.to_device(np.frombuffer(data, dtype))
     cuda.synchronize()
     return view
 
 
 def returned(result, out=None):
-    """What the caller gets: an array of the caller's own library."""
+    """The result for the caller: an array of the caller's own library."""
     return result.owner if out is None else out
 
 
 def _library(owner):
-    """Name of the library that an array comes from: "torch", "cupy", "numba" or another."""
+    """Name of the library that an array comes from, such as "torch", "cupy" or "numba"."""
     return type(owner).__module__.partition(".")[0]
 
 
-def _place(owner):
-    """Device and stream that an array's library works on; None and 0 where it cannot be told."""
+def _device_and_stream(owner):
+    """Device and stream that an array's library works on; None and 0 if they are unknown."""
     library = _library(owner)
     if library == "torch":
         stream = sys.modules["torch"].cuda.current_stream(owner.device)
@@ -253,7 +253,7 @@ def _place(owner):
 
 
 def _interface(array):
-    """Where an array's memory is; Numba's simulated arrays are NumPy's underneath."""
+    """The interface with an array's address; Numba's simulated arrays have NumPy's."""
     interface = getattr(array, "__cuda_array_interface__", None)
     return array.__array_interface__ if interface is None else interface
 
@@ -266,7 +266,7 @@ def _overlap(a, b):
 
 @functools.cache
 def _require_driver():
-    """Raise an error that says what is missing, unless kernels can run here."""
+    """Raise an error that names what is missing, unless kernels can run here."""
     if importlib.util.find_spec("numba_cuda") is None:
         raise RuntimeError(f"{_NEEDED}: numba-cuda is not installed")
     if not cuda.is_available():
@@ -278,18 +278,18 @@ def _require_driver():
 
 
 def launch(kernel, blocks, threads, *args):
-    """Run a kernel on its arrays' device, in line with their library's other work there.
+    """Run a kernel on its arrays' device, on the stream of their library.
 
-    Where the arrays belong to several streams, everything before is waited for. Without blocks
-    there is nothing to do.
+    If the arrays belong to several streams, all earlier work is waited for. Without blocks there is
+    nothing to do.
     """
     if 0 in blocks:
         return
     arrays = [arg for arg in args if isinstance(arg, Held)]
-    where = {array.name: array.device for array in arrays if array.device is not None}
-    if len(set(where.values())) > 1:
-        places = ", ".join(f"{name} is on GPU {number}" for name, number in where.items())
-        raise ValueError(f"expected all arrays on one device, but {places}")
+    devices = {array.name: array.device for array in arrays if array.device is not None}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"{name} is on GPU {number}" for name, number in devices.items())
+        raise ValueError(f"expected all arrays on one device, but {found}")
     first = arrays[0]
     with _on(first.device):
         if any(array.stream != first.stream for array in arrays):
@@ -299,25 +299,31 @@ def launch(kernel, blocks, threads, *args):
 
 
 def _configured(kernel, blocks, threads, stream):
-    """``kernel[blocks, threads, stream]``, without the warning that small work is small."""
+    """``kernel[blocks, threads, stream]``, without Numba's warning about small grids."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
         return kernel[blocks, threads, stream]
 
 
 def _on(number):
-    """Context in which this device is the current one; None: leave it as it is."""
+    """Context in which this device is the current one; None changes nothing."""
     return contextlib.nullcontext() if number is None else cuda.gpus[number]
 
 
 @functools.lru_cache(maxsize=64)
 def _stream(number, pointer):
-    """Numba's name for a library's stream on a device; 0 is the default one."""
+    """Numba's object for a library's stream on a device; 0 is the default stream."""
     return cuda.external_stream(pointer) if pointer else 0
 
 
+def launch_pixels(kernel, geometry, *args):
+    """Run a kernel with a thread for each output pixel, in a call of this geometry."""
+    (_, batch, _), (depth, rows, columns) = geometry[1], geometry[3]
+    launch(kernel, tiles(int(batch) * int(depth), int(rows), int(columns)), BLOCK, *args)
+
+
 def tiles(batch, rows, columns):
-    """Blocks along x, rows and batch; kernels go on where these are not enough."""
+    """Blocks along x, rows and batch; if they are too few, each kernel block does several tiles."""
     return (
         -(-columns // BLOCK[0]),
         min(-(-rows // (BLOCK[1] * ROWS_A_THREAD)), MOST_BLOCKS),
@@ -326,11 +332,11 @@ def tiles(batch, rows, columns):
 
 
 def narrow(*arrays):
-    """Type of the indices that reach all elements of these arrays."""
+    """The smallest type of indices that reach all elements of these arrays."""
     return np.int32 if all(array.size < NARROW for array in arrays) else np.int64
 
 
 def each(kernel, array, *args):
-    """Run a kernel that takes the elements of an array in turn."""
+    """Run a kernel that loops over the elements of an array."""
     blocks = min(-(-array.size // THREADS), MOST_LINE_BLOCKS)
     launch(kernel, (blocks,), THREADS, array, *args)

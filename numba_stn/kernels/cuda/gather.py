@@ -1,15 +1,15 @@
 """The images' gradient of an affine warp on a GPU, gathered through the inverse map.
 
-Each thread owns pixels of the image and looks for the samples that read them: the maps' inverse
-gives the rows of samples that come within a pixel of it, two inequalities the columns of each row.
-It adds them up row by row, so the sum has one order, and no memory is needed but the result's.
+Each thread owns pixels of the image and finds the samples that read them: the inverse map gives the
+rows of samples that come within a pixel of it, two inequalities give the columns of each row. The
+thread adds these samples row by row, so the sum has one order, and the only memory is the result's.
 
-Where an image has nothing outside (padding with zeros) that is all there is. Under the other
-paddings a pixel at the edge is read from everywhere, and :mod:`.sums` adds up instead.
+This covers images with nothing outside (padding with zeros). Under the other paddings a pixel at
+the edge is read from everywhere, and :mod:`.sums` adds in integers instead.
 
-A pixel's weight falls from 1 to 0 within one pixel without a jump, so a coordinate need not be
-rounded as the forward pass rounds it; but what may be read must be found, so the ranges are wider
-by more than coordinates are ever rounded by.
+A pixel's weight falls from 1 to 0 within one pixel, without a jump, so a coordinate need not be
+rounded as the forward pass rounds it. But no sample may be missed, so the ranges are wider by more
+than the rounding of coordinates.
 """
 
 import functools
@@ -19,23 +19,22 @@ import numpy as np
 
 from ..launch import source_hash
 from ..math.coordinates import AFFINE, affine_start, scalar
-from .device import BLOCK, cuda, device_function, jit, launch, tiles
-from .single_pixels import element, first_place, image_axes, next_row
+from .device import BLOCK, cuda, device_function, inlined, jit, launch, tiles
+from .layout import Geometry, element
+from .loops import first_pixel, next_row
+from .single_pixels import map_axes
 
-# Rounding of a coordinate, by the largest of the numbers that it comes from: 2**-23 in float32,
-# several times over.
+# Rounding of a coordinate, relative to the largest number that it is computed from: several times
+# 2**-23, the rounding of float32.
 ROUNDING = 2.0**-20
 
-# Columns to a pixel along a row that does not move.
+# Columns per pixel along a row whose samples all have the same coordinate.
 MOST = 2.0**40
 
 
 @scalar
 def clamped(low, high, size):
-    """Whole numbers from ``low`` to ``high`` that are indices: the first, and one past the last.
-
-    A bound that is NaN bounds nothing.
-    """
+    """Indices from ``low`` to ``high``: the first, and one past the last. A NaN does not bound."""
     whole, real = type(size), type(low)
     first, stop = whole(0), size
     if low > real(0):
@@ -47,9 +46,9 @@ def clamped(low, high, size):
 
 @scalar
 def columns_of(axis, size, columns):
-    """Of x or of y: columns to a pixel, and those within a pixel of a place, on either side.
+    """Columns per pixel along x or y, and the columns within a pixel of a position on either side.
 
-    Along a row that hardly moves there are very many.
+    Along a row whose coordinate hardly changes there are very many.
     """
     real = type(axis[0])
     slack = real(ROUNDING) * (abs(axis[0]) * real(columns) + real(2 * size))
@@ -61,10 +60,10 @@ def columns_of(axis, size, columns):
 
 @scalar
 def inverse_of(axes, sides):
-    """What a pixel's rows of samples are found from: see :func:`rows_near`.
+    """The inverse map as :func:`rows_near` needs it: ``by_x``, ``by_y``, ``shift`` and ``half``.
 
-    The row of samples that reads the pixel (x, y) is ``by_x x + by_y y + shift``; those that come
-    near it are at most ``half`` from there.
+    The row of samples that reads the pixel (x, y) is ``by_x x + by_y y + shift``; the rows near the
+    pixel are at most ``half`` from there.
     """
     x, y = axes
     h, w, rows, _ = sides
@@ -75,10 +74,10 @@ def inverse_of(axes, sides):
     determinant = x[0] * y[1] - x[1] * y[0]
     terms = abs(x[0] * y[1]) + abs(x[1] * y[0])
     size = abs(x[0]) + abs(x[1]) + abs(cx) + abs(y[0]) + abs(y[1]) + abs(cy)
-    if not size < real(np.inf):  # then all samples are outside
+    if not size < real(np.inf):  # all samples are outside
         return real(0), real(0), real(-2), real(0)
     if not abs(determinant) > terms * real(2.0**-10):
-        # No inverse to rely on: any row may be near.
+        # The inverse is not reliable: any row may be near.
         return real(0), real(0), real(0), real(np.inf)
     inverse = real(1) / determinant
     across, along = abs(x[0]) * abs(inverse), abs(y[0]) * abs(inverse)
@@ -99,7 +98,7 @@ def rows_near(found, py, px, rows):
 
 @scalar
 def columns_near(x, y, i, py, px, across, down, sides):
-    """Columns of row i that may come near a pixel, and the way from there to the row's start.
+    """Columns of row i that may come near a pixel, and the distance from it to the row's start.
 
     ``across`` and ``down`` are :func:`columns_of` x and of y.
     """
@@ -114,6 +113,72 @@ def columns_near(x, y, i, py, px, across, down, sides):
     return first, stop, start_x, start_y
 
 
+# --- The kernel -----------------------------------------------------------------------------------
+
+
+@inlined
+def map_of(theta, n, g):
+    """What :func:`columns_near` and :func:`rows_near` need of map n."""
+    (_, h, w), (_, rows, columns) = g.sides, g.sizes
+    x, y = map_axes(AFFINE, theta, n, g)
+    across, down = columns_of(x, w, columns), columns_of(y, h, columns)
+    return (x, y), inverse_of((x, y), (h, w, rows, columns)), across, down
+
+
+@inlined
+def gather_pixel(call, g, affine, where):
+    """Write the gradient of pixel (py, px) of image m by map n, or add to it.
+
+    ``group`` channels at a time.
+    """
+    (group, dsamples, dimages, added), (n, m, py, px) = call, where
+    (_, _, channels), (_, h, w), (_, rows, columns) = g.counts, g.sides, g.sizes
+    zero, index = dimages.dtype.type(0), type(w)
+    top, bottom = rows_near(affine[1], py, px, rows)
+    plane, c = index(h * w), index(0)
+    while c < channels:
+        sums, i = (zero, zero, zero, zero), top
+        while i < bottom:
+            first = index(((n * channels + c) * rows + i) * columns)
+            sums = add_row(group, dsamples, first, g, affine, (i, py, px), sums)
+            i = index(i + 1)
+        to = index((m * channels + c) * plane + py * w + px)
+        write(dimages, to, sums[0], added)
+        if group > 1:
+            write(dimages, to + plane, sums[1], added)
+        if group > 2:
+            write(dimages, to + 2 * plane, sums[2], added)
+        if group > 3:
+            write(dimages, to + 3 * plane, sums[3], added)
+        c = index(c + group)
+
+
+@inlined
+def add_row(group, dsamples, first, g, affine, where, sums):
+    """Add the samples of row i that read pixel (py, px); the row begins at element ``first``."""
+    ((x, y), _, across, down), (i, py, px) = affine, where
+    (_, h, w), (_, rows, columns) = g.sides, g.sizes
+    real, coord, index = type(sums[0]), type(g.off), type(w)
+    t0, t1, t2, t3 = sums
+    step, one, zero = index(rows * columns), coord(1), coord(0)
+    j, stop, start_x, start_y = columns_near(x, y, i, py, px, across, down, (h, w, rows, columns))
+    at = index(first + j)
+    while j < stop:
+        by_x = one - abs(start_x + x[0] * coord(j))
+        by_y = one - abs(start_y + y[0] * coord(j))
+        if by_x > zero and by_y > zero:
+            weight = real(by_x) * real(by_y)
+            t0 += weight * element(dsamples, at)
+            if group > 1:
+                t1 += weight * element(dsamples, at + step)
+            if group > 2:
+                t2 += weight * element(dsamples, at + 2 * step)
+            if group > 3:
+                t3 += weight * element(dsamples, at + 3 * step)
+        j, at = index(j + 1), index(at + 1)
+    return t0, t1, t2, t3
+
+
 @device_function
 def write(line, k, value, added):
     """Write element ``k``, or add to it."""
@@ -125,69 +190,29 @@ def write(line, k, value, added):
 def make_gather(group):
     """Kernel: dsamples, theta -> dimages, ``group`` channels at a time.
 
-    With one image for many maps a thread adds to its own pixels, map by map.
+    If all maps share one image, a thread adds to its own pixels, map by map.
     """
     sources = source_hash()
 
-    def gather(dsamples, theta, off, counts, sides, dimages):
+    def gather(dsamples, theta, geometry, dimages):
         _ = sources
-        real, zero, one = dimages.dtype.type, dimages.dtype.type(0), type(off)(1)
-        count, batch, channels = counts
-        h, w, rows, columns = sides
-        index = type(h)
-        n, first, px = first_place(index)
-        plane, step = index(h * w), index(rows * columns)
+        g = Geometry(*geometry)
+        (count, batch, _), (_, h, w) = g.counts, g.sides
+        index = type(w)
+        n, first, px = first_pixel(index)
         while px < w and n < batch:
             m, added = (n, False) if count > 1 else (index(0), n > 0)
-            axes = image_axes(AFFINE, theta, n, sides, off)
-            (x, y), found = axes, inverse_of(axes, sides)
-            x_columns, y_columns = columns_of(x, w, columns), columns_of(y, h, columns)
-            py = first
+            affine, py = map_of(theta, n, g), first
             while py < h:
-                top, bottom = rows_near(found, py, px, rows)
-                c = index(0)
-                while c < channels:
-                    t0, t1, t2, t3 = zero, zero, zero, zero
-                    i = top
-                    while i < bottom:
-                        j, stop, start_x, start_y = columns_near(
-                            x, y, i, py, px, x_columns, y_columns, sides
-                        )
-                        at = index(((n * channels + c) * rows + i) * columns + j)
-                        while j < stop:
-                            column = type(off)(j)
-                            across = one - abs(start_x + x[0] * column)
-                            down = one - abs(start_y + y[0] * column)
-                            if across > type(off)(0) and down > type(off)(0):
-                                weight = real(across) * real(down)
-                                t0 += weight * element(dsamples, at)
-                                if group > 1:
-                                    t1 += weight * element(dsamples, at + step)
-                                if group > 2:
-                                    t2 += weight * element(dsamples, at + 2 * step)
-                                if group > 3:
-                                    t3 += weight * element(dsamples, at + 3 * step)
-                            j, at = index(j + 1), index(at + 1)
-                        i = index(i + 1)
-                    to = index((m * channels + c) * plane + py * w + px)
-                    write(dimages, to, t0, added)
-                    if group > 1:
-                        write(dimages, to + plane, t1, added)
-                    if group > 2:
-                        write(dimages, to + 2 * plane, t2, added)
-                    if group > 3:
-                        write(dimages, to + 3 * plane, t3, added)
-                    c = index(c + group)
+                gather_pixel((group, dsamples, dimages, added), g, affine, (n, m, py, px))
                 py = index(next_row(py))
             n = index(n + cuda.gridDim.z) if count > 1 else index(n + 1)
 
     return jit(gather)
 
 
-def gather(dsamples, theta, off, counts, sides, dimages):
+def gather(dsamples, theta, geometry, dimages):
     """Fill ``dimages``, of the images' shape."""
     count, channels, h, w = dimages.shape
     group = next(size for size in (4, 3, 2, 1) if channels % size == 0)
-    launch(
-        make_gather(group), tiles(count, h, w), BLOCK, dsamples, theta, off, counts, sides, dimages
-    )
+    launch(make_gather(group), tiles(count, h, w), BLOCK, dsamples, theta, geometry, dimages)

@@ -1,84 +1,111 @@
 """CUDA kernels of every sampler: any mode, padding, dtype and layout, planes and volumes.
 
-The family of :mod:`.general`: a coordinate source (:mod:`.coordinate_sources`), what is read around
-a coordinate (:mod:`.taps`, with the scalar math of :mod:`.interpolation`), and the loops, which
-stand here. :mod:`.backend` has kernels of their own for the common case, and says what holds for
-all.
+A kernel is a loop of :mod:`.loops` and a function that handles one pixel: the pixel that it samples
+(:mod:`.coordinate_sources`), and what is read there (:mod:`.taps`). The common case has kernels of
+its own, in :mod:`.bilinear`.
 
-A block's tile is of one slice of the output; a slice is a sample's, at one depth. ``counts`` are
-(images, maps, channels), ``sides`` and ``sizes`` the (D, H, W) of images and output, of the type of
-all indices. ``fill`` is a tuple of one number, or an array with one for each channel.
+``kind`` is a :class:`.kind.Kind`, ``form`` how the images are stored, ``geometry`` has the fields
+of :class:`.layout.Geometry`. ``fill`` is a tuple of one number, or an array with a number for each
+channel.
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import GRID, PROJECTIVE, base_coordinate, bits_are_finite, fixed_point_scale
+from ..math.coordinates import (
+    AFFINE,
+    GRID,
+    PROJECTIVE,
+    base_coordinate,
+    bits_are_finite,
+    fixed_point_scale,
+)
 from ..math.interpolation import SPREAD, all_covered
-from .calls import off_of, outside, shapes_of, tiles_of, typed
+from .calls import geometry_of, grid_geometry, off_of, outside, terms_of, typed
 from .convert import clear, plain
-from .coordinate_sources import matrix, place_of, point, pull, row_of, write_slopes
-from .device import BLOCK, NARROW, THREADS, cuda, jit, launch, narrow
-from .single_pixels import element, first_place, next_row
+from .coordinate_sources import (
+    input_pixel,
+    row_of,
+    theta_row_gradients,
+    theta_rows,
+    write_grid_gradient,
+)
+from .device import NARROW, THREADS, cuda, inlined, jit, launch_pixels, narrow
+from .layout import Geometry, channel_steps, element, image_start, pixel_index, sample_start
+from .loops import block_part, each_pixel, first_x, no_slice, sum_pixels
 from .sums import add_rows, add_to_rows, fraction_of, no_rows, sum_images, sum_theta
-from .taps import add_taps, blend, form_of, locate, slopes_of, strides, weights_at
+from .taps import Images, add_taps, blend, form_of, locate, pixel_gradient, taps_at
+
+
+class Slice(NamedTuple):
+    """What the pixels of one slice have in common."""
+
+    theta: tuple  # its rows
+    start: int  # first element of the image
+
+
+@inlined
+def slice_of(call, g, n, k):
+    """The :class:`Slice` of map n; ``call`` begins with the kind and the coordinates."""
+    kind, coords = call[0], call[1]
+    theta = theta_rows(kind.source, kind.dims, coords, n, g.off)
+    return Slice(theta, image_start(kind, g, n))
+
+
+@inlined
+def sampled_pixel(call, g, common, where):
+    """Input pixel that the output pixel ``where`` samples."""
+    kind, coords = call[0], call[1]
+    row = row_of(common.theta, where[1], where[2], g)
+    return input_pixel(kind, coords, row, where, g)
+
 
 # --- sample ---------------------------------------------------------------------------------------
+
+
+@inlined
+def sample_pixel(call, g, common, where):
+    """Write the channels of one output pixel."""
+    kind, _, images, samples = call
+    pixel = sampled_pixel(call, g, common, where)
+    blend(kind, images, common.start, pixel, g, samples, sample_start(kind, g, where))
 
 
 @functools.cache
 def make_sample(kind, form):
     """Kernel: images, coords -> samples."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    sources = source_hash()
 
-    def sample(images, coords, off, fill, counts, sides, sizes, samples):
+    def sample(images, coords, fill, geometry, samples):
         _ = sources
-        count, batch, channels = counts
-        depth, rows, columns = sizes
-        index = type(columns)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        part, first, j = first_place(index)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            start = index(n * image) if count > 1 else index(0)
-            theta, steps = matrix(source, dims, coords, n, off), (step, step_out, along)
-            while i < rows:
-                row = row_of(theta, k, i, sides, sizes, off)
-                pixel = point(source, dims, coords, row, (n, k, i, j), sides, sizes, off)
-                to = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                blend(
-                    images, start, steps, pixel, sides, rule, off, fill, channels, form, samples, to
-                )
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        call = kind, coords, Images(images, form, fill), samples
+        each_pixel(slice_of, sample_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(sample)
 
 
-@functools.cache
-def make_covered(kind):
-    """Kernel: coords -> how much of each sample comes from inside."""
-    sources, (source, mode, padding, dims, _, _) = source_hash(), kind
+@inlined
+def pixel_coverage(call, g, common, where):
+    """Write how much of one output pixel comes from inside the image."""
+    kind, _, covered = call
+    pixel = sampled_pixel(call, g, common, where)
+    found = all_covered(pixel, g.sides, kind.mode, kind.padding, kind.dims, g.off)
+    covered[np.uint64(pixel_index(where, g.sizes))] = found
 
-    def coverage(coords, off, batch, sides, sizes, covered):
+
+@functools.cache
+def make_coverage(kind):
+    """Kernel: coords -> how much of each sample comes from inside the image."""
+    sources = source_hash()
+
+    def coverage(coords, geometry, covered):
         _ = sources
-        depth, rows, columns = sizes
-        index = type(columns)
-        part, first, j = first_place(index)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            theta = matrix(source, dims, coords, n, off)
-            while i < rows:
-                row = row_of(theta, k, i, sides, sizes, off)
-                pixel = point(source, dims, coords, row, (n, k, i, j), sides, sizes, off)
-                found = all_covered(pixel, sides, mode, padding, dims, off)
-                covered[np.uint64(place_of(n, k, i, j, sizes))] = found
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        each_pixel(
+            slice_of, pixel_coverage, kind.dims, (kind, coords, covered), Geometry(*geometry)
+        )
 
     return jit(coverage)
 
@@ -86,40 +113,32 @@ def make_covered(kind):
 # --- dimages --------------------------------------------------------------------------------------
 
 
+@inlined
+def scatter_pixel(call, g, common, where):
+    """Add the gradient of one output pixel to the totals of the image's pixels."""
+    kind, _, dsamples, scale, totals = call
+    index, to, at = type(where[3]), common.start, sample_start(kind, g, where)
+    step, step_out = channel_steps(kind, g)
+    position = locate(kind, sampled_pixel(call, g, common, where), g)
+    taps = taps_at(kind, position, dsamples.dtype.type)
+    c = index(0) if position.inside else g.counts[2]
+    while c < g.counts[2]:
+        add_taps(kind, totals, to, taps, element(dsamples, at), scale)
+        to, at, c = index(to + step), index(at + step_out), index(c + 1)
+
+
 @functools.cache
 def make_sample_vjp_images(kind, fraction):
     """Kernel: dsamples, coords -> each pixel's sum as an integer."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    sources = source_hash()
 
-    def sample_vjp_images(dsamples, coords, off, counts, sides, sizes, peak, terms, totals):
+    def sample_vjp_images(dsamples, coords, geometry, peak, terms, totals):
         _ = sources
-        real = dsamples.dtype.type
-        count, batch, channels = counts
-        depth, rows, columns = sizes
-        index = type(columns)
         if not bits_are_finite(peak[0], fraction):
             return
-        scale = fixed_point_scale(peak[0], fraction, terms, real(1))
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        part, first, j = first_place(index)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            theta = matrix(source, dims, coords, n, off)
-            while i < rows:
-                row = row_of(theta, k, i, sides, sizes, off)
-                pixel = point(source, dims, coords, row, (n, k, i, j), sides, sizes, off)
-                offsets, t, _, some = locate(pixel, sides, along, rule, off)
-                weights = weights_at(t, rule, real)
-                to = index(n * image) if count > 1 else index(0)
-                at = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                c = index(0) if some else channels
-                while c < channels:
-                    add_taps(totals, to, offsets, weights, rule, element(dsamples, at), scale)
-                    to, at, c = index(to + step), index(at + step_out), index(c + 1)
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        scale = fixed_point_scale(peak[0], fraction, terms, dsamples.dtype.type(1))
+        call = kind, coords, dsamples, scale, totals
+        each_pixel(slice_of, scatter_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(sample_vjp_images)
 
@@ -127,86 +146,94 @@ def make_sample_vjp_images(kind, fraction):
 # --- dcoords: dgrid, or theta's gradient ----------------------------------------------------------
 
 
+@inlined
+def grid_gradient_pixel(call, g, common, where):
+    """Write the gradient of one output pixel with respect to its coordinate in the grid."""
+    kind, _, images, dsamples, dgrid = call
+    pixel, at = sampled_pixel(call, g, common, where), sample_start(kind, g, where)
+    gradient = pixel_gradient(kind, images, common.start, pixel, g, dsamples, at)
+    write_grid_gradient(kind, dgrid, where, gradient, g)
+
+
 @functools.cache
 def make_grid_gradient(kind, form):
     """Kernel: dsamples, images, grid -> dgrid."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    sources = source_hash()
 
-    def grid_gradient(dsamples, images, grid, off, fill, counts, sides, sizes, dgrid):
+    def grid_gradient(dsamples, images, grid, fill, geometry, dgrid):
         _ = sources
-        count, batch, channels = counts
-        depth, rows, columns = sizes
-        index = type(columns)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        part, first, j = first_place(index)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            start = index(n * image) if count > 1 else index(0)
-            theta, steps = matrix(source, dims, grid, n, off), (step, step_out, along)
-            while i < rows:
-                row = row_of(theta, k, i, sides, sizes, off)
-                pixel = point(source, dims, grid, row, (n, k, i, j), sides, sizes, off)
-                at = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                slopes = slopes_of(
-                    dsamples, at, images, start, steps, pixel, sides, rule, off, fill, channels,
-                    form,
-                )  # fmt: skip
-                write_slopes(dgrid, dims, place_of(n, k, i, j, sizes), slopes, sides, off)
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        call = kind, grid, Images(images, form, fill), dsamples, dgrid
+        each_pixel(slice_of, grid_gradient_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(grid_gradient)
+
+
+@inlined
+def row_yz(call, g, common, n, k, i):
+    """The normalised y and z of the row."""
+    depth, rows, _ = g.sizes
+    return base_coordinate(i, rows, g.off), base_coordinate(k, depth, g.off)
+
+
+@inlined
+def theta_gradient_row(call, g, common, n, k, i):
+    """The row of theta on one output row, and the row's y and z."""
+    y, z = row_yz(call, g, common, n, k, i)
+    return row_of(common.theta, k, i, g), y, z
+
+
+@inlined
+def theta_gradient_pixel(call, g, common, row, sums, where):
+    """Add the gradient of one output pixel with respect to theta."""
+    kind, coords, images, dsamples = call
+    (row, y, z), j = row, where[3]
+    pixel, at = input_pixel(kind, coords, row, where, g), sample_start(kind, g, where)
+    gradient = pixel_gradient(kind, images, common.start, pixel, g, dsamples, at)
+    gradient = theta_row_gradients(kind.source, row, j, pixel, gradient, g)
+    return add_to_rows(sums, gradient, base_coordinate(j, g.sizes[2], g.off), y, z)
 
 
 @functools.cache
 def make_theta_gradient(kind, form, real):
     """Kernel: dsamples, images, theta -> each block's sums of theta's gradient."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    (x_block, y_block), threads, rule = BLOCK, THREADS, (mode, padding, dims)
-    numbers = numbers_of(source, dims)
+    sources, threads, numbers = source_hash(), THREADS, theta_size(kind)
 
-    def theta_gradient(dsamples, images, coords, off, fill, counts, sides, sizes, parts, partials):
+    def theta_gradient(dsamples, images, coords, fill, geometry, parts, partials):
         _ = sources
         shared = cuda.shared.array((numbers, threads), real)
-        count, _, channels = counts
-        depth, rows, columns = sizes
-        index = type(columns)
-        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
-        theta = matrix(source, dims, coords, n, off)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        start = index(n * image) if count > 1 else index(0)
-        steps, sums = (step, step_out, along), no_rows(off)
-        line = index(part * y_block + cuda.threadIdx.y)
-        while line < depth * rows:
-            k, i = index(line // rows), index(line % rows)
-            row = row_of(theta, k, i, sides, sizes, off)
-            v, u = base_coordinate(i, rows, off), base_coordinate(k, depth, off)
-            j = index(cuda.threadIdx.x)
-            while j < columns:
-                pixel = point(source, dims, coords, row, (n, k, i, j), sides, sizes, off)
-                at = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                slopes = slopes_of(
-                    dsamples, at, images, start, steps, pixel, sides, rule, off, fill, channels,
-                    form,
-                )  # fmt: skip
-                found = pull(source, row, j, pixel, slopes, sides, off)
-                sums = add_to_rows(sums, found, base_coordinate(j, columns, off), v, u)
-                j = index(j + x_block)
-            line = index(line + parts * y_block)
-        add_rows(shared, sums, dims, n, part, parts, partials)
+        g, dims = Geometry(*geometry), kind.dims
+        part = block_part(parts, g)
+        call, sums = (kind, coords, Images(images, form, fill), dsamples), no_rows(g.off)
+        sums = sum_pixels(
+            slice_of, theta_gradient_row, theta_gradient_pixel, dims, call, g, sums, part
+        )
+        add_rows(shared, sums, dims, part, partials)
 
     return jit(theta_gradient)
 
 
-def numbers_of(source, dims):
-    """How many numbers a theta has."""
-    return (dims + (source == PROJECTIVE)) * (dims + 1)
+def theta_size(kind):
+    """The number of entries of a theta."""
+    return (kind.dims + (kind.source == PROJECTIVE)) * (kind.dims + 1)
 
 
 # --- affine_grid of volumes -----------------------------------------------------------------------
+
+
+@inlined
+def volume_slice(call, g, n, k):
+    """The rows of theta, and the z of one slice."""
+    return theta_rows(AFFINE, 3, call[0], n, g.off), base_coordinate(k, g.sizes[0], g.off)
+
+
+@inlined
+def write_volume_coordinate(call, g, common, where):
+    """Write the coordinate of one output pixel."""
+    (_, u, grid), ((x, y, z, _), w) = call, common
+    v, to = base_coordinate(where[2], g.sizes[1], g.off), np.uint64(3 * pixel_index(where, g.sizes))
+    grid[to] = x[0] * u + x[1] * v + x[2] * w + x[3]
+    grid[to + np.uint64(1)] = y[0] * u + y[1] * v + y[2] * w + y[3]
+    grid[to + np.uint64(2)] = z[0] * u + z[1] * v + z[2] * w + z[3]
 
 
 @functools.cache
@@ -214,51 +241,35 @@ def make_affine_volume():
     """Kernel: theta (N, 3, 4) -> grid."""
     sources = source_hash()
 
-    def affine_grid(theta, off, batch, sizes, grid):
+    def affine_grid(theta, geometry, grid):
         _ = sources
-        depth, rows, columns = sizes
-        index, one, two = type(columns), np.uint64(1), np.uint64(2)
-        part, first, j = first_place(index)
-        u = base_coordinate(j, columns, off)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            x, y, z, _ = matrix(-1, 3, theta, n, off)
-            w = base_coordinate(k, depth, off)
-            while i < rows:
-                v, at = base_coordinate(i, rows, off), place_of(n, k, i, j, sizes)
-                to = np.uint64(3 * at)
-                grid[to] = x[0] * u + x[1] * v + x[2] * w + x[3]
-                grid[to + one] = y[0] * u + y[1] * v + y[2] * w + y[3]
-                grid[to + two] = z[0] * u + z[1] * v + z[2] * w + z[3]
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        g = Geometry(*geometry)
+        each_pixel(volume_slice, write_volume_coordinate, 3, (theta, first_x(g), grid), g)
 
     return jit(affine_grid)
+
+
+@inlined
+def volume_grid_gradient(call, g, common, row, sums, where):
+    """Add the gradient of one grid coordinate with respect to theta."""
+    (dgrid,), (y, z), j = call, row, where[3]
+    at = type(j)(3 * pixel_index(where, g.sizes))
+    gradient = element(dgrid, at), element(dgrid, at + 1), element(dgrid, at + 2)
+    return add_to_rows(sums, gradient, base_coordinate(j, g.sizes[2], g.off), y, z)
 
 
 @functools.cache
 def make_affine_volume_vjp(real):
     """Kernel: dgrid -> each block's sums of theta's gradient."""
-    sources, (x_block, y_block), threads = source_hash(), BLOCK, THREADS
+    sources, threads = source_hash(), THREADS
 
-    def affine_grid_vjp(dgrid, off, sizes, parts, partials):
+    def affine_grid_vjp(dgrid, geometry, parts, partials):
         _ = sources
         shared = cuda.shared.array((12, threads), real)
-        depth, rows, columns = sizes
-        index, sums = type(columns), no_rows(off)
-        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
-        line = index(part * y_block + cuda.threadIdx.y)
-        while line < depth * rows:
-            k, i = index(line // rows), index(line % rows)
-            v, u = base_coordinate(i, rows, off), base_coordinate(k, depth, off)
-            j = index(cuda.threadIdx.x)
-            while j < columns:
-                at = index(3 * place_of(n, k, i, j, sizes))
-                found = element(dgrid, at), element(dgrid, at + 1), element(dgrid, at + 2)
-                sums = add_to_rows(sums, found, base_coordinate(j, columns, off), v, u)
-                j = index(j + x_block)
-            line = index(line + parts * y_block)
-        add_rows(shared, sums, 3, n, part, parts, partials)
+        g = Geometry(*geometry)
+        part, sums = block_part(parts, g), no_rows(g.off)
+        sums = sum_pixels(no_slice, row_yz, volume_grid_gradient, 3, (dgrid,), g, sums, part)
+        add_rows(shared, sums, 3, part, partials)
 
     return jit(affine_grid_vjp)
 
@@ -268,49 +279,45 @@ def make_affine_volume_vjp(real):
 
 def affine_grid(theta, off, grid):
     """Fill ``grid``, (N, D_out, H_out, W_out, 3)."""
-    index = narrow(grid)
-    sizes = typed(index, grid.shape[1:4])
-    launch(
-        make_affine_volume(), tiles_of(len(theta), sizes), BLOCK,
-        theta, off_of(off, theta), index(len(theta)), sizes, grid,
-    )  # fmt: skip
+    geometry = grid_geometry(narrow(grid), off, theta, grid.shape[:4])
+    launch_pixels(make_affine_volume(), geometry, theta, geometry, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 3, 4)."""
-    sizes = typed(narrow(dgrid), dgrid.shape[1:4])
-    kernel = make_affine_volume_vjp(dgrid.dtype.type)
-    sum_theta(kernel, int(sizes[0]) * int(sizes[1]), dtheta, dgrid, off_of(off, dgrid), sizes)
+    geometry = grid_geometry(narrow(dgrid), off, dgrid, dgrid.shape[:4])
+    sum_theta(make_affine_volume_vjp(dgrid.dtype.type), geometry, dtheta, dgrid, geometry)
 
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
-    shapes = shapes_of(kind, images, samples, coords)
-    launch(
-        make_sample(kind, form_of(images.dtype)), tiles_of(len(samples), shapes[2]), BLOCK,
-        plain(images), coords, off_of(off, coords), outside(kind, fill, samples), *shapes,
-        plain(samples),
+    geometry = geometry_of(kind, images, samples, coords, off)
+    launch_pixels(
+        make_sample(kind, form_of(images.dtype)), geometry,
+        plain(images), coords, outside(kind, fill, samples), geometry, plain(samples),
     )  # fmt: skip
 
 
 def coverage(kind, coords, sides, off, covered):
-    """Fill ``covered``, the samples' shape but for the channels, for images with such sides."""
+    """Fill ``covered``, shaped as the samples without channels, for images with these sides."""
     index = narrow(coords, covered) if max(sides) < NARROW else np.int64
+    geometry = coverage_geometry(index, off, coords, sides, covered)
+    launch_pixels(make_coverage(kind), geometry, coords, geometry, covered)
+
+
+def coverage_geometry(index, off, coords, sides, covered):
+    """The geometry of a coverage: there are no images, only their sides."""
     sides, sizes = (typed(index, (1, *lengths)[-3:]) for lengths in (sides, covered.shape[1:]))
-    launch(
-        make_covered(kind), tiles_of(len(covered), sizes), BLOCK,
-        coords, off_of(off, coords), index(len(covered)), sides, sizes, covered,
-    )  # fmt: skip
+    batch = index(len(covered))
+    return off_of(off, coords), (batch, batch, index(1)), sides, sizes
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
-    counts, sides, sizes = shapes_of(kind, dimages, dsamples, coords)
+    geometry = geometry_of(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
-    most = int(np.prod(sizes, dtype=np.int64)) * (len(dsamples) if len(dimages) == 1 else 1)
-    where = off_of(off, coords), counts, sides, sizes
-    blocks = tiles_of(len(dsamples) if counts[2] else 0, sizes)
-    sum_images(kernel, blocks, most << SPREAD[kind.mode], dsamples, coords, where, dimages)
+    most = terms_of(geometry) << SPREAD[kind.mode]
+    sum_images(kernel, geometry, most, dimages, dsamples, coords, geometry)
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
@@ -318,14 +325,9 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if not dsamples.size:
         clear(dcoords)
         return
-    shapes = shapes_of(kind, images, dsamples, coords)
-    form, sizes = form_of(images.dtype), shapes[2]
-    args = (
-        dsamples, plain(images), coords, off_of(off, coords), outside(kind, fill, images), *shapes,
-    )  # fmt: skip
+    geometry, form = geometry_of(kind, images, dsamples, coords, off), form_of(images.dtype)
+    args = dsamples, plain(images), coords, outside(kind, fill, images), geometry
     if kind.source == GRID:
-        kernel = make_grid_gradient(kind, form)
-        launch(kernel, tiles_of(len(dsamples), sizes), BLOCK, *args, dcoords)
+        launch_pixels(make_grid_gradient(kind, form), geometry, *args, dcoords)
     else:
-        kernel = make_theta_gradient(kind, form, coords.dtype.type)
-        sum_theta(kernel, int(sizes[0]) * int(sizes[1]), dcoords, *args)
+        sum_theta(make_theta_gradient(kind, form, coords.dtype.type), geometry, dcoords, *args)

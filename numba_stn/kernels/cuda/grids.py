@@ -1,7 +1,7 @@
-"""CUDA kernels that take coordinates from one unit to another: grids of pixels, and polar ones.
+"""CUDA kernels that convert coordinates between units: pixels, displacements, polar grids.
 
-What NumPy's and CuPy's own functions do in :mod:`numba_stn.ops.grids` and
-:mod:`numba_stn.ops.polar_grid`, for arrays of libraries without them. Numbers for x, y and z are
+:mod:`numba_stn.ops.grids` and :mod:`numba_stn.ops.polar_grid` use the functions of NumPy and CuPy;
+these kernels do the same for arrays of libraries without such functions. Numbers for x, y and z are
 tuples of three.
 """
 
@@ -42,10 +42,10 @@ def make_scaled(dims):
 
 @functools.cache
 def make_displaced(dims):
-    """Kernel: displacements -> these times a factor, from each output pixel's own coordinates."""
+    """Kernel: displacements -> each output pixel's own coordinates plus these times a factor."""
     sources = source_hash()
 
-    def displaced(result, ways, factor, off, sizes):
+    def displaced(result, displacements, factor, off, sizes):
         _ = sources
         depth, rows, columns = sizes
         index = type(columns)
@@ -56,7 +56,7 @@ def make_displaced(dims):
                 own = base_coordinate(index(pixel // columns % rows), rows, off)
             elif axis == 2:
                 own = base_coordinate(index(pixel // columns // rows % depth), depth, off)
-            result[to] = ways[to] * pick(factor, axis) + own
+            result[to] = displacements[to] * pick(factor, axis) + own
 
     return jit(displaced)
 
@@ -65,12 +65,12 @@ def make_displaced(dims):
 def make_polar(log):
     """Kernel: centres (N, 2) in pixels -> normalised coordinates of angles and distances.
 
-    ``turns`` are each row's cosine and sine, for those of float32 would need float64 here;
-    ``radius`` is that of the column after the last, or its logarithm.
+    ``directions`` are each row's cosine and sine, which the host computes because the GPU would
+    need float64 for them. ``radius`` is that of the column after the last, or its logarithm.
     """
     sources = source_hash()
 
-    def polar(result, center, turns, radius, middle, factor, sizes):
+    def polar(result, center, directions, radius, middle, factor, sizes):
         _ = sources
         rows, columns = sizes
         real = result.dtype.type
@@ -78,16 +78,16 @@ def make_polar(log):
             axis, pixel = to % 2, to // 2
             part = real(pixel % columns) / real(columns)
             distance = real(math.exp(part * radius)) if log else part * radius
-            way = turns[pixel // columns % rows * 2 + axis] * distance
-            place = center[pixel // columns // rows * 2 + axis] + way
-            result[to] = (place - pick(middle, axis)) * pick(factor, axis)
+            offset = directions[pixel // columns % rows * 2 + axis] * distance
+            found = center[pixel // columns // rows * 2 + axis] + offset
+            result[to] = (found - pick(middle, axis)) * pick(factor, axis)
 
     return jit(polar)
 
 
 @functools.cache
 def make_shifts():
-    """Kernel: theta's gradient (N, 2, 3) -> that of its shifts, times a factor, (N, 2)."""
+    """Kernel: gradient of theta (N, 2, 3) -> that of its shifts, times a factor, (N, 2)."""
     sources = source_hash()
 
     def shifts(result, dtheta, factor):
@@ -109,11 +109,12 @@ def scaled(coords, before, factor, after):
     return result
 
 
-def displaced(ways, factor, off):
-    """``ways factor``, from the output's own coordinates."""
-    result, dims = empty(ways.shape, ways.dtype, ways), ways.shape[-1]
-    sizes = typed(int, (1, *ways.shape[1:-1])[-3:])
-    each(make_displaced(dims), result, ways, _three(factor, ways), off_of(off, ways), sizes)
+def displaced(displacements, factor, off):
+    """The output's own coordinates plus ``displacements factor``."""
+    shape, like = displacements.shape, displacements
+    result, sizes = empty(shape, like.dtype, like), typed(int, (1, *shape[1:-1])[-3:])
+    args = _three(factor, like), off_of(off, like), sizes
+    each(make_displaced(shape[-1]), result, displacements, *args)
     return result
 
 
@@ -123,22 +124,22 @@ def polar(center, size, radius, log, middle, factor):
     result = empty((count, *size, 2), center.dtype, center)
     reach = kind(math.log(radius) if log else radius)
     angles = 2 * np.pi * np.arange(size[0]) / size[0]
-    turns = constant(np.stack([np.cos(angles), np.sin(angles)], axis=-1), kind, center)
+    directions = constant(np.stack([np.cos(angles), np.sin(angles)], axis=-1), kind, center)
     each(
-        make_polar(bool(log)), result, center, turns, reach, _three(middle, center),
+        make_polar(bool(log)), result, center, directions, reach, _three(middle, center),
         _three(factor, center), typed(int, size),
     )  # fmt: skip
     return result
 
 
 def shifts(dtheta, factor):
-    """What theta's shifts get, times a factor for each axis."""
+    """The gradient of theta's shifts, times a factor for each axis."""
     result = empty((len(dtheta), 2), dtheta.dtype, dtheta)
     each(make_shifts(), result, dtheta, _three(factor, dtheta))
     return result
 
 
 def _three(numbers, like):
-    """Numbers for x, y and z in the type of an array; a plane's z has none."""
+    """Numbers for x, y and z in the type of an array; 0 for the z of a plane."""
     kind = like.dtype.type
     return (*map(kind, numbers), kind(0))[:3]

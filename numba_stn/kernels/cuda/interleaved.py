@@ -1,6 +1,7 @@
-"""Warps of one image whose channels stand together, on a GPU: :mod:`.interleaved` on the CPU.
+"""Warps of one image (H, W, C) on a GPU: the counterpart of the CPU's module of the same name.
 
-Coordinates are formed in the type that values are blended in: float32, but for float64 images.
+Coordinates are computed in the type that values are blended in: float32, or float64 for float64
+images.
 """
 
 import functools
@@ -18,16 +19,28 @@ from ..math.coordinates import (
     bilinear_by_columns,
     locate,
 )
+from ..math.kind import Kind
 from ..math.storage import computed, nearest
+from .calls import typed
 from .convert import numbers_for
-from .device import BLOCK, device_function, jit, launch, narrow, tiles
-from .single_pixels import all_inside, element, first_place, next_row
-from .taps import blend, form_of, number_for
+from .device import device_function, inlined, jit, launch_pixels, narrow
+from .layout import Geometry, element, sample_start
+from .loops import each_row, first_pixel
+from .single_pixels import all_inside
+from .taps import Images, blend, fill_of, form_of
+
+
+@inlined
+def each_output_pixel(of_pixel, call, g):
+    """Handle each output pixel of this thread: :func:`.loops.each_pixel` for one image."""
+    n, i, j = first_pixel(type(g.sizes[2]))
+    if j < g.sizes[2]:
+        each_row(of_pixel, call, g, (), (n, n, i, j))
 
 
 @device_function
-def place(source, matrix, i, j):
-    """Input pixel that output pixel (i, j) reads."""
+def input_pixel(source, matrix, i, j):
+    """Input pixel (x, y) that the output pixel (i, j) samples."""
     real = type(matrix[0])
     row, column = real(i), real(j)
     x = matrix[0] * column + (matrix[1] * row + matrix[2])
@@ -38,71 +51,81 @@ def place(source, matrix, i, j):
     return x / divisor, y / divisor
 
 
+# --- Bilinear -------------------------------------------------------------------------------------
+
+
+@inlined
+def blend_pixel(call, g, common, where):
+    """Write the channels of one output pixel."""
+    source, matrix, padding, integers, image, fills, out = call
+    (_, _, channels), (_, h, w), (_, _, columns), (_, _, i, j) = g.counts, g.sides, g.sizes, where
+    index, kind = type(w), out.dtype.type
+    x, y = input_pixel(source, matrix, i, j)
+    ix, tx, _ = locate(x, w, padding, g.off)
+    iy, ty, _ = locate(y, h, padding, g.off)
+    outside, inside = ix == OUTSIDE or iy == OUTSIDE, all_inside(iy, ix, h, w)
+    north, south = inside or 0 <= iy < h, inside or 0 <= iy + 1 < h
+    west, east = inside or 0 <= ix < w, inside or 0 <= ix + 1 < w
+    upper = index(index(iy * w + ix) * channels)
+    lower = index(upper + w * channels)
+    to, c = index(index(i * columns + j) * channels), index(0)
+    while c < channels:
+        fill = fill_of(fills, c)
+        value = bilinear_by_columns(
+            tap_or_fill(image, upper + c, north and west, fill),
+            tap_or_fill(image, upper + channels + c, north and east, fill),
+            tap_or_fill(image, lower + c, south and west, fill),
+            tap_or_fill(image, lower + channels + c, south and east, fill),
+            tx,
+            ty,
+        )
+        value = fill if outside else value
+        out[np.uint64(to + c)] = kind(nearest(value)) if integers else kind(value)
+        c = index(c + 1)
+
+
 @device_function
-def read(image, at, there, fill):
-    """One tap as a number to blend: element ``at``, or ``fill`` where the image has none."""
-    return type(fill)(element(image, at)) if there else fill
+def tap_or_fill(image, at, inside, fill):
+    """One tap as a number to blend: element ``at``, or ``fill`` outside the image."""
+    return type(fill)(element(image, at)) if inside else fill
 
 
 @functools.cache
-def make_warp(source, padding, whole):
-    """Kernel: image (H, W, C), matrix as a tuple, fills -> out; ``whole``: of whole numbers."""
+def make_warp(source, padding, integers):
+    """Kernel: image (H, W, C), matrix as a tuple, fills -> out, which may hold integers."""
     sources = source_hash()
 
-    def warp(image, matrix, fills, channels, sides, out):
+    def warp(image, matrix, fills, geometry, out):
         _ = sources
-        real, kind = type(matrix[0]), out.dtype.type
-        h, w, rows, columns = sides
-        index = type(h)
-        _, i, j = first_place(index)
-        while j < columns and i < rows:
-            x, y = place(source, matrix, i, j)
-            ix, tx, _ = locate(x, w, padding, real(1))
-            iy, ty, _ = locate(y, h, padding, real(1))
-            outside = ix == OUTSIDE or iy == OUTSIDE
-            inside = all_inside(iy, ix, sides)
-            north, south = inside or 0 <= iy < h, inside or 0 <= iy + 1 < h
-            west, east = inside or 0 <= ix < w, inside or 0 <= ix + 1 < w
-            upper = index(index(iy * w + ix) * channels)
-            lower = index(upper + w * channels)
-            to, c = index(index(i * columns + j) * channels), index(0)
-            while c < channels:
-                fill = number_for(fills, c)
-                value = bilinear_by_columns(
-                    read(image, upper + c, north and west, fill),
-                    read(image, upper + channels + c, north and east, fill),
-                    read(image, lower + c, south and west, fill),
-                    read(image, lower + channels + c, south and east, fill),
-                    tx,
-                    ty,
-                )
-                value = fill if outside else value
-                out[np.uint64(to + c)] = kind(nearest(value)) if whole else kind(value)
-                c = index(c + 1)
-            i = index(next_row(i))
+        call = source, matrix, padding, integers, image, fills, out
+        each_output_pixel(blend_pixel, call, Geometry(*geometry))
 
     return jit(warp)
+
+
+# --- Any mode and padding -------------------------------------------------------------------------
+
+
+@inlined
+def sample_pixel(call, g, common, where):
+    """Write the channels of one output pixel."""
+    kind, matrix, images, out = call
+    _, _, i, j = where
+    x, y = input_pixel(kind.source, matrix, i, j)
+    zero = type(j)(0)
+    to = sample_start(kind, g, (zero, zero, i, j))
+    blend(kind, images, zero, (x, y, type(x)(0)), g, out, to)
 
 
 @functools.cache
 def make_general_warp(source, mode, padding, form):
     """The same kernel for any mode and padding."""
-    sources, rule = source_hash(), (mode, padding, 2)
+    sources, kind = source_hash(), Kind(source, mode, padding, channels_last=True)
 
-    def warp(image, matrix, fills, channels, sides, out):
+    def warp(image, matrix, fills, geometry, out):
         _ = sources
-        real = type(matrix[0])
-        h, w, rows, columns = sides
-        index = type(h)
-        _, i, j = first_place(index)
-        while j < columns and i < rows:
-            x, y = place(source, matrix, i, j)
-            steps, to = (index(1), index(1), channels), index(index(i * columns + j) * channels)
-            pixel, volume = (x, y, real(0)), (index(1), h, w)
-            blend(
-                image, index(0), steps, pixel, volume, rule, real(1), fills, channels, form, out, to
-            )
-            i = index(next_row(i))
+        call = kind, matrix, Images(image, form, fills), out
+        each_output_pixel(sample_pixel, call, Geometry(*geometry))
 
     return jit(warp)
 
@@ -110,15 +133,15 @@ def make_general_warp(source, mode, padding, form):
 def warp_image(kind, image, matrix, fills, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
     source, mode, padding = kind.source, kind.mode, kind.padding
-    real = computed(image.dtype)
+    real, index = computed(image.dtype), narrow(image, out)
     if mode == BILINEAR and padding in (ZEROS, BORDER, REFLECTION):
         kernel = make_warp(source, padding, int(image.dtype.kind == "u"))
     else:
         kernel = make_general_warp(source, mode, padding, form_of(image.dtype))
-    index = narrow(image, out)
-    sides = tuple(index(side) for side in (*image.shape[:2], *out.shape[:2]))
-    launch(
-        kernel, tiles(1, *out.shape[:2]), BLOCK,
-        image, tuple(map(real.type, matrix.ravel())), numbers_for(fills.astype(real), image),
-        index(len(fills)), sides, out,
+    counts = typed(index, (1, 1, len(fills)))
+    sides, sizes = (typed(index, (1, *array.shape[:2])) for array in (image, out))
+    geometry = real.type(1), counts, sides, sizes
+    launch_pixels(
+        kernel, geometry, image, tuple(map(real.type, matrix.ravel())),
+        numbers_for(fills.astype(real), image), geometry, out,
     )  # fmt: skip

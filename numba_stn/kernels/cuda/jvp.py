@@ -1,9 +1,11 @@
 """CUDA kernels of forward derivatives: directional ones, and theta's normal equations.
 
-Those of :mod:`.jvp` on a GPU. Arrays and ``kind`` are those of :mod:`.general`.
+The counterpart of the CPU's :mod:`numba_stn.kernels.cpu.jvp`. Arrays, ``kind`` and ``geometry`` are
+those of :mod:`.general`.
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,77 +13,94 @@ from ..launch import source_hash
 from ..math.coordinates import base_coordinate, unnormalize_slope
 from ..math.interpolation import padded_way, product
 from ..math.matrix_rows import second_moments
-from .calls import off_of, outside, shapes_of, tiles_of
+from .calls import geometry_of, outside
 from .convert import clear, plain
-from .coordinate_sources import matrix, place_of, point, push, row_of, tangent
-from .device import BLOCK, THREADS, cuda, device_function, empty, inlined, jit, launch
-from .single_pixels import element, first_place, next_row
-from .sums import add_block, add_threads, moments, parts_of, plus
-from .taps import channel_slopes, form_of, locate, number_for, slopes_at, strides, weights_at
+from .coordinate_sources import input_pixel, input_pixel_dot, row_of, theta_rows, theta_rows_dot
+from .device import (
+    BLOCK,
+    THREADS,
+    cuda,
+    device_function,
+    empty,
+    inlined,
+    jit,
+    launch,
+    launch_pixels,
+)
+from .general import slice_of, theta_gradient_row
+from .layout import Geometry, channel_steps, element, image_start, sample_start
+from .loops import block_part, each_pixel, sum_pixels
+from .sums import add_block, add_threads, moments, no_moments, parts_of, plus
+from .taps import Images, fill_of, form_of, locate, sample_slopes, taps_at, weight_slopes_at
 
 # --- jvp ------------------------------------------------------------------------------------------
 
 
+class TangentSlice(NamedTuple):
+    """What the pixels of one slice have in common."""
+
+    theta: tuple  # its rows
+    theta_dot: tuple  # those of its tangent
+    start: int  # first element of the image
+
+
 @inlined
-def add_change(
-    images, start, steps, pixel, way, sides, rule, off, fill, channels, form, samples_dot, to
-):
-    """Add to one output pixel's channels what moving its input pixel by ``way`` changes."""
-    real, whole = samples_dot.dtype.type, type(channels)
-    step, step_out, along = steps
-    offsets, t, (sz, sy, sx), some = locate(pixel, sides, along, rule, off)
-    weights, tilts = weights_at(t, rule, real), slopes_at(t, rule, real)
-    x, y = real(padded_way(sx, way[0])), real(padded_way(sy, way[1]))
-    z, c = real(padded_way(sz, way[2])), whole(0) if some else channels
-    while c < channels:
-        other = number_for(fill, c)
-        gx, gy, gz = channel_slopes(images, start, offsets, weights, tilts, rule, form, other)
+def tangent_slice(call, g, n, k):
+    """The :class:`TangentSlice` of map n."""
+    kind, coords, coords_dot = call[0], call[1], call[2]
+    theta = theta_rows(kind.source, kind.dims, coords, n, g.off)
+    theta_dot = theta_rows_dot(kind.source, kind.dims, coords_dot, n, g.off)
+    return TangentSlice(theta, theta_dot, image_start(kind, g, n))
+
+
+@inlined
+def tangent_pixel(call, g, common, where):
+    """Add to one output pixel's tangent what the tangent of the coordinates gives."""
+    kind, coords, coords_dot, images, samples_dot = call
+    _, k, i, _ = where
+    rows = row_of(common.theta, k, i, g), row_of(common.theta_dot, k, i, g)
+    pixel = input_pixel(kind, coords, rows[0], where, g)
+    pixel_dot = input_pixel_dot(kind, coords_dot, rows, where, pixel, g)
+    to = sample_start(kind, g, where)
+    add_tangent(kind, images, common.start, pixel, pixel_dot, g, samples_dot, to)
+
+
+@inlined
+def add_tangent(kind, images, start, pixel, pixel_dot, g, samples_dot, to):
+    """Add the change of each channel as the input pixel moves by ``pixel_dot``."""
+    real, index = samples_dot.dtype.type, type(to)
+    step, step_out = channel_steps(kind, g)
+    position = locate(kind, pixel, g)
+    taps, weight_slopes = taps_at(kind, position, real), weight_slopes_at(kind, position, real)
+    sz, sy, sx = position.slopes
+    x, y = real(padded_way(sx, pixel_dot[0])), real(padded_way(sy, pixel_dot[1]))
+    z, c = real(padded_way(sz, pixel_dot[2])), index(0) if position.inside else g.counts[2]
+    while c < g.counts[2]:
+        fill = fill_of(images.fill, c)
+        gx, gy, gz = sample_slopes(kind, images, start, taps, weight_slopes, fill)
         samples_dot[np.uint64(to)] += product(gx, x) + product(gy, y) + product(gz, z)
-        start, to, c = whole(start + step), whole(to + step_out), whole(c + 1)
+        start, to, c = index(start + step), index(to + step_out), index(c + 1)
 
 
 @functools.cache
 def make_sample_jvp_coords(kind, form):
-    """Kernel: images, coords, coords_dot -> what moving the coordinates adds to samples_dot."""
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    rule = mode, padding, dims
+    """Kernel: images, coords, coords_dot -> what the coordinates' tangent adds to samples_dot."""
+    sources = source_hash()
 
-    def jvp(images, coords, coords_dot, off, fill, counts, sides, sizes, samples_dot):
+    def jvp(images, coords, coords_dot, fill, geometry, samples_dot):
         _ = sources
-        count, batch, channels = counts
-        depth, rows, columns = sizes
-        index = type(columns)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        part, first, j = first_place(index)
-        while j < columns and part < batch * depth:
-            n, k, i = index(part // depth), index(part % depth), first
-            start = index(n * image) if count > 1 else index(0)
-            theta, steps = matrix(source, dims, coords, n, off), (step, step_out, along)
-            theta_dot = tangent(source, dims, coords_dot, n, off)
-            while i < rows:
-                row, where = row_of(theta, k, i, sides, sizes, off), (n, k, i, j)
-                row_dot = row_of(theta_dot, k, i, sides, sizes, off)
-                pixel = point(source, dims, coords, row, where, sides, sizes, off)
-                way = push(source, dims, coords_dot, row, row_dot, where, pixel, sides, sizes, off)
-                to = index(n * whole + place_of(index(0), k, i, j, sizes) * along_out)
-                add_change(
-                    images, start, steps, pixel, way, sides, rule, off, fill, channels, form,
-                    samples_dot, to,
-                )  # fmt: skip
-                i = index(next_row(i))
-            part = index(part + cuda.gridDim.z)
+        call = kind, coords, coords_dot, Images(images, form, fill), samples_dot
+        each_pixel(tangent_slice, tangent_pixel, kind.dims, call, Geometry(*geometry))
 
     return jit(jvp)
 
 
 def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
     """Add to ``samples_dot`` what moving the coordinates by ``coords_dot`` changes."""
-    shapes = shapes_of(kind, images, samples_dot, coords)
-    launch(
-        make_sample_jvp_coords(kind, form_of(images.dtype)), tiles_of(len(samples_dot), shapes[2]),
-        BLOCK, plain(images), coords, coords_dot, off_of(off, coords),
-        outside(kind, fill, images), *shapes, samples_dot,
+    geometry = geometry_of(kind, images, samples_dot, coords, off)
+    launch_pixels(
+        make_sample_jvp_coords(kind, form_of(images.dtype)), geometry,
+        plain(images), coords, coords_dot, outside(kind, fill, images), geometry, samples_dot,
     )  # fmt: skip
 
 
@@ -89,89 +108,87 @@ def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
 
 
 @inlined
-def slope_products(
-    residuals, at, images, start, steps, pixel, sides, rule, off, fill, channels, form
-):
-    """Sums over one output pixel's channels: of slopes' products xx, xy, yy, and of residuals'.
+def normal_pixel(call, g, common, row, sums, where):
+    """Add one output pixel to the four sets of moments: of xx, xy, yy, and of the residuals."""
+    kind, coords, images, residuals = call
+    (row, y, _), (xx, xy, yy, right) = row, sums
+    pixel, at = input_pixel(kind, coords, row, where, g), sample_start(kind, g, where)
+    (a, b, c), (rx, ry) = slope_products(kind, images, common.start, pixel, g, residuals, at)
+    x = base_coordinate(where[3], g.sizes[2], g.off)
+    return (
+        plus(xx, second_moments(a, x, y)),
+        plus(xy, second_moments(b, x, y)),
+        plus(yy, second_moments(c, x, y)),
+        plus(right, moments(rx, ry, x, y)),
+    )
+
+
+@inlined
+def slope_products(kind, images, start, pixel, g, residuals, at):
+    """Sums over one output pixel's channels: products xx, xy, yy of slopes, and with residuals.
 
     Slopes are those with respect to normalised coordinates; the residuals begin at element ``at``.
     """
-    real, whole, kind = type(fill[0]), type(channels), type(off)
-    step, step_out, along = steps
-    _, h, w = sides
-    offsets, t, (_, sy, sx), some = locate(pixel, sides, along, rule, off)
-    weights, tilts = weights_at(t, rule, real), slopes_at(t, rule, real)
-    x, y = real(sx * unnormalize_slope(w, off)), real(sy * unnormalize_slope(h, off))
+    real, index, coord = type(images.fill[0]), type(at), type(g.off)
+    step, step_out = channel_steps(kind, g)
+    _, h, w = g.sides
+    position = locate(kind, pixel, g)
+    taps, weight_slopes = taps_at(kind, position, real), weight_slopes_at(kind, position, real)
+    _, sy, sx = position.slopes
+    x, y = real(sx * unnormalize_slope(w, g.off)), real(sy * unnormalize_slope(h, g.off))
     xx, xy, yy, rx, ry = real(0), real(0), real(0), real(0), real(0)
-    c = whole(0) if some else channels
-    while c < channels:
-        other, r = number_for(fill, c), element(residuals, at)
-        gx, gy, _ = channel_slopes(images, start, offsets, weights, tilts, rule, form, other)
+    c = index(0) if position.inside else g.counts[2]
+    while c < g.counts[2]:
+        fill, r = fill_of(images.fill, c), element(residuals, at)
+        gx, gy, _ = sample_slopes(kind, images, start, taps, weight_slopes, fill)
         gx, gy = product(gx, x), product(gy, y)
         xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
         rx, ry = rx + r * gx, ry + r * gy
-        start, at, c = whole(start + step), whole(at + step_out), whole(c + 1)
-    return (kind(xx), kind(xy), kind(yy)), (kind(rx), kind(ry))
+        start, at, c = index(start + step), index(at + step_out), index(c + 1)
+    return (coord(xx), coord(xy), coord(yy)), (coord(rx), coord(ry))
 
 
 @functools.cache
 def make_normal(kind, form, real):
     """Kernel: residuals, images, theta -> each block's sums, (N, 4, 6, parts).
 
-    Of the slopes' products xx, xy and yy, times those of (x, y, 1) of the output; and theta's
+    The products xx, xy and yy of slopes, times the products of (x, y, 1) of the output; and theta's
     gradient.
     """
-    sources, (source, mode, padding, dims, last, _) = source_hash(), kind
-    (x_block, y_block), threads, rule = BLOCK, THREADS, (mode, padding, dims)
+    sources, threads = source_hash(), THREADS
 
-    def normal(residuals, images, coords, off, fill, counts, sides, sizes, parts, partials):
+    def normal(residuals, images, coords, fill, geometry, parts, partials):
         _ = sources
         shared = cuda.shared.array((6, threads), real)
-        count, _, channels = counts
-        _, rows, columns = sizes
-        index, zero = type(columns), real(0)
-        n, part = index(cuda.blockIdx.x // parts), index(cuda.blockIdx.x % parts)
-        theta = matrix(source, dims, coords, n, off)
-        image, step, along = strides(channels, sides, last)
-        whole, step_out, along_out = strides(channels, sizes, last)
-        start, steps = index(n * image) if count > 1 else index(0), (step, step_out, along)
-        none = zero, zero, zero, zero, zero, zero
-        across, mixed, down, right = none, none, none, none
-        i = index(part * y_block + cuda.threadIdx.y)
-        while i < rows:
-            row = row_of(theta, index(0), i, sides, sizes, off)
-            v, j = base_coordinate(i, rows, off), index(cuda.threadIdx.x)
-            while j < columns:
-                where, u = (n, index(0), i, j), base_coordinate(j, columns, off)
-                pixel = point(source, dims, coords, row, where, sides, sizes, off)
-                at = index(n * whole + (i * columns + j) * along_out)
-                (xx, xy, yy), (rx, ry) = slope_products(
-                    residuals, at, images, start, steps, pixel, sides, rule, off, fill, channels,
-                    form,
-                )  # fmt: skip
-                across = plus(across, second_moments(xx, u, v))
-                mixed = plus(mixed, second_moments(xy, u, v))
-                down = plus(down, second_moments(yy, u, v))
-                right = plus(right, moments(rx, ry, u, v))
-                j = index(j + x_block)
-            i = index(i + parts * y_block)
-        # One array is shared by the four, one after another.
-        add_block(shared, across, index(4 * n), part, parts, partials)
+        g, none = Geometry(*geometry), no_moments(real(0))
+        part = block_part(parts, g)
+        call, sums = (kind, coords, Images(images, form, fill), residuals), (none, none, none, none)
+        sums = sum_pixels(slice_of, theta_gradient_row, normal_pixel, 2, call, g, sums, part)
+        # The four sets of sums use one shared array, one after another.
+        add_set(shared, sums[0], 0, part, partials)
         cuda.syncthreads()
-        add_block(shared, mixed, index(4 * n + 1), part, parts, partials)
+        add_set(shared, sums[1], 1, part, partials)
         cuda.syncthreads()
-        add_block(shared, down, index(4 * n + 2), part, parts, partials)
+        add_set(shared, sums[2], 2, part, partials)
         cuda.syncthreads()
-        add_block(shared, right, index(4 * n + 3), part, parts, partials)
+        add_set(shared, sums[3], 3, part, partials)
 
     return jit(normal)
 
 
+@inlined
+def add_set(shared, sums, number, part, partials):
+    """Write one of the four sets of sums of a map."""
+    n, k, parts = part
+    add_block(shared, sums, (type(n)(4 * n + number), k, parts), partials)
+
+
 @device_function
 def put_product(jtj, at, r, k, value):
-    """Write a sum to its places in one symmetric matrix, which begins at element ``at``.
+    """Write one sum to its four entries of a symmetric matrix, which begins at element ``at``.
 
-    Of the slopes' product ``r`` (xx, xy, yy) and the product ``k`` of (x, y, 1) (xx to 1).
+    The sum is that of the slopes' product ``r`` (xx, xy, yy) and of the product ``k`` of (x, y, 1)
+    (xx to 1).
     """
     a, b = r >> 1, (r + 1) >> 1
     p = int(k > 2) + int(k > 4)
@@ -184,10 +201,10 @@ def put_product(jtj, at, r, k, value):
 
 @functools.cache
 def make_normal_sum():
-    """Kernel: the blocks' sums -> J^T J, (N, 6, 6), and J^T r, (N, 6); one block a number.
+    """Kernel: the blocks' sums -> J^T J, (N, 6, 6), and J^T r, (N, 6); one block for each number.
 
-    The one kernel that adds in float64 whatever the arrays are: a few sums, for a matrix whose
-    condition is the square of J's.
+    The only kernel that adds in float64 whatever the arrays are. It has few terms, and the
+    condition number of J^T J is the square of that of J.
     """
     sources, threads = source_hash(), THREADS
 
@@ -214,18 +231,17 @@ def make_normal_sum():
 def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
     """Fill ``jtj``, (N, 6, 6), and ``jtr``, (N, 6), of samples with respect to theta.
 
-    A block's sums are of theta's type, and are added up in float64.
+    Each block sums in theta's type; the sums of the blocks are added in float64.
     """
     if not residuals.size:
         clear(jtj)
         clear(jtr)
         return
-    shapes = shapes_of(kind, images, residuals, coords)
-    batch, parts = len(coords), parts_of(int(shapes[2][1]))
+    geometry = geometry_of(kind, images, residuals, coords, off)
+    batch, parts = len(coords), parts_of(int(geometry[3][1]))
     partials = empty((batch, 4, 6, parts), coords.dtype, coords)
     launch(
         make_normal(kind, form_of(images.dtype), coords.dtype.type), (batch * parts,), BLOCK,
-        residuals, plain(images), coords, off_of(off, coords), outside(kind, fill, images),
-        *shapes, parts, partials,
+        residuals, plain(images), coords, outside(kind, fill, images), geometry, parts, partials,
     )  # fmt: skip
     launch(make_normal_sum(), (batch * 24,), THREADS, partials, parts, jtj, jtr)

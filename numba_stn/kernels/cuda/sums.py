@@ -1,10 +1,17 @@
 """Sums on a GPU that give the same bits every time, although threads finish in any order.
 
-Theta's gradient has few numbers and many terms: they are added up in a fixed tree, by thread, by
-block, then over the blocks. The images' gradient is a scatter, which no tree fits, so it is summed
-as integers, whose sum has no order (see the end of :mod:`.coordinates`): terms are scaled by a
-power of two, derived on the device from the largest ``|dsamples|`` and from the number of samples
-that read one image, so that no sum can overflow.
+Theta's gradient has few numbers and many terms. The terms are added in a fixed tree: by thread, by
+block, then over the blocks. The images' gradient is a scatter, which fits no tree. It is summed in
+integers, whose sum does not depend on the order (see the end of :mod:`.coordinates`): terms are
+scaled by a power of two, which the device computes from the largest ``|dsamples|`` and from the
+number of samples that read one image, so that no sum can overflow.
+
+The unit of these integers is below ``T max|dsamples| / 2**60``, where T is the number of samples
+that read one image: 2**-36 of the largest term for a 4096 x 4096 output, 2**-48 for 64 x 64. Each
+term is rounded to that unit, far below float32's own rounding of the largest terms; a float64
+gradient is exact to that fraction of the largest term, not to 2**-53 of each. The bicubic unit is
+twice that, because the magnitudes of Keys's weights may add up to 1.9. If ``dsamples`` has an
+infinity or NaN, the images' gradient is NaN everywhere.
 """
 
 import functools
@@ -22,9 +29,9 @@ from ..math.coordinates import (
     quantize,
     scalar,
 )
-from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch
+from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch, launch_pixels
 
-# Most blocks that add up theta's gradient for one image.
+# The largest number of blocks that sum theta's gradient for one map.
 MOST_PARTS = 256
 
 # --- Theta's gradient: a fixed tree ---------------------------------------------------------------
@@ -37,8 +44,14 @@ def moments(gx, gy, x, y):
 
 
 @scalar
+def no_moments(zero):
+    """Moments of no pixel."""
+    return zero, zero, zero, zero, zero, zero
+
+
+@scalar
 def plus(a, b):
-    """Sum of two sets of moments."""
+    """The sum of two sets of moments."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
 
 
@@ -57,31 +70,36 @@ def add_threads(shared):
 
 
 @device_function
-def add_block(shared, sums, n, part, parts, partials):
-    """Write the sum of the threads' moments to ``partials[n, :, part]`` of (N, 6, parts)."""
+def add_block(shared, sums, part, partials):
+    """Write the sum of the threads' moments as :func:`write_block` does."""
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     shared[0, t], shared[1, t], shared[2, t] = sums[0], sums[1], sums[2]
     shared[3, t], shared[4, t], shared[5, t] = sums[3], sums[4], sums[5]
-    write_block(shared, n, part, parts, partials)
+    write_block(shared, part, partials)
 
 
 @device_function
-def write_block(shared, n, part, parts, partials):
-    """Write the sums of ``shared[:, t]`` over the threads to ``partials[n, :, part]``."""
+def write_block(shared, part, partials):
+    """Write the sums of ``shared[:, t]`` over the threads to ``partials[n, :, number]``.
+
+    ``part`` is (n, number, parts), see :func:`.loops.block_part`; ``partials`` has the shape
+    (N, numbers, parts).
+    """
+    n, number, parts = part
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     numbers = shared.shape[0]
     add_threads(shared)
     while t < numbers:
-        partials[(n * numbers + t) * parts + part] = shared[t, 0]
+        partials[(n * numbers + t) * parts + number] = shared[t, 0]
         t += cuda.blockDim.x * cuda.blockDim.y
 
 
-# The same for theta of any shape: three rows, each the sums of a gradient times (x, y, z, 1).
+# The same for a theta of any shape: three rows, each the sums of a gradient times (x, y, z, 1).
 
 
 @scalar
 def no_rows(off):
-    """Sums of nothing, of the type of ``off``."""
+    """Sums of no terms, of the type of ``off``."""
     none = type(off)(0)
     return (none, none, none, none), (none, none, none, none), (none, none, none, none)
 
@@ -104,29 +122,26 @@ def add_to_row(row, g, x, y, z):
 
 @device_function
 def put_row(shared, t, k, row, dims):
-    """Write one row to ``shared[k:, t]``; a plane's has no z."""
+    """Write one row to ``shared[k:, t]``; a row of a plane has no z."""
     shared[k, t], shared[k + 1, t], shared[k + dims, t] = row[0], row[1], row[3]
     if dims == 3:
         shared[k + 2, t] = row[2]
 
 
 @device_function
-def add_rows(shared, sums, dims, n, part, parts, partials):
-    """:func:`add_block` for as many rows as ``shared`` has room for."""
+def add_rows(shared, sums, dims, part, partials):
+    """:func:`add_block` for the rows that ``shared`` has room for."""
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     put_row(shared, t, 0, sums[0], dims)
     put_row(shared, t, dims + 1, sums[1], dims)
     if shared.shape[0] > 2 * (dims + 1):
         put_row(shared, t, 2 * (dims + 1), sums[2], dims)
-    write_block(shared, n, part, parts, partials)
+    write_block(shared, part, partials)
 
 
 @functools.cache
 def make_theta_sum(real):
-    """Kernel: the blocks' sums, (N, 6, parts) -> dtheta, (N, 2, 3); one block a number.
-
-    Or so many numbers as theta has.
-    """
+    """Kernel: the blocks' sums, (N, numbers, parts) -> dtheta; one block for each number."""
     sources, threads = source_hash(), THREADS
 
     def theta_sum(partials, parts, dtheta):
@@ -145,14 +160,15 @@ def make_theta_sum(real):
 
 
 def parts_of(rows):
-    """Blocks that add up so many rows."""
+    """The number of blocks that sum this number of rows."""
     return min(-(-rows // BLOCK[1]), MOST_PARTS)
 
 
-def sum_theta(kernel, rows, dtheta, *args):
-    """Fill ``dtheta`` by a kernel that adds up parts of the rows, and by a sum over the parts."""
+def sum_theta(kernel, geometry, dtheta, *args):
+    """Fill ``dtheta``: a kernel sums parts of the output's rows, another one sums the parts."""
     batch, numbers = len(dtheta), dtheta.shape[1] * dtheta.shape[2]
-    parts = parts_of(rows)
+    depth, rows, _ = map(int, geometry[3])
+    parts = parts_of(depth * rows)
     partials = empty((batch, numbers, parts), dtheta.dtype, dtheta)
     launch(kernel, (batch * parts,), BLOCK, *args, parts, partials)
     launch(make_theta_sum(dtheta.dtype.type), (batch * numbers,), THREADS, partials, parts, dtheta)
@@ -163,7 +179,7 @@ def sum_theta(kernel, rows, dtheta, *args):
 
 @functools.cache
 def make_clear():
-    """Kernel: zeros, for the integers that are to be added to."""
+    """Kernel: set the totals and the peak to zero."""
     sources = source_hash()
 
     def clear(totals, peak):
@@ -181,7 +197,7 @@ def make_clear():
 def make_find_peak(fraction):
     """Kernel: the bits of floats -> ``peak``, the bits of the largest magnitude.
 
-    The bits of magnitudes are in the order of the magnitudes, infinity and NaN above all others.
+    Bits of magnitudes have the order of the magnitudes; infinity and NaN are above all others.
     """
     sources = source_hash()
     magnitude = 2**63 - 1 if fraction == FRACTION64 else 2**31 - 1
@@ -205,9 +221,10 @@ def make_find_peak(fraction):
 
 @device_function
 def add_tap(totals, plane, iy, ix, sides, value, scale):
-    """Add one term to a pixel's sum, where the image has that pixel."""
-    if 0 <= iy < sides[0] and 0 <= ix < sides[1]:
-        cuda.atomic.add(totals, np.uint64(plane + iy * sides[1] + ix), quantize(value, scale))
+    """Add one term to a pixel's sum, if the image has that pixel."""
+    _, h, w = sides
+    if 0 <= iy < h and 0 <= ix < w:
+        cuda.atomic.add(totals, np.uint64(plane + iy * w + ix), quantize(value, scale))
 
 
 @functools.cache
@@ -227,22 +244,23 @@ def make_to_floats(fraction):
 
 
 def fraction_of(dtype):
-    """Length of the fraction in a float's bits."""
+    """Length of the fraction in the bits of a float."""
     return FRACTION64 if dtype == np.float64 else FRACTION32
 
 
-def sum_images(kernel, blocks, most, dsamples, coords, where, dimages):
-    """Fill ``dimages`` by a kernel that adds to each pixel at most ``most`` terms, as integers."""
+def sum_images(kernel, geometry, most, dimages, dsamples, *args):
+    """Fill ``dimages``: a kernel adds to each pixel at most ``most`` terms, as integers."""
     fraction, terms = fraction_of(dsamples.dtype), max(most - 1, 0).bit_length()
     peak = empty((1,), np.int64, dimages)
     totals = empty(dimages.shape, np.int64, dimages)
     each(make_clear(), totals, peak)
     each(make_find_peak(fraction), _bits(dsamples, fraction), peak)
-    launch(kernel, blocks, BLOCK, dsamples, coords, *where, peak, terms, totals)
+    if dsamples.size:
+        launch_pixels(kernel, geometry, dsamples, *args, peak, terms, totals)
     each(make_to_floats(fraction), totals, peak, terms, dimages)
 
 
 def _bits(array, fraction):
-    """The bits of the elements, as whole numbers."""
+    """The bits of the elements, as integers."""
     kind = np.int64 if fraction == FRACTION64 else np.int32
     return replace(array, view=array.view.view(kind)) if array.size else array

@@ -1,10 +1,11 @@
 """What one thread of a CUDA kernel reads around a coordinate: :mod:`.weighted_sum` on a GPU.
 
-Any mode, padding, layout and storage, in two and three dimensions. ``rule`` is (mode, padding,
-dims), numbers that are known where a kernel is compiled: the loops over taps become straight code.
-Arrays are lines of elements. A tap along an axis is an offset, in elements; the offsets of z, y and
-x add up, and one that is negative says that there is no such pixel.
+Any mode, padding, layout and storage, in two and three dimensions. ``kind`` is constant where a
+kernel is compiled, so the loops over taps become straight code. A tap along an axis is an offset in
+elements. The offsets along z, y and x add up, and a negative one means that there is no such pixel.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,11 +13,38 @@ from ..math.coordinates import BICUBIC, NEAREST, ZEROS, quantize
 from ..math.interpolation import MISSING, four_slopes, four_weights, place, tap
 from ..math.storage import from_half, nearest, saturated, to_half
 from .device import cuda, inlined
-from .single_pixels import element
+from .layout import channel_steps, element
 
-# How numbers are stored: as what they are, as the bits of a float16, or, any other number, as whole
-# numbers up to that one.
+# How numbers are stored: as they are, as the bits of a float16, or, for any other form, as integers
+# from 0 to that form.
 PLAIN, HALF = 0, 1
+
+
+class Images(NamedTuple):
+    """Images in memory, and what lies outside them."""
+
+    line: Any
+    form: int  # how the numbers are stored
+    fill: Any  # a tuple of one number, or an array with a number for each channel
+
+
+class Position(NamedTuple):
+    """A coordinate between taps; each field has an entry for z, y and x."""
+
+    offsets: tuple  # of four taps each
+    fractions: tuple
+    slopes: tuple  # derivatives of the padded coordinates
+    inside: bool  # whether any tap is read
+
+
+class Taps(NamedTuple):
+    """Four taps along z, y and x each."""
+
+    offsets: tuple
+    weights: tuple
+
+
+# --- Storage --------------------------------------------------------------------------------------
 
 
 def form_of(dtype):
@@ -46,166 +74,168 @@ def store(line, at, value, form):
 
 
 @inlined
-def number_for(fill, c):
-    """The number outside of channel ``c``: the only one, or that of an array."""
+def fill_of(fill, c):
+    """The number outside the image in channel ``c``."""
     return fill[np.uint64(c)] if len(fill) > 1 else fill[0]
 
 
-# --- Taps -----------------------------------------------------------------------------------------
+# --- Taps and weights -----------------------------------------------------------------------------
 
 
 @inlined
-def axis(c, size, pitch, rule, off):
-    """Offsets of the taps along an axis, fraction, slope, and whether any is read."""
-    mode, padding, _ = rule
-    whole = type(size)
-    first, t, slope, some = place(c, size, mode, padding, off)
-    one = two = three = whole(MISSING)
-    zero = whole(pitch * tap(first, size, mode, padding, off))
-    if mode != NEAREST:
-        one = whole(pitch * tap(whole(first + 1), size, mode, padding, off))
-    if mode == BICUBIC:
-        two = whole(pitch * tap(whole(first + 2), size, mode, padding, off))
-        three = whole(pitch * tap(whole(first + 3), size, mode, padding, off))
-    return (zero, one, two, three), t, slope, some
-
-
-@inlined
-def locate(pixel, sides, along, rule, off):
-    """Offsets, fractions and slopes of (z, y, x), and whether anything is read.
-
-    From pixel to pixel of a row are ``along`` elements.
-    """
+def locate(kind, pixel, g):
+    """The :class:`Position` of an input pixel coordinate (x, y, z)."""
     x, y, z = pixel
-    d, h, w = sides
-    whole, none = type(w), type(off)(0)
-    ox, tx, sx, some_x = axis(x, w, along, rule, off)
-    oy, ty, sy, some_y = axis(y, h, whole(along * w), rule, off)
+    d, h, w = g.sides
+    index, none = type(w), type(g.off)(0)
+    step = g.counts[2] if kind.channels_last else index(1)
+    ox, tx, sx, some_x = axis_position(kind, x, w, step, g.off)
+    oy, ty, sy, some_y = axis_position(kind, y, h, index(step * w), g.off)
     oz, tz, sz, some_z = (
-        (whole(0), whole(MISSING), whole(MISSING), whole(MISSING)),
+        (index(0), index(MISSING), index(MISSING), index(MISSING)),
         none,
         none,
         True,
     )
-    if rule[2] == 3:
-        oz, tz, sz, some_z = axis(z, d, whole(along * w * h), rule, off)
-    return (oz, oy, ox), (tz, ty, tx), (sz, sy, sx), some_x and some_y and some_z
+    if kind.dims == 3:
+        oz, tz, sz, some_z = axis_position(kind, z, d, index(step * w * h), g.off)
+    return Position((oz, oy, ox), (tz, ty, tx), (sz, sy, sx), some_x and some_y and some_z)
 
 
 @inlined
-def weights_at(t, rule, real):
-    """Weights of the taps of (z, y, x)."""
-    mode, _, dims = rule
+def axis_position(kind, c, size, step, off):
+    """Offsets of the taps along one axis, fraction, slope, and whether any tap is read."""
+    mode, padding, index = kind.mode, kind.padding, type(size)
+    first, t, slope, some = place(c, size, mode, padding, off)
+    one = two = three = index(MISSING)
+    zero = index(step * tap(first, size, mode, padding, off))
+    if mode != NEAREST:
+        one = index(step * tap(index(first + 1), size, mode, padding, off))
+    if mode == BICUBIC:
+        two = index(step * tap(index(first + 2), size, mode, padding, off))
+        three = index(step * tap(index(first + 3), size, mode, padding, off))
+    return (zero, one, two, three), t, slope, some
+
+
+@inlined
+def taps_at(kind, position, real):
+    """The :class:`Taps` of a position, with weights of the type ``real``."""
+    t = position.fractions
+    weights = (
+        four_weights(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
+        four_weights(real(t[1]), kind.mode),
+        four_weights(real(t[2]), kind.mode),
+    )
+    return Taps(position.offsets, weights)
+
+
+@inlined
+def weight_slopes_at(kind, position, real):
+    """Derivatives of the weights of :func:`taps_at` along z, y and x."""
+    t = position.fractions
     return (
-        four_weights(real(t[0]), mode if dims == 3 else NEAREST),
-        four_weights(real(t[1]), mode),
-        four_weights(real(t[2]), mode),
+        four_slopes(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
+        four_slopes(real(t[1]), kind.mode),
+        four_slopes(real(t[2]), kind.mode),
     )
 
 
-@inlined
-def slopes_at(t, rule, real):
-    """Slopes of :func:`weights_at`."""
-    mode, _, dims = rule
-    return (
-        four_slopes(real(t[0]), mode if dims == 3 else NEAREST),
-        four_slopes(real(t[1]), mode),
-        four_slopes(real(t[2]), mode),
-    )
-
-
-# Loops over taps are written out: the compiler would not unroll them all, and a tuple is quick only
-# where the place in it is known.
+# --- Weighted sums, and their gradients -----------------------------------------------------------
+#
+# Loops over taps are written out: the compiler would not unroll them all, and a tuple is fast only
+# where its index is constant.
 
 
 @inlined
-def weighted(line, at, offsets, weights, rule, form, fill):
+def weighted_sum(kind, images, at, taps, fill):
     """Weighted sum of the taps around element ``at``."""
-    o, w = offsets[2], weights[2]
-    total = column(line, at, offsets, weights, o[0], w[0], rule, form, fill)
-    if rule[0] != NEAREST:
-        total += column(line, at, offsets, weights, o[1], w[1], rule, form, fill)
-    if rule[0] == BICUBIC:
-        total += column(line, at, offsets, weights, o[2], w[2], rule, form, fill)
-        total += column(line, at, offsets, weights, o[3], w[3], rule, form, fill)
+    o, w = taps.offsets[2], taps.weights[2]
+    total = sum_over_y(kind, images, at, taps, (o[0], w[0]), fill)
+    if kind.mode != NEAREST:
+        total += sum_over_y(kind, images, at, taps, (o[1], w[1]), fill)
+    if kind.mode == BICUBIC:
+        total += sum_over_y(kind, images, at, taps, (o[2], w[2]), fill)
+        total += sum_over_y(kind, images, at, taps, (o[3], w[3]), fill)
     return total
 
 
 @inlined
-def column(line, at, offsets, weights, ox, wx, rule, form, fill):
-    """The share of the taps at ``ox`` of the row."""
-    o, w = offsets[1], weights[1]
-    total = pile(line, at, offsets, weights, o[0], w[0], ox, wx, rule, form, fill)
-    if rule[0] != NEAREST:
-        total += pile(line, at, offsets, weights, o[1], w[1], ox, wx, rule, form, fill)
-    if rule[0] == BICUBIC:
-        total += pile(line, at, offsets, weights, o[2], w[2], ox, wx, rule, form, fill)
-        total += pile(line, at, offsets, weights, o[3], w[3], ox, wx, rule, form, fill)
-    return total * wx
+def sum_over_y(kind, images, at, taps, x, fill):
+    """The part of the sum that one tap along x gives; ``x`` is its offset and weight."""
+    o, w = taps.offsets[1], taps.weights[1]
+    total = sum_over_z(kind, images, at, taps, (o[0], w[0]), x, fill)
+    if kind.mode != NEAREST:
+        total += sum_over_z(kind, images, at, taps, (o[1], w[1]), x, fill)
+    if kind.mode == BICUBIC:
+        total += sum_over_z(kind, images, at, taps, (o[2], w[2]), x, fill)
+        total += sum_over_z(kind, images, at, taps, (o[3], w[3]), x, fill)
+    return total * x[1]
 
 
 @inlined
-def pile(line, at, offsets, weights, oy, wy, ox, wx, rule, form, fill):
-    """What the taps at ``oy`` of that column give it: in a plane, one tap."""
-    o, w = offsets[0], weights[0]
-    total = share(line, at, o[0], oy, ox, w[0] * wy, wx, rule, form, fill)
-    if rule[2] == 3 and rule[0] != NEAREST:
-        total += share(line, at, o[1], oy, ox, w[1] * wy, wx, rule, form, fill)
+def sum_over_z(kind, images, at, taps, y, x, fill):
+    """The part that one tap along y gives to :func:`sum_over_y`: in a plane, one pixel."""
+    o, w = taps.offsets[0], taps.weights[0]
+    total = weighted_tap(kind, images, at, (o[0], y[0], x[0]), w[0] * y[1], x[1], fill)
+    if kind.dims == 3 and kind.mode != NEAREST:
+        total += weighted_tap(kind, images, at, (o[1], y[0], x[0]), w[1] * y[1], x[1], fill)
     return total
 
 
 @inlined
-def share(line, at, oz, oy, ox, weight, wx, rule, form, fill):
-    """One tap times its weight along y and z.
+def weighted_tap(kind, images, at, offsets, weight, weight_x, fill):
+    """One pixel times its weight along y and z.
 
-    A missing tap reads a pixel that there is, so that no load waits for a branch, and is then left
-    out: 0 * inf is NaN.
+    A missing tap reads some pixel of the image, so that no load waits for a branch, and its value
+    is then dropped: 0 * inf is NaN.
     """
-    real, whole = type(fill), type(at)
-    plane = whole(max(oz, whole(0)) + max(oy, whole(0)))
-    value = load(line, whole(at + plane + max(ox, whole(0))), form, real)
+    oz, oy, ox = offsets
+    real, index = type(fill), type(at)
+    plane = index(max(oz, index(0)) + max(oy, index(0)))
+    value = load(images.line, index(at + plane + max(ox, index(0))), images.form, real)
     if not (ox >= 0 and oy >= 0 and oz >= 0):
-        outside = rule[1] == ZEROS and weight != real(0) and wx != real(0)
+        outside = kind.padding == ZEROS and weight != real(0) and weight_x != real(0)
         return weight * fill if outside else real(0)
     return weight * value
 
 
 @inlined
-def add_taps(totals, at, offsets, weights, rule, value, scale):
-    """Add to the sums of the taps around element ``at`` their shares of a value."""
-    o, w = offsets[2], weights[2]
-    add_column(totals, at, offsets, weights, o[0], w[0], rule, value, scale)
-    if rule[0] != NEAREST:
-        add_column(totals, at, offsets, weights, o[1], w[1], rule, value, scale)
-    if rule[0] == BICUBIC:
-        add_column(totals, at, offsets, weights, o[2], w[2], rule, value, scale)
-        add_column(totals, at, offsets, weights, o[3], w[3], rule, value, scale)
+def add_taps(kind, totals, at, taps, value, scale):
+    """Add a value times each tap's weight to the totals around element ``at``."""
+    o, w = taps.offsets[2], taps.weights[2]
+    add_over_y(kind, totals, at, taps, (o[0], w[0]), value, scale)
+    if kind.mode != NEAREST:
+        add_over_y(kind, totals, at, taps, (o[1], w[1]), value, scale)
+    if kind.mode == BICUBIC:
+        add_over_y(kind, totals, at, taps, (o[2], w[2]), value, scale)
+        add_over_y(kind, totals, at, taps, (o[3], w[3]), value, scale)
 
 
 @inlined
-def add_column(totals, at, offsets, weights, ox, wx, rule, value, scale):
-    """The same for the taps at ``ox`` of the row."""
-    o, w = offsets[1], weights[1]
-    add_pile(totals, at, offsets, weights, o[0], w[0], ox, wx, rule, value, scale)
-    if rule[0] != NEAREST:
-        add_pile(totals, at, offsets, weights, o[1], w[1], ox, wx, rule, value, scale)
-    if rule[0] == BICUBIC:
-        add_pile(totals, at, offsets, weights, o[2], w[2], ox, wx, rule, value, scale)
-        add_pile(totals, at, offsets, weights, o[3], w[3], ox, wx, rule, value, scale)
+def add_over_y(kind, totals, at, taps, x, value, scale):
+    """The same for one tap along x."""
+    o, w = taps.offsets[1], taps.weights[1]
+    add_over_z(kind, totals, at, taps, (o[0], w[0]), x, value, scale)
+    if kind.mode != NEAREST:
+        add_over_z(kind, totals, at, taps, (o[1], w[1]), x, value, scale)
+    if kind.mode == BICUBIC:
+        add_over_z(kind, totals, at, taps, (o[2], w[2]), x, value, scale)
+        add_over_z(kind, totals, at, taps, (o[3], w[3]), x, value, scale)
 
 
 @inlined
-def add_pile(totals, at, offsets, weights, oy, wy, ox, wx, rule, value, scale):
-    """The same for the taps at ``oy`` of that column."""
-    o, w = offsets[0], weights[0]
-    add_share(totals, at, o[0], oy, ox, w[0] * wy * wx, value, scale)
-    if rule[2] == 3 and rule[0] != NEAREST:
-        add_share(totals, at, o[1], oy, ox, w[1] * wy * wx, value, scale)
+def add_over_z(kind, totals, at, taps, y, x, value, scale):
+    """The same for one tap along x and one along y."""
+    o, w = taps.offsets[0], taps.weights[0]
+    add_weighted(totals, at, (o[0], y[0], x[0]), w[0] * y[1] * x[1], value, scale)
+    if kind.dims == 3 and kind.mode != NEAREST:
+        add_weighted(totals, at, (o[1], y[0], x[0]), w[1] * y[1] * x[1], value, scale)
 
 
 @inlined
-def add_share(totals, at, oz, oy, ox, weight, value, scale):
-    """The same for one tap."""
+def add_weighted(totals, at, offsets, weight, value, scale):
+    """The same for one pixel, as an integer."""
+    oz, oy, ox = offsets
     if ox >= 0 and oy >= 0 and oz >= 0 and weight != type(value)(0):
         to = np.uint64(type(at)(at + oz + oy + ox))
         cuda.atomic.add(totals, to, quantize(value * weight, scale))
@@ -215,64 +245,54 @@ def add_share(totals, at, oz, oy, ox, weight, value, scale):
 
 
 @inlined
-def strides(channels, sides, channels_last):
-    """Elements of a batch from image to image, from channel to channel, from pixel to pixel."""
-    whole = type(channels)
-    volume = whole(sides[0] * sides[1] * sides[2])
-    if channels_last:
-        return whole(volume * channels), whole(1), channels
-    return whole(volume * channels), volume, whole(1)
+def blend(kind, images, start, pixel, g, samples, to):
+    """Write the channels of one output pixel from element ``to`` on, read from ``start`` on."""
+    real, index = type(images.fill[0]), type(to)
+    step, step_out = channel_steps(kind, g)
+    position = locate(kind, pixel, g)
+    taps, c = taps_at(kind, position, real), index(0)
+    while c < g.counts[2]:
+        value = fill_of(images.fill, c)
+        if position.inside:
+            value = weighted_sum(kind, images, start, taps, value)
+        store(samples, to, value, images.form)
+        start, to, c = index(start + step), index(to + step_out), index(c + 1)
 
 
 @inlined
-def blend(images, start, steps, pixel, sides, rule, off, fill, channels, form, samples, to):
-    """Write one output pixel's channels from element ``to`` on; they read from ``start`` on.
+def pixel_gradient(kind, images, start, pixel, g, dsamples, at):
+    """Gradient with respect to an input pixel coordinate (x, y, z), summed over the channels.
 
-    ``steps`` are those from channel to channel, of the images and of the samples, and that from
-    pixel to pixel of the images.
+    The channels of ``dsamples`` begin at element ``at``, those of the image at ``start``.
     """
-    real, whole = type(fill[0]), type(channels)
-    step, step_out, along = steps
-    offsets, t, _, some = locate(pixel, sides, along, rule, off)
-    weights, c = weights_at(t, rule, real), whole(0)
-    while c < channels:
-        value = number_for(fill, c)
-        if some:
-            value = weighted(images, start, offsets, weights, rule, form, value)
-        store(samples, to, value, form)
-        start, to, c = whole(start + step), whole(to + step_out), whole(c + 1)
-
-
-@inlined
-def channel_slopes(images, start, offsets, weights, tilts, rule, form, fill):
-    """Slopes in x, y and z of one channel's sample, in pixels; ``tilts`` are those of weights."""
-    (wz, wy, wx), (vz, vy, vx) = weights, tilts
-    x = weighted(images, start, offsets, (wz, wy, vx), rule, form, fill)
-    y = weighted(images, start, offsets, (wz, vy, wx), rule, form, fill)
-    z = type(fill)(0)
-    if rule[2] == 3:
-        z = weighted(images, start, offsets, (vz, wy, wx), rule, form, fill)
-    return x, y, z
-
-
-@inlined
-def slopes_of(dsamples, at, images, start, steps, pixel, sides, rule, off, fill, channels, form):
-    """Slopes in x, y and z of one output pixel's channels, weighted by ``dsamples``, and summed."""
-    real, whole, zero = type(fill[0]), type(channels), type(off)(0)
-    step, step_out, along = steps
-    offsets, t, (sz, sy, sx), some = locate(pixel, sides, along, rule, off)
-    if not some:
+    real, index, zero = type(images.fill[0]), type(at), type(g.off)(0)
+    step, step_out = channel_steps(kind, g)
+    position = locate(kind, pixel, g)
+    if not position.inside:
         return zero, zero, zero
-    weights, tilts = weights_at(t, rule, real), slopes_at(t, rule, real)
-    gx, gy, gz, c = real(0), real(0), real(0), whole(0)
-    while c < channels:
-        d, other = element(dsamples, at), number_for(fill, c)
-        x, y, z = channel_slopes(images, start, offsets, weights, tilts, rule, form, other)
+    taps, weight_slopes = taps_at(kind, position, real), weight_slopes_at(kind, position, real)
+    gx, gy, gz, c = real(0), real(0), real(0), index(0)
+    while c < g.counts[2]:
+        d, fill = element(dsamples, at), fill_of(images.fill, c)
+        x, y, z = sample_slopes(kind, images, start, taps, weight_slopes, fill)
         gx, gy, gz = gx + d * x, gy + d * y, gz + d * z
-        start, at, c = whole(start + step), whole(at + step_out), whole(c + 1)
+        start, at, c = index(start + step), index(at + step_out), index(c + 1)
     # A slope of 0 must win over an infinite difference, as a missing tap does.
+    sz, sy, sx = position.slopes
     return (
-        type(off)(gx) * sx if sx != zero else zero,
-        type(off)(gy) * sy if sy != zero else zero,
-        type(off)(gz) * sz if sz != zero else zero,
+        type(g.off)(gx) * sx if sx != zero else zero,
+        type(g.off)(gy) * sy if sy != zero else zero,
+        type(g.off)(gz) * sz if sz != zero else zero,
     )
+
+
+@inlined
+def sample_slopes(kind, images, start, taps, weight_slopes, fill):
+    """Derivatives of one channel's sample with respect to x, y and z, in pixels."""
+    offsets, (wz, wy, wx), (vz, vy, vx) = taps.offsets, taps.weights, weight_slopes
+    x = weighted_sum(kind, images, start, Taps(offsets, (wz, wy, vx)), fill)
+    y = weighted_sum(kind, images, start, Taps(offsets, (wz, vy, wx)), fill)
+    z = type(fill)(0)
+    if kind.dims == 3:
+        z = weighted_sum(kind, images, start, Taps(offsets, (vz, wy, wx)), fill)
+    return x, y, z
