@@ -44,14 +44,14 @@ class Visitor(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """``count`` neighbouring interior blocks of row i, from block k on, whose first slot is given.
+    """``length`` neighbouring interior blocks of row i, from block k on, whose first slot is given.
 
     The slot has the block's addresses: see :class:`.addresses.Slot`.
     """
 
     i: int
     k: int
-    count: int
+    length: int
     slot: int
 
 

@@ -45,7 +45,7 @@ def _without_owner(context, builder, kind, value):
     if isinstance(kind, types.BaseTuple):
         items = [
             _without_owner(context, builder, item, builder.extract_value(value, k))
-            for k, item in enumerate(kind)
+            for k, item in enumerate(kind.types)
         ]
         return context.make_tuple(builder, kind, items)
     return value
