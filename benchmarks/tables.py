@@ -233,21 +233,21 @@ def by_photograph(found):
 def paper(found):
     """The paper's table as ``numba-stn reproduce`` writes it."""
     listed = found.get("runs")
-    return table1.markdown(listed).rstrip() if listed else ""
+    return table1.to_markdown(listed).rstrip() if listed else ""
 
 
 def trained(found):
     """The runs of each cell of the paper's table, as means over its seeds."""
     cells = {}
     for run in found.get("runs", []):
-        kind = table1.Kind(*(run[name] for name in table1.Kind._fields))
+        kind = table1.TableRow(*(run[name] for name in table1.TableRow._fields))
         cells.setdefault((run["task"], str(kind)), []).append(run)
-    head = ["task", "network", "seeds", "epochs", "readings", "parameters", "validation", "test",
+    head = ["task", "network", "seeds", "epochs", "views", "parameters", "validation", "test",
             "minutes", "commits"]  # fmt: skip
     return markdown(
         head,
         [
-            [task, kind, len(listed), listed[0]["epochs"], listed[0]["readings"],
+            [task, kind, len(listed), listed[0]["epochs"], listed[0]["views"],
              f"{listed[0]['parameters']:,}",
              *(f"{mean(run[name] for run in listed):.2f}"
                for name in ("validation_error", "test_error")),

@@ -222,7 +222,7 @@ def test_the_papers_table_takes_the_means_of_seeds(monkeypatch):
     from benchmarks import tables
 
     run = {"task": "R", "model": "st-cnn", "transform": "affine", "transformers": 1, "epochs": 36,
-           "readings": 3, "parameters": 191464, "validation_error": 0.4, "test_error": 0.5,
+           "views": 3, "parameters": 191464, "validation_error": 0.4, "test_error": 0.5,
            "seconds": 540, "commit": "7d83dd48eb"}  # fmt: skip
     other = run | {"validation_error": 0.5, "test_error": 0.6, "seconds": 660}
     assert "| R | ST-CNN affine | 2 | 36 | 3 | 191,464 | 0.45 | 0.55 | 10 | 7d83dd4 |" in (

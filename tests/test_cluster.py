@@ -1,4 +1,4 @@
-"""Stacks on a Dask cluster: two worker processes of this machine, one of them killed."""
+"""Stacks on a Dask cluster: two worker processes of this machine, one of which is killed."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ zarr = pytest.importorskip("zarr")
 
 from clusters import client_of, killed_in_time, two_workers, wait_for_go  # noqa: E402
 
-LIMIT = 350 * 2**20  # of a worker's memory, of which it needs half before it has any work
+LIMIT = 350 * 2**20  # bytes of memory per worker, of which it needs half before it has any work
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def client(workers):
 
 
 def peak():
-    """The most memory that this process has had, in bytes."""
+    """Peak memory of this process, in bytes."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
@@ -41,7 +41,7 @@ def peak():
 
 
 def launched():
-    """Whether this process has started threads of Numba's."""
+    """Whether this process has started Numba's threads."""
     from numba_stn.kernels import launch
 
     return launch._process.launched
@@ -54,7 +54,7 @@ SIDE, CHUNK, KINDS = 1024, 8, 4
 
 @pytest.fixture
 def large(tmp_path):
-    """A stack of more than three times the limit, of four chunks that come again and again."""
+    """A stack of more than three times the limit, of four chunks that are repeated."""
     rng = np.random.default_rng(0)
     kinds = rng.integers(0, 256, (KINDS, CHUNK, SIDE, SIDE), np.uint8)
     count = int(3.2 * LIMIT / kinds[0].nbytes)
@@ -79,7 +79,7 @@ def test_a_stack_larger_than_memory(large, client, tmp_path):
     peaks, threads = client.run(peak), client.run(launched)
     assert len(peaks) == 2
     assert max(peaks.values()) < LIMIT, peaks
-    assert not any(threads.values())  # a worker has its own two, and no more
+    assert not any(threads.values())  # a worker has only its own two threads
     expected = [np.stack([in_memory(image) for image in kind]) for kind in kinds]
     found = zarr.open_array(out, mode="r")
     for number in range(found.shape[0] // CHUNK):
@@ -88,7 +88,7 @@ def test_a_stack_larger_than_memory(large, client, tmp_path):
 
 
 def in_memory(image):
-    """Turned by 20 degrees about its middle, at a quarter of its size, on 500 x 500 pixels."""
+    """Rotate by 20 degrees about the middle, at a quarter of the size, on 500 x 500 pixels."""
     cos, sin = 4 * np.cos(np.deg2rad(20)), 4 * np.sin(np.deg2rad(20))
     matrix = np.array([[cos, -sin, 0], [sin, cos, 0.0]])
     matrix[:, 2] = (SIDE - 1) / 2 - matrix[:, :2] @ [249.5, 249.5]
@@ -96,34 +96,35 @@ def in_memory(image):
 
 
 def blocking(function, folder, **call):
-    """The function, of which all calls but the first wait for a word."""
-    if call["span"][0]:
+    """The function; all calls except the first wait until a worker is killed."""
+    if call["images"][0]:
         wait_for_go(folder)
     return function(**call)
 
 
 @pytest.fixture
-def mortals():
-    """A client of workers that no other test has, without a limit that would stop one of them."""
+def own_workers():
+    """A client of workers that no other test uses, without a memory limit."""
     with two_workers() as found, client_of(found) as client:
         yield client
-        client.wait_for_workers(2)  # a cluster that is closed while one starts may wait for it
+        client.wait_for_workers(2)  # closing a cluster while a worker starts may hang
 
 
-def test_a_killed_worker_costs_nothing_but_time(mortals, tmp_path, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK", 1)
+def test_the_work_of_a_killed_worker_is_done_again(own_workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(stacks, "TASK_BYTES", 1)
     images = np.random.default_rng(0).integers(0, 256, (40, 30, 50), np.uint8)
     np.save(tmp_path / "in.npy", images)
     matrix = np.array([[0.9, 0.2, 1.0], [-0.1, 1.1, 2.0]])
-    monkeypatch.setattr(stacks, "CHUNK", 2 * 2 * images[0].nbytes)
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 2 * 2 * images[0].nbytes)
 
     def compute(function, calls):
         assert len(calls) == 20
-        return cluster.on_cluster(mortals, functools.partial(blocking, function, tmp_path), calls)
+        blocked = functools.partial(blocking, function, tmp_path)
+        return cluster.map_on_cluster(own_workers, blocked, calls)
 
-    source, out = stacks.look(tmp_path / "in.npy", "NHW"), tmp_path / "out.zarr"
+    source, out = stacks.describe_stack(tmp_path / "in.npy", "NHW"), tmp_path / "out.zarr"
     done = []
-    for more in stacks.warp(source, out, matrix, (30, 50), compute):
+    for more in stacks.warp_stack(source, out, matrix, (30, 50), compute):
         if not done:
             killed_in_time(tmp_path)
         done.append(more)
@@ -136,8 +137,8 @@ def test_a_killed_worker_costs_nothing_but_time(mortals, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "carrier://pigeon:1"])
-def test_a_dead_scheduler_is_told_at_once(address, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 1)
+def test_a_missing_scheduler_is_reported_at_once(address, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
     np.save(tmp_path / "in.npy", np.zeros((3, 4, 5, 1), np.uint8))
     out = tmp_path / "new" / "out.zarr"
     commands = [
@@ -151,14 +152,14 @@ def test_a_dead_scheduler_is_told_at_once(address, tmp_path, capsys, monkeypatch
         assert not (tmp_path / "new").exists()
 
 
-def test_a_scheduler_that_dies_is_told(tmp_path):
+def test_a_lost_scheduler_is_reported(tmp_path):
     with (
         distributed.LocalCluster(
             n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as none,
-        cluster.connected(none.scheduler_address) as client,
+        cluster.connect(none.scheduler_address) as client,
     ):
-        calls = cluster.on_cluster(client, abs, [{"x": 1}])
+        calls = cluster.map_on_cluster(client, abs, [{"x": 1}])
         closing = threading.Timer(0.2, none.close)
         closing.start()
         with pytest.raises(cluster.ClusterError, match="was lost"):

@@ -1,4 +1,4 @@
-"""Data sets and distortions. MNIST's tests read the real files where NUMBA_STN_DATA names them."""
+"""Data sets and distortions. The tests of MNIST need the real files, in NUMBA_STN_DATA."""
 
 import gzip
 import importlib
@@ -43,7 +43,7 @@ def test_mnist():
     assert np.isclose(mnist.test.images.mean(), 0.1325, atol=1e-4)  # published mean
 
 
-def test_read_idx_reads_what_it_is_given(tmp_path):
+def test_read_idx(tmp_path):
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     raw = bytes([0, 0, 8, 3]) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
     path = tmp_path / "some.gz"
@@ -51,16 +51,16 @@ def test_read_idx_reads_what_it_is_given(tmp_path):
     sha = mnist_module.hashlib.sha256(path.read_bytes()).hexdigest()
     np.testing.assert_array_equal(mnist_module.read_idx(path, sha), values)
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(data.DataError, match="some.gz is truncated or altered.*expected"):
+    with pytest.raises(data.DataError, match="some.gz: truncated or altered.*expected"):
         mnist_module.read_idx(path, sha)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(data.DataError, match="train-images-idx3-ubyte.gz is missing"):
+def test_a_missing_file_is_reported(tmp_path):
+    with pytest.raises(data.DataError, match="train-images-idx3-ubyte.gz: missing"):
         data.mnist(str(tmp_path))
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch, tmp_path):
+def test_a_failed_download_is_reported_with_advice(monkeypatch, tmp_path):
     monkeypatch.delenv("NUMBA_STN_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(mnist_module, "MIRROR", (tmp_path / "nowhere").as_uri() + "/")
@@ -80,7 +80,7 @@ def test_the_environment_names_the_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def squares():
-    """Bright squares in the middle of 28 x 28, each of its own brightness, labelled 0 to 9."""
+    """Bright squares in the middle of 28 x 28 pixels, each of another brightness."""
     images = np.zeros((50, 1, 28, 28), np.float32)
     images[:, :, 10:18, 10:18] = np.linspace(0.5, 1, 50, dtype=np.float32)[:, None, None, None]
     return data.Split(images, np.arange(50) % 10)
@@ -90,7 +90,7 @@ SIDES = {"none": 28, "R": 28, "RTS": 42, "P": 28, "E": 28, "TC": 60, "addition":
 
 
 @pytest.mark.parametrize("name", data.TASKS)
-def test_distortions_keep_what_they_should(name, squares):
+def test_distortions_keep_shapes_labels_and_range(name, squares):
     task = data.TASKS[name]
     first, again = (task(np.random.default_rng(0), squares) for _ in range(2))
     other = task(np.random.default_rng(1), squares)
@@ -106,7 +106,7 @@ def test_distortions_keep_what_they_should(name, squares):
 
 
 def drawn(name, split):
-    """The task's images."""
+    """The images of a task."""
     return data.TASKS[name](np.random.default_rng(0), split).images
 
 
@@ -115,21 +115,21 @@ def moments(images):
     line = np.arange(images.shape[-1])
     mass = images.sum((1, 2, 3))
     x, y = ((images.sum(axis) * line).sum((1, 2)) / mass for axis in (2, 3))
-    spread = images * (
+    deviation = images * (
         (line - x[:, None, None, None]) ** 2 + (line[:, None] - y[:, None, None, None]) ** 2
     )
-    return mass, x, y, spread.sum((1, 2, 3)) / mass
+    return mass, x, y, deviation.sum((1, 2, 3)) / mass
 
 
-def test_r_turns_about_the_centre(squares):
-    mass, x, y, spread = moments(drawn("R", squares))
+def test_r_rotates_about_the_centre(squares):
+    mass, x, y, deviation = moments(drawn("R", squares))
     expected = moments(squares.images)
     np.testing.assert_allclose(mass, expected[0], rtol=0.02)
     np.testing.assert_allclose([x, y], 13.5, atol=0.1)
-    np.testing.assert_allclose(spread, expected[3] + 0.2, atol=0.25)  # interpolation blurs
+    np.testing.assert_allclose(deviation, expected[3] + 0.2, atol=0.25)  # interpolation blurs
 
 
-def test_rts_places_and_scales(squares):
+def test_rts_shifts_and_scales(squares):
     mass, x, y, _ = moments(drawn("RTS", squares))
     zoom = np.sqrt(mass / moments(squares.images)[0])
     assert 0.65 < zoom.min() < 0.8 < 1.1 < zoom.max() < 1.25
@@ -140,35 +140,37 @@ def test_rts_places_and_scales(squares):
     assert y.std() > 3
 
 
-def test_the_angle_and_the_shift_mean_what_they_say():
+def test_the_directions_of_angle_and_shift():
     image = np.zeros((1, 1, 9, 9), np.float32)
     image[0, 0, 4, 7] = 1  # right of the centre
-    turned = data.distort.placed(image, 9, np.array([np.pi / 2]), np.ones(1), np.zeros((1, 2)))
-    assert np.unravel_index(turned.argmax(), turned.shape)[2:] == (7, 4)  # now below it
-    moved = data.distort.placed(image, 13, np.zeros(1), np.ones(1), np.array([[1.0, -2.0]]))
-    assert np.unravel_index(moved.argmax(), moved.shape)[2:] == (4, 10)
+    one, none, angle = np.ones(1), np.zeros((1, 2)), np.array([np.pi / 2])
+    rotated = data.distort.rotate_scale_shift(image, 9, angle, one, none)
+    assert np.unravel_index(rotated.argmax(), rotated.shape)[2:] == (7, 4)  # now below it
+    shift = np.array([[1.0, -2.0]])
+    shifted = data.distort.rotate_scale_shift(image, 13, np.zeros(1), one, shift)
+    assert np.unravel_index(shifted.argmax(), shifted.shape)[2:] == (4, 10)
 
 
-def test_tc_copies_the_digit_exactly_and_clutters(squares):
+def test_tc_copies_the_digit_exactly_and_adds_clutter(squares):
     canvas = drawn("TC", squares)
     for image, own in zip(canvas[:, 0], squares.images[:, 0], strict=True):
         windows = np.lib.stride_tricks.sliding_window_view(image, (28, 28))
         assert (windows >= own - 1e-6).all((2, 3)).any()
-    alone = drawn("TC", squares.take(np.zeros(50, int)))
-    assert (alone.sum((1, 2, 3)) > squares.images[0].sum() + 1).mean() > 0.3
+    equal = drawn("TC", squares.take(np.zeros(50, int)))
+    assert (equal.sum((1, 2, 3)) > squares.images[0].sum() + 1).mean() > 0.3
     one = drawn("TC", squares.take(slice(1)))
     assert one.shape == (1, 1, 60, 60)
 
 
 def dots(count):
-    """Images with a dot a quarter of the way in from each corner."""
+    """Images with a dot a quarter of a side away from each corner."""
     images = np.zeros((count, 1, 28, 28), np.float32)
     images[:, :, 7::13, 7::13] = 1
     return data.Split(images, np.zeros(count, int))
 
 
 def test_p_moves_the_corners_as_opencv_does():
-    """The same moves, drawn again and carried out by OpenCV."""
+    """The same random moves, applied by OpenCV."""
     cv2 = pytest.importorskip("cv2")
     split = dots(20)
     images = drawn("P", split)
@@ -185,7 +187,7 @@ def test_p_moves_the_corners_as_opencv_does():
         np.testing.assert_allclose(image, expected, atol=0.05)  # OpenCV rounds its coordinates
 
 
-def test_e_bends_and_keeps_the_middle():
+def test_e_agrees_with_scipys_splines():
     split = dots(200)
     images = drawn("E", split)
     mean = images.mean((0, 1))
@@ -201,13 +203,13 @@ def test_e_bends_and_keeps_the_middle():
     lattice = np.stack(np.meshgrid(lattice, lattice), -1).reshape(-1, 2)
     for n in range(3):
         spline = RBFInterpolator(lattice, (lattice + moves[n]) / zoom[n])  # thin-plate by default
-        read = 14 * spline(pixels)[:, ::-1].T + 13.5
-        expected = map_coordinates(split.images[n, 0], read, order=1, mode="grid-constant")
+        positions = 14 * spline(pixels)[:, ::-1].T + 13.5
+        expected = map_coordinates(split.images[n, 0], positions, order=1, mode="grid-constant")
         np.testing.assert_allclose(images[n, 0].ravel(), expected, atol=1e-4)
 
 
-def test_the_addition_adds_what_it_shows(squares):
-    """Squares are as bright as they are numbered, whatever is done to them."""
+def test_the_label_of_the_addition_is_the_sum(squares):
+    """The brightness of a square gives its number, also after the distortion."""
     split = data.Split(squares.images, np.arange(50))
     found = data.TASKS["addition"](np.random.default_rng(0), split)
     numbers = np.rint((found.images.max((2, 3)) - 0.5) * 98)

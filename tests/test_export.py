@@ -1,4 +1,4 @@
-"""Networks in ONNX and in PyTorch give the logits that they give here, on real digits."""
+"""Networks exported to ONNX and PyTorch give the same logits, on real digits."""
 
 import numpy as np
 import pytest
@@ -44,17 +44,17 @@ NETS = {
         nn.conv2d(4, 3), nn.batch_norm(), nn.relu(), warped("translation"), nn.flatten(),
         nn.dropout(0.3), nn.linear(10),
     ),
-    "readings": nn.serial(
-        warped("affine", size=(9, 8), turns=(0, -20, 20)),
-        nn.averaged(
-            3, nn.batch_norm(), warped("projective", turns=(5,)), nn.flatten(), nn.linear(10),
+    "views": nn.serial(
+        warped("affine", size=(9, 8), view_angles=(0, -20, 20)),
+        nn.mean_of_views(
+            3, nn.batch_norm(), warped("projective", view_angles=(5,)), nn.flatten(), nn.linear(10),
         ),
     ),
 }  # fmt: skip
 
 
-def moved(name):
-    """A network, its transformers off the identity, its statistics not those of the beginning."""
+def trained(name):
+    """A network whose transformers are not the identity, and whose statistics are not initial."""
     net, rng = NETS[name], np.random.default_rng(0)
     params, state = net.init(rng, SHAPE), net.init_state(SHAPE)
     params = nn.tree.tree_map(
@@ -68,7 +68,7 @@ def moved(name):
 @pytest.mark.parametrize("name", NETS)
 def test_onnxruntime_gives_the_same_logits(name):
     runtime = pytest.importorskip("onnxruntime")
-    net, params, state = moved(name)
+    net, params, state = trained(name)
     model = export.to_onnx(net, params, state, SHAPE)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     session = runtime.InferenceSession(
@@ -87,7 +87,7 @@ def test_onnxruntime_gives_the_same_logits(name):
 @pytest.mark.parametrize("name", NETS)
 def test_pytorch_gives_the_same_logits(name):
     torch = pytest.importorskip("torch")
-    net, params, state = moved(name)
+    net, params, state = trained(name)
     module = export.to_torch(net, params, state, SHAPE)
     with torch.no_grad():
         found = module(torch.from_numpy(DIGITS)).numpy()
@@ -96,11 +96,10 @@ def test_pytorch_gives_the_same_logits(name):
     assert names == export.state_dict(net, params, state).keys()
 
 
-@pytest.mark.parametrize("name", ["tps", "readings"])
-def test_pytorch_learns_on(name):
-    """Its gradients are ours."""
+@pytest.mark.parametrize("name", ["tps", "views"])
+def test_pytorch_gives_the_same_gradients(name):
     torch = pytest.importorskip("torch")
-    net, params, state = moved(name)
+    net, params, state = trained(name)
     module = export.to_torch(net, params, state, SHAPE)
     module(torch.from_numpy(DIGITS)).square().mean().backward()
     logits, pullback, _ = net.apply(params, DIGITS, state)
@@ -120,29 +119,29 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_a_run_becomes_files(run, tmp_path):
+def test_export_of_a_run(run, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     onnx, weights = tmp_path / "new" / "net.onnx", tmp_path / "net.safetensors"
     assert cli.main(["export", str(run), str(onnx)]) == 0
     assert cli.main(["export", str(run), str(weights)]) == 0
-    _, net, learner = runs.trained(run)
+    _, net, learner = runs.load_trained(run)
     (found,) = runtime.InferenceSession(onnx).run(None, {"images": DIGITS})
     expected = net.apply(learner.params, DIGITS, learner.state)[0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    numbers = export.state_dict(net, learner.params, learner.state)
+    arrays = export.state_dict(net, learner.params, learner.state)
     stored = load_file(weights)
-    assert stored.keys() == numbers.keys()
+    assert stored.keys() == arrays.keys()
     for name, array in stored.items():
-        np.testing.assert_array_equal(array, numbers[name])
+        np.testing.assert_array_equal(array, arrays[name])
 
 
-def test_a_run_of_several_readings_becomes_a_file(tmp_path):
+def test_export_of_a_run_with_several_views(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
-    command = ["train", "--model", "st-fcn", "--task", "RTS", "--readings", "3", "--epochs", "1"]
+    command = ["train", "--model", "st-fcn", "--task", "RTS", "--views", "3", "--epochs", "1"]
     folder, onnx = tmp_path / "run", tmp_path / "net.onnx"
     assert cli.main([*command, "--out", str(folder)]) == 0
-    config, net, learner = runs.trained(folder)
-    assert config.readings == 3
+    config, net, learner = runs.load_trained(folder)
+    assert config.views == 3
     assert cli.main(["export", str(folder), str(onnx)]) == 0
     _, shape = experiment.network(config)
     images = np.random.default_rng(0).random((5, *shape), np.float32)
@@ -151,7 +150,7 @@ def test_a_run_of_several_readings_becomes_a_file(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_what_cannot_be_exported_is_named(run, tmp_path, capsys):
+def test_export_reports_what_it_cannot_export(run, tmp_path, capsys):
     for transform, message in (("rotation", "not linear"), ("rigid_3d", "volumes")):
         net = nn.serial(nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), transform))
         shape = (1, 4, 4, 4) if transform == "rigid_3d" else SHAPE
@@ -166,7 +165,7 @@ def test_what_cannot_be_exported_is_named(run, tmp_path, capsys):
     target.write_text("mine")
     for words, message in (
         ([run, target], "--force"), ([run, tmp_path / "net.pt"], ".onnx or .safetensors"),
-        ([tmp_path, tmp_path / "x.onnx"], "no run in it"),
+        ([tmp_path, tmp_path / "x.onnx"], "not a run: "),
     ):  # fmt: skip
         assert cli.main(["export", *map(str, words)]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""Losses against differences, optimisers on a quadratic, schedules."""
+"""Losses against finite differences, optimisers on a quadratic, schedules."""
 
 import numpy as np
 import pytest

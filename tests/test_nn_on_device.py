@@ -1,6 +1,6 @@
-"""Layers, losses, optimisers and transforms on CuPy's arrays, a stand-in's: the CPU's results.
+"""Layers, losses, optimisers and transforms on arrays of a stand-in for CuPy agree with the CPU.
 
-What needs the warp's CUDA kernels too is in train_simulator_suite.py.
+train_simulator_suite.py has the tests that need the warps' CUDA kernels too.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ import sys
 import fake_cupy
 import numpy as np
 import pytest
-from test_nn import LAYERS, built
+from test_layers import LAYERS, built
 
 from numba_stn import nn
 from numba_stn.nn import train
@@ -30,7 +30,7 @@ def cupy(monkeypatch):
 
 
 def close(got, want, tolerance=1e-12):
-    """Hold a tree on the device against one of NumPy's."""
+    """Assert that a tree on the device is close to one of NumPy arrays."""
     got, want = flatten(got), flatten(want)
     assert got.keys() == want.keys()
     for name, array in want.items():
@@ -43,7 +43,7 @@ def close(got, want, tolerance=1e-12):
 
 
 def both(layer, params, x, dy, state=(), training=False, wrt_x=True):
-    """Output, new state and gradients, of a layer on the arrays it is given."""
+    """Output, new state and gradients of a layer."""
     y, pullback, new = layer.apply(params, x, state, training, wrt_x)
     dparams, dx = pullback(dy)
     return {"y": y, "state": new, "dparams": dparams, **({} if dx is None else {"dx": dx})}
@@ -65,7 +65,7 @@ def check(cupy, layer, params, x, state=(), training=False, tolerance=1e-12, wrt
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", DENSE)
-def test_layers_give_what_they_give_on_the_cpu(cupy, name, training):
+def test_layers_agree_with_the_cpu(cupy, name, training):
     layer, params, x, state, _ = built(name)
     check(cupy, layer, params, x, state, training)
 
@@ -83,14 +83,14 @@ def test_in_float32_too(cupy, name):
      (5, 1, 0, (5, 8))],
 )  # fmt: skip
 def test_convolutions_of_every_shape(cupy, kernel, stride, padding, sides):
-    """Windows that overlap, touch, and leave gaps; rows and columns that no window reaches."""
+    """Windows that overlap, touch, or leave gaps; rows and columns without a window."""
     rng = np.random.default_rng(kernel)
     layer, x = nn.conv2d(3, kernel, stride, padding), rng.standard_normal((4, 2, *sides))
     params = tree_map(lambda p: rng.standard_normal(p.shape), layer.init(rng, x.shape[1:]))
     check(cupy, layer, params, x)
 
 
-def test_a_run_of_layers_and_no_gradient_of_the_images(cupy):
+def test_a_network_without_the_gradient_of_the_images(cupy):
     net = nn.serial(
         nn.max_pool(2), nn.conv2d(4, 3, padding=1), nn.relu(), nn.avg_pool(2), nn.conv2d(2, 1),
         nn.max_pool(3), nn.flatten(), nn.linear(3),
@@ -102,7 +102,7 @@ def test_a_run_of_layers_and_no_gradient_of_the_images(cupy):
     check(cupy, net, params, x[:0])
 
 
-def test_the_first_of_equals_is_the_largest_and_nan_is_passed_on(cupy):
+def test_max_pool_chooses_the_first_of_equal_values_and_propagates_nan(cupy):
     x = np.zeros((1, 1, 5, 5))
     x[0, 0, 0, 2], x[0, 0, 1, 3], x[0, 0, 3, 1] = np.nan, 5, -1
     for kernel in (1, 2, 3, 5):
@@ -113,7 +113,7 @@ def test_the_first_of_equals_is_the_largest_and_nan_is_passed_on(cupy):
     check(cupy, nn.serial(nn.max_pool(1), nn.relu()), ((), ()), x)
 
 
-def test_layers_of_different_precision_work_together(cupy):
+def test_layers_of_different_dtypes_work_together(cupy):
     net = nn.serial(nn.conv2d(2, 3), nn.conv2d(2, 3))
     first, second = net.init(np.random.default_rng(0), (1, 8, 8))
     params = first, tree_map(lambda weight: weight.astype(np.float64), second)
@@ -131,7 +131,7 @@ def test_arrays_of_two_libraries_are_an_error(cupy):
         nn.linear(2).apply(tree_map(cupy.asarray, {"weight": x[0, 0], "bias": x[0, 0, 0]}), x[0, 0])
 
 
-def test_dropout_drops_what_it_drops_on_the_cpu(cupy):
+def test_dropout_agrees_with_the_cpu(cupy):
     layer, x = nn.dropout(0.4, 3), np.random.default_rng(0).random((7, 9)).astype(np.float32)
     state = {"steps": np.array([5], np.uint32)}
     here, back, after = layer.apply((), x, state, train=True)
@@ -147,7 +147,7 @@ def test_dropout_drops_what_it_drops_on_the_cpu(cupy):
 
 @pytest.mark.parametrize("name", [*TRANSFORMS, "one part"])
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_transforms_give_what_they_give_on_the_cpu(cupy, name, real):
+def test_transforms_agree_with_the_cpu(cupy, name, real):
     transform = TRANSFORMS[name] if name in TRANSFORMS else compose("rotation")
     rng = np.random.default_rng(0)
     params = rng.standard_normal((4, transform.size)).astype(real)
@@ -163,7 +163,7 @@ def test_transforms_give_what_they_give_on_the_cpu(cupy, name, real):
 # --- Losses ---------------------------------------------------------------------------------------
 
 
-def test_losses_give_what_they_give_on_the_cpu(cupy):
+def test_losses_agree_with_the_cpu(cupy):
     rng = np.random.default_rng(0)
     logits, labels = rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 3])
     logits[1], logits[2, 1] = [1e4, -1e4, 0, 0], -np.inf
@@ -216,13 +216,13 @@ def batches(count, size=6):
     [nn.sgd(0.1, weight_decay=0.01), nn.adam(nn.cosine(0.01, 4), weight_decay=0.01)],
     ids=["sgd", "adam"],
 )
-def test_steps_give_what_they_give_on_the_cpu(cupy, optimiser):
+def test_steps_agree_with_the_cpu(cupy, optimiser):
     learners = [
-        train.start(NET, optimiser, (1, 9, 8), np.random.default_rng(0), library)
+        train.init_learner(NET, optimiser, (1, 9, 8), np.random.default_rng(0), library)
         for library in (np, cupy)
     ]
     for images, labels in batches(4):
-        found = [train.step(NET, optimiser, learner, images, labels) for learner in learners]
+        found = [train.train_step(NET, optimiser, learner, images, labels) for learner in learners]
         learners = [learner for learner, _, _ in found]
         (_, loss, wrong), (_, there, wrong_there) = found
         assert float(there) == pytest.approx(loss, rel=1e-5)
@@ -234,32 +234,32 @@ def test_steps_give_what_they_give_on_the_cpu(cupy, optimiser):
     got = train.predict(NET, learners[1], images, batch=7)
     assert type(got) is np.ndarray
     np.testing.assert_array_equal(got, want)
-    back = train.on_host(learners[1])
+    back = train.to_numpy(learners[1])
     assert {type(leaf) for _, leaf in leaves((back.params, back.state))} == {np.ndarray}
 
 
 def test_a_step_uploads_its_batch_and_waits_for_nothing(cupy):
     optimiser = nn.adam(0.01)
-    learner = train.start(NET, optimiser, (1, 9, 8), np.random.default_rng(0), cupy)
+    learner = train.init_learner(NET, optimiser, (1, 9, 8), np.random.default_rng(0), cupy)
     fake_cupy.counts["uploads"] = 0
     for images, labels in batches(3):
-        learner, _, _ = train.step(NET, optimiser, learner, images, labels)
+        learner, _, _ = train.train_step(NET, optimiser, learner, images, labels)
     assert fake_cupy.counts == {"waits": 0, "uploads": 6}
     there = [tuple(map(cupy.asarray, batch)) for batch in batches(3)]
     fake_cupy.counts["uploads"] = 0
     for images, labels in there:
-        learner, _, _ = train.step(NET, optimiser, learner, images, labels)
+        learner, _, _ = train.train_step(NET, optimiser, learner, images, labels)
     assert fake_cupy.counts == {"waits": 0, "uploads": 0}
     train.predict(NET, learner, np.zeros((10, 1, 9, 8), np.float32), batch=5)
     assert fake_cupy.counts == {"waits": 1, "uploads": 2}
 
 
-def test_a_step_gives_the_same_bits_every_time(cupy):
+def test_a_step_gives_the_same_bits_again(cupy):
     optimiser, found = nn.adam(0.01), []
     for _ in range(2):
-        learner = train.start(NET, optimiser, (1, 9, 8), np.random.default_rng(0), cupy)
+        learner = train.init_learner(NET, optimiser, (1, 9, 8), np.random.default_rng(0), cupy)
         for images, labels in batches(2):
-            learner, _, _ = train.step(NET, optimiser, learner, images, labels)
+            learner, _, _ = train.train_step(NET, optimiser, learner, images, labels)
         found.append([leaf.get().tobytes() for _, leaf in leaves(learner.params)])
     assert found[0] == found[1]
 
@@ -288,9 +288,9 @@ def test_the_cpu_needs_no_cupy():
         "from numba_stn import nn\n"
         "from numba_stn.nn import train, zoo\n"
         "net, optimiser = zoo.build('fcn', (1, 8, 8)), nn.adam()\n"
-        "learner = train.start(net, optimiser, (1, 8, 8), np.random.default_rng(0))\n"
+        "learner = train.init_learner(net, optimiser, (1, 8, 8), np.random.default_rng(0))\n"
         "images, labels = np.ones((3, 1, 8, 8), np.float32), np.array([0, 1, 2])\n"
-        "learner, loss, wrong = train.step(net, optimiser, learner, images, labels)\n"
+        "learner, loss, wrong = train.train_step(net, optimiser, learner, images, labels)\n"
         "print(type(loss) is float and 'numba.cuda' not in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

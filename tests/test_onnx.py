@@ -1,6 +1,6 @@
-"""ONNX's own cases of GridSample and AffineGrid, run from the installed package; ``peers`` has it.
+"""ONNX's own test cases of GridSample and AffineGrid, from the onnx package (extra ``peers``).
 
-What ONNX calls linear and cubic is bilinear and bicubic here; everything else has the same name.
+ONNX's modes linear and cubic are bilinear and bicubic here. All other names are the same.
 """
 
 import warnings
@@ -20,7 +20,7 @@ MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
 def cases():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other operators' cases overflow on purpose
+        warnings.simplefilter("ignore")  # some cases of other operators overflow on purpose
         found = collect_testcases(None)
     return [case for case in found if case.name.startswith(("test_gridsample", "test_affine_grid"))]
 
@@ -29,24 +29,24 @@ CASES = cases()
 
 
 def ours(case, inputs):
-    """This package's answer to a case. The expanded ones are AffineGrid in smaller operators."""
+    """numba_stn's output for a case. The expanded cases are AffineGrid in smaller operators."""
     node = case.model.graph.node[0]
-    said = {each.name: each.s.decode() if each.s else each.i for each in node.attribute}
+    attributes = {each.name: each.s.decode() if each.s else each.i for each in node.attribute}
     if case.name.startswith("test_affine_grid"):
         aligned = "align_corners" in case.name
-        assert node.op_type != "AffineGrid" or said["align_corners"] == aligned
+        assert node.op_type != "AffineGrid" or attributes["align_corners"] == aligned
         return stn.affine_grid(inputs[0], inputs[1], align_corners=aligned)
-    assert said.keys() <= {"mode", "padding_mode", "align_corners"}
+    assert attributes.keys() <= {"mode", "padding_mode", "align_corners"}
     return stn.grid_sample(
         *inputs,
-        mode=MODES[said.get("mode", "linear")],
-        padding_mode=said.get("padding_mode", "zeros"),
-        align_corners=bool(said.get("align_corners", 0)),
+        mode=MODES[attributes.get("mode", "linear")],
+        padding_mode=attributes.get("padding_mode", "zeros"),
+        align_corners=bool(attributes.get("align_corners", 0)),
     )
 
 
-def test_all_cases_are_here():
-    """ONNX 1.23 has 18 of GridSample, and 4 of AffineGrid, each as a node and expanded."""
+def test_all_cases_are_found():
+    """ONNX 1.23 has 18 cases of GridSample, and 4 of AffineGrid, each as a node and expanded."""
     grids = [case for case in CASES if case.name.startswith("test_affine_grid")]
     assert len(grids) >= 8
     assert len(CASES) >= 26
@@ -61,7 +61,7 @@ def test_case(case):
         np.testing.assert_allclose(got, outputs[0], rtol=case.rtol, atol=max(case.atol, 1e-6))
 
 
-# --- Beyond the cases: the reference implementation -----------------------------------------------
+# --- The reference implementation -----------------------------------------------------------------
 
 
 def reference(images, grid, mode, padding_mode, align_corners):
@@ -71,9 +71,9 @@ def reference(images, grid, mode, padding_mode, align_corners):
 
 
 def compared(mode, padding_mode, align_corners):
-    """Both answers on random coordinates, a fourth of a pixel or more from where any rule breaks.
+    """Both outputs on random coordinates, at least 1/4 pixel from any discontinuity.
 
-    And next to and in the image, where the reference and everyone else agree on a reflection.
+    The coordinates are in the image or near it, where all implementations agree on reflection.
     """
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1, 2, 5, 6)).astype(np.float32)
@@ -98,10 +98,10 @@ def test_the_reference_implementation_agrees(mode, padding_mode, align_corners):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_where_the_reference_implementation_differs(align_corners):
-    """Cubic with border: it clips the coordinate, and then the taps; PyTorch and we only the taps.
+    """Cubic with border: it clips the coordinate and the taps; PyTorch and numba_stn the taps only.
 
-    So just outside of the image its value has stopped, and ours still swings. test_peers_all.py
-    has that ours is PyTorch's; the operator's text does not say which is meant.
+    So just outside the image its value is constant, and ours still overshoots. test_peers_all.py
+    tests that ours agrees with PyTorch. The operator's specification does not decide it.
     """
     got, want = compared("cubic", "border", align_corners)
     differs = np.abs(got - want) > 1e-4

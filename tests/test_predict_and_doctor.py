@@ -1,4 +1,4 @@
-"""``numba-stn predict`` on digits of files, and ``numba-stn doctor``."""
+"""``numba-stn predict`` on image files, and ``numba-stn doctor``."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from numba_stn.training import experiment, prediction, runs
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A quick run, and ten of its test digits as pictures of 64 x 64."""
+    """A short run, and ten of its test digits as image files of 64 x 64 pixels."""
     folder = tmp_path_factory.mktemp("run")
     assert cli.main(["train", "--model", "fcn", "--task", "none", "--epochs", "8",
                      "--out", str(folder)]) == 0  # fmt: skip
@@ -30,12 +30,12 @@ def run(tmp_path_factory):
     return folder, pictures, split
 
 
-def test_digits_of_files_are_read(run, capsys):
+def test_predict_classifies_image_files(run, capsys):
     folder, pictures, split = run
     assert cli.main(["predict", str(folder), *map(str, pictures), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["image"] for line in lines] == [str(path) for path in pictures]
-    config, net, learner = runs.trained(folder)
+    config, net, learner = runs.load_trained(folder)
     assert config == experiment.Config(model="fcn", task="none", epochs=8)
     assert [line["label"] for line in lines] == train.predict(net, learner, split.images).tolist()
     for line in lines:
@@ -45,20 +45,21 @@ def test_digits_of_files_are_read(run, capsys):
     assert capsys.readouterr().out.startswith(f"{pictures[0]}: {lines[0]['label']} (")
 
 
-def test_images_of_any_kind_become_what_the_network_reads(run):
+def test_images_of_any_kind_become_inputs_of_the_network(run):
     config, image = experiment.Config(), data.digits().test.images[0, 0]
-    (expected,) = prediction.seen_by(config, image)[0]
+    (expected,) = prediction.network_input(config, image)[0]
     np.testing.assert_allclose(expected, image, atol=1e-6)
     eight, sixteen = (np.rint(image * most).astype(kind)
                       for most, kind in ((255, np.uint8), (65535, np.uint16)))  # fmt: skip
     alpha = np.full_like(eight, 7)
     for kind in (eight, sixteen, 255 - eight, np.dstack([eight, alpha]), np.dstack([eight] * 3),
                  np.dstack([eight, eight, eight, alpha]), eight[:, :, None]):  # fmt: skip
-        (found,) = prediction.seen_by(config, kind, kind is not eight and kind[0, 0].max() > 250)[0]
+        invert = kind is not eight and kind[0, 0].max() > 250
+        (found,) = prediction.network_input(config, kind, invert)[0]
         np.testing.assert_allclose(found, image, atol=3e-3)
 
 
-def test_what_cannot_be_predicted_is_named(run, tmp_path, capsys):
+def test_predict_reports_bad_images_and_runs(run, tmp_path, capsys):
     folder, pictures, _ = run
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
@@ -79,19 +80,19 @@ def test_what_cannot_be_predicted_is_named(run, tmp_path, capsys):
                 (copy / file).write_bytes((folder / file).read_bytes())
         assert cli.main(["predict", str(copy), str(pictures[0])]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "no run in it" in line
+        assert "not a run: " in line
         (copy / name).write_bytes((folder / name).read_bytes()[:90])
         assert cli.main(["predict", str(copy), str(pictures[0])]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "damaged" in line
     with pytest.raises(ValueError, match="2 digits at once"):
-        prediction.seen_by(experiment.Config(task="addition"), np.zeros((9, 9), np.uint8))
+        prediction.network_input(experiment.Config(task="addition"), np.zeros((9, 9), np.uint8))
 
 
 # --- doctor ---------------------------------------------------------------------------------------
 
 
-def test_the_doctor_finds_this_environment_well(capsys):
+def test_doctor_passes_here(capsys):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     for name in (
@@ -108,7 +109,7 @@ def test_the_doctor_finds_this_environment_well(capsys):
     assert "FAILS" not in text
 
 
-def test_the_doctor_names_what_is_missing():
+def test_doctor_reports_missing_packages():
     code = "import sys; sys.modules['tqdm'] = None; from numba_stn import cli; cli.main(['doctor'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=os.environ)  # fmt: skip
@@ -119,7 +120,7 @@ def test_the_doctor_names_what_is_missing():
     assert 'pip install "numba-stn[train]"' in lines[where + 1]
 
 
-def test_the_doctor_detects_a_wrong_warp(monkeypatch, capsys):
+def test_doctor_reports_a_wrong_warp(monkeypatch, capsys):
     import numba_stn
 
     monkeypatch.setattr(numba_stn, "warp_affine", lambda image, *_: image)

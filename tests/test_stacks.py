@@ -1,4 +1,4 @@
-"""``numba-stn warp`` on stacks: every image as warp_image warps it; files whole or not there."""
+"""``numba-stn warp`` on stacks: it agrees with warp_image, and writes files whole or not at all."""
 
 import os
 import pathlib
@@ -27,11 +27,11 @@ def warp(*args):
     return cli.main(["warp", *map(str, args)])
 
 
-def zarr_of(path, array, chunks=4, **options):
-    """A Zarr array, chunked along N."""
-    made = zarr.create_array(path, shape=array.shape, dtype=array.dtype,
-                             chunks=(chunks, *array.shape[1:]), **options)  # fmt: skip
-    made[:] = array
+def write_zarr(path, array, chunks=4, **options):
+    """Write a Zarr array with chunks along N."""
+    stored = zarr.create_array(path, shape=array.shape, dtype=array.dtype,
+                               chunks=(chunks, *array.shape[1:]), **options)  # fmt: skip
+    stored[:] = array
     return path
 
 
@@ -40,41 +40,41 @@ def read(path):
 
 
 def expected(array, axes, **options):
-    """Each image turned by 20 degrees on a canvas that holds it."""
+    """Each image rotated by 20 degrees on a canvas that holds it."""
     last = np.moveaxis(array, 1, -1) if axes == "NCHW" else array
-    turned = np.stack([stn.rotate(image, 20, expand=True, **options) for image in last])
-    return np.moveaxis(turned, -1, 1) if axes == "NCHW" else turned
+    rotated = np.stack([stn.rotate(image, 20, expand=True, **options) for image in last])
+    return np.moveaxis(rotated, -1, 1) if axes == "NCHW" else rotated
 
 
-TURN = ("--rotate", 20, "--expand")
+ROTATE = ("--rotate", 20, "--expand")
 
 
 @pytest.mark.parametrize("axes", STACKS)
 @pytest.mark.parametrize("source", [".zarr", ".npy"])
 @pytest.mark.parametrize("target", [".zarr", ".npy"])
-def test_each_image_is_warped_as_alone(axes, source, target, tmp_path, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK", 1)  # many tasks
+def test_each_image_agrees_with_warp_image(axes, source, target, tmp_path, monkeypatch):
+    monkeypatch.setattr(stacks, "TASK_BYTES", 1)  # many tasks
     array = STACKS[axes]
     given, out = tmp_path / f"in{source}", tmp_path / f"out{target}"
-    zarr_of(given, array) if source == ".zarr" else np.save(given, array)
-    assert warp(given, out, *TURN, "--axes", axes, "--fill", 7) == 0
+    write_zarr(given, array) if source == ".zarr" else np.save(given, array)
+    assert warp(given, out, *ROTATE, "--axes", axes, "--fill", 7) == 0
     found = read(out)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, expected(array, axes, fill=7))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([given.name, out.name])
 
 
-def test_axes_need_not_be_told(tmp_path):
+def test_default_axes(tmp_path):
     for axes in ("NHW", "NHWC"):
-        given = zarr_of(tmp_path / f"{axes}.zarr", STACKS[axes])
-        assert warp(given, tmp_path / f"{axes}.npy", *TURN) == 0
+        given = write_zarr(tmp_path / f"{axes}.zarr", STACKS[axes])
+        assert warp(given, tmp_path / f"{axes}.npy", *ROTATE) == 0
         np.testing.assert_array_equal(read(tmp_path / f"{axes}.npy"), expected(STACKS[axes], axes))
     np.save(tmp_path / "four.npy", STACKS["NHWC"])
-    assert warp(tmp_path / "four.npy", tmp_path / "four.zarr", *TURN) == 0
+    assert warp(tmp_path / "four.npy", tmp_path / "four.zarr", *ROTATE) == 0
     np.testing.assert_array_equal(read(tmp_path / "four.zarr"), read(tmp_path / "NHWC.npy"))
-    image = STACKS["NHW"][:, :, :3]  # of three axes an .npy is one image with channels
+    image = STACKS["NHW"][:, :, :3]  # an .npy with three axes is one image with channels
     np.save(tmp_path / "image.npy", image)
-    assert warp(tmp_path / "image.npy", tmp_path / "o.npy", *TURN) == 0
+    assert warp(tmp_path / "image.npy", tmp_path / "o.npy", *ROTATE) == 0
     np.testing.assert_array_equal(read(tmp_path / "o.npy"), stn.rotate(image, 20, expand=True))
 
 
@@ -90,8 +90,8 @@ def test_axes_need_not_be_told(tmp_path):
 )
 def test_kinds_of_zarr(options, tmp_path):
     array = STACKS["NHW"].astype(options.pop("dtype", "u1"))
-    given = zarr_of(tmp_path / "in.zarr", array, **options)
-    assert warp(given, tmp_path / "out.zarr", *TURN) == 0
+    given = write_zarr(tmp_path / "in.zarr", array, **options)
+    assert warp(given, tmp_path / "out.zarr", *ROTATE) == 0
     np.testing.assert_array_equal(read(tmp_path / "out.zarr"), expected(STACKS["NHW"], "NHW"))
 
 
@@ -100,59 +100,59 @@ def test_a_stack_keeps_its_chunks_and_large_ones_are_divided(tmp_path, monkeypat
     tiles = zarr.create_array(tmp_path / "in.zarr", shape=array.shape, dtype="u1",
                               chunks=(3, 8, 16))  # fmt: skip
     tiles[:] = array
-    assert warp(tmp_path / "in.zarr", tmp_path / "a.zarr", *TURN) == 0
+    assert warp(tmp_path / "in.zarr", tmp_path / "a.zarr", *ROTATE) == 0
     assert zarr.open_array(tmp_path / "a.zarr").chunks == (3, 8, 16)
-    monkeypatch.setattr(stacks, "CHUNK", 4000)
-    assert warp(tmp_path / "in.zarr", tmp_path / "b.zarr", *TURN) == 0
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 4000)
+    assert warp(tmp_path / "in.zarr", tmp_path / "b.zarr", *ROTATE) == 0
     assert zarr.open_array(tmp_path / "b.zarr").chunks == (2, 8, 16)
     np.testing.assert_array_equal(read(tmp_path / "b.zarr"), expected(array, "NHW"))
 
 
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
-def test_a_stack_of_none(target, tmp_path):
+def test_an_empty_stack(target, tmp_path):
     np.save(tmp_path / "in.npy", STACKS["NHWC"][:0])
     assert warp(tmp_path / "in.npy", tmp_path / target, "--size", "4x5") == 0
     assert read(tmp_path / target).shape == (0, 5, 4, 3)
 
 
-# --- Nothing is lost, nothing half-written --------------------------------------------------------
+# --- Nothing is lost, and no file is incomplete ---------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
-def test_nothing_is_overwritten_unasked(target, tmp_path, capsys):
-    given, out = zarr_of(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / target
+def test_nothing_is_overwritten_without_force(target, tmp_path, capsys):
+    given, out = write_zarr(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / target
     assert warp(given, out, "--scale", 2) == 0
     before = read(out)
     assert warp(given, out, "--rotate", 20) == 2
     assert "--force" in capsys.readouterr().err.splitlines()[-1]
     np.testing.assert_array_equal(read(out), before)
-    assert warp(given, out, *TURN, "--force") == 0
+    assert warp(given, out, *ROTATE, "--force") == 0
     np.testing.assert_array_equal(read(out), expected(STACKS["NHW"], "NHW"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", target]
 
 
 def test_a_stack_may_be_overwritten_by_itself(tmp_path):
-    given = zarr_of(tmp_path / "in.zarr", STACKS["NHW"])
-    assert warp(given, given, *TURN, "--force") == 0
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
+    assert warp(given, given, *ROTATE, "--force") == 0
     np.testing.assert_array_equal(read(given), expected(STACKS["NHW"], "NHW"))
 
 
-def test_a_folder_that_is_no_array_is_not_overwritten(tmp_path, capsys):
-    given = zarr_of(tmp_path / "in.zarr", STACKS["NHW"])
+def test_a_folder_that_is_not_an_array_is_not_overwritten(tmp_path, capsys):
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
     (tmp_path / "mine.zarr").mkdir()
     (tmp_path / "mine.zarr" / "letters.txt").write_text("dear")
-    assert warp(given, tmp_path / "mine.zarr", *TURN, "--force") == 2
-    assert "no Zarr array; it is not overwritten" in capsys.readouterr().err
+    assert warp(given, tmp_path / "mine.zarr", *ROTATE, "--force") == 2
+    assert "not a Zarr array; it is not overwritten" in capsys.readouterr().err
     assert (tmp_path / "mine.zarr" / "letters.txt").read_text() == "dear"
 
 
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
-def test_a_damaged_chunk_leaves_nothing_behind(target, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK", 1)
-    given = zarr_of(tmp_path / "in.zarr", STACKS["NHW"])
+def test_after_a_damaged_chunk_no_output_is_left(target, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stacks, "TASK_BYTES", 1)
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
     chunk = given / "c" / "1" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:50])
-    assert warp(given, tmp_path / "new" / target, *TURN) == 2
+    assert warp(given, tmp_path / "new" / target, *ROTATE) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"numba-stn: {given}: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr"]
 
@@ -160,22 +160,23 @@ def test_a_damaged_chunk_leaves_nothing_behind(target, tmp_path, capsys, monkeyp
 STOPPED = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
-from numba_stn import cli, stacks
-stacks.TASK, whole = 1, stacks.put
-def put(path, start, images):
-    whole(path, start, images)
+from numba_stn import cli
+from numba_stn.distributed import stacks
+stacks.TASK_BYTES, original = 1, stacks.write_images
+def write_images(path, start, images):
+    original(path, start, images)
     if start >= 4:
         os.kill(os.getpid(), signal.{})
         time.sleep(1)
-stacks.put = put
+stacks.write_images = write_images
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
 @pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
-def test_a_stop_leaves_nothing_under_the_name(sign, target, tmp_path):
-    given, out = zarr_of(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / target
+def test_after_a_stop_there_is_no_output(sign, target, tmp_path):
+    given, out = write_zarr(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / target
     command = [sys.executable, "-c", STOPPED.format(sign), "warp", str(given), str(out)]
     done = subprocess.run([*command, "--rotate", "20"], capture_output=True, text=True)
     assert done.returncode == (130 if sign == "SIGINT" else -signal.SIGKILL), done.stderr
@@ -185,12 +186,12 @@ def test_a_stop_leaves_nothing_under_the_name(sign, target, tmp_path):
     assert not left or sign == "SIGKILL"
 
 
-def test_who_comes_late_leaves_nothing_behind(tmp_path, monkeypatch):
-    """A worker that was given up writes into an array that is gone, or goes meanwhile."""
-    path = zarr_of(tmp_path / "x.zarr", STACKS["NHW"])
-    whole = stacks._open_zarr
+def test_a_late_worker_leaves_nothing_behind(tmp_path, monkeypatch):
+    """A worker that was given up writes into an array that is removed before or meanwhile."""
+    path = write_zarr(tmp_path / "x.zarr", STACKS["NHW"])
+    original = stacks._open_zarr
 
-    class Goes:
+    class Removed:
         def __init__(self, array):
             self.array = array
 
@@ -198,12 +199,12 @@ def test_who_comes_late_leaves_nothing_behind(tmp_path, monkeypatch):
             os.rename(path, tmp_path / "elsewhere.zarr")
             self.array[where] = images
 
-    monkeypatch.setattr(stacks, "_open_zarr", lambda *args: Goes(whole(*args)))
-    stacks.put(path, 4, STACKS["NHW"][:4])
+    monkeypatch.setattr(stacks, "_open_zarr", lambda *args: Removed(original(*args)))
+    stacks.write_images(path, 4, STACKS["NHW"][:4])
     assert [found.name for found in tmp_path.iterdir()] == ["elsewhere.zarr"]
-    monkeypatch.setattr(stacks, "_open_zarr", whole)
+    monkeypatch.setattr(stacks, "_open_zarr", original)
     with pytest.raises(stacks.FileError):
-        stacks.put(path, 4, STACKS["NHW"][:4])
+        stacks.write_images(path, 4, STACKS["NHW"][:4])
     assert not path.exists()
 
 
@@ -220,21 +221,21 @@ def a_file(folder):
 
 def a_group(folder):
     zarr.create_group(folder / "in.zarr")
-    zarr_of(folder / "in.zarr" / "fine", STACKS["NHW"])
+    write_zarr(folder / "in.zarr" / "fine", STACKS["NHW"])
 
 
 def garbled(folder):
-    zarr_of(folder / "in.zarr", STACKS["NHW"])
+    write_zarr(folder / "in.zarr", STACKS["NHW"])
     text = (folder / "in.zarr" / "zarr.json").read_text()
     (folder / "in.zarr" / "zarr.json").write_text(text[: len(text) // 2])
 
 
 def flat(folder):
-    zarr_of(folder / "in.zarr", STACKS["NHW"][0])
+    write_zarr(folder / "in.zarr", STACKS["NHW"][0])
 
 
 def complex_numbers(folder):
-    zarr_of(folder / "in.zarr", STACKS["NHW"].astype(np.complex64))
+    write_zarr(folder / "in.zarr", STACKS["NHW"].astype(np.complex64))
 
 
 def no_pixels(folder):
@@ -247,13 +248,14 @@ def nothing(folder):
 
 BAD = {
     nothing: "No such file", no_zarr: "not a Zarr array", a_file: "not a Zarr array",
-    a_group: "in it, to be named as", garbled: "a damaged one", flat: "got (20, 30) of uint8",
+    a_group: "its arrays, which you name as", garbled: "a damaged one",
+    flat: "got (20, 30) of uint8",
     complex_numbers: "of complex64", no_pixels: "at least one pixel",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
-def test_bad_stacks_are_named(make, tmp_path, capsys):
+def test_bad_stacks_are_reported(make, tmp_path, capsys):
     make(tmp_path)
     assert warp(tmp_path / "in.zarr", tmp_path / "new" / "out.zarr", "--rotate", 5) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -275,9 +277,9 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_bad_arguments_are_named(name, tmp_path, capsys, monkeypatch):
+def test_bad_arguments_are_reported(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    zarr_of(pathlib.Path("in.zarr"), STACKS["NHW"])
+    write_zarr(pathlib.Path("in.zarr"), STACKS["NHW"])
     pathlib.Path("im.png").write_bytes(b"")
     arguments, message = ARGUMENTS[name]
     assert warp(*arguments) == 2
@@ -286,8 +288,8 @@ def test_bad_arguments_are_named(name, tmp_path, capsys, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["im.png", "in.zarr"]
 
 
-def test_without_zarr_it_is_told_what_to_install(tmp_path, capsys, monkeypatch):
-    zarr_of(tmp_path / "in.zarr", STACKS["NHW"])
+def test_missing_zarr_is_reported(tmp_path, capsys, monkeypatch):
+    write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
     monkeypatch.setitem(sys.modules, "zarr", None)
     assert warp(tmp_path / "in.zarr", tmp_path / "out.zarr", "--rotate", 5) == 2
     (line,) = capsys.readouterr().err.splitlines()

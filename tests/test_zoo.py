@@ -1,4 +1,4 @@
-"""The networks of the paper: their sizes, and where their transformers begin."""
+"""The paper's networks: their numbers of parameters, and their transformers' initial theta."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def test_models_of_the_paper(model, side):
 
 @pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
 @pytest.mark.parametrize("size", [(28, 28), [(28, 28), (16, 16)]])
-def test_two_transformers_share_the_parameters_of_one(model, size):
+def test_parallel_transformers_share_the_parameters_of_one(model, size):
     shape = (2, 42, 42)
     net = zoo.build(model, shape, size=size, classes=19, transformers=2)
     assert nn.tree.size(net.init(np.random.default_rng(0), shape)) < 400_000
     assert net.output_shape(shape) == (19,)
 
 
-def test_a_smaller_output_starts_in_the_middle_a_sample_a_pixel():
+def test_a_smaller_output_starts_in_the_middle_with_one_sample_per_pixel():
     shape = (1, 42, 42)
     image = np.random.default_rng(0).random((1, *shape), np.float32)
     for transform in ("affine", "tps"):
@@ -40,8 +40,8 @@ def test_a_smaller_output_starts_in_the_middle_a_sample_a_pixel():
 @pytest.mark.parametrize("transform", ["affine", "projective", "tps"])
 @pytest.mark.parametrize("model", ["st-fcn", "st-cnn"])
 @pytest.mark.parametrize("side", [20, 16])
-def test_with_several_sizes_each_transformer_reads_what_the_last_one_made(side, model, transform):
-    """The last one at first 20 pixels of the 28 in the middle, which it finds on a slope."""
+def test_with_several_sizes_each_transformer_follows_the_last(side, model, transform):
+    """The last one starts with the middle 20 of 28 pixels, here of a linear ramp."""
     y, x = np.mgrid[:42, :42].astype(np.float32)
     image = (x + 50 * y)[None, None]
     net = zoo.build(model, (1, 42, 42), transform, [(28, 28), (side, side)])
@@ -53,26 +53,26 @@ def test_with_several_sizes_each_transformer_reads_what_the_last_one_made(side, 
 
 
 @pytest.mark.parametrize("model", ["st-fcn", "st-cnn", "st-cnn-deep"])
-def test_several_readings_have_the_weights_of_one(model):
+def test_several_views_have_the_parameters_of_one(model):
     shape, size = (1, 42, 42), [(28, 28), (28, 28)]
-    one, five = (zoo.build(model, shape, size=size, readings=readings) for readings in (1, 5))
+    one, five = (zoo.build(model, shape, size=size, views=views) for views in (1, 5))
     counts = {nn.tree.size(net.init(np.random.default_rng(0), shape)) for net in (one, five)}
     assert len(counts) == 1
     assert five.output_shape(shape) == (10,)
-    assert five.layers[0].turns == (0, -20, 20, -40, 40)
-    assert one.layers[0].turns == ()
+    assert five.layers[0].view_angles == (0, -20, 20, -40, 40)
+    assert one.layers[0].view_angles == ()
 
 
-def test_a_network_of_several_readings_says_the_mean_of_what_it_says_of_each():
+def test_the_logits_of_several_views_are_the_mean_of_each_ones():
     shape = (1, 42, 42)
     images = np.random.default_rng(0).random((4, *shape), np.float32)
-    net = zoo.build("st-fcn", shape, size=[(28, 28), (16, 16)], readings=3)
+    net = zoo.build("st-fcn", shape, size=[(28, 28), (16, 16)], views=3)
     params, state = net.init(np.random.default_rng(0), shape), net.init_state(shape)
     first, rest = net.layers
-    said = 0
-    for turn in (0, -20, 20):
-        alone = nn.spatial_transformer(first.localisation, size=(28, 28), zoom=first.zoom,
-                                       turns=(turn,))  # fmt: skip
-        seen = alone.apply(params[0], images, state[0])[0]
-        said = said + rest.layer.apply(params[1], seen, state[1])[0]
-    np.testing.assert_allclose(net.apply(params, images, state)[0], said / 3, atol=1e-5)
+    logits = 0
+    for angle in (0, -20, 20):
+        transformer = nn.spatial_transformer(first.localisation, size=(28, 28), zoom=first.zoom,
+                                             view_angles=(angle,))  # fmt: skip
+        view = transformer.apply(params[0], images, state[0])[0]
+        logits = logits + rest.layer.apply(params[1], view, state[1])[0]
+    np.testing.assert_allclose(net.apply(params, images, state)[0], logits / 3, atol=1e-5)

@@ -1,6 +1,6 @@
-"""Training on CuPy's arrays, a stand-in's, with warps by the CUDA kernels in Numba's simulator.
+"""Training on arrays of a stand-in for CuPy, with the warps' CUDA kernels in Numba's simulator.
 
-Run by test_cuda_simulator.py. Shapes are small: the simulator starts a Python thread for every
+test_cuda_simulator.py runs this. Shapes are small: the simulator starts a Python thread for every
 CUDA thread.
 """
 
@@ -13,7 +13,7 @@ import pytest
 import simulator
 from numba import config, cuda
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-from test_nn import LAYERS, built
+from test_layers import LAYERS, built
 from test_nn_on_device import check, close, cupy  # noqa: F401
 
 import numba_stn as stn
@@ -26,7 +26,7 @@ simulator.prepare()
 
 @pytest.fixture
 def gpu(cupy, monkeypatch):  # noqa: F811
-    """The stand-in, whose arrays the simulator's kernels take."""
+    """The stand-in, with arrays that the simulator's kernels take."""
     assert config.ENABLE_CUDASIM
     monkeypatch.setattr(
         cuda, "from_cuda_array_interface", lambda interface, array, sync: FakeCUDAArray(
@@ -48,12 +48,12 @@ def test_warps_of_the_stand_ins_arrays(gpu):
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name.startswith("transformer")])
-def test_transformers_give_what_they_give_on_the_cpu(gpu, name):
+def test_transformers_agree_with_the_cpu(gpu, name):
     layer, params, x, state, _ = built(name)
     check(gpu, layer, params, x, state, True, 1e-10)
 
 
-def test_images_that_are_not_in_rows(gpu):
+def test_images_that_are_not_contiguous(gpu):
     layer, params, x, _, _ = built("transformer")
     there = nn.tree.tree_map(gpu.asarray, params)
     y, pullback, _ = layer.apply(there, gpu.asarray(x.swapaxes(2, 3).copy()).swapaxes(2, 3))
@@ -67,23 +67,23 @@ def test_images_that_are_not_in_rows(gpu):
 
 
 def st_cnn():
-    look = nn.serial(nn.avg_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
+    localisation = nn.serial(nn.avg_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
     return nn.serial(
-        nn.spatial_transformer(look, "restricted_affine", size=(8, 8)),
+        nn.spatial_transformer(localisation, "restricted_affine", size=(8, 8)),
         nn.conv2d(3, 3), nn.batch_norm(), nn.relu(), nn.max_pool(2), nn.flatten(), nn.linear(4),
     )  # fmt: skip
 
 
-def test_steps_give_what_they_give_on_the_cpu_and_the_same_bits_every_time(gpu):
+def test_steps_agree_with_the_cpu_and_give_the_same_bits_again(gpu):
     net, optimiser, rng = st_cnn(), nn.adam(0.02), np.random.default_rng(0)
     learners = [
-        train.start(net, optimiser, (1, 10, 9), np.random.default_rng(1), library)
+        train.init_learner(net, optimiser, (1, 10, 9), np.random.default_rng(1), library)
         for library in (np, gpu, gpu)
     ]
     for _ in range(3):
         images, labels = rng.random((5, 1, 10, 9)), rng.integers(0, 4, 5)
         fake_cupy.counts["waits"] = 0
-        found = [train.step(net, optimiser, learner, images, labels) for learner in learners]
+        found = [train.train_step(net, optimiser, learner, images, labels) for learner in learners]
         assert fake_cupy.counts["waits"] == 0
         learners = [learner for learner, _, _ in found]
         losses = [float(loss) for _, loss, _ in found]
@@ -103,16 +103,16 @@ def test_steps_give_what_they_give_on_the_cpu_and_the_same_bits_every_time(gpu):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Some of the digits, drawn once."""
+    """A small part of the digits, with one distortion each."""
     whole = data.DATASETS["digits"](None)
     small = whole._replace(
         train=whole.train.take(slice(24)), validation=whole.validation.take(slice(4)),
         test=whole.test.take(slice(10)),
     )  # fmt: skip
     monkeypatch.setitem(data.DATASETS, "digits", lambda folder: small)
-    monkeypatch.setattr(experiment, "TEST_DRAWS", 1)
-    monkeypatch.setattr(experiment, "VALIDATION_DRAWS", 1)
-    monkeypatch.setitem(experiment.LOOK, "cuda", 2)
+    monkeypatch.setattr(experiment, "TEST_IMAGES", 1)
+    monkeypatch.setattr(experiment, "VALIDATION_IMAGES", 1)
+    monkeypatch.setitem(experiment.STEPS_PER_LOSS, "cuda", 2)
 
 
 def run(folder, *words):
@@ -123,7 +123,7 @@ def run(folder, *words):
 
 
 @pytest.mark.parametrize("model", ["st-cnn", "fcn"])
-def test_the_command_does_on_the_gpu_what_it_does_on_the_cpu(gpu, few, model, tmp_path, capsys):
+def test_the_command_agrees_with_the_cpu(gpu, few, model, tmp_path, capsys):
     from safetensors.numpy import load_file
 
     (done, here), (done_there, there) = (
@@ -143,13 +143,13 @@ def test_the_command_does_on_the_gpu_what_it_does_on_the_cpu(gpu, few, model, tm
     assert weights[0].keys() == weights[1].keys()
     for name, array in weights[0].items():
         assert (weights[1][name].dtype, weights[1][name].shape) == (array.dtype, array.shape)
-        # A bias before batch normalisation has no effect: Adam makes steps of its rounding errors.
+        # A bias before batch normalisation has no effect, so Adam amplifies its rounding errors.
         if name.endswith("weight"):
             np.testing.assert_allclose(weights[1][name], array, rtol=1e-2, atol=1e-3, err_msg=name)
 
 
-def test_the_loss_is_looked_at_now_and_then(gpu, few, tmp_path):
-    """At the first of 6 steps, at every second, and for the history; and two sets' predictions."""
+def test_the_gpu_is_waited_for_only_now_and_then(gpu, few, tmp_path):
+    """For the loss at the first of 6 steps, at every second one, and for two sets' predictions."""
     fake_cupy.counts["waits"] = 0
     setup = experiment.prepare(experiment.Config(model="fcn", epochs=1, batch=4, device="cuda"))
     seen = []
@@ -160,7 +160,7 @@ def test_the_loss_is_looked_at_now_and_then(gpu, few, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_divergence_is_named(gpu, few, tmp_path, capsys):
+def test_divergence_is_reported(gpu, few, tmp_path, capsys):
     assert run(tmp_path / "run", "--model", "fcn", "--device", "cuda", "--rate", "1e30")[0] == 2
     assert "a smaller --rate may help" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

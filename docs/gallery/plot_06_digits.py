@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from numba_stn import data, nn
-from numba_stn.nn import train, watch
+from numba_stn.nn import diagnostics, train
 
 EPOCHS, BATCH = 25, 40
 splits = data.digits()
@@ -35,17 +35,17 @@ net = nn.serial(
 rng = np.random.default_rng(0)
 steps = EPOCHS * (len(splits.train.labels) // BATCH)
 optimiser = nn.adam(nn.one_cycle(1e-2, steps))
-learner = train.start(net, optimiser, (1, 16, 16), rng)
+learner = train.init_learner(net, optimiser, (1, 16, 16), rng)
 losses = []
 for _ in range(EPOCHS):
-    for batch in train.shuffled(rng, splits.train, BATCH, turned):
-        learner, loss, _ = train.step(net, optimiser, learner, *batch)
+    for batch in train.shuffled_batches(rng, splits.train, BATCH, turned):
+        learner, loss, _ = train.train_step(net, optimiser, learner, *batch)
         losses.append(loss)
 print(f"{train.error_percent(net, learner, *test):.1f} % of the test digits are misread")
 
 # %%
 # What the transformer was given, and what it made of it.
-(seen,) = watch.watch(net, learner, test.images)
+(seen,) = diagnostics.observe_transformers(net, learner, test.images)
 figure = plt.figure(figsize=(10, 2.5), layout="constrained")
 curve, digits = figure.subfigures(1, 2, width_ratios=(1, 2.6))
 axes = curve.subplots()

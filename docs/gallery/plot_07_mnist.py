@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from numba_stn import data, nn
-from numba_stn.nn import train, watch
+from numba_stn.nn import diagnostics, train
 
 COUNT, EPOCHS, BATCH = 6_000, 3, 60
 try:
@@ -51,14 +51,14 @@ net = nn.serial(
 )
 rate = nn.one_cycle(1e-2, EPOCHS * (len(few.labels) // BATCH))
 optimiser = nn.adam(rate, factors={"localisation": 0.3})
-learner = train.start(net, optimiser, (1, rts.side(side), rts.side(side)), rng)
+learner = train.init_learner(net, optimiser, (1, rts.side(side), rts.side(side)), rng)
 for _ in range(EPOCHS):
-    for batch in train.ahead(train.shuffled(rng, few, BATCH, rts)):
-        learner, _, _ = train.step(net, optimiser, learner, *batch)
+    for batch in train.prefetch(train.shuffled_batches(rng, few, BATCH, rts)):
+        learner, _, _ = train.train_step(net, optimiser, learner, *batch)
 test = rts(np.random.default_rng(1), splits.test.take(slice(2_000)))
 print(f"{train.error_percent(net, learner, *test):.1f} % of {len(test.labels)} are misread")
 
-(seen,) = watch.watch(net, learner, test.images[:200])
+(seen,) = diagnostics.observe_transformers(net, learner, test.images[:200])
 figure, rows = plt.subplots(2, 10, figsize=(9, 2.1), layout="constrained")
 for label, (above, below) in enumerate(rows.T):
     n = int(np.flatnonzero(test.labels[:200] == label)[0])

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from numba_stn import data, nn
-from numba_stn.nn import train, watch
+from numba_stn.nn import diagnostics, train
 
 EPOCHS, BATCH = 25, 40
 splits, rts = data.digits(), data.TASKS["RTS"]
@@ -56,16 +56,16 @@ for count in (1, 2):
     net, rng = network(count), np.random.default_rng(0)
     rate = nn.one_cycle(1e-2, EPOCHS * (len(splits.train.labels) // BATCH))
     optimiser = nn.adam(rate, factors={"localisation": 0.3})
-    learner = train.start(net, optimiser, (2, 24, 24), rng)
+    learner = train.init_learner(net, optimiser, (2, 24, 24), rng)
     for _ in range(EPOCHS):
-        for batch in train.ahead(train.shuffled(rng, splits.train, BATCH, pairs)):
-            learner, _, _ = train.step(net, optimiser, learner, *batch)
+        for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, pairs)):
+            learner, _, _ = train.train_step(net, optimiser, learner, *batch)
     wrong = train.error_percent(net, learner, *test)
     print(f"{count} in parallel: {wrong:.0f} % of the digits are misread")
 
 # %%
 # The two channels of six examples, and what each of the two transformers made of them.
-one, two = watch.watch(net, learner, test.images[:6])
+one, two = diagnostics.observe_transformers(net, learner, test.images[:6])
 figure, rows = plt.subplots(3, 12, figsize=(11, 3.1), layout="constrained")
 for n in range(6):
     for channel in range(2):

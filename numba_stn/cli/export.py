@@ -1,33 +1,33 @@
-"""``numba-stn export``."""
+"""The subcommand ``numba-stn export``."""
 
 import argparse
 import pathlib
 
-from .options import UsageError, folder_of
+from .options import UsageError, output_folder
 
 EXAMPLES = """\
-  numba-stn export runs/digits digits.onnx              a trained network for other programs
+  numba-stn export runs/digits digits.onnx              export a trained network
 """
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand."""
     export = commands.add_parser(
         "export",
-        help="write a trained network for other programs",
-        description="Write the network of a run as an ONNX model (opset 20, with the standard "
-        "AffineGrid and GridSample), or its weights as safetensors under PyTorch's names.",
+        help="export a trained network",
+        description="Write a run's network as an ONNX model (opset 20, with the standard operators "
+        "AffineGrid and GridSample), or its weights as safetensors with PyTorch's names.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("run_folder", metavar="RUN", help="the folder of a run of train")
-    export.add_argument("output", metavar="OUT", help="a name that ends in .onnx or .safetensors")
-    export.add_argument("--force", action="store_true", help="overwrite what is there")
+    export.add_argument("run_folder", metavar="RUN", help="folder of a run of train")
+    export.add_argument("output", metavar="OUT", help="output file, .onnx or .safetensors")
+    export.add_argument("--force", action="store_true", help="overwrite an existing file")
     export.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn export``."""
+    """Write the network of a run to a file."""
     target = pathlib.Path(args.output)
     if target.suffix not in (".onnx", ".safetensors"):
         raise UsageError(f"{target}: expected a name that ends in .onnx or .safetensors")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from ..training import experiment, runs
         from ..utils import record
 
-        config, net, learner = runs.trained(pathlib.Path(args.run_folder))
+        config, net, learner = runs.load_trained(pathlib.Path(args.run_folder))
         if target.suffix == ".onnx":
             _, shape = experiment.network(config)
             content = export.to_onnx(net, learner.params, learner.state, shape).SerializeToString()
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
             content = save(export.state_dict(net, learner.params, learner.state))
     except ImportError as error:
         raise UsageError(
-            f'this needs more packages ({error}); pip install "numba-stn[export,train]"'
+            f'export needs more packages ({error}); pip install "numba-stn[export,train]"'
         ) from error
     except (runs.RunError, export.ExportError) as error:
         raise UsageError(str(error)) from error
-    with folder_of(target.parent):
+    with output_folder(target.parent):
         record.write_atomically(target, content)
     return 0

@@ -1,4 +1,4 @@
-"""What the subcommands share: names, option types, and the folder that is written to."""
+"""Helpers of the subcommands: names of choices, option types, and the output folder."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-# Spelled out here, so that --help need not import what they name.
+# The choices are written out here, so that --help need not import the modules that define them.
 DATASETS = ("digits", "mnist")
 TASKS = ("none", "R", "RTS", "P", "E", "TC", "addition")
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
@@ -22,12 +22,15 @@ TABLE_TRANSFORMS = ("affine", "projective", "tps")
 
 
 class UsageError(Exception):
-    """The user can mend this; the message says how."""
+    """An error that the user can correct; the message says how."""
 
 
 @contextlib.contextmanager
-def folder_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folder, writable before anything is computed in vain, and gone again if left empty."""
+def output_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Create a folder and check that it is writable; remove it again if it is empty at the end.
+
+    The check comes first, so that nothing is computed in vain.
+    """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def folder_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         probe.unlink()
         yield folder
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise UsageError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             for path in new:
@@ -44,7 +47,7 @@ def folder_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def require_pillow() -> None:
-    """Say what reading images lacks, before anything is done."""
+    """Raise if Pillow, which reads images, is missing."""
     if importlib.util.find_spec("PIL") is None:
         raise UsageError('images need Pillow; pip install "numba-stn[images]"')
 
@@ -52,8 +55,8 @@ def require_pillow() -> None:
 # --- Option types ---------------------------------------------------------------------------------
 
 
-def among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """A list of these, by commas."""
+def some_of(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """The type of a list of choices, separated by commas."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
@@ -66,26 +69,26 @@ def among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Seeds, by commas."""
+    """Convert a list of seeds, separated by commas."""
     return tuple(seed(part) for part in text.split(","))
 
 
 def positive(text: str) -> int:
-    """A number of things."""
+    """Convert a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)
 
 
 def seed(text: str) -> int:
-    """A seed."""
+    """Convert a seed, a whole number of at least 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return int(text)
 
 
 def rate(text: str) -> float:
-    """A positive number."""
+    """Convert a positive number."""
     try:
         rate = float(text)
     except ValueError:
@@ -96,11 +99,13 @@ def rate(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """A number from 0 to below 1."""
+    """Convert a number of at least 0 and below 1."""
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a number of at least 0 and below 1, got {text!r}"
+        )
     return share

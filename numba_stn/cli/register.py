@@ -5,7 +5,7 @@ import contextlib
 import pathlib
 import sys
 
-from .options import UsageError, folder_of, require_pillow
+from .options import UsageError, output_folder, require_pillow
 
 EXAMPLES = """\
   numba-stn register today.png yesterday.png aligned.png
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args, outputs)
     with contextlib.ExitStack() as folders:
         for path in outputs:
-            folders.enter_context(folder_of(path.parent))
+            folders.enter_context(output_folder(path.parent))
         try:
             moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
             result = _register(args, moving, fixed)

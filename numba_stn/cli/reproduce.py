@@ -1,4 +1,4 @@
-"""``numba-stn reproduce``."""
+"""The subcommand ``numba-stn reproduce``."""
 
 import argparse
 import contextlib
@@ -13,80 +13,87 @@ from .options import (
     TABLE_TASKS,
     TABLE_TRANSFORMS,
     UsageError,
-    among,
-    folder_of,
+    output_folder,
     positive,
     seeds,
+    some_of,
 )
-from .train import executed, trainer
+from .train import require_training, train_in_folder
 
 EXAMPLES = """\
-  numba-stn reproduce table1 --tasks R --seeds 0        a row of the paper's table
+  numba-stn reproduce table1 --tasks R --seeds 0        a column of the paper's table
   numba-stn reproduce table1 --scheduler tcp://host:8786
                                                         all of it, on a Dask cluster
 """
 
+STOPPED = "stopped by Ctrl-C; the same command resumes"
+
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand."""
     command = commands.add_parser(
         "reproduce",
-        help="train the table of the 2015 paper",
+        help="train the networks of the paper's table",
         description="Train every network of a table of Jaderberg et al. 2015 on every distortion, "
-        "a folder a run, and write the table beside the paper's numbers. What is complete in "
-        "--out is not run again, what was stopped goes on: stop it when you like.",
+        "one folder per run, and write the table with the paper's numbers. You may stop it at any "
+        "time: runs that are complete in --out are not trained again, and stopped ones are "
+        "resumed.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add("table", choices=("table1",), help="test errors on distorted MNIST, and its addition")
-    add("--tasks", type=among(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
+    add(
+        "table",
+        choices=("table1",),
+        help="test errors on distorted MNIST, and of the addition of two digits",
+    )
+    add("--tasks", type=some_of(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
         help=f"default: {','.join(TABLE_TASKS)}")  # fmt: skip
-    add("--models", type=among(TABLE_MODELS), default=TABLE_MODELS, metavar="A,B",
+    add("--models", type=some_of(TABLE_MODELS), default=TABLE_MODELS, metavar="A,B",
         help=f"default: {','.join(TABLE_MODELS)}")  # fmt: skip
-    add("--transforms", type=among(TABLE_TRANSFORMS), default=TABLE_TRANSFORMS, metavar="A,B",
+    add("--transforms", type=some_of(TABLE_TRANSFORMS), default=TABLE_TRANSFORMS, metavar="A,B",
         help=f"default: {','.join(TABLE_TRANSFORMS)}")  # fmt: skip
-    add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="all of them for st-cnn "
-        "affine, the first for the rest; default: 0,1,2")  # fmt: skip
-    add("--out", metavar="DIR", default="runs/table1", help="default: runs/table1")
-    add("--epochs", type=positive, metavar="N", help="for a trial: another number than the "
-        "table's")  # fmt: skip
-    add("--dataset", choices=DATASETS, help="for a trial: other digits than MNIST's")
+    add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="st-cnn affine is trained "
+        "with all of them, the others with the first; default: 0,1,2")  # fmt: skip
+    add("--out", metavar="DIR", default="runs/table1", help="output folder; default: runs/table1")
+    add("--epochs", type=positive, metavar="N", help="number of epochs of all runs, for a trial")
+    add("--dataset", choices=DATASETS, help="another data set, for a trial; default: mnist")
     add("--data-dir", metavar="DIR", help="as for train")
-    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster whose workers see the same "
-        "files: each takes one run at a time")  # fmt: skip
+    add("--scheduler", metavar="ADDRESS", help="address of a Dask cluster, whose workers must see "
+        "the same files; each trains one run at a time")  # fmt: skip
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn reproduce``; 130 after Ctrl-C."""
-    runs = trainer()
+    """Train the runs that are not complete, and print the table; returns 130 after Ctrl-C."""
+    runs = require_training()
     from ..training import table1
     from ..training.checkpoint import CheckpointError
 
     if args.data_dir and args.dataset == "digits":
-        raise UsageError("--data-dir: the digits come with scikit-learn; it is for MNIST")
+        raise UsageError("--data-dir: only for MNIST; the digits come with scikit-learn")
     changes = {name: getattr(args, name) for name in ("epochs", "dataset") if getattr(args, name)}
-    wanted = table1.planned(args.tasks, args.models, args.transforms, args.seeds)
+    wanted = table1.planned_runs(args.tasks, args.models, args.transforms, args.seeds)
     if not wanted:
-        raise UsageError("the table has no cell for these tasks, models and transforms together")
-    with folder_of(pathlib.Path(args.out)) as folder:
+        raise UsageError("the table has no cell with these tasks, models and transforms")
+    with output_folder(pathlib.Path(args.out)) as folder:
         try:
-            missing = table1.unfinished(folder, wanted, **changes)
+            missing = table1.incomplete_runs(folder, wanted, **changes)
         except (runs.RunError, CheckpointError) as error:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
         if args.scheduler and missing:
-            code = _on_cluster(args, folder, {run: run.config(**changes) for run in missing})
+            configs = {run: run.config(**changes) for run in missing}
+            code = _train_on_cluster(args, folder, configs)
             if code:
                 return code
             missing = []
-        for run in _announced(missing):
-            with folder_of(folder / run.folder) as own:
-                _, metrics = executed(own, run.config(**changes), args.data_dir)
+        for run in _announce(missing):
+            with output_folder(folder / run.folder) as run_folder:
+                _, metrics = train_in_folder(run_folder, run.config(**changes), args.data_dir)
             table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
             if metrics["interrupted"]:
-                print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+                print(STOPPED, file=sys.stderr)
                 return 130
             print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
         table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
@@ -97,89 +104,94 @@ def run(args: argparse.Namespace) -> int:
 # --- On a cluster ---------------------------------------------------------------------------------
 
 
-def _on_cluster(args, folder, configs):
-    """All these runs, spread over the workers; what failed is told, and the others go on."""
+def _train_on_cluster(args, folder, configs):
+    """Distribute the runs over the workers; a run that fails is reported, and the others go on."""
     try:
         from ..distributed import cluster, runs_on_cluster
         from ..training import table1
     except ImportError as error:
         raise UsageError(f'--scheduler needs more packages ({error}); pip install '
                          f'"numba-stn[scale,train]", on every machine') from error  # fmt: skip
-    where = _data_there(args, next(iter(configs.values())))
+    data_dir = _checked_data_dir(args, next(iter(configs.values())))
     jobs = {
-        str(run): {"folder": (folder / run.folder).absolute(), "config": config, "data_dir": where}
+        str(run): {"folder": (folder / run.folder).absolute(), "config": config,
+                   "data_dir": data_dir}
         for run, config in configs.items()
-    }
+    }  # fmt: skip
     failed = 0
     try:
         with (
-            cluster.connected(args.scheduler) as client,
-            _epochs(sum(config.epochs for config in configs.values()), jobs) as (bar, tell),
-            contextlib.closing(runs_on_cluster.spread(client, jobs, tell)) as ended,
+            cluster.connect(args.scheduler) as client,
+            _epoch_bar(sum(config.epochs for config in configs.values()), jobs) as (bar, report),
+            contextlib.closing(runs_on_cluster.run_on_cluster(client, jobs, report)) as ended,
         ):
             for name, outcome in ended:
                 failed += outcome.metrics is None
-                bar.write(_told(name, outcome), sys.stdout if outcome.metrics else sys.stderr)
+                bar.write(_outcome_line(name, outcome), _stream(outcome))
                 table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
     except cluster.ClusterError as error:
         raise UsageError(
-            f"--scheduler {args.scheduler}: {error}; the same command goes on"
+            f"--scheduler {args.scheduler}: {error}; the same command resumes"
         ) from error
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     if failed:
         raise UsageError(f"{failed} of {len(jobs)} runs failed; the same command tries them again")
     return 0
 
 
-def _told(name, outcome):
+def _outcome_line(name, outcome):
     if outcome.metrics is None:
         return f"numba-stn: {name}: {outcome.error}"
     return f"{name}: {outcome.metrics['test_error']:.2f} %"
 
 
-def _data_there(args, config):
-    """The data's folder, for workers; read once here, so that it is there and is right."""
+def _stream(outcome):
+    return sys.stdout if outcome.metrics else sys.stderr
+
+
+def _checked_data_dir(args, config):
+    """The data's folder, for the workers; the data are loaded once here, to check them."""
     from .. import data
 
-    where = args.data_dir or os.environ.get("NUMBA_STN_DATA")
-    where = os.path.abspath(where) if where and config.dataset != "digits" else None
+    folder = args.data_dir or os.environ.get("NUMBA_STN_DATA")
+    folder = os.path.abspath(folder) if folder and config.dataset != "digits" else None
     try:
-        data.DATASETS[config.dataset](where)
+        data.DATASETS[config.dataset](folder)
     except data.DataError as error:
         raise UsageError(str(error)) from error
-    return where
+    return folder
 
 
 @contextlib.contextmanager
-def _epochs(total, names):
-    """A bar of all runs' epochs, and what takes the workers' news."""
+def _epoch_bar(total, names):
+    """A progress bar of all runs' epochs; yields it and the function for the workers' messages."""
     from tqdm import tqdm
 
     done = dict.fromkeys(names, 0)
     with tqdm(total=total, unit="epoch", mininterval=0.1 if sys.stderr.isatty() else 10) as bar:
 
-        def tell(news):
-            name, epochs = news["name"], news.get("began", news.get("epoch"))
-            if "text" in news:
-                bar.write(f"numba-stn: {name}: {news['text']}", file=sys.stderr)
-            if "began" in news:
-                since = f" goes on after epoch {epochs}" if epochs else ""
-                bar.write(f"{name}:{since} on {news['worker']}", file=sys.stderr)
+        def report(message):
+            name, epochs = message["name"], message.get("began", message.get("epoch"))
+            if "text" in message:
+                bar.write(f"numba-stn: {name}: {message['text']}", file=sys.stderr)
+            if "began" in message:
+                resumed = f" resumed after epoch {epochs}" if epochs else ""
+                bar.write(f"{name}:{resumed} on {message['worker']}", file=sys.stderr)
             if epochs is not None and name in done:
                 bar.update(max(0, epochs - done[name]))
                 done[name] = max(epochs, done[name])
 
-        yield bar, tell
+        yield bar, report
 
 
-def _announced(missing):
-    """The runs one after another, each said before it begins, with the time left for all."""
+def _announce(missing):
+    """Yield the runs; before each one, print its name and an estimate of the remaining time."""
     began = time.perf_counter()
     for number, run in enumerate(missing):
         left = len(missing) - number
-        pace = (time.perf_counter() - began) / number if number else 0
-        rest = f", about {pace * left / 60:.0f} min for this and the rest" if number else ""
-        print(f"run {number + 1} of {len(missing)}: {run}{rest}", file=sys.stderr, flush=True)
+        mean = (time.perf_counter() - began) / number if number else 0
+        estimate = f", about {mean * left / 60:.0f} min for this and all others" if number else ""
+        print(f"run {number + 1} of {len(missing)}: {run}{estimate}", file=sys.stderr, flush=True)
         yield run

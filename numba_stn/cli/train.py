@@ -1,4 +1,4 @@
-"""``numba-stn train``."""
+"""The subcommand ``numba-stn train``."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from .options import (
     TASKS,
     TRANSFORMS,
     UsageError,
-    folder_of,
+    output_folder,
     positive,
     rate,
     seed,
@@ -21,73 +21,75 @@ from .options import (
 )
 
 EXAMPLES = """\
-  numba-stn train                                       learn to read rotated digits, offline
+  numba-stn train                                       learn to classify rotated digits, offline
   numba-stn train --model cnn                           the same without the transformer
   numba-stn train --dataset mnist --task RTS --epochs 5
   numba-stn train --device cuda                         on the GPU, with CuPy
-  numba-stn train --resume runs/20260101-120000         go on where Ctrl-C, or a crash, stopped it
+  numba-stn train --resume runs/20260101-120000         resume after Ctrl-C or a crash
 """
 
 
 def add(commands) -> None:
-    """Its options."""
+    """Add the subcommand."""
     train = commands.add_parser(
         "train",
         help="train a network on distorted digits",
         description="Train a network on distorted digits. Writes metrics.json, the weights and "
-        "pictures. With no argument: scikit-learn's digits, rotated; offline, under a minute.",
+        "pictures. Without options: scikit-learn's digits, rotated; offline, in under a minute.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = train.add_argument
     add("--dataset", choices=DATASETS, help="default: digits")
     add("--task", choices=TASKS, help="distortion: rotated (R), rotated, scaled and translated "
-        "(RTS), projective (P), elastic (E), translated among clutter (TC), or two RTS digits to "
-        "add; default: R")  # fmt: skip
+        "(RTS), projective (P), elastic (E), translated among clutter (TC), or the sum of two RTS "
+        "digits (addition); default: R")  # fmt: skip
     add("--model", choices=MODELS, help="default: st-cnn")
-    add("--transform", choices=TRANSFORMS, help="what the transformer may do; default: affine")
-    add("--transformers", type=positive, metavar="N", help="side by side; default: 1")
-    add("--readings", type=positive, metavar="N", help="how often an image is read, turned by 0, "
-        "-20, 20, -40 degrees and so on, for the mean of the logits; not by tps, nor with several "
+    add("--transform", choices=TRANSFORMS, help="the transformer's transform; default: affine")
+    add("--transformers", type=positive, metavar="N", help="number of transformers in parallel; "
+        "default: 1")  # fmt: skip
+    add("--views", type=positive, metavar="N", help="number of views of each image, rotated by 0, "
+        "-20, 20, -40 degrees and so on, whose logits are averaged; not for tps or several "
         "--transformers; default: 1")  # fmt: skip
     add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist")
     add("--seed", type=seed, metavar="S", help="default: 0")
-    add("--batch", type=positive, metavar="N", help="default: 50 for digits, 128 for mnist")
-    add("--rate", type=rate, metavar="R", help="highest learning rate")
-    add("--localisation-rate", type=rate, metavar="F", help="factor of the rate for what finds "
-        "the transform; default: 0.1")  # fmt: skip
-    add("--weight-decay", type=rate, metavar="W", help="of every parameter, a step: this by the "
-        "rate; default: none")  # fmt: skip
-    add("--label-smoothing", type=share, metavar="S", help="share of the target that all classes "
-        "have alike; default: none")  # fmt: skip
-    add("--device", choices=DEVICES, help="cuda: the whole step on the GPU, which needs CuPy; "
-        "default: cpu")  # fmt: skip
-    add("--resume", metavar="DIR", help="go on with the run that was stopped in this folder, with "
-        "its own options")  # fmt: skip
-    add("--out", metavar="DIR", help="where to write; default: runs/<time>")
-    add("--data-dir", metavar="DIR", help="folder that holds MNIST's four files under mnist/; "
-        "default: the environment's NUMBA_STN_DATA, else they are downloaded once")  # fmt: skip
+    add("--batch", type=positive, metavar="N", help="batch size; default: 50 for digits, 128 for "
+        "mnist")  # fmt: skip
+    add("--rate", type=rate, metavar="R", help="highest learning rate; default: 0.01")
+    add("--localisation-rate", type=rate, metavar="F", help="learning-rate factor for the "
+        "localisation network; default: 0.1")  # fmt: skip
+    add("--weight-decay", type=rate, metavar="W", help="decoupled weight decay (AdamW); each step "
+        "subtracts this times the learning rate times the parameter; default: none")  # fmt: skip
+    add("--label-smoothing", type=share, metavar="S", help="label smoothing: the share of the "
+        "target probability spread evenly over all classes; default: none")  # fmt: skip
+    add("--device", choices=DEVICES, help="cuda: all of a step on the GPU, with CuPy; default: cpu")
+    add("--resume", metavar="DIR", help="resume the stopped run in this folder, with its own "
+        "options")  # fmt: skip
+    add("--out", metavar="DIR", help="output folder; default: runs/<time>")
+    add("--data-dir", metavar="DIR", help="folder that has MNIST's four files under mnist/; "
+        "default: the environment variable NUMBA_STN_DATA; without it they are downloaded "
+        "once")  # fmt: skip
     train.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``numba-stn train``."""
+    """Train a network, and print the test error."""
     started = time.strftime("%Y%m%d-%H%M%S")
-    runs = trainer()
-    config = _resumed(args) if args.resume else _config(args)
-    _require(config.device)
-    with folder_of(pathlib.Path(args.resume or args.out or f"runs/{started}")) as folder:
+    runs = require_training()
+    config = _resumed_config(args) if args.resume else _config(args)
+    _require_device(config.device)
+    with output_folder(pathlib.Path(args.resume or args.out or f"runs/{started}")) as folder:
         if not args.resume and (folder / runs.CHECKPOINT).exists():
             raise UsageError(
-                f"{folder}: holds a run that was stopped; numba-stn train --resume {folder} goes "
-                f"on, another --out begins anew"
+                f"{folder}: has a stopped run; resume it with numba-stn train --resume {folder}, "
+                f"or choose another --out"
             )
-        written, metrics = executed(folder, config, args.data_dir)
+        written, metrics = train_in_folder(folder, config, args.data_dir)
     return _report(folder, written, metrics)
 
 
 def _report(folder, written, metrics):
-    """Say what came out; the exit code."""
+    """Print the results; returns the exit code."""
     error = metrics["test_error"]
     found = "not measured" if error is None else f"{error:.2f} % of {metrics['test_images']} images"
     print(
@@ -95,8 +97,8 @@ def _report(folder, written, metrics):
     )
     if not metrics["interrupted"]:
         return 0
-    print(f"stopped by Ctrl-C after {len(metrics['history'])} of {metrics['epochs']} epochs; what "
-          f"was learned is kept, and numba-stn train --resume {folder} goes on",
+    print(f"stopped by Ctrl-C after {len(metrics['history'])} of {metrics['epochs']} epochs; the "
+          f"training state is saved, and numba-stn train --resume {folder} resumes the run",
           file=sys.stderr)  # fmt: skip
     return 130
 
@@ -105,44 +107,47 @@ def _report(folder, written, metrics):
 
 
 # Options of ``train`` that are fields of the configuration.
-CONFIGURED = ("dataset", "task", "model", "transform", "transformers", "readings", "epochs", "seed",
-              "batch", "rate", "localisation_rate", "weight_decay", "label_smoothing",
-              "device")  # fmt: skip
+CONFIG_OPTIONS = ("dataset", "task", "model", "transform", "transformers", "views", "epochs",
+                  "seed", "batch", "rate", "localisation_rate", "weight_decay", "label_smoothing",
+                  "device")  # fmt: skip
 
 
 def _config(args):
-    """The experiment that the options describe; each data set has its own defaults."""
+    """The configuration from the options; each data set has its own defaults."""
     from ..training.experiment import Config
 
-    given = {name: getattr(args, name) for name in CONFIGURED if getattr(args, name) is not None}
+    given = {name: value for name in CONFIG_OPTIONS if (value := getattr(args, name)) is not None}
     dataset, model = given.get("dataset", "digits"), given.get("model", "st-cnn")
     if args.data_dir and dataset == "digits":
-        raise UsageError("--data-dir: the digits come with scikit-learn; it is for --dataset mnist")
-    for name in ("transform", "transformers", "readings", "localisation_rate"):
+        raise UsageError("--data-dir: only for --dataset mnist; the digits come with scikit-learn")
+    for name in ("transform", "transformers", "views", "localisation_rate"):
         if name in given and not model.startswith("st-"):
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} {given[name]}: the model {model} has no transformer")
+            raise UsageError(f"{_option(name)} {given[name]}: the model {model} has no transformer")
     defaults = {"digits": {"epochs": 60, "batch": 50}, "mnist": {"epochs": 10, "batch": 128}}
     return Config(**defaults[dataset] | given)
 
 
-def _resumed(args):
-    """The configuration of the run that is to go on."""
+def _resumed_config(args):
+    """The configuration of the run that is resumed."""
     from ..training import runs
     from ..training.checkpoint import CheckpointError
 
-    given = [name for name in (*CONFIGURED, "out") if getattr(args, name) is not None]
+    given = [name for name in (*CONFIG_OPTIONS, "out") if getattr(args, name) is not None]
     if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UsageError(f"--resume: the run goes on with its own options; drop {options}")
+        options = ", ".join(map(_option, given))
+        raise UsageError(f"--resume: a run is resumed with its own options; remove {options}")
     try:
-        return runs.config_of(pathlib.Path(args.resume))
+        return runs.stopped_config(pathlib.Path(args.resume))
     except (runs.RunError, CheckpointError) as error:
         raise UsageError(f"--resume: {error}") from error
 
 
-def _require(device):
-    """Say what the device lacks, before there is a folder or a file."""
+def _option(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _require_device(device):
+    """Raise if something that the device needs is missing, before a folder or file is written."""
     from ..utils.namespace import library
 
     try:
@@ -154,8 +159,8 @@ def _require(device):
 # --- Training -------------------------------------------------------------------------------------
 
 
-def trainer():
-    """The module that runs experiments, if all that it needs is installed."""
+def require_training():
+    """The module :mod:`numba_stn.training.runs`; raise if a package that it needs is missing."""
     try:
         import safetensors.numpy  # noqa: F401
         import tqdm  # noqa: F401
@@ -168,31 +173,31 @@ def trainer():
     return runs
 
 
-def executed(folder, config, data_dir):
-    """The run, or what is left of it, under a progress bar: the files' names and the metrics."""
+def train_in_folder(folder, config, data_dir):
+    """Run, or resume, the run in this folder with a progress bar; returns files and metrics."""
     from .. import data
     from ..training import experiment, runs
     from ..training.checkpoint import CheckpointError
 
     try:
         setup = experiment.prepare(config, data_dir)
-        stand = runs.stand_in(folder, setup)
-        with _bar(setup, stand) as (on_step, tell):
-            return runs.execute(folder, setup, stand, on_step, tell)
+        state = runs.load_or_start(folder, setup)
+        with _progress_bar(setup, state) as (on_step, warn):
+            return runs.run_in_folder(folder, setup, state, on_step, warn)
     except (data.DataError, experiment.DivergedError, CheckpointError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 
 @contextlib.contextmanager
-def _bar(setup, stand):
-    """A progress bar with loss, error and the time left: ``on_step`` and ``tell`` for the run."""
+def _progress_bar(setup, state):
+    """A progress bar with loss, error and remaining time; yields ``on_step`` and ``warn``."""
     from tqdm import tqdm
 
     epochs, steps = setup.config.epochs, setup.steps
-    # A bar that nobody watches live is a line now and then, not thousands in a log.
-    pace = 0.1 if sys.stderr.isatty() else 10
-    with tqdm(total=epochs * steps, initial=stand.epoch * steps + stand.step, unit="step",
-              mininterval=pace, maxinterval=max(pace, 10)) as bar:  # fmt: skip
+    # Without a terminal, for instance in a log, the bar prints a line now and then only.
+    interval = 0.1 if sys.stderr.isatty() else 10
+    with tqdm(total=epochs * steps, initial=state.epoch * steps + state.step, unit="step",
+              mininterval=interval, maxinterval=max(interval, 10)) as bar:  # fmt: skip
 
         def on_step(done, loss, error):
             bar.set_description(f"epoch {-(-done // steps)}/{epochs}", refresh=False)

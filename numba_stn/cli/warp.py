@@ -10,7 +10,7 @@ import sys
 import warnings
 
 from ..utils.progress import counted, progress
-from .options import UsageError, folder_of, require_pillow
+from .options import UsageError, output_folder, require_pillow
 
 EXAMPLES = """\
   numba-stn warp photo.jpg rotated.png --rotate 30      rotate counter-clockwise
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         return _warp_stack(args)
     require_pillow()
     pairs, folder = _inputs_and_outputs(args)
-    with folder_of(folder):
+    with output_folder(folder):
         if len(pairs) == 1:
             _warp_file(args, *pairs[0])
             return 0
@@ -146,11 +146,11 @@ def _warp_stack(args):
         target = target / source.name
     _check_absent(target, args.force)
     try:
-        stack = stacks.look(source, args.axes)
+        stack = stacks.describe_stack(source, args.axes)
         matrix, sides = output_canvas(args, stack.sides)
         options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
-        with folder_of(target.parent), _executor(args.scheduler) as compute:
-            warped = stacks.warp(stack, target, matrix, sides, compute, **options)
+        with output_folder(target.parent), _executor(args.scheduler) as compute:
+            warped = stacks.warp_stack(stack, target, matrix, sides, compute, **options)
             with contextlib.closing(warped), counted(stack.shape[0], "image") as advance:
                 for done in warped:
                     advance(done)
@@ -177,12 +177,12 @@ def _executor(scheduler):
     from ..distributed import cluster
 
     if not scheduler:
-        yield cluster.in_threads
+        yield cluster.map_in_threads
         return
-    with cluster.connected(scheduler) as client:
+    with cluster.connect(scheduler) as client:
         if not client.nthreads():
             print(f"{scheduler}: waiting for the first worker", file=sys.stderr)
-        yield functools.partial(cluster.on_cluster, client)
+        yield functools.partial(cluster.map_on_cluster, client)
 
 
 # --- Input and output files -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Images to train on, and the distortions of the paper's experiments."""
+"""Data sets of digits, and the distortions of the paper's experiments."""
 
 from .dataset import DataError, Dataset, Split
 from .digits import digits
@@ -7,7 +7,7 @@ from .mnist import mnist
 
 DATASETS = {"digits": digits, "mnist": mnist}
 
-# Sides of their images, in pixels.
+# Side of each data set's images, in pixels.
 SIDES = {"digits": 16, "mnist": 28}
 
 __all__ = ["DATASETS", "SIDES", "TASKS", "DataError", "Dataset", "Split", "Task", "digits", "mnist"]

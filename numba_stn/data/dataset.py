@@ -1,4 +1,4 @@
-"""What a data set is."""
+"""The types of a data set and its splits."""
 
 from typing import NamedTuple
 
@@ -6,22 +6,48 @@ import numpy as np
 
 
 class DataError(Exception):
-    """The data are not there, or are not what they should be; the message says which and why."""
+    """The data are missing or altered; the message says which and why."""
 
 
 class Split(NamedTuple):
-    """Images (N, 1, H, W), float32 in [0, 1], and labels (N,), int64."""
+    """Images and labels of one part of a data set.
+
+    Attributes
+    ----------
+    images : (N, 1, H, W) array of float32
+        From 0 to 1.
+    labels : (N,) array of int64
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
     def take(self, index: slice | np.ndarray) -> "Split":
-        """The examples at ``index``."""
+        """The examples at ``index``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numba_stn.data import Split
+        >>> split = Split(np.zeros((3, 1, 2, 2), np.float32), np.array([4, 5, 6]))
+        >>> split.take(slice(1, None)).labels
+        array([5, 6])
+        """
         return Split(self.images[index], self.labels[index])
 
 
 class Dataset(NamedTuple):
-    """Examples to learn from, to choose by, and to report once at the end."""
+    """A data set in three splits.
+
+    Attributes
+    ----------
+    train : Split
+        To train on.
+    validation : Split
+        To choose networks and options by.
+    test : Split
+        For the error that is reported, once.
+    """
 
     train: Split
     validation: Split

@@ -1,38 +1,47 @@
-"""The 1,797 handwritten digits that scikit-learn bundles (UCI, Alpaydin and Kaynak 1998)."""
+"""The 1,797 handwritten digits of scikit-learn (UCI, Alpaydin and Kaynak 1998)."""
 
 import numpy as np
 
 from ..ops.warps import warp_affine
 from .dataset import DataError, Dataset, Split
 
-# Which examples are which: drawn once, the same for every seed of training.
+# The seed of the division into splits, which is the same for every seed of the training, and the
+# number of images in the splits.
 SPLIT_SEED = 1797
 VALIDATION, TEST = 197, 800
 
 
 def digits(folder: str | None = None) -> Dataset:
-    """scikit-learn's digits, 8 x 8, enlarged twice so that windows and pools have pixels.
+    """Load scikit-learn's digits, enlarged from 8 x 8 to 16 x 16 pixels.
+
+    The larger size leaves pixels for convolution and pooling.
 
     Parameters
     ----------
-    folder : ignored
-        The images come with scikit-learn.
+    folder : str, optional
+        Ignored: the images come with scikit-learn.
 
     Returns
     -------
     Dataset
-        800 training, 197 validation and 800 test images of 16 x 16.
+        800 training, 197 validation and 800 test images (1, 16, 16).
 
     Raises
     ------
     DataError
         If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> from numba_stn import data
+    >>> data.digits().train.images.shape
+    (800, 1, 16, 16)
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise DataError(
-            f"the digits come with scikit-learn, which did not load ({error}); "
+            f"the digits come with scikit-learn, which cannot be imported ({error}); "
             f'pip install "numba-stn[train]"'
         ) from error
     raw, labels = load_digits(return_X_y=True)

@@ -1,7 +1,7 @@
-"""The distortions of the paper's experiments, drawn by this project's own warps.
+"""The distortions of the paper's experiments, with numba_stn's own warps.
 
-Jaderberg et al. 2015, sections 4.1 and A.2 to A.4, for images of side S (28 for MNIST); other
-sides scale along.
+Jaderberg et al. 2015, sections 4.1 and A.2 to A.4, for images with a side of 28 pixels (MNIST).
+For other sides, lengths in pixels are scaled accordingly.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,29 @@ from .dataset import Split
 
 @dataclass(frozen=True)
 class Task:
-    """A distortion, and what is to be read.
+    """A classification task: distorted digits, or the sum of several.
+
+    Calling it distorts a split, see :meth:`__call__`.
 
     Parameters
     ----------
     name : str
         The paper's abbreviation.
     canvas : float
-        Side of the result, in sides of the original.
+        Side of the result, in sides of the original images.
     draw : callable
-        (rng, images (N, 1, S, S), canvas side) -> images of the canvas's side.
+        ``draw(rng, images, side)`` distorts images (N, 1, S, S) to (N, 1, side, side).
     digits : int
-        Each in a channel of its own; the label is their sum.
+        Number of digits in an example, each in its own channel. The label is their sum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn import data
+    >>> task = data.TASKS["RTS"]
+    >>> split = data.Split(np.zeros((5, 1, 28, 28), np.float32), np.arange(5))
+    >>> task(np.random.default_rng(0), split).images.shape
+    (5, 1, 42, 42)
     """
 
     name: str
@@ -38,7 +49,7 @@ class Task:
     digits: int = 1
 
     def side(self, side: int) -> int:
-        """Side of the result for an original of ``side`` pixels."""
+        """Side of the result for original images of ``side`` pixels."""
         return round(self.canvas * side)
 
     @property
@@ -47,17 +58,19 @@ class Task:
         return 9 * self.digits + 1
 
     def __call__(self, rng: np.random.Generator, split: Split) -> Split:
-        """Distort each example anew; with several digits, put others of the split beside it.
+        """Distort each example; with several digits, add other examples as further channels.
 
         Parameters
         ----------
         rng : numpy.random.Generator
-            The same generator draws the same distortions.
-        split : Split of (N, 1, S, S) images
+            Draws the distortions.
+        split : Split
+            Of images (N, 1, S, S).
 
         Returns
         -------
-        Split of (N, digits, side(S), side(S)) images
+        Split
+            Of images (N, digits, side(S), side(S)).
         """
         side = self.side(split.images.shape[-1])
         parts = [split]
@@ -68,11 +81,11 @@ class Task:
         return Split(images[0] if len(images) == 1 else np.concatenate(images, 1), labels)
 
 
-def placed(images, side, angle, zoom, shift):
-    """Each image turned by ``angle`` (radians), enlarged by ``zoom``, moved by ``shift`` pixels.
+def rotate_scale_shift(images, side, angle, zoom, shift):
+    """Rotate each image by ``angle`` (radians), scale it by ``zoom``, shift it by ``shift`` pixels.
 
     The image starts in the middle of a canvas of ``side`` pixels; ``shift`` (N, 2) is (x, y).
-    Theta maps the canvas to the image, so it is the inverse: move back, shrink, turn back.
+    Theta maps the canvas to the image, so it is the inverse: shift back, scale back, rotate back.
     """
     cos, sin = np.cos(angle), np.sin(angle)
     theta = np.empty((len(images), 2, 3))
@@ -83,7 +96,7 @@ def placed(images, side, angle, zoom, shift):
 
 
 def draw_none(rng, images, side):
-    """The images themselves."""
+    """No distortion."""
     return images
 
 
@@ -91,30 +104,32 @@ def draw_r(rng, images, side):
     """R: rotation uniform in +-90 degrees."""
     count = len(images)
     angle = rng.uniform(-np.pi / 2, np.pi / 2, count)
-    return placed(images, side, angle, np.ones(count), np.zeros((count, 2)))
+    return rotate_scale_shift(images, side, angle, np.ones(count), np.zeros((count, 2)))
 
 
 def draw_rts(rng, images, side):
-    """RTS: rotation +-45 degrees, scale 0.7 to 1.2, anywhere that keeps the square inside."""
+    """RTS: rotation +-45 degrees, scale 0.7 to 1.2, anywhere with the image inside the canvas."""
     count = len(images)
     angle = rng.uniform(-np.pi / 4, np.pi / 4, count)
     zoom = rng.uniform(0.7, 1.2, count)
     room = (side - images.shape[-1] * zoom) / 2
-    return placed(images, side, angle, zoom, rng.uniform(-1, 1, (count, 2)) * room[:, None])
+    return rotate_scale_shift(
+        images, side, angle, zoom, rng.uniform(-1, 1, (count, 2)) * room[:, None]
+    )
 
 
 def draw_p(rng, images, side):
     """P: scale 0.75 to 1, then each corner of the canvas moved by N(0, 5 pixels) in any direction.
 
-    The amount is what is normal. With x and y each moved by as much, many digits collapse: a
-    fully connected network, which reads R and E better than the paper's, misread three times as
-    many as the paper's after 20 epochs.
+    The distance is normal, not x and y. If x and y are each normal, many digits collapse: a fully
+    connected network, which has a lower error than the paper's for R and E, then misclassified
+    three times as many digits as the paper's, after 20 epochs.
     """
     count = len(images)
     zoom = rng.uniform(0.75, 1.0, count)
     corners = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
-    amount, angle = rng.normal(0, 5 * 2 / 28, (count, 4)), rng.uniform(0, 2 * np.pi, (count, 4))
-    moved = corners + amount[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)
+    distance, angle = rng.normal(0, 5 * 2 / 28, (count, 4)), rng.uniform(0, 2 * np.pi, (count, 4))
+    moved = corners + distance[..., None] * np.stack([np.cos(angle), np.sin(angle)], -1)
     to_canvas = from_points(np.broadcast_to(corners, moved.shape), moved)
     theta = np.linalg.inv(to_canvas)
     theta[:, :2] /= zoom[:, None, None]
@@ -122,9 +137,10 @@ def draw_p(rng, images, side):
 
 
 def draw_e(rng, images, side):
-    """E: scale 0.75 to 1, then 16 thin-plate control points moved by N(0, 1.5 pixels) each way.
+    """E: scale 0.75 to 1, then 16 thin-plate control points, x and y moved by N(0, 1.5 pixels).
 
-    The points are those of the canvas, and their moves say where it reads the scaled image.
+    The points are on the canvas, and the moved points are the sampling positions in the scaled
+    image.
     """
     count = len(images)
     zoom = rng.uniform(0.75, 1.0, count)
@@ -133,17 +149,17 @@ def draw_e(rng, images, side):
 
 
 def draw_tc(rng, images, side):
-    """TC: anywhere on the canvas, among six patches cut out of other images."""
+    """TC: anywhere on the canvas, among six patches from other images."""
     count, own = len(images), images.shape[-1]
     corner = rng.integers(0, side - own + 1, (count, 2))
     shift = corner - (side - own) / 2
-    canvas = placed(images, side, np.zeros(count), np.ones(count), shift)
+    canvas = rotate_scale_shift(images, side, np.zeros(count), np.ones(count), shift)
     patch = round(own * 6 / 28)
     for _ in range(6):
-        # Another image: any but the n-th itself (itself only if there is no other).
+        # Any image except the n-th itself, if there is another one.
         other = (np.arange(count) + rng.integers(1, max(count, 2), count)) % count
-        rows, columns = _corners(rng, count, own, patch)
-        to_rows, to_columns = _corners(rng, count, side, patch)
+        rows, columns = _random_patches(rng, count, own, patch)
+        to_rows, to_columns = _random_patches(rng, count, side, patch)
         each = np.arange(count)[:, None, None]
         clutter = images[other[:, None, None], 0, rows, columns]
         canvas[each, 0, to_rows, to_columns] = np.maximum(
@@ -152,7 +168,7 @@ def draw_tc(rng, images, side):
     return canvas
 
 
-def _corners(rng, count, side, patch):
+def _random_patches(rng, count, side, patch):
     """Rows (N, patch, 1) and columns (N, 1, patch) of a random patch in each image."""
     top, left = rng.integers(0, side - patch + 1, (2, count, 1))
     line = np.arange(patch)

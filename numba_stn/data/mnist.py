@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes, Burges) from its four IDX files, found in a folder or downloaded once."""
+"""MNIST (LeCun, Cortes, Burges) from its four IDX files, in a folder or downloaded once."""
 
 import gzip
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 
 from .dataset import DataError, Dataset, Split
 
-# SHA-256 of the original files.
+# The original files and their SHA-256.
 FILES = {
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -29,19 +29,20 @@ VALIDATION = 5_000
 
 
 def mnist(folder: str | None = None) -> Dataset:
-    """MNIST, 28 x 28.
+    """Load MNIST, 28 x 28 pixels.
 
     Parameters
     ----------
     folder : str, optional
-        Holds the four files under ``mnist/``. If not given, the environment's ``NUMBA_STN_DATA``
-        names it; if that is not set either, the files are downloaded once into the user's cache.
+        A folder that has the four files under ``mnist/``; by default the environment variable
+        ``NUMBA_STN_DATA``. If that is not set either, the files are downloaded once, to the user's
+        cache.
 
     Returns
     -------
     Dataset
-        The 60,000 training images less the last 5,000, which are for validation, and the 10,000
-        test images.
+        55,000 training images (1, 28, 28), 5,000 validation images, which are the last of the
+        original training images, and the 10,000 test images.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def mnist(folder: str | None = None) -> Dataset:
         If a file is missing, truncated or altered, or cannot be downloaded.
     """
     folder = folder or os.environ.get("NUMBA_STN_DATA")
-    paths = [_found(folder, name) if folder else _downloaded(name) for name in FILES]
+    paths = [_local_file(folder, name) if folder else _download(name) for name in FILES]
     train_images, train_labels, test_images, test_labels = [
         read_idx(path, FILES[path.name]) for path in paths
     ]
@@ -59,15 +60,15 @@ def mnist(folder: str | None = None) -> Dataset:
 
 
 def read_idx(path: pathlib.Path, sha256: str) -> np.ndarray:
-    """The bytes of a gzipped IDX file as an array of its shape, after a look at its checksum."""
+    """Read a gzipped IDX file of bytes as an array, after checking its SHA-256."""
     try:
         packed = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     found = hashlib.sha256(packed).hexdigest()
     if found != sha256:
         raise DataError(
-            f"{path} is truncated or altered: {len(packed)} bytes with SHA-256 {found}, "
+            f"{path}: truncated or altered: {len(packed)} bytes with SHA-256 {found}, "
             f"expected {sha256}"
         )
     raw = gzip.decompress(packed)
@@ -75,25 +76,25 @@ def read_idx(path: pathlib.Path, sha256: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(sides)).reshape(sides)
 
 
-def _found(folder: str, name: str) -> pathlib.Path:
+def _local_file(folder: str, name: str) -> pathlib.Path:
     path = pathlib.Path(folder) / "mnist" / name
     if not path.is_file():
-        raise DataError(f"{path} is missing; --data-dir and NUMBA_STN_DATA name a folder with "
+        raise DataError(f"{path}: missing; --data-dir or NUMBA_STN_DATA must name a folder with "
                         f"MNIST's files {', '.join(FILES)} under mnist/")  # fmt: skip
     return path
 
 
-def _downloaded(name: str) -> pathlib.Path:
+def _download(name: str) -> pathlib.Path:
     try:
         import pooch
     except ImportError as error:
         raise DataError(
-            f'downloading MNIST needs pooch ({error}); pip install "numba-stn[train]"'
+            f'the download of MNIST needs pooch ({error}); pip install "numba-stn[train]"'
         ) from error
-    home = pathlib.Path(pooch.os_cache("numba_stn")) / "mnist"
+    cache = pathlib.Path(pooch.os_cache("numba_stn")) / "mnist"
     try:
-        path = pooch.retrieve(MIRROR + name, f"sha256:{FILES[name]}", fname=name, path=home)
-    except Exception as error:  # whatever the network, the disk or the checksum had to say
+        path = pooch.retrieve(MIRROR + name, f"sha256:{FILES[name]}", fname=name, path=cache)
+    except Exception as error:  # of the network, the disk or the checksum
         raise DataError(
             f"cannot download {MIRROR}{name}: {error}; put MNIST's files under mnist/ in a "
             f"folder and name it with --data-dir or NUMBA_STN_DATA"

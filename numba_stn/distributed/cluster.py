@@ -1,6 +1,6 @@
-"""Many calls of one function: on this process's threads, or on a Dask cluster.
+"""Many calls of one function, on this process's threads or on a Dask cluster.
 
-Each runs its kernels on one thread, so that threads and workers are all that there are.
+Each call runs its kernels on one thread; the parallelism is that of the threads or workers.
 """
 
 import asyncio
@@ -12,18 +12,19 @@ from typing import Any
 
 from ..ops.dask_arrays import alone
 
-# Seconds after which a scheduler that does not answer is not there.
-PATIENCE = 5
+# Time to wait for an answer from a scheduler, in seconds.
+TIMEOUT = 5
 
 
 class ClusterError(Exception):
-    """The cluster cannot do it; the message says why, in one line."""
+    """The cluster failed; the message says why, in one line."""
 
 
-def in_threads(function: Callable[..., Any], calls: Sequence[dict]) -> Iterator[Any]:
-    """The results of calls with these keywords, as they come, from as many threads as Numba has.
+def map_in_threads(function: Callable[..., Any], calls: Sequence[dict]) -> Iterator[Any]:
+    """Call a function with each of these keywords, on Numba's number of threads.
 
-    After an error, or Ctrl-C, no other call begins; those that run end first.
+    Yields the results as they come. After an error, or Ctrl-C, no further call begins; those that
+    are running end first.
     """
     import numba
 
@@ -36,19 +37,23 @@ def in_threads(function: Callable[..., Any], calls: Sequence[dict]) -> Iterator[
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def on_cluster(client: Any, function: Callable[..., Any], calls: Sequence[dict]) -> Iterator[Any]:
-    """The same from a cluster's workers; what a lost one had is called again.
+def map_on_cluster(
+    client: Any, function: Callable[..., Any], calls: Sequence[dict]
+) -> Iterator[Any]:
+    """Call a function with each of these keywords, on a cluster's workers.
+
+    Yields the results as they come. The calls of a lost worker are made again.
 
     Raises
     ------
     ClusterError
-        If the scheduler is lost, or call after call kills its worker.
+        If the scheduler is lost, or workers die repeatedly.
     """
     import distributed
 
     futures = [client.submit(alone, function, call, {}, pure=False) for call in calls]
     try:
-        with lost_is_told():
+        with cluster_errors():
             for future in distributed.as_completed(futures, loop=client.loop):
                 yield future.result()
                 future.release()
@@ -58,54 +63,54 @@ def on_cluster(client: Any, function: Callable[..., Any], calls: Sequence[dict])
 
 
 @contextlib.contextmanager
-def lost_is_told() -> Iterator[None]:
-    """What happens when a cluster's machines are gone, as :class:`ClusterError`."""
+def cluster_errors() -> Iterator[None]:
+    """Raise the errors of lost machines as :class:`ClusterError`."""
     import distributed
     from distributed.comm import CommClosedError
 
     try:
         yield
     except distributed.KilledWorker as error:
-        raise ClusterError(f"worker after worker died at it: {error}") from error
+        raise ClusterError(f"several workers died one after another: {error}") from error
     except (CancelledError, asyncio.CancelledError, CommClosedError) as error:
         raise ClusterError("the connection to the Dask scheduler was lost") from error
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """A client of the Dask scheduler at this address, which then tells nothing by itself.
+def connect(address: str) -> Iterator[Any]:
+    """A client of the Dask scheduler at this address; Dask's own log messages are turned off.
 
     Raises
     ------
     ClusterError
-        If there is none within some seconds.
+        If no scheduler answers within a few seconds.
     ImportError
-        Where Dask is missing.
+        If Dask is missing.
     """
     import distributed
 
     try:
-        asyncio.run(_knock(address))
+        asyncio.run(_check_scheduler(address))
     except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise ClusterError(f"found no Dask scheduler there: {error}") from error
     loggers = [logging.getLogger(f"distributed{part}") for part in ("", ".client", ".core")]
-    before = [logger.level for logger in loggers]
+    levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    client = distributed.Client(address, timeout=PATIENCE, set_as_default=False, name="numba-stn")
+    client = distributed.Client(address, timeout=TIMEOUT, set_as_default=False, name="numba-stn")
     try:
         yield client
     finally:
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            client.close(timeout=PATIENCE)
-        for logger, level in zip(loggers, before, strict=True):
+            client.close(timeout=TIMEOUT)
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
-async def _knock(address):
-    """Raise if nobody answers; a client would make more words of it."""
+async def _check_scheduler(address):
+    """Raise if no scheduler answers; a client would also log many lines."""
     from distributed.comm import connect
     from distributed.core import coerce_to_address
 
-    comm = await connect(coerce_to_address(address), timeout=PATIENCE)
+    comm = await connect(coerce_to_address(address), timeout=TIMEOUT)
     await comm.close()

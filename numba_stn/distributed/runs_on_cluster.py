@@ -1,7 +1,7 @@
-"""Runs on a Dask cluster: one run a worker at a time, in folders that all of them see.
+"""Training runs on a Dask cluster: one run per worker at a time, in folders that all workers see.
 
-A run leaves its checkpoints where it always does, so what a lost worker began another goes on with.
-Dask's distributed scheduler is imported here.
+A run writes its checkpoints as usual, so another worker resumes the run of a lost one. This module
+imports Dask's distributed scheduler.
 """
 
 import contextlib
@@ -17,56 +17,57 @@ from ..kernels.launch import at_most
 from ..training import experiment, runs
 from ..training.checkpoint import CheckpointError
 from ..training.experiment import Config
-from ..training.table1 import finished
-from .cluster import lost_is_told
+from ..training.table1 import is_complete
+from .cluster import cluster_errors
 
-# A worker has one of this, and a run takes it.
-PLACE = "numba-stn-run"
+# A worker has one unit of this resource, and a run needs one.
+RESOURCE = "numba-stn-run"
 
-# Under which workers tell how their runs go on.
+# The topic under which workers report their progress.
 TOPIC = "numba-stn"
 
-# Times that a run is tried again after an error that has nothing to do with it, as a full disk; a
-# worker that dies is not one of these.
-TRIES = 2
+# Number of retries after an error that is not the run's own, for instance a full disk. The death of
+# a worker does not count.
+RETRIES = 2
 
-# Seconds after which new workers are looked for.
-PACE = 2
+# Time between two looks for new workers, in seconds.
+POLL_SECONDS = 2
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's metrics, or why there are none."""
+    """The metrics of a run, or the reason why there are none."""
 
     metrics: dict | None = None
     error: str = ""
 
 
-class OneRun(distributed.WorkerPlugin):
-    """Workers have room for one run, those that join later too."""
+class OneRunPerWorker(distributed.WorkerPlugin):
+    """Give each worker, also those that join later, the resource for one run."""
 
-    name = PLACE
+    name = RESOURCE
 
     async def setup(self, worker: Any) -> None:
-        """Let it have room for one."""
-        await worker.set_resources(**{PLACE: 1})
+        """Give the worker one unit of the resource."""
+        await worker.set_resources(**{RESOURCE: 1})
 
 
-def spread(
-    client: Any, jobs: Mapping[str, dict], tell: Callable[[dict], None]
+def run_on_cluster(
+    client: Any, jobs: Mapping[str, dict], report: Callable[[dict], None]
 ) -> Generator[tuple[str, Outcome], None, None]:
-    """Run all jobs on a cluster's workers; yields each one's name and outcome as it ends.
+    """Distribute runs over a cluster's workers; yields each one's name and outcome when it ends.
 
-    Those that run when this is closed stop after their step, and keep it.
+    When the generator is closed, the active runs stop after their current step, with a checkpoint.
 
     Parameters
     ----------
     client : distributed.Client
     jobs : mapping
-        By any name the arguments of :func:`take_up`.
-    tell : callable
-        Called with what workers say, from another thread: the run's ``name``, the ``worker``, and
-        ``began`` or ``epoch`` with the epochs done, or ``text``.
+        From a run's name to the arguments of :func:`run_task`.
+    report : callable
+        Called from another thread with the workers' messages, which are dictionaries. They have the
+        run's ``name``, the ``worker``, and either ``began`` or ``epoch``, the number of epochs
+        done, or a ``text``.
 
     Raises
     ------
@@ -74,29 +75,29 @@ def spread(
         If the scheduler is lost.
     """
     waiting, running = list(jobs), dict[Any, str]()
-    client.register_plugin(OneRun())
-    client.subscribe_topic(TOPIC, lambda event: tell(event[1]))
+    client.register_plugin(OneRunPerWorker())
+    client.subscribe_topic(TOPIC, lambda event: report(event[1]))
     try:
         while waiting or running:
-            with lost_is_told():
-                room = max(1, len(client.nthreads())) - len(running)
-                for name in waiting[: max(0, room)]:
-                    future = client.submit(take_up, name, **jobs[name], retries=TRIES, pure=False,
-                                           resources={PLACE: 1})  # fmt: skip
+            with cluster_errors():
+                free = max(1, len(client.nthreads())) - len(running)
+                for name in waiting[: max(0, free)]:
+                    future = client.submit(run_task, name, **jobs[name], retries=RETRIES,
+                                           pure=False, resources={RESOURCE: 1})  # fmt: skip
                     running[future] = name
-                del waiting[: max(0, room)]
-                ended = _ended(client, list(running))
-                outcomes = [(running.pop(future), _outcome(future)) for future in ended]
+                del waiting[: max(0, free)]
+                done = _wait_for_some(client, list(running))
+                outcomes = [(running.pop(future), _outcome(future)) for future in done]
             yield from outcomes
     finally:
         with contextlib.suppress(OSError):
             client.cancel(list(running))
 
 
-def _ended(client, futures):
-    """Those that have ended within some time."""
+def _wait_for_some(client, futures):
+    """The futures that are done, after a wait of at most POLL_SECONDS for the first."""
     with client.as_current(), contextlib.suppress(TimeoutError, distributed.TimeoutError):
-        distributed.wait(futures, PACE, return_when="FIRST_COMPLETED")
+        distributed.wait(futures, POLL_SECONDS, return_when="FIRST_COMPLETED")
     return [future for future in futures if future.done()]
 
 
@@ -112,37 +113,39 @@ def _outcome(future):
 # --- On a worker ----------------------------------------------------------------------------------
 
 
-def take_up(name: str, folder: pathlib.Path, config: Config, data_dir: str | None) -> Outcome:
-    """The task: what is left of a run in its folder, on as many threads as the worker has."""
+def run_task(name: str, folder: pathlib.Path, config: Config, data_dir: str | None) -> Outcome:
+    """Run, or resume, the run in this folder, on the worker's number of threads."""
     worker = distributed.get_worker()
     task = worker.get_current_task()
 
-    def tell(**what):
-        worker.log_event(TOPIC, {"name": name, **what})
+    def report(**message):
+        worker.log_event(TOPIC, {"name": name, **message})
 
     try:
-        if finished(folder, config):  # by a worker that died as it said so
-            return Outcome(runs.metrics_of(folder))
+        if is_complete(folder, config):  # by a worker that died before it could return
+            return Outcome(runs.complete_metrics(folder))
         setup = experiment.prepare(config, data_dir)
 
         def on_step(done, loss, error):
-            if _given_up(worker, task):
-                raise KeyboardInterrupt  # which keeps what was learned
+            if _is_abandoned(worker, task):
+                raise KeyboardInterrupt  # ends the run with a checkpoint
             if done % setup.steps == 0:
-                tell(epoch=done // setup.steps)
+                report(epoch=done // setup.steps)
 
         folder.mkdir(parents=True, exist_ok=True)
         with at_most(worker.state.nthreads):
-            stand = runs.stand_in(folder, setup)
-            tell(began=stand.epoch)
-            _, metrics = runs.execute(folder, setup, stand, on_step, lambda text: tell(text=text))
+            state = runs.load_or_start(folder, setup)
+            report(began=state.epoch)
+            _, metrics = runs.run_in_folder(
+                folder, setup, state, on_step, lambda text: report(text=text)
+            )
         return Outcome(metrics)
     except (data.DataError, experiment.DivergedError, CheckpointError, runs.RunError,
             ValueError) as error:  # fmt: skip
         return Outcome(error=str(error))
 
 
-def _given_up(worker, task):
-    """Whether nobody waits for a task any more: those who wanted it have gone."""
+def _is_abandoned(worker, task):
+    """Whether nobody waits for the task any more, because the client is gone."""
     state = worker.state.tasks.get(task)
     return state is None or state.state == "cancelled"

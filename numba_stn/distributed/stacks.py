@@ -1,8 +1,8 @@
-"""Stacks of images in files that need not fit into memory: Zarr arrays, and arrays in ``.npy``.
+"""Warp stacks of images that need not fit into memory: Zarr arrays, and arrays in ``.npy`` files.
 
-A stack is (N, H, W), (N, H, W, C) or (N, C, H, W); which one, its axes say as letters. It is warped
-a few images at a time, each as :func:`numba_stn.warp_image` warps it. A file is written beside its
-place and put there whole. Zarr is imported here.
+A stack is (N, H, W), (N, H, W, C) or (N, C, H, W), as its axes say, for instance "NHWC". A few
+images are read and warped at a time, each as :func:`numba_stn.warp_image` warps it. The output is
+written under a temporary name and renamed when it is complete. This module imports Zarr.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from ..images.warp_image import warp_image
 AXES = ("NHW", "NHWC", "NCHW")
 SUFFIXES = (".zarr", ".npy")
 
-# Bytes of images, read and written, that a chunk may have, and that a task should have: much less
-# than a worker's memory, and much more work than it takes to hand a task out.
-CHUNK, TASK = 2**25, 2**26
+# Size of a chunk at most, and of a task about: bytes of the images before and after the warp. This
+# is much less than a worker's memory, and much more work than the scheduling of a task.
+CHUNK_BYTES, TASK_BYTES = 2**25, 2**26
 
-# What marks a folder as Zarr's.
-_MARKS = ("zarr.json", ".zarray", ".zgroup")
+# Files that mark a folder as a Zarr array or group.
+_ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 
 
 class Stack(NamedTuple):
-    """What a file holds: axes, shape, dtype, and the chunks it is kept in (None: one piece)."""
+    """A stack's file: axes, shape, dtype and chunk shape (None: not divided into chunks)."""
 
     path: pathlib.Path
     axes: str
@@ -44,17 +44,17 @@ class Stack(NamedTuple):
 
     @property
     def channels(self) -> int | None:
-        """C, if there is such an axis."""
+        """C, or None without such an axis."""
         return self.shape[self.axes.index("C")] if "C" in self.axes else None
 
-    def of_sides(self, sides: tuple[int, int]) -> tuple[int, ...]:
-        """The shape of as many images of other sides."""
-        own = dict(zip(self.axes, self.shape, strict=True)) | {"H": sides[0], "W": sides[1]}
-        return tuple(own[axis] for axis in self.axes)
+    def shape_with(self, sides: tuple[int, int]) -> tuple[int, ...]:
+        """The stack's shape with other image sides (H, W)."""
+        lengths = dict(zip(self.axes, self.shape, strict=True)) | {"H": sides[0], "W": sides[1]}
+        return tuple(lengths[axis] for axis in self.axes)
 
 
-class Job(NamedTuple):
-    """A stack's way from one file to another: all that a task must know."""
+class WarpJob(NamedTuple):
+    """The warp of a stack from one file to another: all that a task needs to know."""
 
     source: Stack
     target: pathlib.Path
@@ -64,16 +64,20 @@ class Job(NamedTuple):
     options: dict[str, Any]
 
 
-# --- What is in a file ----------------------------------------------------------------------------
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def is_zarr(path: pathlib.Path) -> bool:
-    """Whether this is meant for a Zarr array, by its name or by what lies there."""
-    return path.suffix.lower() == ".zarr" or any((path / mark).is_file() for mark in _MARKS)
+    """Whether a path is a Zarr array's, by its name or its content."""
+    return path.suffix.lower() == ".zarr" or _has_marker(path, _ZARR_MARKERS)
+
+
+def _has_marker(path, markers):
+    return any((path / marker).is_file() for marker in markers)
 
 
 def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
-    """Whether there is a stack: Zarr's, or an ``.npy`` of four axes, or one called so."""
+    """Whether a file is a stack: a Zarr array, an ``.npy`` with four axes, or one with ``axes``."""
     if is_zarr(path) or axes:
         return True
     try:
@@ -82,18 +86,18 @@ def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
         return False
 
 
-def look(path: pathlib.Path, axes: str | None = None) -> Stack:
-    """What a stack's file holds; its images are not read.
+def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
+    """Describe a stack's file without reading its images.
 
     Raises
     ------
     FileError
-        If it cannot be read, or its shape or dtype is no stack's.
+        If it cannot be read, or its shape or dtype is not that of a stack.
     ImportError
-        Where Zarr is missing.
+        If Zarr is missing.
     """
     path = path.absolute()
-    array = _opened(path)
+    array = _open(path)
     axes = axes or {3: "NHW", 4: "NHWC"}.get(array.ndim, "NHW")
     if array.ndim != len(axes) or array.dtype.name not in DTYPES:
         wanted = axes if array.ndim in (3, 4) else "NHW, NHWC or NCHW"
@@ -108,7 +112,7 @@ def look(path: pathlib.Path, axes: str | None = None) -> Stack:
     return stack
 
 
-def _opened(path):
+def _open(path):
     return _open_zarr(path) if is_zarr(path) else _open_npy(path)
 
 
@@ -116,10 +120,10 @@ def _open_npy(path):
     if path.suffix.lower() != ".npy":
         raise FileError(f"{path}: expected a stack in .zarr or .npy")
     try:
-        with _naming(path):
+        with _file_errors(path):
             return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise FileError(f"{path}: not an array, or cut off: {error}") from error
+        raise FileError(f"{path}: not an array, or truncated: {error}") from error
 
 
 def _open_zarr(path, mode="r"):
@@ -130,25 +134,25 @@ def _open_zarr(path, mode="r"):
     try:
         return zarr.open_array(path, mode=mode)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FileError(f"{path}: {_why_no_array(path, error)}") from error
+        raise FileError(f"{path}: {_describe_non_array(path, error)}") from error
 
 
-def _why_no_array(path, error):
-    """What is there instead of a Zarr array."""
+def _describe_non_array(path, error):
+    """Say what a path has instead of a Zarr array."""
     import zarr
 
-    if not any((path / mark).is_file() for mark in _MARKS):
-        return f"not a Zarr array: expected {' or '.join(_MARKS[:2])} in it"
+    if not _has_marker(path, _ZARR_MARKERS):
+        return f"not a Zarr array: expected {' or '.join(_ZARR_MARKERS[:2])} in it"
     try:
         names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
     except (OSError, ValueError, TypeError, KeyError):
         return f"not a Zarr array, or a damaged one: {error}".replace("\n", " ")
-    return f"a Zarr group, expected an array; those in it, to be named as {path}/NAME: {names}"
+    return f"a Zarr group, expected an array; its arrays, which you name as {path}/NAME: {names}"
 
 
 @contextlib.contextmanager
-def _naming(path):
-    """The system's errors as ours, with the file's name."""
+def _file_errors(path):
+    """Raise the system's errors as :class:`FileError`, with the file's name."""
     try:
         yield
     except OSError as error:
@@ -159,29 +163,30 @@ def _naming(path):
 
 
 @contextlib.contextmanager
-def created(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
-            ) -> Iterator[pathlib.Path]:  # fmt: skip
-    """An empty stack beside ``path``, to be filled by :func:`put`, and then put there.
+def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
+                 ) -> Iterator[pathlib.Path]:  # fmt: skip
+    """Create an empty stack under a temporary name, which becomes ``path`` at the end.
 
-    After an error, or Ctrl-C, nothing is left of it; after a worse end it lies there hidden.
+    Yields the temporary path, for :func:`write_images`. After an error, or Ctrl-C, the temporary
+    stack is removed. If the process is killed, it stays as a hidden file.
 
     Raises
     ------
     FileError
-        If it cannot be written, or something lies there that is no stack.
+        If it cannot be written, or ``path`` is a folder that is not a Zarr array.
     """
     path = path.resolve()
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    if path.is_dir() and not any((path / mark).is_file() for mark in (_MARKS[0], _MARKS[1])):
-        raise FileError(f"{path}: a folder that is no Zarr array; it is not overwritten")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    if path.is_dir() and not _has_marker(path, _ZARR_MARKERS[:2]):
+        raise FileError(f"{path}: a folder that is not a Zarr array; it is not overwritten")
     try:
-        with _naming(path):
-            (_create_zarr if is_zarr(path) else _create_npy)(beside, shape, dtype, chunks)
-        yield beside
-        with _naming(path):
-            _settle(beside, path)
+        with _file_errors(path):
+            (_create_zarr if is_zarr(path) else _create_npy)(temporary, shape, dtype, chunks)
+        yield temporary
+        with _file_errors(path):
+            _move_into_place(temporary, path)
     finally:
-        _remove(beside)
+        _remove(temporary)
 
 
 def _create_zarr(path, shape, dtype, chunks):
@@ -191,26 +196,26 @@ def _create_zarr(path, shape, dtype, chunks):
 
 
 def _create_npy(path, shape, dtype, chunks):
-    """The header, and room for the numbers."""
+    """Write the header, and reserve the space for the numbers."""
     header = {"descr": dtype.newbyteorder("=").str, "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
 
 
-def _settle(beside, path):
-    """Put what is whole in its place; a folder cannot take another's, which goes aside first."""
-    if not beside.is_dir():
+def _move_into_place(temporary, path):
+    """Rename the complete stack; a folder cannot replace another, which is renamed first."""
+    if not temporary.is_dir():
         _remove(path) if path.is_dir() else None
-        os.replace(beside, path)
+        os.replace(temporary, path)
         return
-    for left in beside.rglob("*.partial"):  # by a worker that was killed as it wrote
+    for left in temporary.rglob("*.partial"):  # left by a worker that was killed while writing
         left.unlink()
-    aside = beside.with_name(f"{beside.name}.old")
+    old = temporary.with_name(f"{temporary.name}.old")
     if path.exists():
-        os.replace(path, aside)
-    os.replace(beside, path)
-    _remove(aside)
+        os.replace(path, old)
+    os.replace(temporary, path)
+    _remove(old)
 
 
 def _remove(path):
@@ -220,18 +225,18 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def put(path: pathlib.Path, start: int, images: np.ndarray) -> None:
-    """Write images into a stack from number ``start`` on.
+def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
+    """Write images into an existing stack, from index ``start`` on.
 
-    It must be there still: a worker that was given up may come to this late. If it goes away
-    meanwhile nothing is left behind.
+    A worker that was given up may call this after the stack was removed. Then nothing is left
+    behind.
     """
     if is_zarr(path):
         _open_zarr(path, "r+")[start : start + len(images)] = images
-        if not (path / _MARKS[0]).is_file():
+        if not (path / _ZARR_MARKERS[0]).is_file():
             _remove(path)
         return
-    with path.open("r+b") as file:  # not through a map of memory, which a full disk would kill
+    with path.open("r+b") as file:  # not a memory map: a full disk would kill the process
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         file.seek(start * images[:1].nbytes, os.SEEK_CUR)
@@ -241,9 +246,9 @@ def put(path: pathlib.Path, start: int, images: np.ndarray) -> None:
 # --- Warping --------------------------------------------------------------------------------------
 
 
-def warped(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[int, int],
-           **options: Any) -> np.ndarray:  # fmt: skip
-    """Images of a stack (n, ...) as :func:`numba_stn.warp_image` warps each with these options."""
+def warp_images(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[int, int],
+                **options: Any) -> np.ndarray:  # fmt: skip
+    """Warp images of a stack (n, ...), each by :func:`numba_stn.warp_image` with these options."""
     last = np.moveaxis(images, 1, -1) if axes == "NCHW" else images
     native = np.ascontiguousarray(last, last.dtype.newbyteorder("="))
     out = np.empty((len(native), *sides, *native.shape[3:]), native.dtype)
@@ -252,47 +257,47 @@ def warped(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[int, 
     return np.moveaxis(out, -1, 1) if axes == "NCHW" else out
 
 
-def check(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
-    """Raise what warping such images would, before anything is read or written."""
+def check_options(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
+    """Raise the errors that warping the stack would raise, before anything is read or written."""
     channels = () if stack.channels is None else (stack.channels,)
     image = np.zeros((1, 1, *channels), stack.dtype.newbyteorder("="))
     warp_image(image, matrix, **options)
 
 
-def chunks(stack: Stack, sides: tuple[int, int]) -> tuple[int, ...]:
-    """How a warped stack is kept: chunked as its source, but none larger than is good."""
-    shape = stack.of_sides(sides)
-    most = max(1, CHUNK // _bytes_each(stack, sides))
+def chunk_shape(stack: Stack, sides: tuple[int, int]) -> tuple[int, ...]:
+    """Chunk shape of the warped stack: the source's, with at most CHUNK_BYTES of images."""
+    shape = stack.shape_with(sides)
+    most = max(1, CHUNK_BYTES // _bytes_per_image(stack, sides))
     own = stack.chunks or (most, *shape[1:])
-    few = (min(own[0], most), *own[1:])
-    return tuple(max(1, min(chunk, side)) for chunk, side in zip(few, shape, strict=True))
+    limited = (min(own[0], most), *own[1:])
+    return tuple(max(1, min(chunk, side)) for chunk, side in zip(limited, shape, strict=True))
 
 
-def spans(stack: Stack, sides: tuple[int, int], chunk: int) -> list[tuple[int, int]]:
-    """First image and end of each task's: whole chunks, so that no two tasks write to one."""
-    several = max(1, TASK // (_bytes_each(stack, sides) * chunk)) * chunk
+def task_ranges(stack: Stack, sides: tuple[int, int], chunk: int) -> list[tuple[int, int]]:
+    """Range (start, stop) of each task's images: whole chunks, so that no two tasks share one."""
+    length = max(1, TASK_BYTES // (_bytes_per_image(stack, sides) * chunk)) * chunk
     count = stack.shape[0]
-    return [(start, min(start + several, count)) for start in range(0, count, several)]
+    return [(start, min(start + length, count)) for start in range(0, count, length)]
 
 
-def _bytes_each(stack, sides):
-    """Of an image, before and after."""
-    elements = sum(int(np.prod(shape[1:])) for shape in (stack.shape, stack.of_sides(sides)))
+def _bytes_per_image(stack, sides):
+    """Bytes of an image before and after the warp, together."""
+    elements = sum(int(np.prod(shape[1:])) for shape in (stack.shape, stack.shape_with(sides)))
     return max(1, elements * stack.dtype.itemsize)
 
 
-def warp_span(job: Job, span: tuple[int, int]) -> int:
-    """The task: some images from file to file, a chunk at a time; how many."""
-    array = _open_zarr(job.source.path) if is_zarr(job.source.path) else _open_npy(job.source.path)
-    for start in range(*span, job.chunk):
-        images = np.asarray(array[start : min(start + job.chunk, span[1])])
-        put(
-            job.target, start, warped(images, job.source.axes, job.matrix, job.sides, **job.options)
-        )
-    return span[1] - span[0]
+def warp_range(job: WarpJob, images: tuple[int, int]) -> int:
+    """The task: warp a range of images, one chunk at a time; returns the number of images."""
+    start, stop = images
+    array = _open(job.source.path)
+    for first in range(start, stop, job.chunk):
+        chunk = np.asarray(array[first : min(first + job.chunk, stop)])
+        result = warp_images(chunk, job.source.axes, job.matrix, job.sides, **job.options)
+        write_images(job.target, first, result)
+    return stop - start
 
 
-def warp(
+def warp_stack(
     source: Stack,
     target: pathlib.Path,
     matrix: np.ndarray,
@@ -300,20 +305,21 @@ def warp(
     compute: Callable[[Callable, list[dict]], Iterator[int]],
     **options: Any,
 ) -> Generator[int, None, None]:
-    """Warp a stack into a file; yields how many images are done, a task at a time.
+    """Warp a stack into a file; yields the number of images of each task that is done.
 
     Parameters
     ----------
     source : Stack
     target : pathlib.Path
-        Ends in ``.zarr`` or ``.npy``; what is there is overwritten.
+        Ends in ``.zarr`` or ``.npy``. An existing stack is overwritten.
     matrix : (2, 3) or (3, 3) array
         From output to input pixels, as for :func:`numba_stn.warp_image`.
     sides : (H, W)
-        Of the output.
+        Of the output images.
     compute : callable
-        Calls a function with the keywords of each dictionary in a list, in any order, on whatever
-        threads or machines, and yields the results as they come; see :mod:`.cluster`.
+        ``compute(function, calls)`` calls the function with the keywords of each dictionary in a
+        list, in any order, on any threads or machines, and yields the results as they come; see
+        :mod:`.cluster`.
     **options
         As for :func:`numba_stn.warp_image`.
 
@@ -327,9 +333,9 @@ def warp(
     if target.suffix.lower() not in SUFFIXES:
         raise FileError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)} for a "
                         f"stack")  # fmt: skip
-    check(source, matrix, **options)
-    division = chunks(source, sides)
-    with created(target, source.of_sides(sides), source.dtype, division) as beside:
-        job = Job(source, beside, division[0], matrix, sides, options)
-        parts = spans(source, sides, division[0])
-        yield from compute(warp_span, [{"job": job, "span": span} for span in parts])
+    check_options(source, matrix, **options)
+    chunks = chunk_shape(source, sides)
+    with create_stack(target, source.shape_with(sides), source.dtype, chunks) as temporary:
+        job = WarpJob(source, temporary, chunks[0], matrix, sides, options)
+        ranges = task_ranges(source, sides, chunks[0])
+        yield from compute(warp_range, [{"job": job, "images": images} for images in ranges])

@@ -1,24 +1,25 @@
-"""A network's numbers under PyTorch's names."""
+"""A network's arrays under PyTorch's names."""
 
 from typing import Any
 
 import numpy as np
 
+from ..nn.containers import MeanOfViews, Parallel, Serial
 from ..nn.layer import Layer
-from ..nn.layers import Averaged, BatchNorm, Parallel, Serial
+from ..nn.normalisation import BatchNorm
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from ..utils.namespace import host
 
 
 def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
-    """The network's numbers as a PyTorch ``state_dict``, of NumPy's arrays.
+    """Export a network's parameters and state as a PyTorch ``state_dict`` of NumPy arrays.
 
     Names are PyTorch's for the same modules in a ``torch.nn.Sequential``: "3.weight",
-    "4.running_mean". A transformer's are "localisation.0.weight" and so on, and "head.weight",
-    "head.bias" for the layer that gives its parameters; those of what is averaged over readings
-    begin with "each.". Layouts are PyTorch's too: (out, in) for linear layers, (out, in, height,
-    width) for convolutions.
+    "4.running_mean". A transformer has "localisation.0.weight" and so on, and "head.weight" and
+    "head.bias" for the layer that gives its parameters. The names in a mean of views begin with
+    "layer.". Shapes are PyTorch's too: (out, in) for linear layers, (out, in, height, width) for
+    convolutions.
 
     Parameters
     ----------
@@ -39,25 +40,24 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
     >>> list(export.state_dict(net, params, net.init_state((1, 5, 5))))[:4]
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
-    return {name: np.ascontiguousarray(host(a)) for name, a in _named(net, params, state).items()}
+    arrays = _named_arrays(net, params, state)
+    return {name: np.ascontiguousarray(host(array)) for name, array in arrays.items()}
 
 
-def _named(layer, params, state):
-    """The layer's arrays under their names within it."""
+def _named_arrays(layer, params, state):
+    """The layer's arrays, with their names in the layer."""
     if isinstance(layer, (Serial, Parallel)):
         found: dict[str, Any] = {}
         for n, part in enumerate(layer.layers):
-            own = _named(part, params[n], state[n] if state else ())
-            found |= {f"{n}.{name}": array for name, array in own.items()}
+            arrays = _named_arrays(part, params[n], state[n] if state else ())
+            found |= _prefixed(str(n), arrays)
         return found
-    if isinstance(layer, Averaged):
-        found = _named(layer.layer, params, state)
-        return {f"each.{name}": array for name, array in found.items()}
+    if isinstance(layer, MeanOfViews):
+        return _prefixed("layer", _named_arrays(layer.layer, params, state))
     if isinstance(layer, SpatialTransformer):
         own = params["localisation"]
-        features = _named(layer.localisation, own["features"], state)
-        found = {f"localisation.{name}": array for name, array in features.items()}
-        return found | {f"head.{name}": array for name, array in own["head"].items()}
+        features = _named_arrays(layer.localisation, own["features"], state)
+        return _prefixed("localisation", features) | _prefixed("head", own["head"])
     if isinstance(layer, BatchNorm):
         return {
             "weight": params["scale"],
@@ -66,3 +66,7 @@ def _named(layer, params, state):
             "running_var": state["var"],
         }
     return dict(params) if params else {}
+
+
+def _prefixed(prefix, arrays):
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}

@@ -1,19 +1,22 @@
-"""A network as a PyTorch module."""
+"""Export of a network as a PyTorch module."""
 
 from typing import Any
 
-from ..nn.images import AvgPool, Conv2d, MaxPool
+from ..nn.containers import MeanOfViews, Parallel, Serial
+from ..nn.convolution import Conv2d
+from ..nn.dropout import Dropout
 from ..nn.layer import Layer
-from ..nn.layers import Averaged, BatchNorm, Flatten, Linear, Parallel, Relu, Serial
-from ..nn.noise import Dropout
+from ..nn.layers import Flatten, Linear, Relu
+from ..nn.normalisation import BatchNorm
+from ..nn.pooling import AvgPool, MaxPool
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
-from .maps import ExportError, base_points, check, linear_map, spline_matrix
+from .constants import ExportError, check_sampler, output_points, theta_matrix, tps_grid_matrix
 from .names import state_dict
 
 
 def to_torch(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> Any:
-    """The network as a ``torch.nn.Module`` with the same numbers, ready to go on learning.
+    """Export a network as a ``torch.nn.Module``, which can be trained further.
 
     Parameters
     ----------
@@ -21,35 +24,38 @@ def to_torch(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> A
     params, state : trees
         The network's.
     shape : (C, H, W)
-        Of what it reads.
+        Of one input image.
 
     Returns
     -------
     torch.nn.Module
-        Whose ``state_dict`` has :func:`state_dict`'s names, in evaluation mode.
+        In evaluation mode. Its ``state_dict`` has the names of :func:`state_dict`.
 
     Raises
     ------
     ExportError
-        If a layer or a transform has no counterpart.
+        If a layer or a transform has no counterpart in PyTorch.
     ImportError
-        Without PyTorch.
+        If PyTorch is missing.
     """
     import torch
 
     module = _module(net, shape)
-    numbers = state_dict(net, params, state)
+    arrays = state_dict(net, params, state)
     loaded = module.load_state_dict(
-        {name: torch.from_numpy(array.copy()) for name, array in numbers.items()}, strict=False
+        {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, strict=False
     )
-    left = [n for n in loaded.missing_keys if not n.endswith("num_batches_tracked")]
-    if left or loaded.unexpected_keys:
-        raise ExportError(f"expected the same names, got {left} and {loaded.unexpected_keys}")
+    missing = [n for n in loaded.missing_keys if not n.endswith("num_batches_tracked")]
+    if missing or loaded.unexpected_keys:
+        raise ExportError(
+            f"expected the same names in both, got {missing} in PyTorch's module only and "
+            f"{loaded.unexpected_keys} in the network only"
+        )
     return module.eval()
 
 
 def _module(layer, shape):
-    """The module of one layer, its numbers not yet set."""
+    """The module of a layer, with initial parameters."""
     from torch import nn
 
     if isinstance(layer, Serial):
@@ -59,9 +65,9 @@ def _module(layer, shape):
             shape = part.output_shape(shape)
         return nn.Sequential(*parts)
     if isinstance(layer, Parallel):
-        return _joined([_module(part, shape) for part in layer.layers])
-    if isinstance(layer, Averaged):
-        return _averaged(layer, shape)
+        return _parallel([_module(part, shape) for part in layer.layers])
+    if isinstance(layer, MeanOfViews):
+        return _mean_of_views(layer, shape)
     if isinstance(layer, SpatialTransformer):
         return _transformer(layer, shape)
     if isinstance(layer, Linear):
@@ -84,7 +90,7 @@ def _module(layer, shape):
     raise ExportError(f"{layer!r} has no counterpart in PyTorch")
 
 
-def _joined(modules):
+def _parallel(modules):
     import torch
 
     class Parallel(torch.nn.ModuleList):
@@ -94,58 +100,66 @@ def _joined(modules):
     return Parallel(modules)
 
 
-def _averaged(layer, shape):
+def _mean_of_views(layer, shape):
     import torch
 
-    each = layer.each(shape)
+    view_shape = layer.view_shape(shape)
 
-    class Averaged(torch.nn.Module):
+    class MeanOfViews(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.each = _module(layer.layer, each)
+            self.layer = _module(layer.layer, view_shape)
 
         def forward(self, x):
-            said = self.each(x.reshape(-1, *each))
-            return said.reshape(-1, layer.readings, *said.shape[1:]).mean(1)
+            y = self.layer(x.reshape(-1, *view_shape))
+            return y.reshape(-1, layer.views, *y.shape[1:]).mean(1)
 
-    return Averaged()
+    return MeanOfViews()
 
 
 def _transformer(layer, shape):
-    """localisation, head, and the warp that follows from their result."""
+    """Localisation and head, and the warp by their theta."""
     import torch
     from torch.nn import functional
 
-    check(layer)
-    transform = layer.transform
+    check_sampler(layer)
     options = {"padding_mode": layer.padding_mode, "align_corners": layer.align_corners}
-    size = layer.size or shape[1:]
     (features,) = layer.localisation.output_shape(shape)
+    grid_of = _grid_function(layer, shape)
 
     class SpatialTransformer(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.localisation = _module(layer.localisation, shape)
-            self.head = torch.nn.Linear(features, transform.size)
+            self.head = torch.nn.Linear(features, layer.transform.size)
 
         def forward(self, x):
             raw = self.head(self.localisation(x))
-            each = x.repeat_interleave(layer.readings, 0) if layer.turns else x
-            samples = functional.grid_sample(each, grid_of(raw), **options)
+            images = x.repeat_interleave(layer.views, 0) if layer.view_angles else x
+            samples = functional.grid_sample(images, grid_of(raw), **options)
             return samples.reshape(-1, *layer.output_shape(shape))
 
-    weight, bias = map(torch.from_numpy, linear_map(layer))
+    return SpatialTransformer()
+
+
+def _grid_function(layer, shape):
+    """The function from the transform's parameters (N, P) to the grid (N K, H_out, W_out, 2)."""
+    import torch
+    from torch.nn import functional
+
+    transform, size, align = layer.transform, layer.size or shape[1:], layer.align_corners
+    weight, bias = map(torch.from_numpy, theta_matrix(layer))
 
     def grid_of(raw):
         theta = (raw @ weight.to(raw).T + bias.to(raw)).reshape(-1, *transform.shape)
         if transform.kind == "affine":
-            whole = [len(theta), shape[0], *size]
-            return functional.affine_grid(theta, whole, align_corners=layer.align_corners)
+            out_shape = [len(theta), shape[0], *size]
+            return functional.affine_grid(theta, out_shape, align_corners=align)
         if transform.kind == "tps":
-            matrix = torch.from_numpy(spline_matrix(transform, size, layer.align_corners))
+            matrix = torch.from_numpy(tps_grid_matrix(transform, size, align))
             return (matrix.to(raw) @ theta).reshape(-1, *size, 2)
-        points = torch.from_numpy(base_points(size, layer.align_corners))
+        points = torch.from_numpy(output_points(size, align))
         u, v, w = (theta @ points.to(raw)).unbind(1)
         return torch.stack([u / w, v / w], -1).reshape(-1, *size, 2)
 
-    return SpatialTransformer()
+    return grid_of

@@ -1,26 +1,19 @@
-"""Networks without a framework: layers with pullbacks, losses, optimisers, and a trainer.
+"""Networks without a framework: layers with pullbacks, losses, optimisers, and training.
 
-Everything here takes NumPy's arrays, or CuPy's, which stay on the GPU: parameters, state and images
+Everything here takes NumPy or CuPy arrays. CuPy's stay on the GPU. Parameters, state and images
 must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
 """
 
 from . import tree
+from .containers import mean_of_views, parallel, serial
+from .convolution import conv2d
+from .dropout import dropout
 from .layer import Layer
-from .layers import (
-    averaged,
-    avg_pool,
-    batch_norm,
-    conv2d,
-    flatten,
-    linear,
-    max_pool,
-    parallel,
-    relu,
-    serial,
-)
+from .layers import flatten, linear, relu
 from .losses import mean_squared_error, softmax_cross_entropy
-from .noise import dropout
+from .normalisation import batch_norm
 from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay
+from .pooling import avg_pool, max_pool
 from .transformer import SpatialTransformer, spatial_transformer
 
 __all__ = [
@@ -28,7 +21,6 @@ __all__ = [
     "Optimiser",
     "SpatialTransformer",
     "adam",
-    "averaged",
     "avg_pool",
     "batch_norm",
     "constant",
@@ -38,6 +30,7 @@ __all__ = [
     "flatten",
     "linear",
     "max_pool",
+    "mean_of_views",
     "mean_squared_error",
     "one_cycle",
     "parallel",

@@ -1,12 +1,12 @@
-"""What every layer is: two functions, and the checks that they share.
+"""The base class of layers, and helpers that they share.
 
-A layer has ``init(rng, shape) -> params`` and ``apply(params, x, state, train) -> y, pullback,
-state``, and the pullback maps the loss's gradient with respect to y to those with respect to the
-parameters and to x: ``dparams, dx = pullback(dy)``. There is no tape and no hidden buffer. What
-changes while a network runs (running statistics) is the ``state``, an argument and a result;
-layers without one ignore it.
+A layer has two functions: ``init(rng, shape) -> params`` and ``apply(params, x, state, train) -> y,
+pullback, state``. The pullback maps the gradient of the loss with respect to y to those with
+respect to the parameters and to x: ``dparams, dx = pullback(dy)``. There is no tape and no hidden
+buffer. Running statistics are the ``state``, an argument and a result of ``apply``. Layers without
+state ignore it.
 
-``shape`` is one example's shape, without N: (C, H, W) or (features,).
+``shape`` is the shape of one example, without N: (C, H, W) or (features,).
 """
 
 from collections.abc import Callable
@@ -22,10 +22,13 @@ Pullback = Callable[[Any], tuple[Tree, Any]]
 
 
 class Layer:
-    """What every layer is; a layer without parameters or state defines only ``forward``."""
+    """Base class of all layers.
+
+    A layer without parameters and state defines only :meth:`forward`.
+    """
 
     def init(self, rng: np.random.Generator, shape: Shape) -> Tree:
-        """Parameters for inputs of ``shape``, drawn from ``rng``."""
+        """Draw the parameters for inputs of ``shape`` from ``rng``."""
         return ()
 
     def init_state(self, shape: Shape) -> Tree:
@@ -39,24 +42,41 @@ class Layer:
     def apply(
         self, params: Tree, x: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Pullback, Tree]:
-        """Output, pullback and new state for the batch ``x``, all of NumPy's or of CuPy's arrays.
+        """Output, pullback and new state for a batch.
 
-        Without ``wrt_x``, as for the images a network is trained on, the pullback's second result
-        may be None, and then costs nothing.
+        Parameters
+        ----------
+        params, state : trees
+            As :meth:`init` and :meth:`init_state` give them, of the same library as x.
+        x : (N, ...) array
+            Of NumPy or CuPy.
+        train : bool
+            Whether this is a training step: batch normalisation then uses the batch's own
+            statistics, and dropout is on.
+        wrt_x : bool
+            Whether the gradient with respect to x is wanted. Without it, the pullback's second
+            result may be None, which saves its time.
+
+        Returns
+        -------
+        y : (N, ...) array
+        pullback : callable
+            ``dparams, dx = pullback(dy)``.
+        state : tree
         """
         return *self.forward(params, x, wrt_x), state
 
     def forward(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
-        """Output and pullback."""
+        """Output and pullback, for a layer without state."""
         raise NotImplementedError
 
 
-def repeated(x: Any, count: int) -> Any:
-    """``np.repeat(x, count, axis=0)``, for which CuPy would launch a kernel for each example."""
+def repeat(x: Any, count: int) -> Any:
+    """``np.repeat(x, count, axis=0)``, for which CuPy would launch a kernel per example."""
     return np.stack([x] * count, axis=1).reshape(len(x) * count, *x.shape[1:])
 
 
-# --- First weights --------------------------------------------------------------------------------
+# --- Initial parameters ---------------------------------------------------------------------------
 
 
 def zeros(size: int) -> np.ndarray:
@@ -64,7 +84,7 @@ def zeros(size: int) -> np.ndarray:
     return np.zeros(size, np.float32)
 
 
-def he(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+def he_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """Normal weights of variance 2 / inputs (He et al. 2015), for layers before a ReLU."""
     return (rng.standard_normal(shape) * np.sqrt(2 / prod(shape[1:]))).astype(np.float32)
 
@@ -72,19 +92,21 @@ def he(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def whole(name: str, least: int = 1, **numbers: int) -> None:
-    """Raise unless each number is a whole one, not below ``least``."""
+def check_whole(name: str, least: int = 1, **numbers: int) -> None:
+    """Raise unless each is a whole number of at least ``least``."""
     for key, number in numbers.items():
         if not isinstance(number, (int, np.integer)) or number < least:
             raise ValueError(
-                f"{name}: {key} must be a whole number from {least} on, got {number!r}"
+                f"{name}: {key} must be a whole number of at least {least}, got {number!r}"
             )
 
 
-def check(name: str, x: Any, expected: tuple[int | None, ...], shape: Shape | None = None) -> None:
-    """Raise unless x, or what has its dtype and this ``shape``, is a batch as expected.
+def check_input(
+    name: str, x: Any, expected: tuple[int | None, ...], shape: Shape | None = None
+) -> None:
+    """Raise unless x is a float32 or float64 batch of examples of the ``expected`` shape.
 
-    That is float32 or float64, each example of the expected shape (None: any length).
+    None in ``expected`` is any length. ``shape``, if given, is checked instead of x's own.
     """
     shape = x.shape if shape is None else shape
     if len(shape) != len(expected) + 1 or any(

@@ -1,4 +1,4 @@
-"""Losses: the mean over the batch, and its gradient with respect to what it was computed from."""
+"""Losses: the mean over the batch, and its gradient with respect to the network's output."""
 
 from typing import Any
 
@@ -10,35 +10,36 @@ from ..utils.namespace import as_array, beside, is_cupy, namespace
 def softmax_cross_entropy(
     logits: Any, labels: Any, label_smoothing: float = 0.0
 ) -> tuple[Any, Any]:
-    """``mean_n -log softmax(logits[n])[labels[n]]`` and its gradient.
+    """Softmax cross-entropy loss of logits (N, classes) and labels (N,), and its gradient.
 
-    With ``label_smoothing``, PyTorch's, the right class is to get that much less than the whole,
-    and every class an equal part of it: ``-sum_k target[k] log softmax(logits[n])[k]`` with the
-    ``target = (1 - label_smoothing) onehot(labels[n]) + label_smoothing / classes`` (Szegedy et
-    al. 2015, section 7). A network so trained is less sure of itself, and often errs less.
+    ``loss = mean_n -log softmax(logits[n])[labels[n]]``. With ``label_smoothing`` (Szegedy et al.
+    2015, section 7; as in PyTorch) it is ``mean_n -sum_k target[k] log softmax(logits[n])[k]``,
+    where ``target = (1 - label_smoothing) onehot(labels[n]) + label_smoothing / classes``. This
+    makes a network less confident, and often more accurate.
 
     Parameters
     ----------
     logits : (N, classes) floating array
         Of NumPy or CuPy.
     labels : (N,) integer array
-        Each in [0, classes). With logits on the GPU, labels of NumPy are checked and copied there;
-        those of CuPy are not waited for: one out of range makes the loss NaN.
+        Each in [0, classes). With logits on the GPU, NumPy labels are checked and copied there.
+        CuPy labels are not checked, which would wait for the GPU; one out of range makes the loss
+        NaN.
     label_smoothing : float
-        From 0 to 1.
+        From 0 to 1: the share of the target probability that is spread evenly over all classes.
 
     Returns
     -------
     loss : float
-        With logits on the GPU, an array of one number there: nothing is waited for.
+        With logits on the GPU, an array of one number there, so that nothing waits for the GPU.
     dlogits : (N, classes) array
         ``(softmax(logits) - target) / N``.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes do not match, the batch is empty, a label or the smoothing is out of range, or a
-        dtype is wrong.
+        If shapes do not match, the batch is empty, a label or ``label_smoothing`` is out of range,
+        or a dtype is wrong.
 
     Examples
     --------
@@ -51,17 +52,20 @@ def softmax_cross_entropy(
     logits = _floating("logits", logits)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}")
-    return cross_entropy(logits, labels_for(logits, labels), label_smoothing)
+    return cross_entropy(logits, checked_labels(logits, labels), label_smoothing)
 
 
-def labels_for(logits: Any, labels: Any) -> Any:
-    """The labels where the logits are, checked; those on the GPU already for shape and type."""
+def checked_labels(logits: Any, labels: Any) -> Any:
+    """Check the labels and copy them to where the logits are.
+
+    Of labels on the GPU only shape and dtype are checked.
+    """
     labels = as_array(labels, "labels")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels: expected integers, got {labels.dtype}")
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
-            f"labels: expected one for each row of logits {logits.shape}, got {labels.shape}"
+            f"labels: expected one for each row of the logits {logits.shape}, got {labels.shape}"
         )
     if not labels.size:
         raise ValueError("labels: expected at least one, got an empty batch")
@@ -74,45 +78,48 @@ def labels_for(logits: Any, labels: Any) -> Any:
 
 
 def cross_entropy(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[Any, Any]:
-    """:func:`softmax_cross_entropy` of what is known to be right."""
-    each = namespace(logits, labels).arange(len(labels))
-    logs = _log_softmax(logits)
-    dlogits = np.exp(logs)
-    own = logs[each, labels]
+    """:func:`softmax_cross_entropy` without checks."""
+    n = namespace(logits, labels).arange(len(labels))
+    log_probabilities = _log_softmax(logits)
+    dlogits = np.exp(log_probabilities)
+    found = log_probabilities[n, labels]
     if label_smoothing:
-        right = logits.dtype.type(1 - label_smoothing)
+        sharp = logits.dtype.type(1 - label_smoothing)
         dlogits -= logits.dtype.type(label_smoothing / logits.shape[1])
-        dlogits[each, labels] -= right
-        own = right * own + logits.dtype.type(label_smoothing) * logs.mean(1)
+        dlogits[n, labels] -= sharp
+        found = sharp * found + logits.dtype.type(label_smoothing) * log_probabilities.mean(1)
     else:
-        dlogits[each, labels] -= 1
-    if is_cupy(own):  # where an index out of range wraps around
-        own = np.where((labels >= 0) & (labels < logits.shape[1]), own, own.dtype.type(np.nan))
-    return _number(-own.mean()), dlogits / logits.dtype.type(len(labels))
+        dlogits[n, labels] -= 1
+    if is_cupy(found):  # CuPy wraps an index that is out of range
+        valid = (labels >= 0) & (labels < logits.shape[1])
+        found = np.where(valid, found, found.dtype.type(np.nan))
+    return _as_number(-found.mean()), dlogits / logits.dtype.type(len(labels))
 
 
 def _log_softmax(logits):
-    """``log softmax(logits)``, each row from its largest, for exp not to overflow."""
+    """``log softmax(logits)``; each row's largest logit is subtracted, so that exp is finite."""
     largest = logits.max(1, keepdims=True)
-    below = logits - np.where(np.isfinite(largest), largest, largest.dtype.type(0))
+    shifted = logits - np.where(np.isfinite(largest), largest, largest.dtype.type(0))
     with np.errstate(divide="ignore"):
-        return below - np.log(np.exp(below).sum(1, keepdims=True))
+        return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
-    """``mean (outputs - targets)^2`` over all elements, and its gradient.
+    """Mean squared error of outputs and targets of one shape, and its gradient.
+
+    ``loss = mean (outputs - targets)^2`` over all elements.
 
     Parameters
     ----------
     outputs, targets : floating arrays of one shape
-        Of NumPy or CuPy; targets of NumPy are copied to the GPU if the outputs are there.
+        Of NumPy or CuPy. NumPy targets are copied to the GPU if the outputs are there.
 
     Returns
     -------
     loss : float
         With outputs on the GPU, an array of one number there.
-    doutputs : array
-        ``2 (outputs - targets) / size``.
+    doutputs : array of the outputs' shape
+        ``2 (outputs - targets) / outputs.size``.
 
     Raises
     ------
@@ -132,9 +139,9 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
         raise ValueError(
             f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
         )
-    namespace(outputs, targets)  # nothing but a clear error if they are apart
+    namespace(outputs, targets)  # raises a clear error if only one is on the GPU
     difference = outputs - targets.astype(outputs.dtype, copy=False)
-    return _number((difference * difference).mean()), difference * outputs.dtype.type(
+    return _as_number((difference * difference).mean()), difference * outputs.dtype.type(
         2 / outputs.size
     )
 
@@ -146,6 +153,6 @@ def _floating(name: str, array: Any) -> Any:
     return array
 
 
-def _number(mean: Any) -> Any:
-    """A float; on the GPU an array of one, in float64 as Python's floats are."""
+def _as_number(mean: Any) -> Any:
+    """A float; on the GPU an array of one number, in float64 as Python's floats are."""
     return mean.astype(np.float64) if is_cupy(mean) else float(mean)

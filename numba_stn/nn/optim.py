@@ -1,7 +1,7 @@
-"""Optimisers: a rule for one array, lifted over the parameter tree; and learning-rate schedules.
+"""Optimisers, each a rule for one array that is applied to a parameter tree, and schedules.
 
 ``optimiser.init(params) -> state`` and ``optimiser.update(params, grads, state) -> params, state``.
-Nothing is changed in place.
+No array is changed in place.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from .tree import Tree, flatten, leaves, tree_map
 
-Schedule = Callable[[int], float]  # step, from 0, -> learning rate
+Schedule = Callable[[int], float]  # from the number of the step, from 0, to the learning rate
 
 
 # --- Rules for one array --------------------------------------------------------------------------
@@ -21,17 +21,17 @@ Schedule = Callable[[int], float]  # step, from 0, -> learning rate
 
 @dataclass(frozen=True)
 class SgdRule:
-    """``v <- momentum v + g``; ``p <- p - rate v``."""
+    """SGD with momentum: ``v <- momentum v + g``; ``p <- p - rate v``."""
 
     momentum: float = 0.9
     weight_decay: float = 0.0
 
     def init(self, p):
-        """The velocity."""
+        """The velocity, 0."""
         return (np.zeros_like(p),)
 
     def update(self, p, g, slots, rate, step):
-        """New array and velocity."""
+        """The array and the velocity after a step."""
         g = g + self.weight_decay * p if self.weight_decay else g
         velocity = self.momentum * slots[0] + g
         return p - rate * velocity, (velocity,)
@@ -39,7 +39,7 @@ class SgdRule:
 
 @dataclass(frozen=True)
 class AdamRule:
-    """Adam (Kingma, Ba 2015), with decoupled weight decay (Loshchilov, Hutter 2019)."""
+    """Adam (Kingma, Ba 2015) with decoupled weight decay (Loshchilov, Hutter 2019)."""
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -47,30 +47,33 @@ class AdamRule:
     weight_decay: float = 0.0
 
     def init(self, p):
-        """First and second moment."""
+        """The first and second moments, 0."""
         return (np.zeros_like(p), np.zeros_like(p))
 
     def update(self, p, g, slots, rate, step):
-        """New array and moments; the moments' bias towards 0 is corrected in the rate."""
+        """The array and the moments after a step.
+
+        The rate corrects the moments' bias towards 0.
+        """
         first = self.beta1 * slots[0] + (1 - self.beta1) * g
         second = self.beta2 * slots[1] + (1 - self.beta2) * (g * g)
-        unbias = math.sqrt(1 - self.beta2 ** (step + 1))
-        scaled = rate * unbias / (1 - self.beta1 ** (step + 1))
-        moved = p - scaled * first / (np.sqrt(second) + self.epsilon * unbias)
+        correction = math.sqrt(1 - self.beta2 ** (step + 1))
+        corrected_rate = rate * correction / (1 - self.beta1 ** (step + 1))
+        new = p - corrected_rate * first / (np.sqrt(second) + self.epsilon * correction)
         if self.weight_decay:
-            moved -= rate * self.weight_decay * p
-        return moved, (first, second)
+            new -= rate * self.weight_decay * p
+        return new, (first, second)
 
 
-# --- Lifted over the tree -------------------------------------------------------------------------
+# --- Applied to the tree --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """A rule, a schedule, and factors of the rate for subtrees.
+    """A rule for one array, a learning-rate schedule, and learning-rate factors for subtrees.
 
-    ``factors={"localisation": 0.1}`` trains everything below a key ``localisation``, wherever in
-    the tree, at a tenth of the rate.
+    ``factors={"localisation": 0.1}`` trains all parameters below a key ``localisation``, anywhere
+    in the tree, at a tenth of the learning rate.
     """
 
     rule: Any
@@ -78,27 +81,41 @@ class Optimiser:
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def init(self, params: Tree) -> dict:
-        """State before the first step, its arrays where the parameters are."""
+        """State before the first step; its arrays are where the parameters are."""
         keys = {key for path, _ in leaves(params) for key in path}
         if unknown := self.factors.keys() - keys:
             raise ValueError(
-                f"factors: no parameters below {sorted(unknown)}; keys: {sorted(keys)}"
+                f"factors: expected keys of the parameter tree {sorted(keys)}, "
+                f"got {sorted(unknown)}"
             )
         return {"step": 0, "slots": [self.rule.init(p) for _, p in leaves(params)]}
 
     def update(self, params: Tree, grads: Tree, state: dict) -> tuple[Tree, dict]:
-        """One step against the gradients."""
-        rate = float(self.schedule(state["step"]))  # a float64 scalar would turn float32 into it
+        """Parameters and state after one step against the gradients.
+
+        Parameters
+        ----------
+        params, grads : trees of the same structure
+        state : dict
+            As :meth:`init` or the step before gave it.
+
+        Returns
+        -------
+        params : tree
+        state : dict
+        """
+        rate = float(self.schedule(state["step"]))  # a float64 scalar would make float32 float64
         gradients = flatten(grads)
-        moved, slots = [], []
-        for (path, p), past in zip(leaves(params), state["slots"], strict=True):
+        new_params, slots = [], []
+        for (path, p), old_slots in zip(leaves(params), state["slots"], strict=True):
             g = gradients[".".join(path)].astype(p.dtype, copy=False)
             factor = math.prod(self.factors.get(key, 1.0) for key in path)
-            new, own = self.rule.update(p, g, past, rate * factor, state["step"])
-            moved.append(new)
-            slots.append(own)
-        each = iter(moved)
-        return tree_map(lambda _: next(each), params), {"step": state["step"] + 1, "slots": slots}
+            new, new_slots = self.rule.update(p, g, old_slots, rate * factor, state["step"])
+            new_params.append(new)
+            slots.append(new_slots)
+        following = iter(new_params)
+        new_state = {"step": state["step"] + 1, "slots": slots}
+        return tree_map(lambda _: next(following), params), new_state
 
 
 def sgd(
@@ -109,13 +126,22 @@ def sgd(
 ) -> Optimiser:
     """Stochastic gradient descent with momentum.
 
+    ``v <- momentum v + g``; ``p <- p - rate v``, where ``g`` is the gradient plus
+    ``weight_decay * p``.
+
     Parameters
     ----------
     rate : float or schedule
-        Learning rate, or a function from the step, counted from 0, to it.
-    momentum, weight_decay : float
+        Learning rate, or a function from the number of the step, from 0, to the learning rate.
+    momentum : float
+    weight_decay : float
+        L2 penalty: each gradient grows by this times the parameter.
     factors : mapping, optional
-        Factor of the rate below a key of the parameter tree.
+        From a key of the parameter tree to the learning-rate factor of all parameters below it.
+
+    Returns
+    -------
+    Optimiser
 
     Examples
     --------
@@ -138,15 +164,28 @@ def adam(
     weight_decay: float = 0.0,
     factors: Mapping[str, float] | None = None,
 ) -> Optimiser:
-    """Adam; with ``weight_decay``, AdamW.
+    """Adam (Kingma, Ba 2015); with ``weight_decay``, AdamW (Loshchilov, Hutter 2019).
+
+    ``p <- p - rate * m / (sqrt(v) + epsilon) - rate * weight_decay * p``, where m and v are the
+    running means of the gradient and of its square, corrected for their bias.
 
     Parameters
     ----------
     rate : float or schedule
-        Learning rate, or a function from the step, counted from 0, to it.
-    beta1, beta2, epsilon, weight_decay : float
+        Learning rate, or a function from the number of the step, from 0, to the learning rate.
+    beta1, beta2 : float
+        Share of the running means that a step keeps.
+    epsilon : float
+        Added to the denominator.
+    weight_decay : float
+        Decoupled weight decay: each step subtracts this times the learning rate times the
+        parameter.
     factors : mapping, optional
-        Factor of the rate below a key of the parameter tree.
+        From a key of the parameter tree to the learning-rate factor of all parameters below it.
+
+    Returns
+    -------
+    Optimiser
 
     Examples
     --------
@@ -170,24 +209,67 @@ def _schedule(rate: float | Schedule) -> Schedule:
 
 
 def constant(rate: float) -> Schedule:
-    """The same rate always."""
+    """Constant learning rate.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import constant
+    >>> constant(0.1)(1000)
+    0.1
+    """
     return lambda step: rate
 
 
 def step_decay(rate: float, every: int, factor: float = 0.1) -> Schedule:
-    """The rate times ``factor`` after every ``every`` steps."""
+    """Learning rate that is multiplied by ``factor`` after every ``every`` steps.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import step_decay
+    >>> schedule = step_decay(1.0, every=10, factor=0.5)
+    >>> schedule(9), schedule(10), schedule(20)
+    (1.0, 0.5, 0.25)
+    """
     return lambda step: rate * factor ** (step // every)
 
 
 def cosine(rate: float, steps: int) -> Schedule:
-    """Half a cosine from ``rate`` to 0 over ``steps`` (Loshchilov, Hutter 2017)."""
+    """Learning rate that falls from ``rate`` to 0 over ``steps``, along half a cosine.
+
+    Loshchilov, Hutter 2017, without restarts.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import cosine
+    >>> schedule = cosine(1.0, steps=10)
+    >>> round(schedule(0), 3), round(schedule(5), 3), round(schedule(10), 3)
+    (1.0, 0.5, 0.0)
+    """
     return lambda step: rate * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
 def one_cycle(rate: float, steps: int, warm: float = 0.25, start: float = 0.04) -> Schedule:
-    """Up from ``start * rate`` to ``rate`` in a share ``warm`` of the steps, then down to 0.
+    """One-cycle learning rate: a rise from ``start * rate`` to ``rate``, then a fall to 0.
 
-    Both halves are cosines (Smith, Topin 2018).
+    Both follow half a cosine (Smith, Topin 2018).
+
+    Parameters
+    ----------
+    rate : float
+        The highest learning rate.
+    steps : int
+        Number of steps of the training.
+    warm : float
+        Share of the steps in which the rate rises.
+    start : float
+        The first rate, as a share of ``rate``.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import one_cycle
+    >>> schedule = one_cycle(1.0, steps=100)
+    >>> round(schedule(0), 3), round(schedule(25), 3), round(schedule(100), 3)
+    (0.04, 1.0, 0.0)
     """
     top = max(1.0, warm * steps)
 

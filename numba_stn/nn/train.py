@@ -1,6 +1,6 @@
-"""Training: what is learned as one value, a step, an epoch, and the error on a split.
+"""Training: a training step, batches, prediction and the error of a network.
 
-A learner of CuPy's arrays learns on the GPU, from batches of NumPy's, which are copied there.
+A learner of CuPy arrays is trained on the GPU, from NumPy batches, which are copied there.
 """
 
 from collections import deque
@@ -13,105 +13,172 @@ import numpy as np
 from ..kernels.launch import one_blas_thread, one_thread
 from ..utils.namespace import beside, host
 from .layer import Layer, Shape
-from .losses import cross_entropy, labels_for
+from .losses import checked_labels, cross_entropy
 from .optim import Optimiser
 from .tree import Tree, leaves, tree_map
 
 
 class Learner(NamedTuple):
-    """All that training changes; every step makes a new one, so stopping anywhere is safe."""
+    """All that training changes: parameters, running statistics, and the optimiser's state.
+
+    Each step makes a new one, so training may be stopped at any time.
+    """
 
     params: Tree
     state: Tree
-    memory: Any  # the optimiser's
+    optimiser_state: Any
 
 
-def start(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.Generator,
-          library: Any = np) -> Learner:  # fmt: skip
-    """A learner before the first step, its arrays of this library: ``numpy`` or ``cupy``."""
+def init_learner(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.Generator,
+                 library: Any = np) -> Learner:  # fmt: skip
+    """Make a learner with initial parameters, for images of ``shape``.
+
+    Parameters
+    ----------
+    net : Layer
+    optimiser : Optimiser
+    shape : (C, H, W)
+        Of one image.
+    rng : numpy.random.Generator
+        Draws the parameters.
+    library : module
+        ``numpy`` or ``cupy``, whose arrays the learner has.
+
+    Returns
+    -------
+    Learner
+    """
     params = tree_map(library.asarray, net.init(rng, shape))
     state = tree_map(library.asarray, net.init_state(shape))
     return Learner(params, state, optimiser.init(params))
 
 
-def on_host(learner: Learner) -> Learner:
-    """The learner with parameters and state of NumPy's arrays; the optimiser's are left."""
+def to_numpy(learner: Learner) -> Learner:
+    """The learner with parameters and state as NumPy arrays; the optimiser's state is unchanged."""
     return learner._replace(
         params=tree_map(host, learner.params), state=tree_map(host, learner.state)
     )
 
 
 def _beside(learner: Learner, array: Any) -> Any:
-    """The array where the learner's parameters are."""
+    """The array, copied to where the learner's parameters are."""
     return beside(array, *(leaf for _, leaf in leaves(learner.params)))
 
 
-def step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
-         label_smoothing: float = 0.0) -> tuple[Learner, Any, Any]:  # fmt: skip
-    """One batch: the new learner, the loss, and how many images were misread.
+def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
+               label_smoothing: float = 0.0) -> tuple[Learner, Any, Any]:  # fmt: skip
+    """One training step on a batch: forward, softmax cross-entropy, backward, update.
 
-    On the GPU the two are arrays of one number, and nothing is waited for.
+    Parameters
+    ----------
+    net : Layer
+    optimiser : Optimiser
+    learner : Learner
+    images : (N, C, H, W) array
+    labels : (N,) integer array
+    label_smoothing : float
+        As in :func:`numba_stn.nn.softmax_cross_entropy`.
+
+    Returns
+    -------
+    learner : Learner
+        After the step.
+    loss : float
+    errors : int
+        Number of misclassified images. On the GPU this and the loss are arrays of one number, so
+        that the step does not wait for the GPU.
     """
     images = _beside(learner, images)
-    with one_blas_thread():  # the layers' own threads share out the work
+    with one_blas_thread():  # the layers use threads of their own
         logits, pullback, state = net.apply(
             learner.params, images, learner.state, train=True, wrt_x=False
         )
-        labels = labels_for(logits, labels)
+        labels = checked_labels(logits, labels)
         loss, dlogits = cross_entropy(logits, labels, label_smoothing)
         dparams, _ = pullback(dlogits)
-        params, memory = optimiser.update(learner.params, dparams, learner.memory)
-    return Learner(params, state, memory), loss, (logits.argmax(1) != labels).sum()
+        params, optimiser_state = optimiser.update(learner.params, dparams, learner.optimiser_state)
+    return Learner(params, state, optimiser_state), loss, (logits.argmax(1) != labels).sum()
 
 
-def steps(
+def train_steps(
     net: Layer,
     optimiser: Optimiser,
     learner: Learner,
     batches: Iterable[tuple[Any, Any]],
     label_smoothing: float = 0.0,
 ) -> Iterator[tuple[Learner, Any, Any]]:
-    """A step for each batch (images, labels), each yielded as it is done."""
+    """:func:`train_step` for each batch (images, labels); yields its results."""
     for images, labels in batches:
-        learner, loss, wrong = step(net, optimiser, learner, images, labels, label_smoothing)
-        yield learner, loss, wrong
+        learner, loss, errors = train_step(net, optimiser, learner, images, labels, label_smoothing)
+        yield learner, loss, errors
 
 
-def shuffled(
+def shuffled_batches(
     rng: np.random.Generator, split: Any, batch: int, distort: Callable
 ) -> Iterator[tuple[Any, Any]]:
-    """Batches of a split in random order, distorted afresh; the rest of a last one is dropped.
+    """Batches of a split in random order, each freshly distorted.
 
-    ``distort(rng, split) -> split``, as a :class:`numba_stn.data.Task` does.
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Draws the order and the distortions.
+    split : numba_stn.data.Split
+    batch : int
+        Number of images in a batch. The last images, if they do not fill a batch, are dropped.
+    distort : callable
+        ``distort(rng, split) -> split``, for instance a :class:`numba_stn.data.Task`.
+
+    Yields
+    ------
+    split : numba_stn.data.Split
+        Images and labels of a batch.
     """
     order = rng.permutation(len(split.labels))
     for first in range(0, len(order) - batch + 1, batch):
         yield distort(rng, split.take(order[first : first + batch]))
 
 
-def ahead(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
-    """The same batches in the same order, drawn by a thread while earlier ones are learned from.
+def prefetch(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
+    """The same batches in the same order, made in another thread while earlier ones are used.
 
-    ``depth`` of them are drawn before they are asked for. Kernels in that thread run on it alone.
+    Parameters
+    ----------
+    batches : iterable
+        Kernels that it calls run on that thread alone.
+    depth : int
+        Number of batches that are made in advance.
     """
     source, end = iter(batches), object()
 
-    def draw():
+    def make():
         with one_thread():
             return next(source, end)
 
     pool = ThreadPoolExecutor(1, "batches")
     try:
-        drawn = deque(pool.submit(draw) for _ in range(depth))
-        while (batch := drawn.popleft().result()) is not end:
-            drawn.append(pool.submit(draw))
+        waiting = deque(pool.submit(make) for _ in range(depth))
+        while (batch := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(make))
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
-    """The most likely class of each image, as NumPy's array."""
+    """The most likely class of each image.
+
+    Parameters
+    ----------
+    net : Layer
+    learner : Learner
+    images : (N, C, H, W) array
+    batch : int
+        Number of images that the network processes at a time.
+
+    Returns
+    -------
+    (N,) array of integers, of NumPy
+    """
     found = []
     with one_blas_thread():
         for first in range(0, len(images), batch):
@@ -121,5 +188,5 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
 
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:
-    """Share of the images that are misread, in percent."""
+    """Share of misclassified images, in percent."""
     return 100 * float((predict(net, learner, images) != labels).mean())

@@ -1,4 +1,4 @@
-"""The spatial transformer (Jaderberg et al. 2015) as a layer like any other."""
+"""The spatial transformer (Jaderberg et al. 2015) as a layer."""
 
 import math
 from collections.abc import Sequence
@@ -13,25 +13,29 @@ from ..ops import warp_tps, warps
 from ..ops.validate import output_size, sampler_options
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
-from .layer import Layer, repeated
+from .layer import Layer, repeat
 from .tree import Tree
 
-# The kinds of transforms whose maps can be turned.
-TURNED = ("affine", "projective")
+# The kinds of transforms whose theta can be rotated, for several views.
+ROTATABLE = ("affine", "projective")
 
 
 @dataclass(frozen=True)
 class SpatialTransformer(Layer):
-    """Warp each image by a map that a small network reads off the image itself.
+    """Warp each image by a theta that a small network predicts from the image itself.
 
-    ``localisation`` sees the images and gives features (N, F); a linear layer of zero weights,
-    whose bias is the transform's identity, turns them into the transform's parameters, so that
-    training starts from the undistorted image, or, with a ``zoom`` below 1, from its middle. Its
-    parameters are
-    ``{"localisation": {"features": ..., "head": ...}}``: an optimiser's
-    ``factors={"localisation": 0.1}`` slows down just these.
+    ``localisation`` maps the images to features (N, F). A linear layer, the head, maps the features
+    to the transform's parameters (N, P). Its initial weights are 0, and its initial bias is the
+    transform's identity, so that training starts from the undistorted image, or, with a ``zoom``
+    below 1, from its middle.
 
-    With K ``turns`` each image is read K times, and its readings lie side by side along channels.
+    The layer's parameters are ``{"localisation": {"features": ..., "head": ...}}``. An optimiser
+    with ``factors={"localisation": 0.1}`` trains these at a tenth of the learning rate.
+
+    With K ``view_angles`` each image is sampled K times, once for each angle, and these views are
+    concatenated along channels.
+
+    :func:`spatial_transformer` makes one, and describes the attributes.
     """
 
     localisation: Layer
@@ -40,22 +44,22 @@ class SpatialTransformer(Layer):
     padding_mode: str = "zeros"
     align_corners: bool = False
     zoom: float = 1.0
-    turns: Sequence[float] = ()
+    view_angles: Sequence[float] = ()
 
     def __post_init__(self):
-        """Check the turns."""
-        object.__setattr__(self, "turns", _degrees(self.turns))  # frozen, but for this
-        if self.turns and self.transform.kind not in TURNED:
+        """Check the angles."""
+        object.__setattr__(self, "view_angles", _checked_angles(self.view_angles))  # it is frozen
+        if self.view_angles and self.transform.kind not in ROTATABLE:
             raise ValueError(
-                f"turns: expected an affine or projective transform, got {self.transform}"
+                f"view_angles: expected an affine or projective transform, got {self.transform}"
             )
 
     def init(self, rng, shape):
-        """The localisation's own parameters, and the head's identity or zoom."""
+        """The localisation's initial parameters, and the head's."""
         features = self.localisation.output_shape(shape)
         if len(features) != 1:
             raise ValueError(
-                f"localisation: expected a network that gives features (F,), got {features}; "
+                f"localisation: expected a network with outputs of shape (F,), got {features}; "
                 f"end it with flatten() or linear()"
             )
         head = {
@@ -69,132 +73,140 @@ class SpatialTransformer(Layer):
         return self.localisation.init_state(shape)
 
     def output_shape(self, shape):
-        """``(C, *size)``; with K turns, ``(K C, *size)``."""
-        return (self.readings * shape[0], *(self.size or shape[1:]))
+        """``(C, *size)``; with K views, ``(K C, *size)``."""
+        return (self.views * shape[0], *(self.size or shape[1:]))
 
     @property
-    def readings(self) -> int:
-        """How many times each image is read, K."""
-        return len(self.turns) or 1
+    def views(self) -> int:
+        """Number of views of each image, K."""
+        return len(self.view_angles) or 1
 
-    def maps(self, raw: Any) -> Any:
-        """Theta (N K, ...) of each reading, from the transform's parameters (N, P)."""
+    def theta_of_views(self, raw: Any) -> Any:
+        """Theta (N K, ...) of each view, from the transform's parameters (N, P)."""
         theta = self.transform.theta(raw)
-        if not self.turns:
+        if not self.view_angles:
             return theta
-        each = np.stack([_turned(theta, turn) for turn in self.turns], axis=1)
-        return each.reshape(-1, *theta.shape[1:])
+        views = np.stack([_rotated(theta, angle) for angle in self.view_angles], axis=1)
+        return views.reshape(-1, *theta.shape[1:])
 
-    def maps_vjp(self, dmaps: Any, raw: Any) -> Any:
-        """Gradient (N, P), from the one with respect to :meth:`maps`."""
-        if not self.turns:
-            return self.transform.vjp(dmaps, raw)
-        each = dmaps.reshape(-1, self.readings, *dmaps.shape[1:])
-        back = [_turned(each[:, k], -turn) for k, turn in enumerate(self.turns)]
+    def theta_of_views_vjp(self, dtheta: Any, raw: Any) -> Any:
+        """Gradient (N, P) with respect to the parameters, from that of each view's theta."""
+        if not self.view_angles:
+            return self.transform.vjp(dtheta, raw)
+        views = dtheta.reshape(-1, self.views, *dtheta.shape[1:])
+        back = [_rotated(views[:, k], -angle) for k, angle in enumerate(self.view_angles)]
         return self.transform.vjp(sum(back), raw)
 
     def theta(
         self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
     ) -> tuple[Any, Any, Tree]:
-        """:meth:`maps` of these images, the pullback, and the localisation's new state."""
-        own = params["localisation"]
+        """Predict theta from images; returns theta, the pullback and the localisation's state.
+
+        Theta is (N K, ...) with K views. The other arguments are those of :meth:`Layer.apply`.
+        """
+        head = params["localisation"]["head"]
         features, back, state = self.localisation.apply(
-            own["features"], images, state, train, wrt_x
+            params["localisation"]["features"], images, state, train, wrt_x
         )
-        weight = own["head"]["weight"]
-        raw = features @ weight.T + own["head"]["bias"]
+        raw = features @ head["weight"].T + head["bias"]
 
         def pullback(dtheta):
-            draw = self.maps_vjp(dtheta, raw)
-            dfeatures, dimages = back(draw @ weight)
-            head = {"weight": draw.T @ features, "bias": draw.sum(0)}
-            return {"localisation": {"features": dfeatures, "head": head}}, dimages
+            draw = self.theta_of_views_vjp(dtheta, raw)
+            dfeatures, dimages = back(draw @ head["weight"])
+            dhead = {"weight": draw.T @ features, "bias": draw.sum(0)}
+            return {"localisation": {"features": dfeatures, "head": dhead}}, dimages
 
-        return self.maps(raw), pullback, state
+        return self.theta_of_views(raw), pullback, state
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
-        """The warped images; the pullback's dx adds both ways: sampler and localisation."""
+        """Warp the images; dx is the sum of the sampler's and the localisation's gradients."""
         theta, back, state = self.theta(params, x, state, train, wrt_x)
-        images, theta = _in_rows(self._each(x), theta)
-        warp, warp_vjp, name = _warp(self.transform)
+        images, theta = _contiguous(self._repeat(x), theta)
+        warp, warp_vjp, name = _warp_functions(self.transform)
         wrt = ("images", name) if wrt_x else (name,)
         samples = warp(images, theta, self.size, **self._options)
 
         def pullback(dy):
-            dsamples, _ = _in_rows(dy.reshape(samples.shape) if self.turns else dy, theta)
+            dsamples, _ = _contiguous(dy.reshape(samples.shape) if self.view_angles else dy, theta)
             dimages, dtheta = warp_vjp(dsamples, images, theta, **self._options, wrt=wrt)
-            dparams, dseen = back(dtheta)
-            return dparams, self._each_vjp(dimages) + dseen if wrt_x else None
+            dparams, dx = back(dtheta)
+            return dparams, self._repeat_vjp(dimages) + dx if wrt_x else None
 
-        return self._side_by_side(samples), pullback, state
+        return self._views_to_channels(samples), pullback, state
 
-    def covered(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
-        """The warped images, and how much of each sample, (N, H_out, W_out), lies inside.
+    def apply_with_coverage(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
+        """Warp the images; returns the output and the covered share of each sample.
 
-        With turns, the mean over the readings of each.
+        The share, (N, H_out, W_out), is 1 inside the image and 0 outside. With several views it is
+        the mean over them.
         """
         theta, _, _ = self.theta(params, x, state)
-        warp, _, _ = _warp(self.transform)
-        images, theta = _in_rows(self._each(x), theta)
+        warp, _, _ = _warp_functions(self.transform)
+        images, theta = _contiguous(self._repeat(x), theta)
         samples, covered = warp(images, theta, self.size, **self._options, coverage=True)
-        apart = covered.reshape(-1, self.readings, *covered.shape[1:])
-        return self._side_by_side(samples), apart.mean(1) if self.turns else covered
+        if self.view_angles:
+            covered = covered.reshape(-1, self.views, *covered.shape[1:]).mean(1)
+        return self._views_to_channels(samples), covered
 
-    def _each(self, x):
-        """Each image as often as it is read."""
-        return repeated(x, self.readings) if self.turns else x
+    def _repeat(self, x):
+        """(N K, C, ...): each image once for each view."""
+        return repeat(x, self.views) if self.view_angles else x
 
-    def _each_vjp(self, dimages):
-        """The sum over an image's readings."""
-        if not self.turns:
+    def _repeat_vjp(self, dimages):
+        """(N, C, ...): the sum over the views of each image."""
+        if not self.view_angles:
             return dimages
-        return dimages.reshape(-1, self.readings, *dimages.shape[1:]).sum(1)
+        return dimages.reshape(-1, self.views, *dimages.shape[1:]).sum(1)
 
-    def _side_by_side(self, samples):
-        """An image's readings along channels."""
+    def _views_to_channels(self, samples):
+        """(N K, C, ...) -> (N, K C, ...)."""
         channels, *sides = samples.shape[1:]
-        return samples.reshape(len(samples) // self.readings, self.readings * channels, *sides)
+        return samples.reshape(len(samples) // self.views, self.views * channels, *sides)
 
     @property
     def _options(self) -> dict[str, Any]:
         return {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
 
 
-def _in_rows(x, theta):
-    """Both without gaps: the GPU's kernels take nothing else."""
-    in_rows = namespace(x, theta).ascontiguousarray
-    return in_rows(x), in_rows(theta)
+def _contiguous(x, theta):
+    """Both as contiguous arrays: the CUDA kernels take no others."""
+    contiguous = namespace(x, theta).ascontiguousarray
+    return contiguous(x), contiguous(theta)
 
 
-# --- Turns ----------------------------------------------------------------------------------------
+# --- View angles ----------------------------------------------------------------------------------
 
 
-def _turned(theta, degrees):
-    """Theta behind a turn: an output point is turned first. Its adjoint is the turn back."""
+def _rotated(theta, degrees):
+    """``theta R``: an output point is rotated first. The vjp is the rotation by the opposite angle.
+
+    ``R`` has the columns ``(cos, sin, 0), (-sin, cos, 0), (0, 0, 1)``.
+    """
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
-    x, y, rest = theta[:, :, :1], theta[:, :, 1:2], theta[:, :, 2:]
-    return np.concatenate([cos * x + sin * y, cos * y - sin * x, rest], axis=2)
+    x, y, shift = theta[:, :, :1], theta[:, :, 1:2], theta[:, :, 2:]
+    return np.concatenate([cos * x + sin * y, cos * y - sin * x, shift], axis=2)
 
 
-def _degrees(turns):
-    """The turns as floats."""
-    if not isinstance(turns, (Sequence, np.ndarray)) or isinstance(turns, str):
-        raise TypeError(f"turns: expected several angles in degrees, got {turns!r}")
-    for turn in turns:
-        if isinstance(turn, bool) or not isinstance(turn, Real) or not math.isfinite(turn):
-            raise ValueError(f"turns: expected angles in degrees, got {turn!r}")
-    return tuple(map(float, turns))
+def _checked_angles(angles):
+    """The angles as a tuple of floats."""
+    if not isinstance(angles, (Sequence, np.ndarray)) or isinstance(angles, str):
+        raise TypeError(f"view_angles: expected a sequence of angles in degrees, got {angles!r}")
+    for angle in angles:
+        if isinstance(angle, bool) or not isinstance(angle, Real) or not math.isfinite(angle):
+            raise ValueError(f"view_angles: expected angles in degrees, got {angle!r}")
+    return tuple(map(float, angles))
 
 
 # --- The warps of the transforms ------------------------------------------------------------------
 
 
-def _warp(transform):
-    """The warp that takes a transform's theta, its vjp, and what theta is called there."""
+def _warp_functions(transform):
+    """The warp for a transform's theta, its vjp, and the name of theta in the latter's ``wrt``."""
     if transform.kind == "tps":
-        more = {"regularisation": transform.regularisation}
-        return partial(warp_tps.warp_tps, **more), partial(warp_tps.warp_tps_vjp, **more), "control"
+        options = {"regularisation": transform.regularisation}
+        warp, warp_vjp = warp_tps.warp_tps, warp_tps.warp_tps_vjp
+        return partial(warp, **options), partial(warp_vjp, **options), "control"
     if transform.kind == "projective":
         return warps.warp_perspective, warps.warp_perspective_vjp, "theta"
     return warps.warp_affine, warps.warp_affine_vjp, "theta"
@@ -207,41 +219,46 @@ def spatial_transformer(
     padding_mode: str = "zeros",
     align_corners: bool = False,
     zoom: float = 1.0,
-    turns: Sequence[float] = (),
+    view_angles: Sequence[float] = (),
 ) -> SpatialTransformer:
-    """Spatial transformer, to stand anywhere in a network, more than once.
+    """Spatial transformer layer: (N, C, H, W) -> (N, C, H_out, W_out), or the same for volumes.
 
-    It warps CuPy's arrays by the CUDA kernels of :func:`numba_stn.warp_affine`,
-    :func:`numba_stn.warp_perspective` and :func:`numba_stn.warp_tps`.
+    ``theta = transform(head(localisation(images)))``, and the output is the images warped by theta
+    (Jaderberg et al. 2015). It may be used anywhere in a network, and more than once. The warps are
+    :func:`numba_stn.warp_affine`, :func:`numba_stn.warp_perspective` and
+    :func:`numba_stn.warp_tps`, with CUDA kernels for CuPy arrays.
 
     Parameters
     ----------
     localisation : Layer
-        From images (N, C, H, W), or volumes (N, C, D, H, W), to features (N, F). The layer that
-        turns features into the transform's parameters is added here, and starts at the identity.
+        Maps images (N, C, H, W), or volumes (N, C, D, H, W), to features (N, F). The head, which
+        maps features to the transform's parameters, is added here, and starts at the identity.
     transform : str or Transform
         See :mod:`numba_stn.transforms`.
     size : (H_out, W_out) or, for volumes, (D_out, H_out, W_out), optional
-        Sides of the samples; the images' own, if not given.
+        Shape of the output; by default that of the images.
     padding_mode, align_corners
         As in :func:`numba_stn.warp_affine`.
     zoom : float
-        The share of the images' sides that is read before any training, in their middle. At
-        ``size / sides`` a sample is then a pixel, which loses no detail; training finds what lies
-        outside.
-    turns : sequence of float, optional
-        Degrees. Each image is then read once for each of them, by the one map that the
-        localisation finds for it, behind a turn by so much: ``theta_k = theta R_k``, with the
-        columns ``(cos, sin, 0), (-sin, cos, 0), (0, 0, 1)`` of ``R_k``. What is read is turned
-        about its middle, as ``np.rot90`` turns by 90, where it is square. An image's K readings lie
-        side by side along channels, (N, K C, H_out, W_out), for :func:`numba_stn.nn.averaged` to
-        read.
+        Initial share of the images' sides that is sampled, in their middle. With
+        ``zoom = size / sides`` the output starts with one sample per pixel, so no detail is lost;
+        training finds what is outside.
+    view_angles : sequence of K floats, optional
+        Angles in degrees. Each image is then sampled once for each of them, with
+        ``theta_k = theta R_k``. The columns of ``R_k`` are ``(cos, sin, 0)``, ``(-sin, cos, 0)``
+        and ``(0, 0, 1)``. A positive angle rotates the output counter-clockwise about its middle;
+        if it is square, 90 degrees are ``np.rot90``. The K views are concatenated along channels,
+        (N, K C, H_out, W_out), as :func:`numba_stn.nn.mean_of_views` takes them.
+
+    Returns
+    -------
+    SpatialTransformer
 
     Raises
     ------
     ValueError, TypeError
         If an argument has the wrong type or value, or the transform has no zoom or cannot be
-        turned; the message names it.
+        rotated; the message names it.
 
     Examples
     --------
@@ -260,5 +277,5 @@ def spatial_transformer(
     sampler_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
-        localisation, transform, size, padding_mode, align_corners, zoom, turns
+        localisation, transform, size, padding_mode, align_corners, zoom, view_angles
     )

@@ -7,7 +7,26 @@ Tree = Any  # an array, or a dict or tuple of trees
 
 
 def tree_map(function: Callable, tree: Tree, *others: Tree) -> Tree:
-    """Apply ``function`` to each leaf of ``tree`` and the leaves at its place in ``others``."""
+    """Apply a function to each leaf of a tree, and to the leaves of ``others`` at the same path.
+
+    Parameters
+    ----------
+    function : callable
+        Called with one leaf of each tree.
+    tree, *others : trees
+        ``others`` have the structure of ``tree``.
+
+    Returns
+    -------
+    tree
+        Of the results, with the structure of ``tree``.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import tree
+    >>> tree.tree_map(lambda a, b: a + b, {"x": 1, "y": (2,)}, {"x": 10, "y": (20,)})
+    {'x': 11, 'y': (22,)}
+    """
     if isinstance(tree, dict):
         return {
             key: tree_map(function, tree[key], *(other[key] for other in others)) for key in tree
@@ -18,7 +37,14 @@ def tree_map(function: Callable, tree: Tree, *others: Tree) -> Tree:
 
 
 def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each leaf with its path, in a fixed order."""
+    """Iterate over (path, leaf) in a fixed order.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import tree
+    >>> list(tree.leaves({"x": 1, "y": (2,)}))
+    [(('x',), 1), (('y', '0'), 2)]
+    """
     if isinstance(tree, dict):
         branches = [(str(key), tree[key]) for key in tree]
     elif isinstance(tree, (tuple, list)):
@@ -31,17 +57,37 @@ def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """The tree as one dictionary, ``{"0.weight": array, ...}``, for a file."""
+    """Convert a tree to one dictionary ``{"0.weight": array, ...}``, as files need it.
+
+    Examples
+    --------
+    >>> from numba_stn.nn import tree
+    >>> tree.flatten(({"weight": 1, "bias": 2}, ()))
+    {'0.weight': 1, '0.bias': 2}
+    """
     return {".".join(path): leaf for path, leaf in leaves(tree)}
 
 
 def unflatten(flat: dict[str, Any], like: Tree) -> Tree:
-    """The tree of ``like``'s structure and shapes whose leaves :func:`flatten` put into ``flat``.
+    """Convert a dictionary from :func:`flatten` back to a tree.
+
+    Parameters
+    ----------
+    flat : dict of str to array
+    like : tree
+        Its structure, shapes and dtypes are those of the result.
 
     Raises
     ------
     ValueError
-        If a leaf is missing, left over, or of another shape; the message names it.
+        If a leaf is missing, unknown, or of another shape; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.nn import tree
+    >>> tree.unflatten({"0.bias": np.ones(2)}, ({"bias": np.zeros(2)},))
+    ({'bias': array([1., 1.])},)
     """
     wanted = flatten(like)
     if wanted.keys() != flat.keys():
@@ -58,5 +104,13 @@ def unflatten(flat: dict[str, Any], like: Tree) -> Tree:
 
 
 def size(tree: Tree) -> int:
-    """Numbers in the tree."""
+    """Total number of elements of a tree's arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.nn import tree
+    >>> tree.size({"weight": np.ones((3, 5)), "bias": np.ones(3)})
+    18
+    """
     return sum(leaf.size for _, leaf in leaves(tree))

@@ -1,6 +1,6 @@
-"""The networks of the paper's experiments, each under 400,000 parameters.
+"""The networks of the paper's experiments, each with less than 400,000 parameters.
 
-Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper did not have.
+Jaderberg et al. 2015, appendix A.4, with batch normalisation, which the paper did not use.
 """
 
 from collections.abc import Sequence
@@ -8,38 +8,33 @@ from dataclasses import replace
 from math import prod
 
 from ..transforms.parametrisations import by_name
-from .layer import Layer, Shape, whole
-from .layers import (
-    Serial,
-    averaged,
-    avg_pool,
-    batch_norm,
-    conv2d,
-    flatten,
-    linear,
-    max_pool,
-    parallel,
-    relu,
-    serial,
-)
-from .transformer import TURNED, SpatialTransformer, spatial_transformer
+from .containers import Serial, mean_of_views, parallel, serial
+from .convolution import conv2d
+from .layer import Layer, Shape, check_whole
+from .layers import flatten, linear, relu
+from .normalisation import batch_norm
+from .pooling import avg_pool, max_pool
+from .transformer import ROTATABLE, SpatialTransformer, spatial_transformer
 
 MODELS = ("fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep")
 
-# Weights of the first layer of a dense localisation: the first one's, and that of one that reads
-# what a transformer before it has cut out.
-FIRST, AGAIN = 110_000, 26_000
+# Number of weights in the first layer of a fully connected localisation: of the first transformer,
+# and of a transformer that follows another one.
+FIRST_LOCALISATION_WEIGHTS, NEXT_LOCALISATION_WEIGHTS = 110_000, 26_000
 
-# Weights of the two dense layers behind a transformer, and how many of them another one takes for
-# the whole of its localisation; the features of the first of these layers, at most.
-BEHIND, TAKEN, WIDEST = 266_300, 36_000, 448
+# Number of weights in the two hidden layers of the fully connected classifier after a transformer,
+# and how many fewer they have for each further transformer, whose localisation needs them.
+CLASSIFIER_WEIGHTS, WEIGHTS_PER_TRANSFORMER = 266_300, 36_000
 
-# How much of the sides of what another one has cut out a transformer starts with: as much as a
-# digit fills of MNIST's images, 20 of 28 pixels.
-NEARER = 20 / 28
+# The largest number of features of that classifier's first layer.
+CLASSIFIER_FEATURES = 448
 
-# Degrees from one reading to the next, of a network that reads each image several times.
-TURN = 20
+# Initial zoom of a transformer that follows another one: the share of an MNIST image's side that a
+# digit fills, 20 of 28 pixels.
+NEXT_ZOOM = 20 / 28
+
+# Angle between the views of a network with several views, in degrees.
+VIEW_ANGLE = 20
 
 
 def build(
@@ -49,29 +44,31 @@ def build(
     size: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
     classes: int = 10,
     transformers: int = 1,
-    readings: int = 1,
+    views: int = 1,
 ) -> Serial:
-    """The network for images of ``shape``.
+    """Build one of the paper's networks: (N, C, H, W) -> logits (N, classes).
 
     Parameters
     ----------
     model : {"fcn", "cnn", "st-fcn", "st-cnn", "st-cnn-deep"}
-        The last has a transformer of the images and one of what the first convolution makes of
-        them.
+        Fully connected or convolutional, with "st-" after a spatial transformer. "st-cnn-deep" has
+        a second transformer, of the first convolution's output.
     shape : (C, H, W)
+        Of one image.
     transform : str
-        For the models with a transformer.
+        The transformers' transform, see :mod:`numba_stn.transforms`.
     size : (H_out, W_out) or several of them, optional
-        What a transformer makes of the images; their own size, if not given. If it is smaller,
-        the transformer starts in their middle, with a pixel a sample. With several sizes, so many
-        transformers stand one behind another, each reading what the last one made, at first the
-        middle 5/7 of its sides.
+        Output size of the transformer; by default the images' own. If it is smaller, the
+        transformer starts in the middle of the images, with one sample per pixel. With several
+        sizes there is one transformer for each, one after another. Each further one starts with the
+        middle 5/7 of its input's sides.
     classes : int
     transformers : int
-        Side by side, each reading all channels; what they make goes on together.
-    readings : int
-        How many times the network reads each image: as the first transformer brings it into place,
-        then turned by -20 degrees, by 20, by -40, and so on. Its logits are the mean over these.
+        Number of transformers in parallel. Each sees all channels, and their outputs are
+        concatenated.
+    views : int
+        Number of views of each image. The first transformer gives the first view, and rotations of
+        it by -20 degrees, 20, -40, and so on. The logits are the mean over the views.
 
     Returns
     -------
@@ -80,8 +77,9 @@ def build(
     Raises
     ------
     ValueError
-        If there is no such model or transform, or the model has no transformer to have several of,
-        or not a single one that can be turned for several readings.
+        If there is no such model or transform, if the model has no transformer for ``transformers``
+        or ``views``, or if it has several in parallel, or a transform that cannot be rotated, for
+        ``views``.
 
     Examples
     --------
@@ -90,86 +88,100 @@ def build(
     >>> net.output_shape((1, 28, 28))
     (10,)
     """
+    _check(model, transform, transformers, views)
+    dense = model.endswith("fcn")
+    if not model.startswith("st-"):
+        return fcn(shape, classes) if dense else cnn(shape, classes)
+    sizes = size if size and isinstance(size[0], Sequence) else [size]
+    chain = _transformers(shape, transform, sizes, transformers, dense)
+    first_layers = chain if transformers == 1 else [parallel(*[serial(*chain)] * transformers)]
+    warped = serial(*first_layers).output_shape(shape)
+    if dense:
+        classifier = fcn(warped, classes, _classifier_features(warped, len(sizes)))
+    else:
+        classifier = cnn(warped, classes)
+    last_layers = list(classifier.layers)
+    if model == "st-cnn-deep":
+        last_layers.insert(4, spatial_transformer(deep_localisation(), transform))
+    if views == 1:
+        return serial(*first_layers, *last_layers)
+    first, *others = first_layers
+    return serial(
+        replace(first, view_angles=_view_angles(views)),
+        mean_of_views(views, *others, *last_layers),
+    )
+
+
+def _check(model, transform, transformers, views):
+    """Raise unless there is such a network."""
     if model not in MODELS:
         raise ValueError(f"model: expected one of {list(MODELS)}, got {model!r}")
-    whole("build", transformers=transformers, readings=readings)
-    dense = model.endswith("fcn")
+    check_whole("build", transformers=transformers, views=views)
     if not model.startswith("st-"):
         if transformers > 1:
             raise ValueError(f"transformers: the model {model} has none, got {transformers}")
-        if readings > 1:
-            raise ValueError(f"readings: the model {model} has no transformer, got {readings}")
-        return fcn(shape, classes) if dense else cnn(shape, classes)
-    if readings > 1 < transformers:
+        if views > 1:
+            raise ValueError(f"views: the model {model} has no transformer, got {views}")
+    elif views > 1 < transformers:
         raise ValueError(
-            f"readings: expected 1 with {transformers} transformers side by side, got {readings}"
+            f"views: expected 1 with {transformers} parallel transformers, got {views}"
         )
-    if readings > 1 and by_name(transform).kind not in TURNED:
-        raise ValueError(f"readings: {transform} cannot be turned, expected 1, got {readings}")
-    sizes = size if size and isinstance(size[0], Sequence) else [size]
-    each = _in_depth(shape, transform, sizes, transformers, dense)
-    front = each if transformers == 1 else [parallel(*[serial(*each)] * transformers)]
-    seen = serial(*front).output_shape(shape)
-    classifier = fcn(seen, classes, _behind(seen, len(sizes))) if dense else cnn(seen, classes)
-    behind = list(classifier.layers)
-    if model == "st-cnn-deep":
-        behind.insert(4, spatial_transformer(deep_localisation(), transform))
-    if readings == 1:
-        return serial(*front, *behind)
-    first, *others = front
-    return serial(replace(first, turns=_turns(readings)), averaged(readings, *others, *behind))
+    elif views > 1 and by_name(transform).kind not in ROTATABLE:
+        raise ValueError(f"views: {transform} cannot be rotated, expected 1, got {views}")
 
 
-def _in_depth(shape, transform, sizes, transformers, dense):
-    """A transformer for each size, the next one on what the last one made."""
+def _transformers(shape, transform, sizes, transformers, dense):
+    """One transformer for each size, one after another."""
     layers: list[SpatialTransformer] = []
     for size in sizes:
-        again = bool(layers)
+        follows = bool(layers)
         if dense:
-            localisation = fcn_localisation(shape, transformers, again)
+            localisation = fcn_localisation(shape, transformers, follows)
         else:
             localisation = cnn_localisation(shape)
-        zoom = _zoom(transform, shape, size, again)
+        zoom = _zoom(transform, shape, size, follows)
         layers.append(spatial_transformer(localisation, transform, size, zoom=zoom))
         shape = layers[-1].output_shape(shape)
     return layers
 
 
-def _turns(readings):
+def _view_angles(views):
     """0 degrees, -20, 20, -40, and so on."""
-    return tuple(float(TURN * ((k + 1) // 2) * (-1) ** k) for k in range(readings))
+    return tuple(float(VIEW_ANGLE * ((k + 1) // 2) * (-1) ** k) for k in range(views))
 
 
-def _behind(seen, transformers):
-    """Features of the first dense layer behind so many transformers; the next one has 256."""
-    return _width((prod(seen) + 256,), BEHIND - TAKEN * (transformers - 1), WIDEST)
+def _classifier_features(shape, transformers):
+    """Features of the first layer of a fully connected classifier; the second has up to 256."""
+    weights = CLASSIFIER_WEIGHTS - WEIGHTS_PER_TRANSFORMER * (transformers - 1)
+    return _features((prod(shape) + 256,), weights, CLASSIFIER_FEATURES)
 
 
-def _zoom(transform, shape, size, again):
-    """Where a smaller output starts: in the middle of the image, if it can.
+def _zoom(transform, shape, size, follows):
+    """Initial zoom: one sample per pixel, or :data:`NEXT_ZOOM` after another transformer.
 
-    With a sample a pixel, or nearer to what another transformer has cut out already.
+    It is 1 for a transform that cannot scale.
     """
     if not (size and by_name(transform).scales):
         return 1.0
-    return NEARER if again else size[0] / shape[1]
+    return NEXT_ZOOM if follows else size[0] / shape[1]
 
 
-def fcn(shape: Shape, classes: int, width: int | None = None) -> Serial:
-    """Two hidden layers, the first of ``width`` features and the second of up to 256.
+def fcn(shape: Shape, classes: int, features: int | None = None) -> Serial:
+    """Fully connected network with hidden layers of ``features`` and up to 256 features.
 
-    Without one, the first is of up to 256, of fewer where it would have more than 340,000 weights.
+    By default the first one has up to 256 features, and fewer if it would have more than 340,000
+    weights.
     """
-    if width is None:
-        width = _width(shape, 340_000, 256)
-    return serial(flatten(), *_dense(width), *_dense(min(width, 256)), linear(classes))
+    if features is None:
+        features = _features(shape, 340_000, 256)
+    return serial(flatten(), *_dense(features), *_dense(min(features, 256)), linear(classes))
 
 
 def cnn(shape: Shape, classes: int) -> Serial:
     """Three convolutions, pooling after the first and the third, and a hidden layer.
 
-    Images above 32 pixels a side are pooled after the second too. Those below 28 get two
-    convolutions, and no hidden layer.
+    Images above 32 pixels a side are pooled after the second too. Images below 28 pixels get two
+    convolutions and no hidden layer.
     """
     if shape[1] < 28:
         return serial(*_pooled(32, 5), *_pooled(64, 3), flatten(), linear(classes))
@@ -180,23 +192,24 @@ def cnn(shape: Shape, classes: int) -> Serial:
     )  # fmt: skip
 
 
-def fcn_localisation(shape: Shape, transformers: int = 1, again: bool = False) -> Serial:
-    """Two hidden layers of 128 and 64; of up to 256 and 64 on a large image at half size.
+def fcn_localisation(shape: Shape, transformers: int = 1, follows: bool = False) -> Serial:
+    """Hidden layers of 128 and 64 features; of up to 256 and 64 on a large image at half size.
 
-    ``again``: the image is what a transformer before it has cut out, and that is seen at half size
-    too. Those of several transformers share their number of weights.
+    ``follows`` says that the transformer follows another one; its input is seen at half size from
+    28 pixels a side on. Parallel transformers share their number of weights.
     """
-    halving = _half(shape, 28 if again else 40)
-    half = serial(*halving, flatten())
-    weights = (AGAIN if again else FIRST) // transformers
-    width = _width(half.output_shape(shape), weights, 256 if halving else 128)
-    return serial(*half.layers, *_dense(width), *_dense(64))
+    halving = _halving(shape, 28 if follows else 40)
+    reduced = serial(*halving, flatten())
+    weights = NEXT_LOCALISATION_WEIGHTS if follows else FIRST_LOCALISATION_WEIGHTS
+    most = 256 if halving else 128
+    features = _features(reduced.output_shape(shape), weights // transformers, most)
+    return serial(*reduced.layers, *_dense(features), *_dense(64))
 
 
 def cnn_localisation(shape: Shape) -> Serial:
-    """Two convolutions on the image at half size, and a hidden layer; small images stay whole."""
+    """Two convolutions and a hidden layer, on images at half size; small images keep their size."""
     return serial(
-        *_half(shape, 28), *_pooled(20, 5), *_convolution(40, 3), relu(), flatten(), *_dense(32)
+        *_halving(shape, 28), *_pooled(20, 5), *_convolution(40, 3), relu(), flatten(), *_dense(32)
     )
 
 
@@ -205,13 +218,13 @@ def deep_localisation() -> Serial:
     return serial(avg_pool(2), flatten(), linear(32), relu())
 
 
-def _half(shape: Shape, least: int) -> list[Layer]:
-    """Pooling for images of so many pixels a side."""
+def _halving(shape: Shape, least: int) -> list[Layer]:
+    """Average pooling, for images of at least ``least`` pixels a side."""
     return [avg_pool(2)] if shape[1] >= least else []
 
 
-def _width(shape: Shape, weights: int, most: int) -> int:
-    """A layer's features, in eights, so that it has no more than these weights."""
+def _features(shape: Shape, weights: int, most: int) -> int:
+    """The largest multiple of 8, up to ``most``, that needs at most ``weights`` weights."""
     return min(most, weights // prod(shape) // 8 * 8)
 
 
@@ -224,5 +237,5 @@ def _convolution(features: int, kernel: int) -> list[Layer]:
 
 
 def _pooled(features: int, kernel: int) -> list[Layer]:
-    """With pooling before the ReLU, which is the same as after it, on a quarter of the pixels."""
+    """Convolution, max pooling, ReLU: pooling before ReLU gives the same result faster."""
     return [*_convolution(features, kernel), max_pool(2), relu()]

@@ -1,8 +1,8 @@
-"""Where a training run stands, as a file: safetensors, written whole or not at all.
+"""Checkpoints: the training state of a run in a safetensors file, written whole or not at all.
 
-The arrays are what :class:`numba_stn.nn.train.Learner` holds; what is not an array (the
-configuration, the history, the place in the epoch) travels in the file's metadata, as JSON. JSON
-writes a float's shortest decimal form that reads back as the same float, so nothing is lost.
+The arrays are those of :class:`numba_stn.nn.train.Learner`. Everything else (the configuration, the
+history, the position in the epoch) is JSON in the file's metadata. JSON writes the shortest decimal
+form of a float that reads back as the same float, so nothing is lost.
 """
 
 import json
@@ -17,78 +17,85 @@ from ..nn.tree import Tree, flatten, tree_map, unflatten
 from ..utils.namespace import host
 from ..utils.record import write_atomically
 
-FORMAT = "numba_stn checkpoint 1"
-
-# Options that earlier versions did not have, and what their runs were.
-EARLIER = {"readings": 1}
+FORMAT = "numba_stn checkpoint 2"
+EARLIER_FORMATS = ("numba_stn checkpoint 1",)
 
 
 class CheckpointError(Exception):
-    """A file is no checkpoint of this run; the message says why, in one line."""
+    """The file is not a checkpoint of this run; the message says why, in one line."""
 
 
-class Stand(NamedTuple):
-    """Where a run stands: between two steps.
+class TrainingState(NamedTuple):
+    """The state of a run between two steps: all that it needs to continue.
 
-    ``epoch`` epochs are done and ``step`` steps of the next, whose losses add up to ``total``
-    and in which ``wrong`` images were misread.
+    ``epoch`` epochs are complete, and ``step`` steps of the next one. ``loss_sum`` is the sum of
+    their losses, and ``errors`` the number of images that were misclassified in them. ``seconds``
+    is the time that the run has taken.
     """
 
     learner: Learner
     epoch: int = 0
     step: int = 0
-    total: Any = 0.0
-    wrong: Any = 0
+    loss_sum: Any = 0.0
+    errors: Any = 0
     history: tuple[dict, ...] = ()
     seconds: float = 0.0
 
 
-def save(path: pathlib.Path, config: Any, stand: Stand) -> None:
+def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> None:
     """Write the checkpoint of a run with this configuration, a dataclass."""
-    from safetensors.numpy import save as packed
+    from safetensors.numpy import save
 
-    memory = stand.learner.memory
-    place = {
-        "epoch": stand.epoch,
-        "step": stand.step,
-        "total": float(stand.total),
-        "wrong": int(stand.wrong),
-        "history": stand.history,
-        "seconds": stand.seconds,
-        "optimiser_step": memory["step"],
+    scalars = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "loss_sum": float(state.loss_sum),
+        "errors": int(state.errors),
+        "history": state.history,
+        "seconds": state.seconds,
+        "optimiser_step": state.learner.optimiser_state["step"],
     }
-    arrays = {name: np.ascontiguousarray(host(a)) for name, a in flatten(_arrays(stand)).items()}
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(config)), "stand": json.dumps(place)}
-    write_atomically(path, packed(arrays, metadata))
+    arrays = {name: np.ascontiguousarray(host(a)) for name, a in flatten(_arrays(state)).items()}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(config)),
+        "training_state": json.dumps(scalars),
+    }
+    write_atomically(path, save(arrays, metadata))
 
 
 def load_config(path: pathlib.Path, kind: type) -> Any:
-    """The configuration that a checkpoint was written with, as this dataclass.
+    """Load the configuration of a checkpoint's run, as a dataclass of this kind.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is cut off, is no checkpoint, or is one of another version.
+        If the file cannot be read, is truncated, is not a checkpoint, or is of another version.
     """
-    found = EARLIER | _part(path, "config")
+    found = _load_metadata(path, "config")
     names = {field.name for field in fields(kind)}
     if found.keys() != names:
-        differ = sorted(found.keys() ^ names)
-        raise CheckpointError(f"{path}: written by another version, whose options differ: {differ}")
+        different = sorted(found.keys() ^ names)
+        raise CheckpointError(
+            f"{path}: a checkpoint of another version, whose options differ: {different}"
+        )
     return kind(**found)
 
 
-def load(path: pathlib.Path, config: Any, start: Learner, library: Any = np) -> Stand:
-    """Where the run stood, its arrays of this library: ``numpy`` or ``cupy``.
+def load_checkpoint(
+    path: pathlib.Path, config: Any, initial: Learner, library: Any = np
+) -> TrainingState:
+    """Load the training state of a run.
 
     Parameters
     ----------
     path : pathlib.Path
     config : dataclass
-        Of the run that is to go on.
-    start : Learner
-        That run's learner before its first step, which says what arrays there are.
+        Of the run that is to continue.
+    initial : Learner
+        That run's learner before its first step; it gives the structure and shapes of the arrays.
     library : module
+        ``numpy`` or ``cupy``, whose arrays the training state has.
 
     Raises
     ------
@@ -100,26 +107,31 @@ def load(path: pathlib.Path, config: Any, start: Learner, library: Any = np) -> 
     found = load_config(path, type(config))
     for name, value in asdict(config).items():
         if (other := getattr(found, name)) != value:
-            raise CheckpointError(f"{path}: of a run with {name} {other!r}, expected {value!r}")
-    place = _part(path, "stand")
+            raise CheckpointError(
+                f"{path}: a checkpoint of a run with {name} {other!r}, expected {value!r}"
+            )
+    scalars = _load_metadata(path, "training_state")
     try:
-        arrays = unflatten(load_file(path), _arrays(Stand(start)))
-        memory = {"step": place.pop("optimiser_step"), "slots": arrays["slots"]}
-        history = tuple(place.pop("history"))
-        params, state = arrays["params"], arrays["state"]
-        params, state, memory["slots"] = tree_map(library.asarray, (params, state, memory["slots"]))
-        return Stand(Learner(params, state, memory), history=history, **place)
+        arrays = unflatten(load_file(path), _arrays(TrainingState(initial)))
+        optimiser_step = scalars.pop("optimiser_step")
+        history = tuple(scalars.pop("history"))
+        arrays = tree_map(library.asarray, arrays)
+        optimiser_state = {"step": optimiser_step, "slots": arrays["slots"]}
+        learner = Learner(arrays["params"], arrays["state"], optimiser_state)
+        return TrainingState(learner, history=history, **scalars)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit this network: {error}") from error
+        raise CheckpointError(f"{path}: does not match this network: {error}") from error
 
 
-def _arrays(stand: Stand) -> Tree:
-    learner = stand.learner
-    return {"params": learner.params, "state": learner.state, "slots": learner.memory["slots"]}
+def _arrays(state: TrainingState) -> Tree:
+    """The arrays of a training state."""
+    learner = state.learner
+    slots = learner.optimiser_state["slots"]
+    return {"params": learner.params, "state": learner.state, "slots": slots}
 
 
-def _part(path: pathlib.Path, name: str) -> dict:
-    """One entry of the file's metadata."""
+def _load_metadata(path: pathlib.Path, name: str) -> dict:
+    """Load one entry of the file's metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -128,15 +140,17 @@ def _part(path: pathlib.Path, name: str) -> dict:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: cut off or not safetensors: {error}") from error
-    if metadata.get("format") != FORMAT:
-        got = metadata.get("format", "no such mark")
-        raise CheckpointError(f"{path}: no checkpoint of this program: expected {FORMAT!r}, "
-                              f"got {got!r}")  # fmt: skip
+        raise CheckpointError(f"{path}: truncated, or not safetensors: {error}") from error
+    if (found := metadata.get("format")) != FORMAT:
+        if found in EARLIER_FORMATS:
+            raise CheckpointError(f"{path}: a checkpoint of an earlier version of numba_stn, which "
+                                  f"cannot be resumed")  # fmt: skip
+        raise CheckpointError(f"{path}: not a checkpoint of numba_stn: expected the format "
+                              f"{FORMAT!r}, got {found!r}")  # fmt: skip
     try:
-        found = json.loads(metadata[name])
+        entry = json.loads(metadata[name])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its {name} cannot be read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(entry, dict):
         raise CheckpointError(f"{path}: its {name} cannot be read: expected an object")
-    return found
+    return entry

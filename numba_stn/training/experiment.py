@@ -1,4 +1,4 @@
-"""One experiment from configuration to results; :mod:`.runs` keeps it in a folder."""
+"""One experiment, from its configuration to its results; :mod:`.runs` keeps it in a folder."""
 
 import contextlib
 import pathlib
@@ -15,42 +15,43 @@ import numpy as np
 
 from .. import __version__, data
 from ..nn import adam, one_cycle, train, zoo
+from ..nn.diagnostics import observe_transformers
 from ..nn.layer import Layer, Shape
 from ..nn.optim import Optimiser
 from ..nn.tree import size
-from ..nn.watch import watch
 from ..utils import namespace
 from ..utils.record import commit
-from .checkpoint import Stand, load
+from .checkpoint import TrainingState, load_checkpoint
 
-# A task's test set and validation set are drawn once, whatever seed trains; small ones are drawn
-# several times over, so that an error is worth its digits.
-TEST_SEED, TEST_DRAWS = 20150605, 2_000
-VALIDATION_SEED, VALIDATION_DRAWS = 20150606, 500
+# The distorted test and validation sets of a task are drawn once, with fixed seeds, whatever the
+# seed of the training. A small set is drawn several times, until it has at least this number of
+# images, so that its error is more precise.
+TEST_SEED, TEST_IMAGES = 20150605, 2_000
+VALIDATION_SEED, VALIDATION_IMAGES = 20150606, 500
 
-# Coverage is taken on so many validation images; a transformer that falls below so many percent is
-# losing them.
-WATCHED, COLLAPSED = 500, 25.0
+# Coverage is measured on this number of validation images. Below this percentage, a transformer is
+# reported as collapsed.
+COVERAGE_IMAGES, COLLAPSE_PERCENT = 500, 25.0
 
-# What a network without convolutions reads of a canvas larger than its digits' images. It looks
-# twice: a transformer cuts out an image, and another one the digit, which it sees there in the
-# middle, wherever on the canvas it was. MNIST's digits are up to 20 pixels wide and high, and
-# read no worse from 16 samples, which leave more weights to each.
-READS = 16 / 28
+# A fully connected network on a canvas that is larger than the digits' images has two transformers
+# one after another: the first crops an image, the second the digit in it, wherever it was on the
+# canvas. MNIST's digits are up to 20 pixels wide and high. From 16 samples a side they are
+# classified no worse, and each sample gets more weights.
+SECOND_CROP = 16 / 28
 
-# Steps after which the loss is looked at; in between the GPU runs ahead.
-LOOK = {"cpu": 1, "cuda": 16}
+# Number of steps between two looks at the loss: on the GPU, each of them waits for the device.
+STEPS_PER_LOSS = {"cpu": 1, "cuda": 16}
 
 
 @dataclass(frozen=True)
 class Config:
     """What to train, on what, and how.
 
-    ``transformers`` stand side by side; a single one brings an image into place for several
-    ``readings`` of it, each turned a little, and the network says their mean. ``batch``, ``rate``
-    and ``weight_decay`` belong to the optimiser (Adam, one cycle); the localisation trains at
-    ``rate * localisation_rate``. ``label_smoothing`` is the loss's. With the ``device`` "cuda" the
-    steps run on the GPU, with CuPy.
+    ``transformers`` is the number of transformers in parallel. With a single one, ``views`` is the
+    number of rotated views of each image, over which the network's logits are averaged. ``batch``,
+    ``rate`` and ``weight_decay`` are the optimiser's (Adam, one cycle). The localisation is trained
+    at ``rate * localisation_rate``. ``label_smoothing`` is the loss's. With the ``device`` "cuda"
+    the steps run on the GPU, with CuPy.
     """
 
     dataset: str = "digits"
@@ -58,7 +59,7 @@ class Config:
     model: str = "st-cnn"
     transform: str = "affine"
     transformers: int = 1
-    readings: int = 1
+    views: int = 1
     epochs: int = 60
     seed: int = 0
     batch: int = 50
@@ -70,11 +71,11 @@ class Config:
 
 
 class DivergedError(Exception):
-    """Training went astray; the message says how."""
+    """The loss is no longer finite."""
 
 
 class Setup(NamedTuple):
-    """Everything an experiment needs before its first step."""
+    """Everything that an experiment needs before its first step."""
 
     config: Config
     net: Layer
@@ -86,12 +87,12 @@ class Setup(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch."""
+        """Number of steps in an epoch."""
         return len(self.train.labels) // self.config.batch
 
 
 def prepare(config: Config, folder: str | None = None) -> Setup:
-    """Read the data, draw the validation and test sets, and build the network.
+    """Load the data, draw the validation and test sets, and build the network.
 
     Raises
     ------
@@ -108,21 +109,21 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
             f"batch: expected at most the {len(splits.train.labels)} training images of "
             f"{config.dataset}, got {config.batch}"
         )
-    total = len(splits.train.labels) // config.batch * config.epochs
+    steps = len(splits.train.labels) // config.batch * config.epochs
     factors = {"localisation": config.localisation_rate} if config.model.startswith("st-") else {}
     return Setup(
         config,
         net,
-        adam(one_cycle(config.rate, total), weight_decay=config.weight_decay, factors=factors),
+        adam(one_cycle(config.rate, steps), weight_decay=config.weight_decay, factors=factors),
         splits.train,
-        _drawn(task, splits.validation, VALIDATION_SEED, VALIDATION_DRAWS),
-        _drawn(task, splits.test, TEST_SEED, TEST_DRAWS),
+        _distorted(task, splits.validation, VALIDATION_SEED, VALIDATION_IMAGES),
+        _distorted(task, splits.test, TEST_SEED, TEST_IMAGES),
         task,
     )
 
 
 def network(config: Config) -> tuple[Layer, Shape]:
-    """The network, and the shape (C, H, W) of what it reads.
+    """The network of a configuration, and the shape (C, H, W) of its input images.
 
     Raises
     ------
@@ -131,27 +132,27 @@ def network(config: Config) -> tuple[Layer, Shape]:
     """
     named = (("dataset", data.DATASETS), ("task", data.TASKS), ("device", namespace.DEVICES))
     for name, choices in named:
-        if getattr(config, name) not in choices:
-            got = getattr(config, name)
-            raise ValueError(f"{name}: expected one of {list(choices)}, got {got!r}")
-    task, own = data.TASKS[config.task], data.SIDES[config.dataset]
-    shape = (task.digits, task.side(own), task.side(own))
-    reads = [own, round(own * READS)] if config.model == "st-fcn" and shape[1] > own else [own]
-    sizes = [(read, read) for read in reads]
+        if (found := getattr(config, name)) not in choices:
+            raise ValueError(f"{name}: expected one of {list(choices)}, got {found!r}")
+    task, side = data.TASKS[config.task], data.SIDES[config.dataset]
+    shape = (task.digits, task.side(side), task.side(side))
+    two = config.model == "st-fcn" and shape[1] > side
+    sides = [side, round(side * SECOND_CROP)] if two else [side]
+    sizes = [(side, side) for side in sides]
     net = zoo.build(config.model, shape, config.transform, sizes, task.classes,
-                    config.transformers, config.readings)  # fmt: skip
+                    config.transformers, config.views)  # fmt: skip
     return net, shape
 
 
-def parameters(config: Config) -> int:
+def parameter_count(config: Config) -> int:
     """Number of parameters of the network."""
     net, shape = network(config)
     return size(net.init(np.random.default_rng(0), shape))
 
 
-def _drawn(task: data.Task, split: data.Split, seed: int, draws: int) -> data.Split:
-    """A fixed distorted set of at least ``draws`` images."""
-    copies = max(1, -(-draws // len(split.labels)))
+def _distorted(task: data.Task, split: data.Split, seed: int, images: int) -> data.Split:
+    """A fixed distorted set of at least ``images`` images."""
+    copies = max(1, -(-images // len(split.labels)))
     index = np.tile(np.arange(len(split.labels)), copies)
     rng = np.random.default_rng(seed)
     return task(rng, split.take(index))
@@ -160,12 +161,8 @@ def _drawn(task: data.Task, split: data.Split, seed: int, draws: int) -> data.Sp
 # --- The run --------------------------------------------------------------------------------------
 
 
-def nothing(*_: Any) -> None:
-    """For those who do not want to be called."""
-
-
-def begin(setup: Setup) -> Stand:
-    """Where the run stands before its first step.
+def initial_state(setup: Setup) -> TrainingState:
+    """The training state before the first step.
 
     Raises
     ------
@@ -174,55 +171,59 @@ def begin(setup: Setup) -> Stand:
     """
     rng, shape = np.random.default_rng(setup.config.seed), setup.test.images.shape[1:]
     library = namespace.library(setup.config.device)
-    return Stand(train.start(setup.net, setup.optimiser, shape, rng, library))
+    return TrainingState(train.init_learner(setup.net, setup.optimiser, shape, rng, library))
 
 
-def resume(setup: Setup, path: pathlib.Path) -> Stand:
-    """Where the run stood when it left this checkpoint.
+def resumed_state(setup: Setup, path: pathlib.Path) -> TrainingState:
+    """The training state in a checkpoint.
 
     Raises
     ------
     CheckpointError
-        If the file is no checkpoint of this run.
+        If the file is not a checkpoint of this run.
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
     library = namespace.library(setup.config.device)
-    return load(path, setup.config, begin(setup).learner, library)
+    return load_checkpoint(path, setup.config, initial_state(setup).learner, library)
+
+
+def ignore(*_: Any) -> None:
+    """A callback that does nothing."""
 
 
 def run(
     setup: Setup,
-    stand: Stand | None = None,
-    on_step: Callable[[int, float, float], None] = nothing,
-    keep: Callable[[Stand], None] = nothing,
-    tell: Callable[[str], None] = warnings.warn,
+    state: TrainingState | None = None,
+    on_step: Callable[[int, float, float], None] = ignore,
+    save: Callable[[TrainingState], None] = ignore,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[train.Learner, dict]:
-    """Train, then measure once on the test set.
+    """Train, then measure the error on the test set once.
 
-    Ctrl-C ends the training after the last finished step and keeps what was learned; the history
-    then ends with the last whole epoch. A second Ctrl-C ends the measuring too. A run that goes on
-    from where one stood ends like one that never stopped, bit for bit.
+    Ctrl-C ends the training after the last complete step, and keeps what was learned; the history
+    then ends with the last complete epoch. A second Ctrl-C ends the measurement too. A resumed run
+    gives the same bits as one that never stopped.
 
     Parameters
     ----------
     setup : Setup
-    stand : Stand, optional
-        Where to start; at the beginning, if not given.
+    state : TrainingState, optional
+        Where to start; by default before the first step.
     on_step : callable
-        Called as ``on_step(done, loss, error)`` after each step: the steps done in all, and the
-        epoch's running means.
-    keep : callable
-        Called with the stand after each epoch, and after Ctrl-C.
-    tell : callable
-        Called with a sentence if the training is going astray.
+        Called as ``on_step(done, loss, error)`` after each step, with the number of steps done in
+        all, and the mean loss and error of the epoch so far.
+    save : callable
+        Called with the training state after each epoch, and after Ctrl-C.
+    warn : callable
+        Called with a sentence if a transformer collapses.
 
     Returns
     -------
     learner : Learner
     metrics : dict
-        ``test_error`` in percent (None if it was not measured to the end), ``history`` (one entry
-        an epoch), ``seconds``, and the rest of what a reader needs to know about the run.
+        ``test_error`` in percent (None if the measurement did not end), ``history`` (one entry per
+        epoch), ``seconds``, the configuration, versions, and so on.
 
     Raises
     ------
@@ -231,22 +232,22 @@ def run(
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
-    config, stand = setup.config, stand or begin(setup)
+    config, state = setup.config, state or initial_state(setup)
     library = namespace.library(config.device)
     origin = {"gpu": namespace.gpu_name(library), "versions": versions(library),
               "commit": commit()}  # fmt: skip
-    began = time.perf_counter() - stand.seconds
+    began = time.perf_counter() - state.seconds
     interrupted = False
     try:
-        for latest in _stands(setup, stand, on_step, tell):
-            stand = latest  # here, so that Ctrl-C leaves the last finished step's
-            if not stand.step:
-                keep(stand._replace(seconds=time.perf_counter() - began))
+        for latest in _train(setup, state, on_step, warn):
+            state = latest  # assigned here, so that Ctrl-C leaves that of the last complete step
+            if not state.step:
+                save(state._replace(seconds=time.perf_counter() - began))
     except KeyboardInterrupt:
         interrupted = True
-        keep(stand._replace(seconds=time.perf_counter() - began))
+        save(state._replace(seconds=time.perf_counter() - began))
     try:
-        error = train.error_percent(setup.net, stand.learner, *setup.test)
+        error = train.error_percent(setup.net, state.learner, *setup.test)
     except KeyboardInterrupt:
         interrupted, error = True, None
     metrics = {
@@ -254,70 +255,71 @@ def run(
         **asdict(config),
         "interrupted": interrupted,
         "test_images": len(setup.test.labels),
-        "parameters": size(stand.learner.params),
+        "parameters": size(state.learner.params),
         "seconds": round(time.perf_counter() - began, 2),
         **origin,
-        "history": list(stand.history),
+        "history": list(state.history),
     }
-    return stand.learner, metrics
+    return state.learner, metrics
 
 
-def _stands(setup, stand, on_step, tell):
-    """Where the run stands after each step and, with its history, after each epoch."""
-    while stand.epoch < setup.config.epochs:
-        for latest in _epoch(setup, stand, on_step):
-            stand = latest
-            yield stand
-        learner, history = stand.learner, stand.history
+def _train(setup, state, on_step, warn):
+    """Yield the training state after each step and, with its history, after each epoch."""
+    while state.epoch < setup.config.epochs:
+        for latest in _train_epoch(setup, state, on_step):
+            state = latest
+            yield state
+        learner, history = state.learner, state.history
         error = train.error_percent(setup.net, learner, *setup.validation)
-        entry = {"epoch": stand.epoch + 1, **_means(setup, stand), "validation_error": error}
+        entry = {"epoch": state.epoch + 1, **_epoch_means(setup, state), "validation_error": error}
         if coverage := _coverage(setup, learner):
             entry["coverage"] = coverage
-            _diagnose(coverage, history, tell)
-        stand = Stand(learner, stand.epoch + 1, history=(*history, entry))
-        yield stand
+            _warn_of_collapse(coverage, history, warn)
+        state = TrainingState(learner, state.epoch + 1, history=(*history, entry))
+        yield state
 
 
-def _epoch(setup, stand, on_step):
-    """Where the run stands after each further step of the epoch; batches done are passed over."""
+def _train_epoch(setup, state, on_step):
+    """Yield the training state after each further step of the epoch; skips the steps done."""
     config = setup.config
-    rng = np.random.default_rng([config.seed, stand.epoch])
-    drawn = train.shuffled(rng, setup.train, config.batch, setup.task)
+    rng = np.random.default_rng([config.seed, state.epoch])
+    all_batches = train.shuffled_batches(rng, setup.train, config.batch, setup.task)
     means: dict[str, float] = {}
-    with contextlib.closing(train.ahead(islice(drawn, stand.step, None))) as batches:
-        learned = train.steps(
-            setup.net, setup.optimiser, stand.learner, batches, config.label_smoothing
+    with contextlib.closing(train.prefetch(islice(all_batches, state.step, None))) as batches:
+        steps = train.train_steps(
+            setup.net, setup.optimiser, state.learner, batches, config.label_smoothing
         )
-        for learner, loss, wrong in learned:
-            stand = stand._replace(
+        for learner, loss, errors in steps:
+            state = state._replace(
                 learner=learner,
-                step=stand.step + 1,
-                total=stand.total + loss,
-                wrong=stand.wrong + wrong,
+                step=state.step + 1,
+                loss_sum=state.loss_sum + loss,
+                errors=state.errors + errors,
             )
-            if not means or stand.step % LOOK[config.device] == 0 or stand.step == setup.steps:
-                means = _means(setup, stand)
+            due = state.step % STEPS_PER_LOSS[config.device] == 0 or state.step == setup.steps
+            if due or not means:
+                means = _epoch_means(setup, state)
             if not np.isfinite(means["train_loss"]):
                 raise DivergedError(
-                    f"the loss is {float(loss)} in epoch {stand.epoch + 1}; a smaller --rate may "
+                    f"the loss is {float(loss)} in epoch {state.epoch + 1}; a smaller --rate may "
                     f"help"
                 )
-            done = stand.epoch * setup.steps + stand.step
+            done = state.epoch * setup.steps + state.step
             on_step(done, means["train_loss"], means["train_error"])
-            yield stand
+            yield state
 
 
-def _means(setup, stand):
-    """Loss and error of the epoch's steps so far."""
-    images = stand.step * setup.config.batch
+def _epoch_means(setup, state):
+    """Mean loss and error of the epoch's steps so far."""
+    images = state.step * setup.config.batch
     return {
-        "train_loss": float(stand.total) / stand.step,
-        "train_error": 100 * int(stand.wrong) / images,
+        "train_loss": float(state.loss_sum) / state.step,
+        "train_error": 100 * int(state.errors) / images,
     }
 
 
 def versions(library: Any = np) -> dict[str, str]:
-    """Versions of Python and of what the numbers depend on."""
+    """Versions of Python and of the packages that the results depend on."""
     names = ["numba", "numpy", "scipy"]
     own = {"python": platform.python_version(), "numba-stn": __version__}
     if library is not np:
@@ -331,18 +333,19 @@ def versions(library: Any = np) -> dict[str, str]:
 
 def _coverage(setup, learner):
     """Each transformer's coverage of some validation images, in percent."""
-    seen = watch(setup.net, learner, setup.validation.images[:WATCHED])
-    return [round(each.coverage, 2) for each in seen]
+    images = setup.validation.images[:COVERAGE_IMAGES]
+    outputs = observe_transformers(setup.net, learner, images)
+    return [round(output.coverage, 2) for output in outputs]
 
 
-def _diagnose(coverage, history, tell):
-    """Say so when a transformer comes to read mostly beside its images, once each time."""
+def _warn_of_collapse(coverage, history, warn):
+    """Warn when a transformer begins to sample mostly outside its images."""
     before = history[-1]["coverage"] if history else [100.0] * len(coverage)
     for number, (now, past) in enumerate(zip(coverage, before, strict=True), 1):
-        if now < COLLAPSED <= past:
-            tell(
-                f"collapse: in epoch {len(history) + 1} only {now:.0f} % of what transformer "
-                f"{number} reads lies inside the image (coverage); outside there is no gradient to "
-                f"bring it back. Try a smaller --localisation-rate or --rate, or a transform of "
-                f"fewer parameters"
+        if now < COLLAPSE_PERCENT <= past:
+            warn(
+                f"collapse: in epoch {len(history) + 1} only {now:.0f} % of the samples of "
+                f"transformer {number} are inside the image (coverage); outside there is no "
+                f"gradient that leads back. Try a smaller --localisation-rate or --rate, or a "
+                f"transform with fewer parameters"
             )

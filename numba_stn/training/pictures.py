@@ -1,4 +1,4 @@
-"""The pictures a run leaves behind. Matplotlib is imported here and nowhere else."""
+"""Pictures of a run's results. This is the only module that imports Matplotlib."""
 
 import io
 
@@ -6,20 +6,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data import Split
+from ..nn.diagnostics import observe_transformers
 from ..nn.layer import Layer
 from ..nn.train import Learner
-from ..nn.watch import watch
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a file."""
+def to_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
 def learning_curves(history: list[dict]) -> Figure:
-    """Loss, and error on the training and validation images, against the epoch."""
+    """Plot the loss, and the error on training and validation images, against the epoch."""
     epochs = [entry["epoch"] for entry in history]
     figure = Figure(figsize=(8, 3.2), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -36,39 +36,36 @@ def learning_curves(history: list[dict]) -> Figure:
     return figure
 
 
-def warped(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray | None:
-    """What the network's transformers make of the images; None if it has none.
-
-    Of several the last one that reads images, not features.
-    """
-    seen = watch(net, learner, images)
-    afters = [each.after for each in seen if each.before.shape[1] == images.shape[1]]
+def transformed(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray | None:
+    """The output of the last transformer whose input is images, not features; None without one."""
+    outputs = observe_transformers(net, learner, images)
+    afters = [output.after for output in outputs if output.before.shape[1] == images.shape[1]]
     return afters[-1] if afters else None
 
 
-def before_and_after(net: Layer, learner: Learner, split: Split, each: int = 3) -> Figure:
-    """Some images of each class, and below each of them what the transformer makes of it.
+def before_and_after(net: Layer, learner: Learner, split: Split, per_class: int = 3) -> Figure:
+    """Show ``per_class`` images of each class, each above the transformer's output for it.
 
-    The last row is the mean over the class's test images, where a class that is turned to one
-    pose is sharp, and one that is not is blurred.
+    The last rows are the means over up to 200 images of a class. They are sharp where the
+    transformer brings the class into one pose, and blurred where it does not.
     """
     classes = np.unique(split.labels)
     members = [np.flatnonzero(split.labels == label)[:200] for label in classes]
     rows: list[tuple[str, list[np.ndarray]]] = []
     befores = [split.images[index] for index in members]
-    afters = [warped(net, learner, images) for images in befores]
+    afters = [transformed(net, learner, images) for images in befores]
     kinds: list[tuple[str, list]] = [("input", befores)]
     if afters[0] is not None:
         kinds.append(("warped", afters))
-    for k in range(each):
+    for k in range(per_class):
         for name, columns in kinds:
             rows.append((name, [images[min(k, len(images) - 1), 0] for images in columns]))
     rows += [(f"mean {name}", [images[:, 0].mean(0) for images in columns])
              for name, columns in kinds]  # fmt: skip
-    return _mosaic(rows, [str(label) for label in classes])
+    return _image_grid(rows, [str(label) for label in classes])
 
 
-def _mosaic(rows: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> Figure:
+def _image_grid(rows: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> Figure:
     """Grey images in labelled rows and titled columns."""
     size = (0.72 * len(titles) + 0.8, 0.72 * len(rows) + 0.3)
     figure = Figure(figsize=size, dpi=150, layout="constrained")

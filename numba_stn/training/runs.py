@@ -1,7 +1,7 @@
-"""Runs in folders: what an experiment leaves behind, and how it goes on after it was stopped.
+"""Runs in folders: the files of a run, and how a stopped run is resumed.
 
-While a run is going there is a checkpoint, written after each epoch and on Ctrl-C. When it is
-complete there is none, and ``metrics.json`` says how it ended.
+While a run is not complete, its folder has a checkpoint, written after each epoch and on Ctrl-C.
+A complete run has none, and ``metrics.json`` has its results.
 """
 
 import json
@@ -17,154 +17,178 @@ from ..nn import train
 from ..nn.layer import Layer
 from ..nn.tree import flatten, unflatten
 from ..utils.record import uninterrupted, write_atomically
-from . import checkpoint, experiment
-from .checkpoint import Stand
+from . import experiment
+from .checkpoint import TrainingState, load_config, save_checkpoint
 from .experiment import Config, DivergedError, Setup
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
+METRICS = "metrics.json"
 
-# What a run writes; a file of an earlier run in the same folder is replaced or removed.
-FILES = (WEIGHTS, "curves.png", "classes.png", "metrics.json")
+# The files that a run writes. Those of an earlier run in the same folder are replaced or removed.
+FILES = (WEIGHTS, "curves.png", "classes.png", METRICS)
 
 
 class RunError(Exception):
-    """A folder holds no run that can go on; the message says why."""
+    """The folder does not have the run that was expected; the message says why."""
 
 
-def metrics_of(folder: pathlib.Path) -> dict | None:
-    """The metrics of a complete run; None where there is none, or one that is still to go on."""
-    if (folder / CHECKPOINT).exists():
-        return None
-    try:
-        metrics = _read(folder)
-    except (OSError, ValueError, TypeError):
-        return None
-    return metrics if metrics.get("interrupted") is False else None
-
-
-def _read(folder):
-    """What metrics.json says, and what earlier versions left unsaid."""
-    return checkpoint.EARLIER | json.loads((folder / "metrics.json").read_text())
-
-
-def config_of(folder: pathlib.Path) -> Config:
-    """The configuration of the run that stopped in this folder.
+def complete_metrics(folder: pathlib.Path) -> dict | None:
+    """The metrics of the complete run in this folder; None if there is none.
 
     Raises
     ------
     RunError
-        If there is none, or it is complete.
-    CheckpointError
-        If its checkpoint is damaged or foreign.
+        If the run is of an earlier version.
     """
     if (folder / CHECKPOINT).exists():
-        return checkpoint.load_config(folder / CHECKPOINT, Config)
-    if metrics_of(folder):
-        raise RunError(f"{folder}: this run is complete; nothing is left to do")
-    raise RunError(
-        f"{folder}: expected the folder of a run that was stopped, found no {CHECKPOINT}"
-    )
+        return None
+    try:
+        metrics = _read_metrics(folder)
+    except (OSError, ValueError):
+        return None
+    if metrics.get("interrupted") is not False:
+        return None
+    _check_version(folder, metrics)
+    return metrics
 
 
-def stand_in(folder: pathlib.Path, setup: Setup) -> Stand:
-    """Where the experiment stands in this folder; at its beginning, if there is no checkpoint.
+def _read_metrics(folder):
+    metrics = json.loads((folder / METRICS).read_text())
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{METRICS}: expected an object, got {type(metrics).__name__}")
+    return metrics
+
+
+def _check_version(folder, metrics):
+    """Raise if metrics.json lacks an option: it is of an earlier version."""
+    if missing := [field.name for field in fields(Config) if field.name not in metrics]:
+        raise RunError(
+            f"{folder}: a run of an earlier version of numba_stn: its {METRICS} lacks "
+            f"{', '.join(missing)}"
+        )
+
+
+def stopped_config(folder: pathlib.Path) -> Config:
+    """The configuration of the stopped run in this folder.
+
+    Raises
+    ------
+    RunError
+        If there is no run, or it is complete.
+    CheckpointError
+        If its checkpoint is damaged, or of something else.
+    """
+    if (folder / CHECKPOINT).exists():
+        return load_config(folder / CHECKPOINT, Config)
+    if complete_metrics(folder):
+        raise RunError(f"{folder}: this run is complete; there is nothing left to do")
+    raise RunError(f"{folder}: expected the folder of a stopped run, found no {CHECKPOINT}")
+
+
+def load_or_start(folder: pathlib.Path, setup: Setup) -> TrainingState:
+    """Load the training state from the folder's checkpoint, or write the first checkpoint.
 
     Raises
     ------
     CheckpointError
-        If the checkpoint is damaged, foreign, or of another configuration.
+        If the checkpoint is damaged, of something else, or of another configuration.
     """
     path = folder / CHECKPOINT
     if path.exists():
-        return experiment.resume(setup, path)
-    stand = experiment.begin(setup)
-    checkpoint.save(path, setup.config, stand)
-    return stand
+        return experiment.resumed_state(setup, path)
+    state = experiment.initial_state(setup)
+    save_checkpoint(path, setup.config, state)
+    return state
 
 
-def execute(
+def run_in_folder(
     folder: pathlib.Path,
     setup: Setup,
-    stand: Stand,
-    on_step: Callable[[int, float, float], None] = experiment.nothing,
-    tell: Callable[[str], None] = warnings.warn,
+    state: TrainingState,
+    on_step: Callable[[int, float, float], None] = experiment.ignore,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[list[str], dict]:
-    """Run what is left of the experiment in this folder; the files' names, and the metrics.
+    """Run the rest of the experiment in this folder; returns the files' names and the metrics.
+
+    ``on_step`` and ``warn`` are those of :func:`numba_stn.training.experiment.run`.
 
     Raises
     ------
     DivergedError
-        If the loss is no longer finite. The checkpoint is gone then.
+        If the loss is no longer finite. The checkpoint is removed then.
     """
     path = folder / CHECKPOINT
 
-    def keep(stand):
+    def save(state):
         with uninterrupted():
-            checkpoint.save(path, setup.config, stand)
+            save_checkpoint(path, setup.config, state)
 
     try:
-        learner, metrics = experiment.run(setup, stand, on_step, keep, tell)
+        learner, metrics = experiment.run(setup, state, on_step, save, warn)
     except DivergedError:
         path.unlink()
         raise
     with uninterrupted():
-        written = save(folder, setup, learner, metrics)
+        written = save_results(folder, setup, learner, metrics)
         if metrics["interrupted"]:
             return [*written, CHECKPOINT], metrics
         path.unlink()
     return written, metrics
 
 
-def trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
-    """What a run in this folder has learned: its configuration, network and weights.
+def load_trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
+    """Load the configuration, network and weights of the run in this folder.
 
     Raises
     ------
     RunError
-        If there is no such run, or its files are damaged or do not fit each other.
+        If there is no run, or its files are damaged, of an earlier version, or do not fit together.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        metrics = _read(folder)
+        metrics = _read_metrics(folder)
+        _check_version(folder, metrics)
         config = Config(**{field.name: metrics[field.name] for field in fields(Config)})
         net, shape = experiment.network(config)
         like = {"params": net.init(np.random.default_rng(0), shape),
                 "state": net.init_state(shape)}  # fmt: skip
         if not (folder / WEIGHTS).exists():
-            raise RunError(f"{folder}: no run in it: found no {WEIGHTS}")
+            raise RunError(f"{folder}: not a run: found no {WEIGHTS}")
         tree = unflatten(load_file(folder / WEIGHTS), like)
     except OSError as error:
         name = pathlib.Path(error.filename or folder).name
-        raise RunError(f"{folder}: no run in it: {name}: {error.strerror or error}") from error
+        raise RunError(f"{folder}: not a run: {name}: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise RunError(f"{folder}: damaged, or another version's: {error}") from error
+        raise RunError(f"{folder}: damaged, or of another version: {error}") from error
     return config, net, train.Learner(tree["params"], tree["state"], None)
 
 
-def save(folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict) -> list[str]:
-    """Write weights, pictures and, last, ``metrics.json`` into ``folder``; the files' names.
+def save_results(
+    folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict
+) -> list[str]:
+    """Write weights, pictures and, last, ``metrics.json``; returns the files' names.
 
-    Everything is made before the first file is written, and of NumPy's arrays: the files do not
-    depend on the device.
+    Everything is computed before the first file is written, with NumPy arrays, so that the files do
+    not depend on the device.
     """
-    from safetensors.numpy import save as packed
+    from safetensors.numpy import save
 
     from . import pictures
 
-    learner = train.on_host(learner)
+    learner = train.to_numpy(learner)
     tree = flatten({"params": learner.params, "state": learner.state})
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     content: dict[str, Any] = {
-        WEIGHTS: packed({name: np.ascontiguousarray(a) for name, a in tree.items()}),
-        "classes.png": pictures.png(pictures.before_and_after(setup.net, learner, setup.test)),
-        "metrics.json": text.encode(),
+        WEIGHTS: save({name: np.ascontiguousarray(a) for name, a in tree.items()}),
+        "classes.png": pictures.to_png(pictures.before_and_after(setup.net, learner, setup.test)),
+        METRICS: text.encode(),
     }
     if metrics["history"]:
-        content["curves.png"] = pictures.png(pictures.learning_curves(metrics["history"]))
-    (folder / "metrics.json").unlink(missing_ok=True)  # it belongs to the files about to go
+        content["curves.png"] = pictures.to_png(pictures.learning_curves(metrics["history"]))
+    (folder / METRICS).unlink(missing_ok=True)  # it describes the files that are about to change
     for name in FILES:
         if name in content:
             write_atomically(folder / name, content[name])

@@ -1,7 +1,8 @@
-"""The table of the 2015 paper, run by run: what ``numba-stn reproduce table1`` does.
+"""Table 1 of the 2015 paper, run by run: what ``numba-stn reproduce table1`` trains and writes.
 
-Each run has a folder of its own (see :mod:`.runs`); what is complete is not run again, what was
-stopped goes on. The table is made anew of the complete runs' ``metrics.json`` after each run.
+Each run has its own folder (see :mod:`.runs`). Complete runs are not trained again, and stopped
+ones are resumed. After each run the table is written again, from the ``metrics.json`` of all
+complete runs.
 """
 
 import json
@@ -13,14 +14,15 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from ..utils.record import write_atomically
-from . import checkpoint, runs
-from .experiment import Config, parameters
+from . import runs
+from .checkpoint import load_config
+from .experiment import Config, parameter_count
 
 TASKS = ("R", "RTS", "P", "E", "TC", "addition")
 
 
-class Kind(NamedTuple):
-    """A row of the table: a network and what its transformers may do."""
+class TableRow(NamedTuple):
+    """A row of the table: a network and its transformers' transform."""
 
     model: str
     transform: str = "affine"
@@ -33,24 +35,25 @@ class Kind(NamedTuple):
         return f"{several}{self.model.upper()} {self.transform}"
 
 
-# Test errors in percent, means of three seeds: Jaderberg et al. 2015, table 1; of the addition,
-# appendix A.
-PAPER = {
-    Kind("fcn"): {"R": 2.1, "RTS": 5.2, "P": 3.1, "E": 3.2, "TC": 13.2, "addition": 47.7},
-    Kind("cnn"): {"R": 1.2, "RTS": 0.8, "P": 1.5, "E": 1.4, "TC": 3.5, "addition": 14.7},
-    Kind("st-fcn"): {"R": 1.2, "RTS": 0.8, "P": 1.5, "E": 2.7, "TC": 2.0, "addition": 22.6},
-    Kind("st-fcn", "projective"): {"R": 1.3, "RTS": 0.9, "P": 1.4, "E": 2.6},
-    Kind("st-fcn", "tps"): {"R": 1.1, "RTS": 0.8, "P": 1.4, "E": 2.4},
-    Kind("st-cnn"): {"R": 0.7, "RTS": 0.5, "P": 0.8, "E": 1.2, "TC": 1.7},
-    Kind("st-cnn", "projective"): {"R": 0.8, "RTS": 0.6, "P": 0.8, "E": 1.3},
-    Kind("st-cnn", "tps"): {"R": 0.7, "RTS": 0.5, "P": 0.8, "E": 1.1},
-    Kind("st-fcn", "affine", 2): {"addition": 9.0},
+# The paper's test errors in percent, means of three seeds: Jaderberg et al. 2015, table 1, and for
+# the addition, appendix A.
+PAPER_ERRORS = {
+    TableRow("fcn"): {"R": 2.1, "RTS": 5.2, "P": 3.1, "E": 3.2, "TC": 13.2, "addition": 47.7},
+    TableRow("cnn"): {"R": 1.2, "RTS": 0.8, "P": 1.5, "E": 1.4, "TC": 3.5, "addition": 14.7},
+    TableRow("st-fcn"): {"R": 1.2, "RTS": 0.8, "P": 1.5, "E": 2.7, "TC": 2.0, "addition": 22.6},
+    TableRow("st-fcn", "projective"): {"R": 1.3, "RTS": 0.9, "P": 1.4, "E": 2.6},
+    TableRow("st-fcn", "tps"): {"R": 1.1, "RTS": 0.8, "P": 1.4, "E": 2.4},
+    TableRow("st-cnn"): {"R": 0.7, "RTS": 0.5, "P": 0.8, "E": 1.2, "TC": 1.7},
+    TableRow("st-cnn", "projective"): {"R": 0.8, "RTS": 0.6, "P": 0.8, "E": 1.3},
+    TableRow("st-cnn", "tps"): {"R": 0.7, "RTS": 0.5, "P": 0.8, "E": 1.1},
+    TableRow("st-fcn", "affine", 2): {"addition": 9.0},
 }
 
-# One recipe for every run, chosen by the error on validation images. Networks without convolutions
-# take a tenth of the time, and get more epochs; images of 60 pixels a side take longer, and get
-# fewer. P and the addition get fewer to save time. RTS gets about what 20 minutes hold.
-RECIPE: dict[str, Any] = {
+# All runs have the same options, chosen by the validation error. The number of epochs differs:
+# networks without convolutions take a tenth of the time, and get more epochs. Images of 60 pixels a
+# side (TC) take longer, and get fewer. P and the addition get fewer to save time. RTS gets the
+# number that takes about 20 minutes.
+OPTIONS: dict[str, Any] = {
     "dataset": "mnist",
     "batch": 128,
     "rate": 1e-2,
@@ -59,100 +62,101 @@ RECIPE: dict[str, Any] = {
     "localisation_rate": 0.3,
 }
 EPOCHS = {"fcn": 150, "st-fcn": 150, "cnn": 36, "st-cnn": 36}
-LENGTHS = {"RTS": 4 / 3, "P": 1 / 2, "TC": 2 / 3, "addition": 1 / 2}
+EPOCH_FACTORS = {"RTS": 4 / 3, "P": 1 / 2, "TC": 2 / 3, "addition": 1 / 2}
 
-# ST-FCN reads the digits of RTS three times, which takes about twice as long, and gets half the
-# epochs. Splines cannot be turned.
-READINGS = {("st-fcn", transform, "RTS"): 3 for transform in ("affine", "projective")}
+# ST-FCN has three views of the digits of RTS. They take about twice as long, and get half the
+# epochs. Thin-plate splines cannot be rotated, and have one view.
+VIEWS = {("st-fcn", transform, "RTS"): 3 for transform in ("affine", "projective")}
 
 
 class Run(NamedTuple):
-    """A cell of the table under one seed."""
+    """A cell of the table with one seed."""
 
     task: str
-    kind: Kind
+    row: TableRow
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.task} {self.kind}, seed {self.seed}"
+        return f"{self.task} {self.row}, seed {self.seed}"
 
     @property
     def folder(self) -> str:
-        """What its folder is called."""
-        words = (self.task, *str(self.kind).lower().replace(" x ", "x ").split())
+        """Name of the run's folder."""
+        words = (self.task, *str(self.row).lower().replace(" x ", "x ").split())
         return "-".join((*words, f"seed{self.seed}"))
 
     def config(self, **changes: Any) -> Config:
-        """Its configuration: the recipe, but for the changes."""
-        own = {"task": self.task, "seed": self.seed, **self.kind._asdict()}
-        model, transform, _ = self.kind
-        readings = READINGS.get((model, transform, self.task), 1)
-        epochs = EPOCHS[model] * LENGTHS.get(self.task, 1) / (2 if readings > 1 else 1)
-        length = {"epochs": round(epochs), "readings": readings}
-        return Config(**RECIPE | length | own | changes)
+        """Configuration of the run: the table's options, with these changes."""
+        own = {"task": self.task, "seed": self.seed, **self.row._asdict()}
+        model, transform, _ = self.row
+        views = VIEWS.get((model, transform, self.task), 1)
+        epochs = EPOCHS[model] * EPOCH_FACTORS.get(self.task, 1) / (2 if views > 1 else 1)
+        length = {"epochs": round(epochs), "views": views}
+        return Config(**OPTIONS | length | own | changes)
 
 
-def planned(
+def planned_runs(
     tasks: Sequence[str], models: Sequence[str], transforms: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
-    """The runs of the table in these tasks, of these models and transforms.
+    """The runs of the table for these tasks, models and transforms.
 
-    Every cell is run with the first seed; the paper's main row, ST-CNN affine, with all of them.
+    Each cell is run with the first seed. The paper's main row, ST-CNN affine, is run with all.
     """
-    kinds = [kind for kind in PAPER if kind.model in models and kind.transform in transforms]
+    rows = [row for row in PAPER_ERRORS if row.model in models and row.transform in transforms]
     return [
-        Run(task, kind, seed)
+        Run(task, row, seed)
         for seed in seeds
-        for kind in kinds
-        if seed == seeds[0] or kind == Kind("st-cnn")
+        for row in rows
+        if seed == seeds[0] or row == TableRow("st-cnn")
         for task in tasks
-        if task in PAPER[kind]
+        if task in PAPER_ERRORS[row]
     ]
 
 
 # --- Running --------------------------------------------------------------------------------------
 
 
-def unfinished(out: pathlib.Path, wanted: Sequence[Run], **changes: Any) -> list[Run]:
+def incomplete_runs(out: pathlib.Path, wanted: Sequence[Run], **changes: Any) -> list[Run]:
     """Those of the runs that are not complete in this folder.
 
     Raises
     ------
     RunError, CheckpointError
-        As :func:`finished` does.
+        As :func:`is_complete` does.
     """
-    return [run for run in wanted if not finished(out / run.folder, run.config(**changes))]
+    return [run for run in wanted if not is_complete(out / run.folder, run.config(**changes))]
 
 
-def finished(folder: pathlib.Path, config: Config) -> bool:
-    """Whether this run is complete; what its folder holds must be this run.
+def is_complete(folder: pathlib.Path, config: Config) -> bool:
+    """Whether the run of this configuration is complete in this folder.
 
     Raises
     ------
     RunError
-        If it is another, or of a network that has changed since.
+        If the folder has another run, or one of an earlier version or of a network that has
+        changed since.
     CheckpointError
-        If its checkpoint is damaged or foreign.
+        If its checkpoint is damaged, or of something else.
     """
-    metrics = runs.metrics_of(folder)
+    metrics = runs.complete_metrics(folder)
     if metrics is not None:
-        found = {name: metrics.get(name) for name in asdict(config)}
+        found = {name: metrics[name] for name in asdict(config)}
     elif (folder / runs.CHECKPOINT).exists():
-        found = asdict(checkpoint.load_config(folder / runs.CHECKPOINT, Config))
+        found = asdict(load_config(folder / runs.CHECKPOINT, Config))
     else:
         return False
     for name, value in asdict(config).items():
         if found[name] != value:
             raise runs.RunError(
-                f"{folder}: holds a run with {name} {found[name]!r}, expected {value!r}; choose "
+                f"{folder}: has a run with {name} {found[name]!r}, expected {value!r}; choose "
                 f"another --out"
             )
     if metrics is None:
         return False
-    count, expected = metrics.get("parameters"), parameters(config)
+    count, expected = metrics.get("parameters"), parameter_count(config)
     if count != expected:
         raise runs.RunError(
-            f"{folder}: holds a run of another version's network, with {count} parameters, "
+            f"{folder}: has a run of another version's network, with {count} parameters, "
             f"expected {expected}; remove it, or choose another --out"
         )
     return True
@@ -160,56 +164,56 @@ def finished(folder: pathlib.Path, config: Config) -> bool:
 
 # --- The table ------------------------------------------------------------------------------------
 
-# What the table says of each run, of its metrics.json.
-NOTED = ("test_error", "seed", "epochs", "readings", "batch", "rate", "localisation_rate",
-         "weight_decay", "label_smoothing", "seconds", "parameters", "test_images", "dataset",
-         "device", "gpu", "commit", "versions")  # fmt: skip
+# What table1.json has of each run's metrics.json.
+REPORTED = ("test_error", "seed", "epochs", "views", "batch", "rate", "localisation_rate",
+            "weight_decay", "label_smoothing", "seconds", "parameters", "test_images", "dataset",
+            "device", "gpu", "commit", "versions")  # fmt: skip
 
 
-def collected(out: pathlib.Path) -> list[dict]:
-    """What is to be said of each complete run in this folder, in the table's order."""
+def collect_runs(out: pathlib.Path) -> list[dict]:
+    """The entries of table1.json for the complete runs in this folder, in the table's order."""
     found = []
-    for kind, tasks in PAPER.items():
+    for row, tasks in PAPER_ERRORS.items():
         for task in tasks:
-            folders = out.glob(Run(task, kind, 0).folder.removesuffix("0") + "*")
-            each = [metrics for metrics in map(runs.metrics_of, folders) if metrics]
+            folders = out.glob(Run(task, row, 0).folder.removesuffix("0") + "*")
+            complete = [metrics for metrics in map(runs.complete_metrics, folders) if metrics]
             found += [
-                {"task": task, **kind._asdict(), **{name: metrics[name] for name in NOTED},
+                {"task": task, **row._asdict(), **{name: metrics[name] for name in REPORTED},
                  "validation_error": metrics["history"][-1]["validation_error"]}
-                for metrics in sorted(each, key=lambda metrics: metrics["seed"])
+                for metrics in sorted(complete, key=lambda metrics: metrics["seed"])
             ]  # fmt: skip
     return found
 
 
 def write_table(out: pathlib.Path, command: Sequence[str] = ()) -> None:
-    """Write ``table1.json`` and ``table1.md`` of the complete runs in this folder."""
-    found = collected(out)
+    """Write ``table1.json`` and ``table1.md`` from the complete runs in this folder."""
+    found = collect_runs(out)
     content = {"command": shlex.join(command), "runs": found}
     write_atomically(out / "table1.json", (json.dumps(content, indent=1) + "\n").encode())
-    write_atomically(out / "table1.md", markdown(found).encode())
+    write_atomically(out / "table1.md", to_markdown(found).encode())
 
 
-def markdown(found: list[dict]) -> str:
-    """The table beside the paper's; a cell that was not run is empty."""
+def to_markdown(found: list[dict]) -> str:
+    """The table as Markdown, with the paper's errors; a cell without runs has only those."""
     lines = [
         "| model | " + " | ".join(TASKS) + " |",
         "|---" * (len(TASKS) + 1) + "|",
     ]
-    for kind, paper in PAPER.items():
-        cells = [_cell(found, kind, task, paper.get(task)) for task in TASKS]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    for row, paper in PAPER_ERRORS.items():
+        cells = [_cell(found, row, task, paper.get(task)) for task in TASKS]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(found, kind, task, paper):
-    """Ours, with the seeds' standard deviation, and the paper's in brackets."""
+def _cell(found, row, task, paper):
+    """Our error, with the seeds' standard deviation, and the paper's in brackets."""
     errors = [
-        each["test_error"]
-        for each in found
-        if each["task"] == task and tuple(each[name] for name in Kind._fields) == kind
+        run["test_error"]
+        for run in found
+        if run["task"] == task and tuple(run[name] for name in TableRow._fields) == row
     ]
     theirs = "" if paper is None else f"({paper:.1f})"
     if not errors:
         return theirs
-    spread = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
-    return f"**{mean(errors):.2f}**{spread} {theirs}"
+    deviation = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
+    return f"**{mean(errors):.2f}**{deviation} {theirs}"

@@ -1,10 +1,10 @@
-"""Bundles of images, and what layers do to them beside convolution.
+"""The batch-blocked layout of images, and the layers' kernels on it, except convolution.
 
-A network's images are worked on LANES at a time: (N, C, H, W) becomes (ceil(N / LANES), C, H, W,
-LANES), so that one vector holds the same pixel of LANES images, and no loop depends on how long a
-row is. A last bundle that N does not fill is filled with zeros.
+The kernels of a network's layers process LANES images at a time: (N, C, H, W) becomes
+(ceil(N / LANES), C, H, W, LANES), so that one SIMD vector holds the same pixel of LANES images, and
+no loop depends on the length of a row. If N does not fill the last block, its other lanes are 0.
 
-Every output element is computed by one thread in a fixed order.
+One thread computes each output element, in a fixed order.
 """
 
 import functools
@@ -15,38 +15,38 @@ from numba import prange
 
 from .. import launch
 from ..cpu.simd.vectors import LANES
-from .convolution_loops import add_over_window, extreme_of_window
+from .convolution_loops import add_to_chosen_element, window_extreme
 
-# --- To bundles and back --------------------------------------------------------------------------
+# --- To batch blocks and back ---------------------------------------------------------------------
 
 
 @functools.cache
-def make_bundle(parallel):
-    """Kernel: images -> bundles whose every channel has ``margin`` zeros around it."""
+def make_to_batch_blocks(parallel):
+    """Kernel: images -> batch blocks with ``margin`` zeros around each channel."""
     stamp = launch.stamp(parallel)
 
-    def bundle(images, margin, bundles):
+    def to_batch_blocks(images, margin, blocks):
         batch, channels, height, width = images.shape
-        for task in prange(bundles.shape[0] * channels):
+        for task in prange(blocks.shape[0] * channels):
             b, c = task // channels, task % channels
             if margin > 0 or (b + 1) * LANES > batch:
-                bundles[b, c] = 0
+                blocks[b, c] = 0
             for lane in range(min(LANES, batch - b * LANES)):
                 for i in range(height):
                     row = images[b * LANES + lane, c, i]
                     for j in range(width):
-                        bundles[b, c, i + margin, j + margin, lane] = row[j]
+                        blocks[b, c, i + margin, j + margin, lane] = row[j]
         return stamp
 
-    return launch.jit(bundle, parallel)
+    return launch.jit(to_batch_blocks, parallel)
 
 
 @functools.cache
-def make_unbundle(parallel):
-    """Kernel: bundles -> images."""
+def make_from_batch_blocks(parallel):
+    """Kernel: batch blocks -> images."""
     stamp = launch.stamp(parallel)
 
-    def unbundle(bundles, images):
+    def from_batch_blocks(blocks, images):
         batch, channels, height, width = images.shape
         for task in prange(batch * channels):
             n, c = task // channels, task % channels
@@ -54,94 +54,95 @@ def make_unbundle(parallel):
             for i in range(height):
                 row = images[n, c, i]
                 for j in range(width):
-                    row[j] = bundles[b, c, i, j, lane]
+                    row[j] = blocks[b, c, i, j, lane]
         return stamp
 
-    return launch.jit(unbundle, parallel)
+    return launch.jit(from_batch_blocks, parallel)
 
 
-def bundle(images, margin=0):
-    """Images (N, C, H, W) -> bundles, each channel with ``margin`` zeros around it."""
+def to_batch_blocks(images, margin=0):
+    """Images (N, C, H, W) -> batch blocks, with ``margin`` zeros around each channel."""
     batch, channels, height, width = images.shape
     sides = (height + 2 * margin, width + 2 * margin)
-    bundles = np.empty((-(-batch // LANES), channels, *sides, LANES), images.dtype)
-    launch.run(make_bundle, (), bundles.size, np.ascontiguousarray(images), margin, bundles)
-    return bundles
+    blocks = np.empty((-(-batch // LANES), channels, *sides, LANES), images.dtype)
+    launch.run(make_to_batch_blocks, (), blocks.size, np.ascontiguousarray(images), margin, blocks)
+    return blocks
 
 
-def unbundle(bundles, batch):
-    """The first ``batch`` images of the bundles, (N, C, H, W)."""
-    images = np.empty((batch, *bundles.shape[1:4]), bundles.dtype)
-    launch.run(make_unbundle, (), images.size, bundles, images)
+def from_batch_blocks(blocks, batch):
+    """The first ``batch`` images of the batch blocks, (N, C, H, W)."""
+    images = np.empty((batch, *blocks.shape[1:4]), blocks.dtype)
+    launch.run(make_from_batch_blocks, (), images.size, blocks, images)
     return images
 
 
-def padded(bundles, margin):
-    """Bundles with ``margin`` zeros around each channel."""
+def padded(blocks, margin):
+    """Batch blocks with ``margin`` zeros around each channel."""
     if margin == 0:
-        return bundles
-    *_, height, width, _ = bundles.shape
+        return blocks
+    *_, height, width, _ = blocks.shape
     sides = (height + 2 * margin, width + 2 * margin)
-    wider = np.zeros((*bundles.shape[:2], *sides, LANES), bundles.dtype)
-    cropped(wider, margin)[...] = bundles
-    return wider
+    result = np.zeros((*blocks.shape[:2], *sides, LANES), blocks.dtype)
+    cropped(result, margin)[...] = blocks
+    return result
 
 
-def cropped(bundles, margin):
-    """Bundles without ``margin`` pixels around each channel."""
-    _, _, height, width, _ = bundles.shape
-    return bundles[:, :, margin : height - margin, margin : width - margin]
+def cropped(blocks, margin):
+    """Batch blocks without the outer ``margin`` pixels of each channel."""
+    _, _, height, width, _ = blocks.shape
+    return blocks[:, :, margin : height - margin, margin : width - margin]
 
 
 # --- ReLU -----------------------------------------------------------------------------------------
 
 
 @functools.cache
-def make_rectify(parallel):
-    """Kernel: x -> max(x, 0); NaN is passed on."""
+def make_relu(parallel):
+    """Kernel: x -> max(x, 0); NaN stays NaN."""
     stamp = launch.stamp(parallel)
 
-    def rectify(x, y):
+    def relu(x, y):
         zero = x.dtype.type(0)
         for row in prange(x.shape[0]):
             for k in range(x.shape[1]):
                 y[row, k] = zero if x[row, k] < zero else x[row, k]
         return stamp
 
-    return launch.jit(rectify, parallel)
+    return launch.jit(relu, parallel)
 
 
 @functools.cache
-def make_rectify_vjp(parallel):
-    """Kernel: dy, y -> dx; slope 0 at 0."""
+def make_relu_vjp(parallel):
+    """Kernel: dy, y -> dx; the slope at 0 is 0."""
     stamp = launch.stamp(parallel)
 
-    def rectify_vjp(dy, y, dx):
+    def relu_vjp(dy, y, dx):
         zero = y.dtype.type(0)
         for row in prange(y.shape[0]):
             for k in range(y.shape[1]):
                 dx[row, k] = dy[row, k] if y[row, k] > zero else zero
         return stamp
 
-    return launch.jit(rectify_vjp, parallel)
+    return launch.jit(relu_vjp, parallel)
 
 
-def rectify(x):
+def relu(x):
     """max(x, 0)."""
     y = np.empty(x.shape, x.dtype)
-    launch.run(make_rectify, (), x.size // 4, _rows(x), _rows(y))
+    launch.run(make_relu, (), x.size // 4, _channel_rows(x), _channel_rows(y))
     return y
 
 
-def rectify_vjp(dy, y):
-    """Adjoint of :func:`rectify` where it gave y."""
+def relu_vjp(dy, y):
+    """Gradient of :func:`relu`'s input, where ``y`` is its output."""
     dx = np.empty(y.shape, y.dtype)
-    launch.run(make_rectify_vjp, (), y.size // 4, _rows(dy), _rows(y), _rows(dx))
+    rows = map(_channel_rows, (dy, y, dx))
+    launch.run(make_relu_vjp, (), y.size // 4, *rows)
     return dx
 
 
-def _rows(array):
-    """A view of (bundles C, H W LANES)."""
+def _channel_rows(array):
+    """A view of shape (blocks C, H W LANES)."""
     return array.reshape(array.shape[0] * array.shape[1], math.prod(array.shape[2:]))
 
 
@@ -150,23 +151,23 @@ def _rows(array):
 
 @functools.cache
 def make_max_pool(parallel):
-    """Kernel: bundles -> largest value of each window, and which element it was (the first).
+    """Kernel: batch blocks -> the largest value of each window, and the first index it has there.
 
-    Of channels that are ``smallest``, the smallest value.
+    In channels where ``take_min`` is true it is the smallest value.
     """
     stamp = launch.stamp(parallel)
 
-    def max_pool(x, kernel, smallest, chosen, which):
-        bundles, channels, rows, columns, _ = chosen.shape
+    def max_pool(x, kernel, take_min, chosen, index):
+        blocks, channels, rows, columns, _ = chosen.shape
         height, width = x.shape[2:4]
-        arrays = (x.reshape(-1), chosen.reshape(-1), which.reshape(-1))
-        for task in prange(bundles * channels):
-            least = smallest[task % channels]
+        arrays = (x.reshape(-1), chosen.reshape(-1), index.reshape(-1))
+        for task in prange(blocks * channels):
+            smallest = take_min[task % channels]
             for i in range(rows):
                 for j in range(columns):
                     x_at = ((task * height + i * kernel) * width + j * kernel) * LANES
                     at = ((task * rows + i) * columns + j) * LANES
-                    extreme_of_window(arrays, (kernel, width * LANES, x_at, at, least))
+                    window_extreme(arrays, (kernel, width * LANES, x_at, at, smallest))
         return stamp
 
     return launch.jit(max_pool, parallel)
@@ -174,40 +175,40 @@ def make_max_pool(parallel):
 
 @functools.cache
 def make_max_pool_vjp(parallel):
-    """Kernel: dchosen -> dx, each gradient given to the element that was chosen."""
+    """Kernel: dchosen, index -> dx; each gradient goes to the element that was chosen."""
     stamp = launch.stamp(parallel)
 
-    def max_pool_vjp(dchosen, which, kernel, dx):
-        bundles, channels, rows, columns, _ = dchosen.shape
+    def max_pool_vjp(dchosen, index, kernel, dx):
+        blocks, channels, rows, columns, _ = dchosen.shape
         height, width = dx.shape[2:4]
-        arrays, one = (dx.reshape(-1), dchosen.reshape(-1), which.reshape(-1)), dx.dtype.type(1)
-        for task in prange(bundles * channels):
+        arrays, one = (dx.reshape(-1), dchosen.reshape(-1), index.reshape(-1)), dx.dtype.type(1)
+        for task in prange(blocks * channels):
             dx[task // channels, task % channels] = 0
             for i in range(rows):
                 for j in range(columns):
                     x_at = ((task * height + i * kernel) * width + j * kernel) * LANES
                     at = ((task * rows + i) * columns + j) * LANES
-                    add_over_window(arrays, (kernel, width * LANES, x_at, at, one))
+                    add_to_chosen_element(arrays, (kernel, width * LANES, x_at, at, one))
         return stamp
 
     return launch.jit(max_pool_vjp, parallel)
 
 
-def max_pool(x, kernel, smallest=None):
-    """Largest value of each window, and its element's number in it.
+def max_pool(x, kernel, take_min=None):
+    """Largest value of each window, and its index in the window.
 
-    ``smallest`` (C,) says of which channels it is the smallest instead.
+    In channels where ``take_min`` (C,) is true it is the smallest value.
     """
     sides = (x.shape[2] // kernel, x.shape[3] // kernel)
     chosen = np.empty((*x.shape[:2], *sides, LANES), x.dtype)
-    which = np.empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
-    smallest = np.zeros(x.shape[1], bool) if smallest is None else smallest
-    launch.run(make_max_pool, (), x.size // 4, x, kernel, smallest, chosen, which)
-    return chosen, which
+    index = np.empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
+    take_min = np.zeros(x.shape[1], bool) if take_min is None else take_min
+    launch.run(make_max_pool, (), x.size // 4, x, kernel, take_min, chosen, index)
+    return chosen, index
 
 
-def max_pool_vjp(dchosen, which, shape, kernel):
-    """Adjoint of :func:`max_pool` at bundles of ``shape`` whose elements ``which`` names."""
+def max_pool_vjp(dchosen, index, shape, kernel):
+    """Gradient of the input of :func:`max_pool`, of ``shape``, given the indices that it gave."""
     dx = np.empty(shape, dchosen.dtype)
-    launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, which, kernel, dx)
+    launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, index, kernel, dx)
     return dx

@@ -1,15 +1,17 @@
-"""CPU kernels of batch normalisation, on bundles (:mod:`.batch_blocks`).
+"""CPU kernels of batch normalisation, on batch blocks (:mod:`.batch_blocks`).
 
-``batch`` says how many images the bundles hold: what fills a last bundle up takes no part in the
-batch's mean and variance, and stays 0, in the gradient too. Each channel of a bundle is one
-thread's; what such parts sum up to is added in float64, in order.
+``batch`` is the number of images in the blocks. The unused lanes of the last block do not take part
+in the batch's mean and variance, and stay 0, in the gradient too. One thread computes each channel
+of a block. The sums of these parts are added in float64, in a fixed order.
 
-Where a max pooling follows, :class:`Pooled` does both: what is normalised keeps its order, or turns
-it round, so the pooling may come first, and three quarters of the pixels need not be normalised.
+Where max pooling follows, :class:`Pooled` does both. Normalisation keeps or reverses the order of a
+channel's values, so the pooling may come first, and the values that it drops need not be
+normalised.
 """
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -18,14 +20,27 @@ from .. import launch
 from ..cpu.simd.vectors import LANES
 from ..math.coordinates import scalar
 from .batch_blocks import max_pool
-from .convolution_loops import add_over_window
+from .convolution_loops import add_to_chosen_element
+
+
+class InputGradient(NamedTuple):
+    """Per-channel numbers (C,) of ``dx = dy_factor dy + x_factor (x - mean) + constant``."""
+
+    mean: np.ndarray
+    dy_factor: np.ndarray
+    x_factor: np.ndarray
+    constant: np.ndarray
+
 
 # --- Moments --------------------------------------------------------------------------------------
 
 
 @functools.cache
 def make_moments(parallel):
-    """Kernel: x -> each part's mean, and sum of squares about it; while the part is in cache."""
+    """Kernel: x -> mean of each channel of each block, and sum of squared differences from it.
+
+    The second pass over a channel finds it in cache.
+    """
     stamp = launch.stamp(parallel)
 
     def moments(x, batch, means, squares):
@@ -37,24 +52,24 @@ def make_moments(parallel):
                 row = x[task, k]
                 for lane in range(LANES):
                     sums[lane] += row[lane]
-            mean = total(sums, lanes) / (lanes * x.shape[1])
+            mean = sum_of_lanes(sums, lanes) / (lanes * x.shape[1])
             middle = x.dtype.type(mean)
             sums[:] = 0
             for k in range(x.shape[1]):
                 row = x[task, k]
                 for lane in range(LANES):
                     sums[lane] += (row[lane] - middle) * (row[lane] - middle)
-            # Of the squares about the rounded mean, those about the mean.
+            # The differences are from the rounded mean; this corrects the sum to the exact one.
             means[b, c] = mean
-            squares[b, c] = total(sums, lanes) - lanes * x.shape[1] * (mean - middle) ** 2
+            squares[b, c] = sum_of_lanes(sums, lanes) - lanes * x.shape[1] * (mean - middle) ** 2
         return stamp
 
     return launch.jit(moments, parallel)
 
 
 @scalar
-def total(sums, lanes):
-    """Sum over the images that there are."""
+def sum_of_lanes(sums, lanes):
+    """Sum over the lanes that hold images."""
     found = 0.0
     for lane in range(lanes):
         found += sums[lane]
@@ -64,7 +79,7 @@ def total(sums, lanes):
 def moments(x, batch):
     """Mean and variance of each channel, in float64."""
     means, squares = np.empty((2, *x.shape[:2]))
-    launch.run(make_moments, (), x.size // 2, _parts(x), batch, means, squares)
+    launch.run(make_moments, (), x.size // 2, _by_channel(x), batch, means, squares)
     counts = pixels(x) * np.minimum(LANES, batch - LANES * np.arange(len(x)))[:, None]
     mean = (counts * means).sum(0) / counts.sum()
     var = (squares + counts * (means - mean) ** 2).sum(0) / counts.sum()
@@ -72,7 +87,7 @@ def moments(x, batch):
 
 
 def pixels(x):
-    """Pixels of an image."""
+    """Number of pixels of an image."""
     return math.prod(x.shape[2:4])
 
 
@@ -92,32 +107,33 @@ def make_normalize(parallel):
                 row, out = x[task, k], y[task, k]
                 for lane in range(LANES):
                     out[lane] = (row[lane] - mean[c]) * factor[c] + shift[c]
-            clear(y[task], batch - b * LANES)
+            clear_unused_lanes(y[task], batch - b * LANES)
         return stamp
 
     return launch.jit(normalize, parallel)
 
 
 @scalar
-def clear(part, lanes):
-    """Zeros where there are no images."""
+def clear_unused_lanes(channel, lanes):
+    """Set the lanes that hold no image to 0."""
     if lanes < LANES:
-        part[:, lanes:] = 0
+        channel[:, lanes:] = 0
 
 
 def normalize(x, batch, mean, factor, shift):
-    """``(x - mean) * factor + shift``, with a number of each for each channel."""
-    y, each = np.empty_like(x), _of_type(x, mean, factor, shift)
-    launch.run(make_normalize, (), x.size // 4, _parts(x), batch, *each, _parts(y))
+    """``(x - mean) * factor + shift``, with per-channel ``mean``, ``factor`` and ``shift`` (C,)."""
+    y, numbers = np.empty_like(x), _as_dtype(x, mean, factor, shift)
+    args = _by_channel(x), batch, *numbers, _by_channel(y)
+    launch.run(make_normalize, (), x.size // 4, *args)
     return y
 
 
 @functools.cache
 def make_normalize_sums(parallel):
-    """Kernel: dy, x -> each part's sums of dy, and of dy (x - mean)."""
+    """Kernel: dy, x -> the sums of dy and of dy (x - mean) in each channel of each block."""
     stamp = launch.stamp(parallel)
 
-    def normalize_sums(dy, x, batch, mean, plain, centred):
+    def normalize_sums(dy, x, batch, mean, dy_sums, product_sums):
         channels = len(mean)
         for task in prange(len(x)):
             b, c = task // channels, task % channels
@@ -128,56 +144,61 @@ def make_normalize_sums(parallel):
                 for lane in range(LANES):
                     first[lane] += drow[lane]
                     second[lane] += drow[lane] * (row[lane] - mean[c])
-            plain[b, c], centred[b, c] = total(first, lanes), total(second, lanes)
+            dy_sums[b, c], product_sums[b, c] = (
+                sum_of_lanes(first, lanes),
+                sum_of_lanes(second, lanes),
+            )
         return stamp
 
     return launch.jit(normalize_sums, parallel)
 
 
 def normalize_sums(dy, x, batch, mean):
-    """For each channel the sums of dy and of dy (x - mean), in float64."""
-    plain, centred = np.empty((2, *x.shape[:2]))
-    (mean,) = _of_type(x, mean)
-    args = _parts(dy), _parts(x), batch, mean, plain, centred
+    """The sums of dy and of dy (x - mean) in each channel, in float64."""
+    dy_sums, product_sums = np.empty((2, *x.shape[:2]))
+    (mean,) = _as_dtype(x, mean)
+    args = _by_channel(dy), _by_channel(x), batch, mean, dy_sums, product_sums
     launch.run(make_normalize_sums, (), x.size // 2, *args)
-    return plain.sum(0), centred.sum(0)
+    return dy_sums.sum(0), product_sums.sum(0)
 
 
 @functools.cache
-def make_combine(parallel):
-    """Kernel: dy, x -> a dy + b (x - mean) + c."""
+def make_normalize_vjp_x(parallel):
+    """Kernel: dy, x -> dx; see :class:`InputGradient`."""
     stamp = launch.stamp(parallel)
 
-    def combine(dy, x, batch, mean, of_dy, of_x, constant, dx):
+    def normalize_vjp_x(dy, x, batch, numbers, dx):
+        mean, dy_factor, x_factor, constant = numbers
         channels = len(mean)
         for task in prange(len(x)):
             b, c = task // channels, task % channels
             for k in range(x.shape[1]):
                 row, drow, out = x[task, k], dy[task, k], dx[task, k]
                 for lane in range(LANES):
-                    moved = of_x[c] * (row[lane] - mean[c]) + constant[c]
-                    out[lane] = of_dy[c] * drow[lane] + moved
-            clear(dx[task], batch - b * LANES)
+                    moved = x_factor[c] * (row[lane] - mean[c]) + constant[c]
+                    out[lane] = dy_factor[c] * drow[lane] + moved
+            clear_unused_lanes(dx[task], batch - b * LANES)
         return stamp
 
-    return launch.jit(combine, parallel)
+    return launch.jit(normalize_vjp_x, parallel)
 
 
-def combine(dy, x, batch, mean, of_dy, of_x, constant):
-    """``of_dy * dy + of_x * (x - mean) + constant``, with a number of each for each channel."""
-    dx, each = np.empty_like(x), _of_type(x, mean, of_dy, of_x, constant)
-    launch.run(make_combine, (), x.size // 3, _parts(dy), _parts(x), batch, *each, _parts(dx))
+def normalize_vjp_x(dy, x, batch, numbers):
+    """Gradient with respect to x; ``numbers`` is an :class:`InputGradient`."""
+    dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
+    args = _by_channel(dy), _by_channel(x), batch, numbers, _by_channel(dx)
+    launch.run(make_normalize_vjp_x, (), x.size // 3, *args)
     return dx
 
 
-# --- Followed by a max pooling --------------------------------------------------------------------
+# --- Followed by max pooling ----------------------------------------------------------------------
 
 
 class Pooled:
-    """The functions of this module for one batch, the normalised values pooled.
+    """The functions of this module for one batch, where max pooling follows the normalisation.
 
-    Where a channel's factor is negative, the largest of the normalised is the smallest of x. The
-    chosen elements' gradients are the only ones that are not zero, and sums need no others.
+    In a channel with a negative factor, the largest normalised value belongs to the smallest x.
+    Only the chosen elements have gradients that are not zero, so the sums need no others.
     """
 
     moments = staticmethod(moments)
@@ -185,63 +206,64 @@ class Pooled:
 
     def __init__(self, kernel):
         self.kernel = kernel
-        self.chosen = self.which = None
+        self.chosen = self.index = None
 
     def normalize(self, x, batch, mean, factor, shift):
-        """The largest of each window of what :func:`normalize` gives."""
-        self.chosen, self.which = max_pool(x, self.kernel, np.asarray(factor < 0))
+        """The largest value of each window of :func:`normalize`'s result."""
+        self.chosen, self.index = max_pool(x, self.kernel, np.asarray(factor < 0))
         return normalize(self.chosen, batch, mean, factor, shift)
 
     def normalize_sums(self, dy, x, batch, mean):
-        """As :func:`normalize_sums`, of the pooling's gradient."""
+        """:func:`normalize_sums` for the gradient of the pooled values."""
         return normalize_sums(dy, self.chosen, batch, mean)
 
-    def combine(self, dy, x, batch, mean, of_dy, of_x, constant):
-        """As :func:`combine`, of the pooling's gradient."""
-        dx, each = np.empty_like(x), _of_type(x, mean, of_dy, of_x, constant)
-        pooled = dy.astype(x.dtype, copy=False), self.which, self.kernel
-        launch.run(make_combine_pooled, (), x.size // 3, *pooled, x, batch, *each, dx)
+    def normalize_vjp_x(self, dy, x, batch, numbers):
+        """:func:`normalize_vjp_x` for the gradient of the pooled values."""
+        dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
+        pooled = dy.astype(x.dtype, copy=False), self.index, self.kernel
+        launch.run(make_pooled_vjp_x, (), x.size // 3, *pooled, x, batch, numbers, dx)
         return dx
 
 
 @functools.cache
-def make_combine_pooled(parallel):
-    """Kernel: dy, x -> b (x - mean) + c, and a dy more for the elements that were chosen."""
+def make_pooled_vjp_x(parallel):
+    """Kernel: dy, x -> dx, where only the elements that were chosen have a ``dy_factor dy``."""
     stamp = launch.stamp(parallel)
 
-    def combine_pooled(dy, which, kernel, x, batch, mean, of_dy, of_x, constant, dx):
-        bundles, channels, rows, columns, _ = dy.shape
+    def pooled_vjp_x(dy, index, kernel, x, batch, numbers, dx):
+        mean, dy_factor, x_factor, constant = numbers
+        blocks, channels, rows, columns, _ = dy.shape
         height, width = x.shape[2:4]
-        arrays = (dx.reshape(-1), dy.reshape(-1), which.reshape(-1))
-        for task in prange(bundles * channels):
+        arrays = (dx.reshape(-1), dy.reshape(-1), index.reshape(-1))
+        for task in prange(blocks * channels):
             b, c = task // channels, task % channels
             for i in range(height):
                 for j in range(width):
                     pixel, out = x[b, c, i, j], dx[b, c, i, j]
                     for lane in range(LANES):
-                        out[lane] = of_x[c] * (pixel[lane] - mean[c]) + constant[c]
+                        out[lane] = x_factor[c] * (pixel[lane] - mean[c]) + constant[c]
                 window = i // kernel
                 if i % kernel < kernel - 1 or window == rows:
                     continue
-                for j in range(columns):  # of the rows just written, which are in cache
+                for j in range(columns):  # the rows just written are in cache
                     x_at = ((task * height + window * kernel) * width + j * kernel) * LANES
                     at = ((task * rows + window) * columns + j) * LANES
-                    add_over_window(arrays, (kernel, width * LANES, x_at, at, of_dy[c]))
+                    add_to_chosen_element(arrays, (kernel, width * LANES, x_at, at, dy_factor[c]))
             if (b + 1) * LANES > batch:
                 dx[b, c, :, :, batch - b * LANES :] = 0
         return stamp
 
-    return launch.jit(combine_pooled, parallel)
+    return launch.jit(pooled_vjp_x, parallel)
 
 
 # --- Helpers --------------------------------------------------------------------------------------
 
 
-def _parts(x):
-    """A view of (bundles C, H W, LANES)."""
+def _by_channel(x):
+    """A view of shape (blocks C, H W, LANES)."""
     return x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:4]), LANES)
 
 
-def _of_type(x, *each):
-    """The channels' numbers as x has them."""
-    return [np.ascontiguousarray(numbers, x.dtype) for numbers in each]
+def _as_dtype(x, *arrays):
+    """The per-channel arrays in x's dtype."""
+    return [np.ascontiguousarray(numbers, x.dtype) for numbers in arrays]

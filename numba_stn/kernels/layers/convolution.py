@@ -1,12 +1,11 @@
-"""Convolution of bundles, and its two adjoints, by the tiles of :mod:`.convolution_loops`.
+"""Convolution of batch blocks, and its gradients, by the tiles of :mod:`.convolution_loops`.
 
-An output y[f, p] is the sum over the taps t of weight[f, t] x[p + t], where p is the place of the
-window's first pixel in its bundle and t one of C k k offsets from it. The three functions walk
-over the same places: :func:`convolve` sums over taps, :func:`convolve_vjp_x` over features,
-:func:`convolve_vjp_weight` over places and images. Nothing is unfolded.
+An output is ``y[f, p] = bias[f] + sum_t weight[f, t] x[p + t]``, where p is the address of a
+window's first pixel in its block, and t is one of C k k offsets (taps) from it. The three functions
+traverse the same addresses: :func:`convolve` sums over taps, :func:`convolve_vjp_x` over features,
+:func:`convolve_vjp_weight` over positions and images. No windows are copied (no im2col).
 
-Every output element is computed by one thread in a fixed order, which the number of threads does
-not change.
+One thread computes each output element in a fixed order, whatever the number of threads.
 """
 
 import functools
@@ -18,20 +17,23 @@ from numba import prange
 from .. import launch
 from ..cpu.simd.vectors import LANES
 from ..math.coordinates import scalar
-from .convolution_loops import correlate, gather, spread
+from .convolution_loops import correlate, correlate_vjp_weight, correlate_vjp_x
 
-# Multiplications that take about a nanosecond: see launch.PARALLEL_WORK.
+# Number of multiplications that take about a nanosecond: see launch.PARALLEL_WORK.
 PER_NANOSECOND = 40
 
-# Taps that a task of the weights' gradient has, and the least number of vectors that it adds up
-# in registers before it adds them to the gradient in memory.
-TAPS, RUN = 32, 256
+# Number of taps per task of the weights' gradient.
+TAPS_PER_TASK = 32
+
+# The least number of vectors that a task sums in registers before it adds the sums to the gradient
+# in memory.
+MIN_VECTORS = 256
 
 
-class _Sides(NamedTuple):
-    """Sides of a convolution; kernels take it whole."""
+class _Sizes(NamedTuple):
+    """Sizes of a convolution's arrays; kernels take it as one argument."""
 
-    bundles: int
+    blocks: int
     channels: int
     height: int
     width: int
@@ -43,21 +45,21 @@ class _Sides(NamedTuple):
 
 
 @scalar
-def piece(left):
-    """Sides of the next tile, where so many are left."""
-    return 4 if left >= 4 else 2 if left >= 2 else 1
+def tile_side(remaining):
+    """Side of the next tile, where ``remaining`` rows or columns are not done yet."""
+    return 4 if remaining >= 4 else 2 if remaining >= 2 else 1
 
 
 @scalar
-def x_place(sides, b, c, i, j):
-    """Where a pixel of the images stands."""
-    return (((b * sides.channels + c) * sides.height + i) * sides.width + j) * LANES
+def x_offset(sizes, b, c, i, j):
+    """Offset of a pixel of the images, in elements."""
+    return (((b * sizes.channels + c) * sizes.height + i) * sizes.width + j) * LANES
 
 
 @scalar
-def y_place(sides, b, f, i, j):
-    """Where a pixel of the output stands."""
-    return (((b * sides.features + f) * sides.rows + i) * sides.columns + j) * LANES
+def y_offset(sizes, b, f, i, j):
+    """Offset of a pixel of the output, in elements."""
+    return (((b * sizes.features + f) * sizes.rows + i) * sizes.columns + j) * LANES
 
 
 # --- Forward --------------------------------------------------------------------------------------
@@ -68,25 +70,25 @@ def make_convolve(parallel):
     """Kernel: x, taps, weight in tiles of features, bias -> y."""
     stamp = launch.stamp(parallel)
 
-    def convolve(x, taps, weight, bias, sides, y):
-        groups = (sides.features + 3) // 4
-        y_feature = y_place(sides, 0, 1, 0, 0)
-        for task in prange(sides.bundles * groups):
+    def convolve(x, taps, weight, bias, sizes, y):
+        groups = (sizes.features + 3) // 4
+        y_feature = y_offset(sizes, 0, 1, 0, 0)
+        for task in prange(sizes.blocks * groups):
             b, f, end = (
                 task // groups,
                 task % groups * 4,
-                min(sides.features, task % groups * 4 + 4),
+                min(sizes.features, task % groups * 4 + 4),
             )
             while f < end:
-                features = piece(end - f)
-                for i in range(sides.rows):
+                features = tile_side(end - f)
+                for i in range(sizes.rows):
                     j = 0
-                    while j < sides.columns:
-                        positions = piece(sides.columns - j)
+                    while j < sizes.columns:
+                        positions = tile_side(sizes.columns - j)
                         correlate(
                             features, positions, (x, taps, weight, bias, y),
-                            (len(taps), x_place(sides, b, 0, i * sides.stride, j * sides.stride),
-                             sides.stride * LANES, f * len(taps), f, y_place(sides, b, f, i, j),
+                            (len(taps), x_offset(sizes, b, 0, i * sizes.stride, j * sizes.stride),
+                             sizes.stride * LANES, f * len(taps), f, y_offset(sizes, b, f, i, j),
                              y_feature),
                         )  # fmt: skip
                         j += positions
@@ -97,19 +99,19 @@ def make_convolve(parallel):
 
 
 def convolve(x, weight, bias, stride):
-    """Cross-correlation: bundles (B, C, H, W, LANES) and weight (F, C, k, k) -> (B, F, ...)."""
-    sides = _sides(x.shape, weight.shape, stride)
-    y = np.empty((sides.bundles, sides.features, sides.rows, sides.columns, LANES), x.dtype)
-    flat = weight.reshape(sides.features, -1).astype(x.dtype, copy=False)
+    """Cross-correlation: batch blocks (B, C, H, W, LANES), weight (F, C, k, k) -> (B, F, ...)."""
+    sizes = _sizes(x.shape, weight.shape, stride)
+    y = np.empty((sizes.blocks, sizes.features, sizes.rows, sizes.columns, LANES), x.dtype)
+    flat = weight.reshape(sizes.features, -1).astype(x.dtype, copy=False)
     bias = np.ascontiguousarray(bias, x.dtype)
     launch.run(
-        make_convolve, (), _work(sides), x.reshape(-1), _taps(sides), _in_tiles(flat), bias,
-        sides, y.reshape(-1),
+        make_convolve, (), _work(sizes), x.reshape(-1), _tap_offsets(sizes), _pack_tiles(flat),
+        bias, sizes, y.reshape(-1),
     )  # fmt: skip
     return y
 
 
-# --- Adjoint with respect to the images -----------------------------------------------------------
+# --- Gradient with respect to the images ----------------------------------------------------------
 
 
 @functools.cache
@@ -117,23 +119,23 @@ def make_convolve_vjp_x(parallel):
     """Kernel: dy, taps, weight in tiles of taps -> dx."""
     stamp = launch.stamp(parallel)
 
-    def convolve_vjp_x(dy, taps, weight, sides, dx):
-        y_feature = y_place(sides, 0, 1, 0, 0)
-        for b in prange(sides.bundles):
-            dx[x_place(sides, b, 0, 0, 0) : x_place(sides, b + 1, 0, 0, 0)] = 0
+    def convolve_vjp_x(dy, taps, weight, sizes, dx):
+        y_feature = y_offset(sizes, 0, 1, 0, 0)
+        for b in prange(sizes.blocks):
+            dx[x_offset(sizes, b, 0, 0, 0) : x_offset(sizes, b + 1, 0, 0, 0)] = 0
             t = 0
             while t < len(taps):
-                count = piece(len(taps) - t)
-                for i in range(sides.rows):
+                count = tile_side(len(taps) - t)
+                for i in range(sizes.rows):
                     j = 0
-                    while j < sides.columns:
-                        positions = piece(sides.columns - j)
-                        spread(
+                    while j < sizes.columns:
+                        positions = tile_side(sizes.columns - j)
+                        correlate_vjp_x(
                             count, positions, (dx, taps, weight, dy),
-                            (sides.features,
-                             x_place(sides, b, 0, i * sides.stride, j * sides.stride),
-                             sides.stride * LANES, t * sides.features, t,
-                             y_place(sides, b, 0, i, j), y_feature),
+                            (sizes.features,
+                             x_offset(sizes, b, 0, i * sizes.stride, j * sizes.stride),
+                             sizes.stride * LANES, t * sizes.features, t,
+                             y_offset(sizes, b, 0, i, j), y_feature),
                         )  # fmt: skip
                         j += positions
                 t += count
@@ -143,18 +145,18 @@ def make_convolve_vjp_x(parallel):
 
 
 def convolve_vjp_x(dy, weight, shape, stride):
-    """Gradient with respect to bundles of ``shape``."""
-    sides = _sides(shape, weight.shape, stride)
+    """Gradient with respect to batch blocks of ``shape``."""
+    sizes = _sizes(shape, weight.shape, stride)
     dx = np.empty(shape, dy.dtype)
-    flat = weight.reshape(sides.features, -1).astype(dy.dtype, copy=False)
+    flat = weight.reshape(sizes.features, -1).astype(dy.dtype, copy=False)
     launch.run(
-        make_convolve_vjp_x, (), _work(sides), dy.reshape(-1), _taps(sides), _in_tiles(flat.T),
-        sides, dx.reshape(-1),
+        make_convolve_vjp_x, (), _work(sizes), dy.reshape(-1), _tap_offsets(sizes),
+        _pack_tiles(flat.T), sizes, dx.reshape(-1),
     )  # fmt: skip
     return dx
 
 
-# --- Adjoint with respect to weight and bias ------------------------------------------------------
+# --- Gradient with respect to weight and bias -----------------------------------------------------
 
 
 @functools.cache
@@ -162,27 +164,29 @@ def make_convolve_vjp_weight(parallel):
     """Kernel: dy, x, taps -> dweight (F, taps), flat."""
     stamp = launch.stamp(parallel)
 
-    def convolve_vjp_weight(dy, x, taps, sides, dweight):
-        groups, lots = (sides.features + 3) // 4, (len(taps) + TAPS - 1) // TAPS
-        run = max(1, RUN // (sides.rows * sides.columns))
+    def convolve_vjp_weight(dy, x, taps, sizes, dweight):
+        groups = (sizes.features + 3) // 4
+        tap_groups = (len(taps) + TAPS_PER_TASK - 1) // TAPS_PER_TASK
+        chunk = max(1, MIN_VECTORS // (sizes.rows * sizes.columns))
         strides = (
-            x_place(sides, 1, 0, 0, 0), x_place(sides, 0, 0, sides.stride, 0),
-            sides.stride * LANES, y_place(sides, 1, 0, 0, 0), y_place(sides, 0, 1, 0, 0),
+            x_offset(sizes, 1, 0, 0, 0), x_offset(sizes, 0, 0, sizes.stride, 0),
+            sizes.stride * LANES, y_offset(sizes, 1, 0, 0, 0), y_offset(sizes, 0, 1, 0, 0),
         )  # fmt: skip
-        for task in prange(groups * lots):
-            lot = task // groups * TAPS
-            for first in range(0, sides.bundles, run):
-                last = min(first + run, sides.bundles)
+        for task in prange(groups * tap_groups):
+            first_tap = task // groups * TAPS_PER_TASK
+            for first in range(0, sizes.blocks, chunk):
+                last = min(first + chunk, sizes.blocks)
                 f = task % groups * 4
-                end = min(sides.features, f + 4)
+                end = min(sizes.features, f + 4)
                 while f < end:
-                    features, t, stop = piece(end - f), lot, min(len(taps), lot + TAPS)
+                    features = tile_side(end - f)
+                    t, stop = first_tap, min(len(taps), first_tap + TAPS_PER_TASK)
                     while t < stop:
-                        count = piece(stop - t)
-                        gather(
+                        count = tile_side(stop - t)
+                        correlate_vjp_weight(
                             features, count, (dweight, taps, x, dy),
-                            (first, last, sides.rows, sides.columns, *strides,
-                             y_place(sides, 0, f, 0, 0), t, f * len(taps) + t, len(taps)),
+                            (first, last, sizes.rows, sizes.columns, *strides,
+                             y_offset(sizes, 0, f, 0, 0), t, f * len(taps) + t, len(taps)),
                         )  # fmt: skip
                         t += count
                     f += features
@@ -197,10 +201,10 @@ def make_convolve_vjp_bias(parallel):
     stamp = launch.stamp(parallel)
 
     def convolve_vjp_bias(dy, dbias):
-        bundles, features, rows, columns, _ = dy.shape
+        blocks, features, rows, columns, _ = dy.shape
         for f in prange(features):
             total = np.zeros(LANES, dy.dtype)
-            for b in range(bundles):
+            for b in range(blocks):
                 for i in range(rows):
                     for j in range(columns):
                         for lane in range(LANES):
@@ -213,11 +217,11 @@ def make_convolve_vjp_bias(parallel):
 
 def convolve_vjp_weight(dy, x, shape, stride):
     """Gradients with respect to the weight, of ``shape``, and the bias."""
-    sides = _sides(x.shape, shape, stride)
+    sizes = _sizes(x.shape, shape, stride)
     dweight, dbias = np.zeros(shape, dy.dtype), np.zeros(shape[0], dy.dtype)
     launch.run(
-        make_convolve_vjp_weight, (), _work(sides), dy.reshape(-1), x.reshape(-1), _taps(sides),
-        sides, dweight.reshape(-1),
+        make_convolve_vjp_weight, (), _work(sizes), dy.reshape(-1), x.reshape(-1),
+        _tap_offsets(sizes), sizes, dweight.reshape(-1),
     )  # fmt: skip
     launch.run(make_convolve_vjp_bias, (), dy.size // 4, dy, dbias)
     return dweight, dbias
@@ -227,35 +231,36 @@ def convolve_vjp_weight(dy, x, shape, stride):
 
 
 def output_side(side, kernel, stride):
-    """Windows that fit on a side."""
+    """Number of windows that fit along a side."""
     return (side - kernel) // stride + 1
 
 
-def _sides(x, weight, stride):
-    bundles, channels, height, width, _ = x
+def _sizes(x, weight, stride):
+    """The sizes, from the shapes of x and weight."""
+    blocks, channels, height, width, _ = x
     features, _, kernel, _ = weight
     rows, columns = (output_side(side, kernel, stride) for side in (height, width))
-    return _Sides(bundles, channels, height, width, features, rows, columns, kernel, stride)
+    return _Sizes(blocks, channels, height, width, features, rows, columns, kernel, stride)
 
 
-def _work(sides):
-    """How long a convolution takes, in nanoseconds or so."""
-    outputs = sides.bundles * sides.features * sides.rows * sides.columns * LANES
-    return outputs * sides.channels * sides.kernel**2 // PER_NANOSECOND
+def _work(sizes):
+    """Time that a convolution takes, roughly, in nanoseconds."""
+    outputs = sizes.blocks * sizes.features * sizes.rows * sizes.columns * LANES
+    return outputs * sizes.channels * sizes.kernel**2 // PER_NANOSECOND
 
 
-def _taps(sides):
-    """How far each tap of a window is from its first."""
-    c, i, j = np.ogrid[: sides.channels, : sides.kernel, : sides.kernel]
-    return (((c * sides.height + i) * sides.width + j) * LANES).reshape(-1)
+def _tap_offsets(sizes):
+    """Offset of each tap of a window from the window's first pixel, in elements."""
+    c, i, j = np.ogrid[: sizes.channels, : sizes.kernel, : sizes.kernel]
+    return (((c * sizes.height + i) * sizes.width + j) * LANES).reshape(-1)
 
 
-def _in_tiles(weight):
-    """(A, B) -> flat, the rows' tiles one after another, each in columns: (tiles, B, side)."""
-    whole = len(weight) // 4 * 4
-    parts = [weight[:whole].reshape(-1, 4, weight.shape[1]).transpose(0, 2, 1)]
-    while whole < len(weight):
-        side = 2 if len(weight) - whole >= 2 else 1
-        parts.append(weight[whole : whole + side].T)
-        whole += side
-    return np.concatenate([part.reshape(-1) for part in parts])
+def _pack_tiles(weight):
+    """(A, B) -> flat: tiles of 4, 2 or 1 rows one after another, each as (B, rows)."""
+    done = len(weight) // 4 * 4
+    tiles = [weight[:done].reshape(-1, 4, weight.shape[1]).transpose(0, 2, 1)]
+    while done < len(weight):
+        side = 2 if len(weight) - done >= 2 else 1
+        tiles.append(weight[done : done + side].T)
+        done += side
+    return np.concatenate([tile.reshape(-1) for tile in tiles])

@@ -1,4 +1,4 @@
-"""The main job: `numba-stn train`, through its own command line."""
+"""``numba-stn train``, through its command line."""
 
 import json
 import os
@@ -33,13 +33,13 @@ def read(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run with a fully connected transformer, the quickest."""
+    """A run of the fastest model with a transformer."""
     folder = tmp_path_factory.mktemp("runs") / "st-fcn"
     assert cli.main(["train", "--model", "st-fcn", "--epochs", "40", "--out", str(folder)]) == 0
     return folder
 
 
-def test_a_short_run_learns(trained):
+def test_a_run_learns(trained):
     metrics = read(trained)
     assert metrics["test_error"] < 6
     assert len(metrics["history"]) == 40
@@ -49,8 +49,8 @@ def test_a_short_run_learns(trained):
     assert metrics["seconds"] > 0
 
 
-def test_the_transformer_beats_the_same_network_without_it():
-    """On rotated digits, in the mean over two seeds: about 2.1 against 2.7 %."""
+def test_the_transformer_lowers_the_error():
+    """On rotated digits, in the mean over two seeds: about 2.1 instead of 2.7 %."""
 
     def mean_error(model):
         configs = [experiment.Config(model=model, seed=seed) for seed in range(2)]
@@ -59,7 +59,7 @@ def test_the_transformer_beats_the_same_network_without_it():
     assert mean_error("st-cnn") < mean_error("cnn")
 
 
-def test_a_run_leaves_pictures_weights_and_nothing_else(trained):
+def test_a_run_writes_metrics_weights_and_pictures(trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {"metrics.json", "weights.safetensors", "curves.png", "classes.png"}
     for name in ("curves.png", "classes.png"):
@@ -70,7 +70,7 @@ def test_a_run_leaves_pictures_weights_and_nothing_else(trained):
         assert picture[..., :3].std() > 0.05
 
 
-def test_the_weights_give_the_error_they_came_with(trained):
+def test_the_weights_give_the_reported_error(trained):
     from safetensors.numpy import load_file
 
     metrics = read(trained)
@@ -99,24 +99,25 @@ def test_the_same_seed_gives_the_same_metrics_on_any_number_of_threads(tmp_path)
     assert found[0] == found[1] != found[2]
 
 
-def test_ctrl_c_keeps_what_was_learned(tmp_path):
+def test_ctrl_c_saves_the_training_state(tmp_path):
     script = f"""
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
-from numba_stn import cli, experiment
-original, count = experiment.train.step, 0
+from numba_stn import cli
+from numba_stn.training import experiment
+original, count = experiment.train.train_step, 0
 def step(*args):
     global count
     count += 1
     if count == 60:
         os.kill(os.getpid(), signal.SIGINT)
     return original(*args)
-experiment.train.step = step
+experiment.train.train_step = step
 sys.exit(cli.main(["train", "--model", "fcn", "--out", {str(tmp_path)!r}]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
-    assert "what was learned is kept" in done.stderr
+    assert "the training state is saved" in done.stderr
     assert "Traceback" not in done.stderr
     metrics = read(tmp_path)
     assert metrics["interrupted"]
@@ -125,17 +126,18 @@ sys.exit(cli.main(["train", "--model", "fcn", "--out", {str(tmp_path)!r}]))
     assert (tmp_path / "weights.safetensors").exists()
 
 
-def test_ctrl_c_while_measuring_keeps_what_was_learned(tmp_path):
+def test_ctrl_c_during_the_measurement_saves_the_weights(tmp_path):
     (tmp_path / "curves.png").write_text("an older run's")
     script = f"""
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
-from numba_stn import cli, experiment
+from numba_stn import cli
+from numba_stn.training import experiment
 original, count = experiment.train.error_percent, 0
 def measure(*args):
     global count
     count += 1
-    if count == 2:  # the first was the epoch's
+    if count == 2:  # the first one is the epoch's
         os.kill(os.getpid(), signal.SIGINT)
     return original(*args)
 experiment.train.error_percent = measure
@@ -151,7 +153,7 @@ sys.exit(cli.main(["train", "--model", "fcn", "--epochs", "1", "--out", {str(tmp
 
 
 @pytest.mark.parametrize("missing", ["tqdm", "safetensors", "matplotlib"])
-def test_a_missing_package_is_named_before_the_work(missing, tmp_path):
+def test_a_missing_package_is_reported_first(missing, tmp_path):
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         f"from numba_stn import cli\n"
@@ -168,7 +170,7 @@ def test_a_missing_package_is_named_before_the_work(missing, tmp_path):
 @needs_mnist
 @pytest.mark.parametrize(("task", "side"), [("R", 28), ("RTS", 42), ("TC", 60)])
 def test_mnist_tasks_train(task, side):
-    """A few steps on the real files; the whole runs are the documented commands'."""
+    """A few steps on the real files; the docs have commands for complete runs."""
     config = experiment.Config(dataset="mnist", task=task, epochs=1, batch=128)
     setup = experiment.prepare(config, HOME)
     assert setup.test.images.shape == (10_000, 1, side, side)
@@ -188,18 +190,18 @@ def test_mnist_tasks_train(task, side):
     [("st-fcn", "R", [28]), ("st-fcn", "RTS", [28, 16]), ("st-fcn", "TC", [28, 16]),
      ("st-cnn", "RTS", [28])],
 )  # fmt: skip
-def test_st_fcn_finds_the_digit_on_a_larger_canvas_in_two_steps(model, task, sides):
+def test_st_fcn_has_two_transformers_on_a_larger_canvas(model, task, sides):
     config = experiment.Config(dataset="mnist", model=model, task=task)
     net, _ = experiment.network(config)
     found = [layer.size for layer in net.layers if isinstance(layer, SpatialTransformer)]
     assert found == [(side, side) for side in sides]
-    assert experiment.parameters(config) < 400_000
+    assert experiment.parameter_count(config) < 400_000
 
 
-def test_batches_are_fresh_and_whole():
+def test_batches_have_all_images_once_except_the_last():
     split = data.Split(np.arange(10.0).reshape(10, 1, 1, 1), np.arange(10))
     rng = np.random.default_rng(0)
-    batches = list(train.shuffled(rng, split, 4, lambda rng, split: split))
+    batches = list(train.shuffled_batches(rng, split, 4, lambda rng, split: split))
     assert [len(labels) for _, labels in batches] == [4, 4]
     seen = np.concatenate([labels for _, labels in batches])
     assert len(set(seen)) == 8
@@ -213,12 +215,12 @@ BAD = {
     "option": (["train", "--speed", "9"], "--speed"),
     "dataset": (["train", "--dataset", "cifar"], "'cifar'"),
     "task": (["train", "--task", "Q"], "'Q'"),
-    "readings": (["train", "--model", "cnn", "--readings", "3"], "cnn has no transformer"),
-    "turned splines": (["train", "--transform", "tps", "--readings", "3"], "tps cannot be turned"),
+    "views": (["train", "--model", "cnn", "--views", "3"], "cnn has no transformer"),
+    "rotated splines": (["train", "--transform", "tps", "--views", "3"], "tps cannot be rotated"),
     "epochs": (["train", "--epochs", "0"], "positive whole number, got '0'"),
     "seed": (["train", "--seed", "-1"], "--seed"),
     "rate": (["train", "--rate", "fast"], "positive number, got 'fast'"),
-    "smoothing": (["train", "--label-smoothing", "1"], "from 0 to below 1, got '1'"),
+    "smoothing": (["train", "--label-smoothing", "1"], "of at least 0 and below 1, got '1'"),
     "transform": (["train", "--model", "cnn", "--transform", "affine"], "cnn has no transformer"),
     "command": (["fly"], "'fly'"),
     "batch": (["train", "--batch", "801"], "at most the 800 training images of digits, got 801"),
@@ -228,7 +230,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_option_is_named(name, tmp_path, monkeypatch):
+def test_bad_options_are_reported(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[name]
     done = run(*arguments)
@@ -239,7 +241,7 @@ def test_a_bad_option_is_named(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
-def test_damaged_mnist_is_named(damage, tmp_path):
+def test_damaged_mnist_is_reported(damage, tmp_path):
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     for name in data.mnist.__globals__["FILES"]:
@@ -262,16 +264,15 @@ def test_damaged_mnist_is_named(damage, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unwritable_folder_is_named(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = run("train", "--out", tmp_path / "file" / "run")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert str(tmp_path / "file" / "run") in line
-    assert line.startswith("numba-stn: cannot write")
+    assert line.startswith(f"numba-stn: {tmp_path / 'file' / 'run'}: cannot be written to")
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
     path.write_text("old")
 

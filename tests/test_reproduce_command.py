@@ -1,4 +1,4 @@
-"""``numba-stn reproduce table1``, on digits that are read in seconds."""
+"""``numba-stn reproduce table1``, on digits that are trained in seconds."""
 
 import json
 import os
@@ -25,104 +25,107 @@ def table(tmp_path_factory):
     return out
 
 
-def test_each_run_has_a_folder_and_the_table_has_them_all(table):
+def test_each_run_has_a_folder_and_an_entry_in_the_table(table):
     folders = sorted(path.name for path in table.iterdir() if path.is_dir())
     assert folders == sorted(
-        f"{task}-{kind}-seed5" for task in "RE"
-        for kind in ("fcn", "st-fcn-affine", "st-fcn-projective", "st-fcn-tps")
+        f"{task}-{row}-seed5" for task in "RE"
+        for row in ("fcn", "st-fcn-affine", "st-fcn-projective", "st-fcn-tps")
     )  # fmt: skip
     found = json.loads((table / "table1.json").read_text())["runs"]
     assert len(found) == 8
     for each in found:
-        run = table1.Run(each["task"], table1.Kind(each["model"], each["transform"]), 5)
+        run = table1.Run(each["task"], table1.TableRow(each["model"], each["transform"]), 5)
         metrics = json.loads((table / run.folder / "metrics.json").read_text())
         assert each["test_error"] == metrics["test_error"]
         assert {"seed", "epochs", "seconds", "parameters", "commit", "versions"} <= each.keys()
         assert {"curves.png", "classes.png"} <= {p.name for p in (table / run.folder).iterdir()}
 
 
-def test_the_markdown_stands_beside_the_paper(table):
+def test_the_markdown_has_the_papers_errors(table):
     lines = (table / "table1.md").read_text().splitlines()
     assert lines[0] == "| model | R | RTS | P | E | TC | addition |"
     found = json.loads((table / "table1.json").read_text())["runs"]
     error = next(x["test_error"] for x in found if (x["model"], x["task"]) == ("fcn", "R"))
     cells = [cell.strip() for cell in lines[2].split("|")]
     assert cells[1:5] == ["FCN", f"**{error:.2f}** (2.1)", "(5.2)", "(3.1)"]  # not run: empty
-    assert len(lines) == 2 + len(table1.PAPER)
+    assert len(lines) == 2 + len(table1.PAPER_ERRORS)
 
 
-def test_what_is_complete_is_not_run_again(table, capsys, monkeypatch):
+def test_complete_runs_are_not_trained_again(table, capsys, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in table.rglob("metrics.json")}
-    monkeypatch.setattr(runs, "execute", lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(runs, "run_in_folder", lambda *_: pytest.fail("ran again"))
     code = cli.main([*TRIAL, "--models", "fcn,st-fcn", "--seeds", "5", "--out", str(table)])
     assert code == 0
     assert before == {path: path.stat().st_mtime_ns for path in table.rglob("metrics.json")}
     assert "8 of 8 runs are complete" in capsys.readouterr().out
 
 
-def test_runs_of_before_there_were_readings_are_complete(table, tmp_path, capsys, monkeypatch):
+def test_runs_of_an_earlier_version_are_refused(table, tmp_path, capsys, monkeypatch):
+    """Runs whose metrics.json has "readings" where it now has "views"."""
     out = tmp_path / "earlier"
     shutil.copytree(table, out)
     for path in out.rglob("metrics.json"):
         metrics = json.loads(path.read_text())
-        assert metrics.pop("readings") == 1
+        metrics["readings"] = metrics.pop("views")
         path.write_text(json.dumps(metrics))
-    monkeypatch.setattr(runs, "execute", lambda *_: pytest.fail("ran again"))
-    assert cli.main([*TRIAL, "--models", "fcn,st-fcn", "--seeds", "5", "--out", str(out)]) == 0
-    assert "8 of 8 runs are complete" in capsys.readouterr().out
-    found = json.loads((out / "table1.json").read_text())["runs"]
-    assert {run["readings"] for run in found} == {1}
-    config, _, _ = runs.trained(out / "R-fcn-seed5")
-    assert config.readings == 1
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    monkeypatch.setattr(runs, "run_in_folder", lambda *_: pytest.fail("ran again"))
+    assert cli.main([*TRIAL, "--models", "fcn,st-fcn", "--seeds", "5", "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a run of an earlier version of numba_stn: its metrics.json lacks views" in line
+    assert before == {path: path.read_bytes() for path in out.rglob("*.*")}
+    with pytest.raises(runs.RunError, match="of an earlier version of numba_stn"):
+        runs.load_trained(out / "R-fcn-seed5")
 
 
-def test_st_fcn_reads_rts_three_times():
+def test_st_fcn_has_three_views_of_rts():
     found = {
-        (task, transform): table1.Run(task, table1.Kind("st-fcn", transform), 0).config()
+        (task, transform): table1.Run(task, table1.TableRow("st-fcn", transform), 0).config()
         for task in ("R", "RTS") for transform in ("affine", "projective", "tps")
     }  # fmt: skip
-    three = {cell for cell, config in found.items() if config.readings == 3}
+    three = {cell for cell, config in found.items() if config.views == 3}
     assert three == {("RTS", "affine"), ("RTS", "projective")}
     assert found["RTS", "affine"].epochs * 2 == found["RTS", "tps"].epochs
 
 
-def test_runs_of_another_recipe_are_not_mixed_in(table, capsys):
+def test_runs_with_other_options_are_refused(table, capsys):
     trial = [*TRIAL[:4], "--epochs", "3", "--tasks", "R", "--models", "fcn", "--seeds", "5"]
     assert cli.main([*trial, "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "holds a run with epochs 2, expected 3" in line
+    assert "has a run with epochs 2, expected 3" in line
 
 
-def test_runs_of_an_earlier_network_are_not_taken_for_this_one(table, capsys, monkeypatch):
+def test_runs_of_another_versions_network_are_refused(table, capsys, monkeypatch):
     monkeypatch.setattr(zoo, "fcn_localisation", lambda *_, **__: zoo.serial(zoo.flatten()))
     trial = [*TRIAL[:6], "--tasks", "R", "--models", "st-fcn", "--transforms", "affine"]
     assert cli.main([*trial, "--seeds", "5", "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "holds a run of another version's network, with" in line
+    assert "has a run of another version's network, with" in line
 
 
-def test_a_table_that_is_stopped_goes_on(tmp_path):
-    """Ctrl-C in the second of two runs; the same command then ends with the same numbers."""
+def test_a_stopped_table_is_resumed(tmp_path):
+    """Ctrl-C in the second of two runs; the same command then gives the same numbers."""
     command = [*TRIAL, "--models", "fcn", "--seeds", "0"]
     script = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
-from numba_stn import cli, experiment
-original, count = experiment.train.step, 0
+from numba_stn import cli
+from numba_stn.training import experiment
+original, count = experiment.train.train_step, 0
 def step(*args):
     global count
     count += 1
     if count == 18:  # 6 steps an epoch, two epochs a run
         os.kill(os.getpid(), signal.SIGINT)
     return original(*args)
-experiment.train.step = step
+experiment.train.train_step = step
 sys.exit(cli.main(sys.argv[1:]))
 """
     out = tmp_path / "stopped"
     done = subprocess.run([sys.executable, "-c", script, *command, "--out", str(out)],
                           capture_output=True, text=True, env=dict(os.environ))  # fmt: skip
     assert done.returncode == 128 + signal.SIGINT, done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "the same command resumes" in done.stderr
     assert len(json.loads((out / "table1.json").read_text())["runs"]) == 1
     assert cli.main([*command, "--out", str(out)]) == 0
     assert cli.main([*command, "--out", str(tmp_path / "whole")]) == 0
@@ -138,19 +141,19 @@ def test_missing_data_leave_nothing_behind(tmp_path, capsys):
     out = tmp_path / "new"
     command = ["reproduce", "table1", "--data-dir", str(tmp_path), "--out", str(out)]
     assert cli.main(command) == 2
-    assert "is missing" in capsys.readouterr().err
+    assert ": missing; " in capsys.readouterr().err
     assert not out.exists()
 
 
 def test_the_table_is_the_papers():
-    runs_of_it = table1.planned(
+    planned = table1.planned_runs(
         options.TABLE_TASKS, options.TABLE_MODELS, options.TABLE_TRANSFORMS, (0, 1, 2)
     )
     assert options.TABLE_TASKS == table1.TASKS
-    main = [run for run in runs_of_it if run.kind == table1.Kind("st-cnn")]
+    main = [run for run in planned if run.row == table1.TableRow("st-cnn")]
     assert len(main) == 15
-    assert len(runs_of_it) == 15 + 6 + 6 + 6 + 4 * 4 + 1
-    assert len({run.folder for run in runs_of_it}) == len(runs_of_it)
+    assert len(planned) == 15 + 6 + 6 + 6 + 4 * 4 + 1
+    assert len({run.folder for run in planned}) == len(planned)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_the_table_is_the_papers():
         (["reproduce", "table2"], "table2"),
         (["reproduce", "table1", "--tasks", "R,Q"], "'Q'"),
         (["reproduce", "table1", "--tasks", "TC", "--transforms", "tps"], "no cell"),
-        (["reproduce", "table1", "--seeds", "0,x"], "whole number from 0 on, got 'x'"),
+        (["reproduce", "table1", "--seeds", "0,x"], "whole number of at least 0, got 'x'"),
     ],
 )
 def test_bad_options_are_named(arguments, message, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
-"""`numba-stn train --device cuda` where it cannot run: one line, before the work.
+"""``numba-stn train --device cuda`` where it cannot run: one line, before anything is computed.
 
-Where it can, see train_simulator_suite.py.
+For runs where it can, see train_simulator_suite.py.
 """
 
 import subprocess
@@ -44,7 +44,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("what", MISSING)
-def test_what_the_device_lacks_is_one_line_before_the_work(what, tmp_path, monkeypatch):
+def test_what_the_device_lacks_is_reported_first(what, tmp_path, monkeypatch):
     before, why = MISSING[what]
     if what == "a driver":
         pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
@@ -62,7 +62,7 @@ def test_what_the_device_lacks_is_one_line_before_the_work(what, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_the_device_is_a_device():
-    assert cli.options.DEVICES == namespace.DEVICES == tuple(experiment.LOOK)
+def test_the_device_is_checked():
+    assert cli.options.DEVICES == namespace.DEVICES == tuple(experiment.STEPS_PER_LOSS)
     with pytest.raises(ValueError, match="device: expected one of"):
         experiment.prepare(experiment.Config(device="gpu"))

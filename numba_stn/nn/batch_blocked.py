@@ -1,0 +1,128 @@
+"""Layers that can work on batch blocks, and how consecutive ones are applied together.
+
+Convolution and pooling work on the batch-blocked layout of
+:mod:`numba_stn.kernels.layers.batch_blocks`. A single such layer converts its input to batch blocks
+and its output back. A network passes consecutive ones to :func:`apply_in_batch_blocks`, which
+converts once at either end. So the arrays between other layers are always (N, C, H, W).
+
+CuPy's arrays keep their layout. For them the functions of :mod:`.array_ops`, which have the same
+names, replace the kernels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels.layers import batch_blocks, convolution
+from ..utils.namespace import namespace
+from . import array_ops
+from .layer import Layer, Pullback, Shape, check_input
+from .tree import Tree
+
+
+def kernels_for(*arrays: Any) -> tuple[Any, Any]:
+    """The modules that pool and that convolve these arrays: NumPy's or CuPy's."""
+    return (batch_blocks, convolution) if namespace(*arrays) is np else (array_ops, array_ops)
+
+
+class BatchBlocked(Layer):
+    """A layer that can also work on batch blocks."""
+
+    name: str  # as messages have it
+    count = 1  # the number of layers that it replaces
+
+    def expects(self, params: Tree) -> tuple[int | None, ...]:
+        """Shape of one input; None is any length."""
+        return (None, None, None)
+
+    def blocked_forward(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
+        """:meth:`forward` on batch blocks."""
+        raise NotImplementedError
+
+    def blocked_apply(
+        self, params: Tree, x: Any, batch: int, state: Tree, train: bool, wrt_x: bool
+    ) -> tuple[Any, Pullback, Tree]:
+        """:meth:`apply` on batch blocks that hold ``batch`` images."""
+        return *self.blocked_forward(params, x, wrt_x), state
+
+    def fused_with(self, following: Layer) -> "BatchBlocked | None":
+        """One layer for this one and the ``following`` one, on NumPy arrays, or None."""
+        return None
+
+
+class Windowed(BatchBlocked):
+    """A layer that slides a window over images; it works on batch blocks only."""
+
+    def forward(self, params, x, wrt_x=True):
+        """See :meth:`Layer.forward`."""
+        y, back, _ = apply_in_batch_blocks((self,), (params,), x, wrt_x=wrt_x)
+
+        def pullback(dy):
+            (dparams,), dx = back(dy)
+            return dparams, dx
+
+        return y, pullback
+
+
+def apply_in_batch_blocks(
+    layers: Sequence[BatchBlocked], params: Sequence[Tree], x: Any,
+    states: Sequence[Tree] | None = None, train: bool = False, wrt_x: bool = True,
+) -> tuple[Any, Callable[[Any], tuple[tuple, Any]], list[Tree]]:  # fmt: skip
+    """Apply consecutive layers with one conversion to batch blocks and one back.
+
+    Returns the output, the pullback, whose first result has each layer's gradients, and the
+    layers' states.
+    """
+    batch, shape = len(x), x.shape[1:]
+    states = states or ((),) * len(layers)
+    for layer, layer_params in zip(layers, params, strict=True):
+        check_input(layer.name, x, layer.expects(layer_params), (batch, *shape))
+        shape = layer.output_shape(shape)
+    layout, _ = kernels_for(x)
+    y, pullbacks, new_states = layout.to_batch_blocks(x), [], []
+    for layer, layer_params, state in _steps(layers, params, states, layout is batch_blocks):
+        replaced = [()] * (layer.count - 1)  # these have neither parameters nor state
+        y, back, state = layer.blocked_apply(layer_params, y, batch, state, train, wrt_x)
+        pullbacks.append((back, replaced))
+        new_states += [state, *replaced]
+        wrt_x = wrt_x or bool(layer_params)
+
+    def pullback(dy):
+        dparams, dx = [], layout.to_batch_blocks(dy.astype(y.dtype, copy=False))
+        for back, replaced in reversed(pullbacks):
+            layer_dparams, dx = ((), None) if dx is None else back(dx)
+            dparams += [*replaced, layer_dparams]
+        dx = None if dx is None else layout.from_batch_blocks(dx, batch)
+        return tuple(reversed(dparams)), dx
+
+    return layout.from_batch_blocks(y, batch), pullback, new_states
+
+
+def _steps(layers, params, states, fuse):
+    """Layers, parameters and states; if ``fuse``, one layer replaces two where that is possible."""
+    steps: list[tuple[BatchBlocked, Tree, Tree]] = []
+    for layer, layer_params, state in zip(layers, params, states, strict=True):
+        if fuse and steps and (fused := steps[-1][0].fused_with(layer)):
+            steps[-1] = (fused, *steps[-1][1:])
+        else:
+            steps.append((layer, layer_params, state))
+    return steps
+
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def check_image_shape(name: str, shape: Shape) -> None:
+    """Raise unless the shape is (C, H, W)."""
+    if len(shape) != 3:
+        raise ValueError(f"{name}: expected inputs of shape (C, H, W), got {shape}")
+
+
+def output_sides(name: str, shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
+    """(H_out, W_out) of a window over images of shape (C, H, W); raise if it does not fit."""
+    check_image_shape(name, shape)
+    sides = tuple(convolution.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
+    if min(sides) < 1:
+        raise ValueError(f"{name}: a window of {kernel} x {kernel} does not fit into {shape[1:]}")
+    return sides

@@ -1,0 +1,124 @@
+"""The pooling layers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .batch_blocked import Windowed, kernels_for, output_sides
+from .layer import check_whole
+
+
+@dataclass(frozen=True)
+class MaxPool(Windowed):
+    """Largest value of each (kernel, kernel) window; incomplete windows are dropped."""
+
+    name = "max_pool"
+
+    kernel: int = 2
+
+    def __post_init__(self):
+        """Check the argument."""
+        check_whole("max_pool", kernel=self.kernel)
+
+    def output_shape(self, shape):
+        """(C, H // kernel, W // kernel)."""
+        return (shape[0], *output_sides("max_pool", shape, self.kernel, self.kernel))
+
+    def blocked_forward(self, params, x, wrt_x=True):
+        """See the class."""
+        kernels, _ = kernels_for(x)
+        y, index = kernels.max_pool(x, self.kernel)
+        return y, lambda dy: ((), kernels.max_pool_vjp(dy, index, x.shape, self.kernel))
+
+
+@dataclass(frozen=True)
+class AvgPool(Windowed):
+    """Mean of each (kernel, kernel) window; incomplete windows are dropped."""
+
+    name = "avg_pool"
+
+    kernel: int = 2
+
+    def __post_init__(self):
+        """Check the argument."""
+        check_whole("avg_pool", kernel=self.kernel)
+
+    def output_shape(self, shape):
+        """(C, H // kernel, W // kernel)."""
+        return (shape[0], *output_sides("avg_pool", shape, self.kernel, self.kernel))
+
+    def blocked_forward(self, params, x, wrt_x=True):
+        """See the class."""
+        k = self.kernel
+        h, w = (side // k for side in x.shape[2:4])
+        inner = x[:, :, : h * k, : w * k]
+        y = inner.reshape(*x.shape[:2], h, k, w, k, *x.shape[4:]).mean((3, 5), dtype=x.dtype)
+
+        def pullback(dy):
+            dx = np.zeros_like(x)
+            dx[:, :, : h * k, : w * k] = (dy / (k * k)).repeat(k, 2).repeat(k, 3)
+            return (), dx
+
+        return y, pullback
+
+
+def max_pool(kernel: int = 2) -> MaxPool:
+    """Max pooling layer: (N, C, H, W) -> (N, C, H // kernel, W // kernel).
+
+    Parameters
+    ----------
+    kernel : int
+        Side of a window, and the step from one window to the next, in pixels. Rows and columns
+        that do not fill a window are dropped.
+
+    Returns
+    -------
+    MaxPool
+
+    Raises
+    ------
+    ValueError
+        If ``kernel`` is not a positive whole number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn import nn
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> y, _, _ = nn.max_pool(2).apply((), x)
+    >>> y[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+    return MaxPool(kernel)
+
+
+def avg_pool(kernel: int = 2) -> AvgPool:
+    """Average pooling layer: (N, C, H, W) -> (N, C, H // kernel, W // kernel).
+
+    Parameters
+    ----------
+    kernel : int
+        Side of a window, and the step from one window to the next, in pixels. Rows and columns
+        that do not fill a window are dropped.
+
+    Returns
+    -------
+    AvgPool
+
+    Raises
+    ------
+    ValueError
+        If ``kernel`` is not a positive whole number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn import nn
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> y, _, _ = nn.avg_pool(2).apply((), x)
+    >>> y[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+    """
+    return AvgPool(kernel)

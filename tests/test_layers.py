@@ -1,0 +1,291 @@
+"""Layers: gradients, shapes, dtypes, bad input; parameter trees."""
+
+import numpy as np
+import pytest
+from gradcheck import check_vjp
+
+from numba_stn import nn
+from numba_stn.nn import optim, zoo
+from numba_stn.nn.tree import flatten, leaves, tree_map, unflatten
+from numba_stn.transforms.parametrisations import tps
+
+LAYERS = {
+    "linear": (nn.linear(4), (7,)),
+    "conv2d": (nn.conv2d(4, 3), (2, 7, 6)),
+    "conv2d strided": (nn.conv2d(3, 3, stride=2, padding=2), (2, 8, 5)),
+    "conv2d 1x1": (nn.conv2d(3, 1), (2, 3, 3)),
+    "max_pool": (nn.max_pool(2), (2, 7, 6)),
+    "max_pool 3": (nn.max_pool(3), (1, 9, 11)),
+    "avg_pool": (nn.avg_pool(2), (2, 7, 6)),
+    "relu": (nn.relu(), (5, 3)),
+    "flatten": (nn.flatten(), (2, 3, 4)),
+    "batch_norm": (nn.batch_norm(), (3, 4, 5)),
+    "batch_norm dense": (nn.batch_norm(), (6,)),
+    "serial": (nn.serial(nn.conv2d(3, 2), nn.relu(), nn.flatten(), nn.linear(2)), (1, 4, 4)),
+    "parallel": (
+        nn.parallel(nn.conv2d(3, 3, padding=1), nn.serial(nn.batch_norm(), nn.relu())),
+        (2, 4, 4),
+    ),
+    "transformer": (
+        nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(6)), "affine", size=(5, 4)),
+        (2, 6, 7),
+    ),
+    "transformer of splines": (
+        nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), tps(2), size=(3, 4)),
+        (1, 5, 6),
+    ),
+    "transformers in depth": (
+        nn.serial(
+            nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), "attention"),
+            nn.conv2d(2, 3),
+            nn.spatial_transformer(
+                nn.serial(nn.flatten(), nn.linear(3)), "rotation", padding_mode="border"
+            ),
+        ),
+        (1, 7, 7),
+    ),
+    "mean of views": (
+        nn.mean_of_views(2, nn.conv2d(3, 3), nn.batch_norm(), nn.flatten(), nn.linear(2)),
+        (4, 5, 6),
+    ),
+    "transformer with views": (
+        nn.spatial_transformer(
+            nn.serial(nn.flatten(), nn.linear(3)), "affine", size=(5, 4), view_angles=(0, 30, -70)
+        ),
+        (2, 6, 7),
+    ),
+    "transformers with views, mean of views": (
+        nn.serial(
+            nn.spatial_transformer(
+                nn.serial(nn.flatten(), nn.linear(3)), "attention", view_angles=(0, 9)
+            ),
+            nn.mean_of_views(
+                2,
+                nn.spatial_transformer(
+                    nn.serial(nn.flatten(), nn.linear(3)), "projective", view_angles=(5,)
+                ),
+                nn.flatten(),
+                nn.linear(2),
+            ),
+        ),
+        (1, 5, 6),
+    ),
+    "parallel transformers": (
+        nn.parallel(
+            *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2
+        ),
+        (1, 7, 7),
+    ),
+}
+
+
+def built(name, seed=0):
+    """A layer with float64 parameters, an input and its state; the parameters are random."""
+    layer, shape = LAYERS[name]
+    rng = np.random.default_rng(seed)
+    params = tree_map(lambda p: p + 0.2 * rng.standard_normal(p.shape), layer.init(rng, shape))
+    return layer, params, rng.standard_normal((4, *shape)), layer.init_state(shape), rng
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("train", [False, True])
+def test_gradients(name, train):
+    layer, params, x, state, rng = built(name)
+    _, pullback, _ = layer.apply(params, x, state, train)
+    check_vjp(
+        lambda inputs: layer.apply(*inputs, state, train)[0],
+        pullback, (params, x), rng, step=1e-7, rtol=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes_and_dtypes(name):
+    layer, shape = LAYERS[name]
+    params = layer.init(np.random.default_rng(0), shape)
+    x = np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32)
+    y, pullback, state = layer.apply(params, x, layer.init_state(shape), train=True)
+    assert y.shape == (3, *layer.output_shape(shape))
+    dparams, dx = pullback(np.ones_like(y))
+    assert (y.dtype, dx.dtype, dx.shape) == (np.float32, np.float32, x.shape)
+    for (path, p), (_, d) in zip(leaves(params), leaves(dparams), strict=True):
+        assert (p.dtype, p.shape) == (np.float32, d.shape), path
+        assert d.dtype == np.float32, path
+    for path, s in leaves(state):
+        assert np.asarray(s).dtype == np.float32 or s == (), path
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_same_seed_gives_the_same_weights(name):
+    layer, shape = LAYERS[name]
+    one, two = (flatten(layer.init(np.random.default_rng(3), shape)) for _ in range(2))
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], two[key])
+    assert hash(layer) == hash(layer)
+    assert type(layer).__name__ in repr(layer)
+
+
+def test_an_empty_batch_works():
+    net = nn.serial(nn.conv2d(4, 3), nn.relu(), nn.avg_pool(2), nn.conv2d(2, 1), nn.max_pool(2))
+    params = net.init(np.random.default_rng(0), (1, 12, 12))
+    y, pullback, _ = net.apply(params, np.zeros((0, 1, 12, 12), np.float32))
+    dparams, dx = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 2, 2, 2), (0, 1, 12, 12))
+    assert not any(d.any() for _, d in leaves(dparams) if np.size(d))
+
+
+def test_an_empty_batch_works_with_views():
+    layer, params, x, state, _ = built("transformers with views, mean of views")
+    y, pullback, _ = layer.apply(params, x[:0], state)
+    dparams, dx = pullback(y)
+    assert (y.shape, dx.shape) == ((0, 2), x[:0].shape)
+    assert not any(d.any() for _, d in leaves(dparams) if np.size(d))
+
+
+def test_batch_norm_updates_its_running_statistics():
+    layer = nn.batch_norm(momentum=0.5)
+    x = np.random.default_rng(0).normal(3, 2, (500, 2, 4, 4)).astype(np.float32)
+    params, state = layer.init(np.random.default_rng(0), (2, 4, 4)), layer.init_state((2, 4, 4))
+    for _ in range(20):
+        y, _, state = layer.apply(params, x, state, train=True)
+    np.testing.assert_allclose(state["mean"], x.mean((0, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(state["var"], x.var((0, 2, 3), ddof=1), rtol=1e-3)
+    calm, _, after = layer.apply(params, x, state)
+    np.testing.assert_allclose(calm, y, atol=1e-2)
+    assert after is state
+    with pytest.raises(ValueError, match="batch_norm.*state"):
+        layer.apply(params, x)
+
+
+def test_dropout_drops_its_share_and_scales_the_others():
+    layer, x = nn.dropout(0.3, seed=4), np.ones((200, 50), np.float32)
+    state = layer.init_state((50,))
+    calm, back, same = layer.apply((), x, state)
+    assert calm is x
+    assert same is state
+    assert back(x)[1] is x
+    first, back, after = layer.apply((), x, state, train=True)
+    again, _, _ = layer.apply((), x, state, train=True)
+    other, _, _ = layer.apply((), x, after, train=True)
+    seeded, _, _ = nn.dropout(0.3, seed=5).apply((), x, state, train=True)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(back(x)[1], first)
+    np.testing.assert_array_equal(np.unique(first), np.float32([0, 1 / 0.7]))
+    for y in (first, other, seeded):
+        assert (y == 0).mean() == pytest.approx(0.3, abs=0.02)
+        for axis in (0, 1):  # no row or column is dropped as a whole
+            share = (y == 0).mean(axis)
+            expected = np.sqrt(0.21 / y.shape[axis])
+            assert share.std() == pytest.approx(expected, rel=0.35)
+    for y in (other, seeded):  # independent of the first
+        assert ((y == 0) & (first == 0)).mean() == pytest.approx(0.09, abs=0.02)
+    with pytest.raises(ValueError, match=r"dropout: share .*1\.5"):
+        nn.dropout(1.5)
+
+
+def test_unflatten_inverts_flatten():
+    net = LAYERS["transformers in depth"][0]
+    params = net.init(np.random.default_rng(0), (1, 7, 7))
+    flat = flatten(params)
+    assert "0.localisation.head.bias" in flat
+    back = unflatten(flat, tree_map(np.zeros_like, params))
+    for (path, a), (_, b) in zip(leaves(params), leaves(back), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=str(path))
+    with pytest.raises(ValueError, match=r"1\.weight.*missing"):
+        unflatten({k: v for k, v in flat.items() if k != "1.weight"}, params)
+    with pytest.raises(ValueError, match=r"1\.bias has shape \(9,\)"):
+        unflatten(flat | {"1.bias": np.zeros(9)}, params)
+
+
+def test_errors_name_the_bad_argument():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="linear.*flatten"):
+        nn.linear(3).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="conv2d.*5 x 5.*4, 4"):
+        nn.conv2d(3, 5).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="max_pool.*C, H, W"):
+        nn.max_pool().output_shape((4,))
+    with pytest.raises(ValueError, match="parallel.*channels only"):
+        nn.parallel(nn.relu(), nn.max_pool()).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="localisation.*flatten"):
+        nn.spatial_transformer(nn.conv2d(3, 3)).init(rng, (1, 4, 4))
+    with pytest.raises(ValueError, match="transform.*'wild'"):
+        nn.spatial_transformer(nn.flatten(), "wild")
+    with pytest.raises(ValueError, match="view_angles: .*degrees, got 'left'"):
+        nn.spatial_transformer(nn.flatten(), view_angles=("left",))
+    with pytest.raises(TypeError, match="view_angles: .*sequence of angles in degrees, got 20"):
+        nn.spatial_transformer(nn.flatten(), view_angles=20)
+    with pytest.raises(ValueError, match="view_angles: .* affine or projective .*got tps"):
+        nn.spatial_transformer(nn.flatten(), "tps", view_angles=(0, 90))
+    with pytest.raises(ValueError, match="mean_of_views: views .*got 0"):
+        nn.mean_of_views(0, nn.relu())
+    with pytest.raises(ValueError, match="model.*'vgg'"):
+        zoo.build("vgg", (1, 28, 28))
+    with pytest.raises(ValueError, match="views: the model cnn has no transformer, got 2"):
+        zoo.build("cnn", (1, 28, 28), views=2)
+    with pytest.raises(ValueError, match="views: expected 1 with 2 parallel .*, got 2"):
+        zoo.build("st-cnn", (1, 28, 28), transformers=2, views=2)
+    with pytest.raises(ValueError, match="views: tps cannot be rotated, expected 1, got 2"):
+        zoo.build("st-cnn", (1, 28, 28), "tps", views=2)
+    with pytest.raises(ValueError, match=r"labels.*\(3, 2\).*\(2,\)"):
+        nn.softmax_cross_entropy(np.zeros((3, 2)), np.zeros(2, int))
+    with pytest.raises(ValueError, match=r"labels.*\[0, 2\).*0 to 2"):
+        nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([0, 2]))
+    with pytest.raises(TypeError, match="labels.*bool"):
+        nn.softmax_cross_entropy(np.zeros((2, 2)), np.array([True, False]))
+    with pytest.raises(ValueError, match="labels.*empty"):
+        nn.softmax_cross_entropy(np.zeros((0, 2)), np.zeros(0, int))
+    with pytest.raises(ValueError, match=r"label_smoothing.*from 0 to 1, got 1\.5"):
+        nn.softmax_cross_entropy(np.zeros((1, 2)), np.zeros(1, int), 1.5)
+    with pytest.raises(TypeError, match=r"relu\(\)"):
+        nn.serial(nn.flatten(), nn.relu)
+    with pytest.raises(ValueError, match="conv2d: kernel.*'3'"):
+        nn.conv2d(2, "3")
+    with pytest.raises(ValueError, match="padding_mode.*wild"):
+        nn.spatial_transformer(nn.flatten(), padding_mode="wild")
+    with pytest.raises(ValueError, match="size"):
+        nn.spatial_transformer(nn.flatten(), size=(0, 3))
+    with pytest.raises(ValueError, match="targets"):
+        nn.mean_squared_error(np.zeros(3), np.zeros(2))
+    assert optim.one_cycle(1.0, 1)(0) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("relu", "flatten")])
+def test_layers_check_their_input(name):
+    layer, params, x, state, _ = built(name)
+    with pytest.raises(ValueError, match=r"expected"):
+        layer.apply(params, x[:, 0], state)
+    if not name.startswith("transformer"):
+        with pytest.raises(TypeError, match="float32 or float64"):
+            layer.apply(params, x.astype(int), state)
+
+
+def test_weights_keep_their_dtype():
+    net = nn.serial(nn.batch_norm(), nn.flatten(), nn.linear(3))
+    params, state = net.init(np.random.default_rng(0), (1, 2, 2)), net.init_state((1, 2, 2))
+    x = np.random.default_rng(0).random((5, 1, 2, 2))  # float64, as NumPy draws by default
+    for optimiser in (nn.sgd(np.float64(0.1)), nn.adam(lambda step: np.float64(0.1))):
+        y, pullback, after = net.apply(params, x, state, train=True)
+        moved, _ = optimiser.update(params, pullback(y)[0], optimiser.init(params))
+        assert {leaf.dtype.name for _, leaf in leaves(moved)} == {"float32"}
+        assert {leaf.dtype.name for leaf in after[0].values()} == {"float32"}
+
+
+def test_gradients_are_matched_by_name():
+    params = {"a": np.zeros(1), "b": np.zeros(1)}
+    optimiser = nn.sgd(1.0, momentum=0)
+    moved, _ = optimiser.update(params, {"b": np.ones(1), "a": np.zeros(1)}, optimiser.init(params))
+    assert (moved["a"][0], moved["b"][0]) == (0, -1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dparams_are_the_same_without_the_gradient_of_the_images(name):
+    layer, params, x, state, rng = built(name)
+    y, pullback, _ = layer.apply(params, x, state, True)
+    z, cheaper, _ = layer.apply(params, x, state, True, wrt_x=False)
+    dy = rng.standard_normal(y.shape)
+    np.testing.assert_array_equal(y, z)
+    expected, got = flatten(pullback(dy)[0]), flatten(cheaper(dy)[0])
+    assert expected.keys() == got.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(got[key], value, err_msg=key)
