@@ -70,7 +70,7 @@ LAYERS = {
         ),
         (1, 5, 6),
     ),
-    "parallel transformers": (
+    "transformers in parallel": (
         nn.parallel(
             *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2
         ),
