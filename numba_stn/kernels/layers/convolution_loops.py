@@ -18,7 +18,7 @@ from ..cpu.simd.vectors import I32, I64, LANES, Emitter, lanes
 
 
 class _Flat:
-    """A flat array, of indices vectors or single elements are read and written."""
+    """A flat array, of which vectors or single elements are read and written."""
 
     def __init__(self, context, builder, kind, value):
         array = context.make_array(kind)(context, builder, value)
