@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     with output_folder(pathlib.Path(args.out)) as folder:
         try:
             missing = table1.incomplete_runs(folder, wanted, **changes)
+            table1.collect_runs(folder)  # raises now, not after the first run
         except (runs.RunError, CheckpointError) as error:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
