@@ -310,7 +310,7 @@ def test_kornia_bends_alike():
     """Given the spline: its own solver takes distances from sources to targets, another map."""
     torch, kornia = pytest.importorskip("torch"), pytest.importorskip("kornia")
     _, images, control = problem(11, shape=(3, 2, 12, 10))
-    points, matrix = tps_grid.solution(4, 0.0)
+    points, matrix = tps_grid.solve_spline(4, 0.0)
     weights = torch.tensor(matrix @ control)
     # Its function is half of ours.
     peer = kornia.geometry.transform.warp_image_tps(

@@ -147,7 +147,7 @@ def test_composition_with_a_projective_map():
     assert both.kind == "projective"
     params = rng.standard_normal((3, both.size))
     parts = [
-        composition.square(part.theta(own))
+        composition.with_last_row(part.theta(own))
         for part, own in (
             (parametrisations.similarity, params[:, :4]),
             (parametrisations.projective, params[:, 4:12]),

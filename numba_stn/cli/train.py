@@ -143,10 +143,10 @@ def _resumed(args):
 
 def _require(device):
     """Say what the device lacks, before there is a folder or a file."""
-    from ..utils.namespace import library
+    from ..utils.namespace import array_library
 
     try:
-        library(device)
+        array_library(device)
     except RuntimeError as error:
         raise UsageError(f"--device {device}: {error}") from error
 

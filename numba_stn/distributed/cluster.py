@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from typing import Any
 
-from ..ops.dask_arrays import alone
+from ..ops.dask_arrays import run_on_one_thread
 
 # Seconds after which a scheduler that does not answer is not there.
 PATIENCE = 5
@@ -30,7 +30,7 @@ def in_threads(function: Callable[..., Any], calls: Sequence[dict]) -> Iterator[
     count = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     with ThreadPoolExecutor(count) as pool:
         try:
-            futures = [pool.submit(alone, function, call, {}) for call in calls]
+            futures = [pool.submit(run_on_one_thread, function, call, {}) for call in calls]
             yield from (future.result() for future in as_completed(futures))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -46,7 +46,7 @@ def on_cluster(client: Any, function: Callable[..., Any], calls: Sequence[dict])
     """
     import distributed
 
-    futures = [client.submit(alone, function, call, {}, pure=False) for call in calls]
+    futures = [client.submit(run_on_one_thread, function, call, {}, pure=False) for call in calls]
     try:
         with lost_is_told():
             for future in distributed.as_completed(futures, loop=client.loop):

@@ -8,7 +8,7 @@ from ..nn.layer import Layer
 from ..nn.layers import Averaged, BatchNorm, Parallel, Serial
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
-from ..utils.namespace import host
+from ..utils.namespace import to_host
 
 
 def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
@@ -39,7 +39,9 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
     >>> list(export.state_dict(net, params, net.init_state((1, 5, 5))))[:4]
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
-    return {name: np.ascontiguousarray(host(a)) for name, a in _named(net, params, state).items()}
+    return {
+        name: np.ascontiguousarray(to_host(a)) for name, a in _named(net, params, state).items()
+    }
 
 
 def _named(layer, params, state):

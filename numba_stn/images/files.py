@@ -88,10 +88,10 @@ def _read_picture(path):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as picture:
-                _check(path, picture)
+                _check_picture(path, picture)
                 picture.load()
                 upright = ImageOps.exif_transpose(picture)
-                return np.array(_plain(path, upright))
+                return np.array(_convert(path, upright))
         except UnidentifiedImageError:
             raise FileError(f"{path}: no image that Pillow knows") from None
         except Image.DecompressionBombError as error:
@@ -100,7 +100,7 @@ def _read_picture(path):
             raise FileError(f"{path}: a broken image: {error}") from error
 
 
-def _check(path, picture):
+def _check_picture(path, picture):
     """Raise for what Pillow would read in part, without saying so."""
     if getattr(picture, "n_frames", 1) > 1:
         raise FileError(f"{path}: holds {picture.n_frames} images, expected one")
@@ -111,7 +111,7 @@ def _check(path, picture):
         )
 
 
-def _plain(path, picture):
+def _convert(path, picture):
     """The picture in a mode whose pixels are the array's elements."""
     if picture.mode == "P":
         return picture.convert("RGBA" if "transparency" in picture.info else "RGB")

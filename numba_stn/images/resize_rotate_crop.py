@@ -12,13 +12,19 @@ from typing import Any
 import numpy as np
 
 from ..kernels import on_gpu
-from ..ops.validate import MOST_SIDE, finite_numbers, flag, image_array, image_shape
+from ..ops.validate import (
+    MAX_SIDE,
+    check_finite,
+    check_flag,
+    check_image_shape,
+    choose_kernels_for_image,
+)
 from .warp_image import warp_image
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
 # What a canvas may cut off, in pixels: as much as the sines of common angles are wrong, and more.
-_SLACK = 1e-6
+_TOLERANCE = 1e-6
 
 
 # --- Turn -----------------------------------------------------------------------------------------
@@ -99,35 +105,35 @@ def rotate(
     array([[1, 4, 9],
            [9, 9, 9]], dtype=uint8)
     """
-    image, sides = _source(image, stream)
-    turn, factor = _turn(degrees), _factor(zoom)
-    middle = _middle(sides)
-    if flag("expand", expand):
+    image, sides = _check_image(image, stream)
+    turn, factor = _rotation_matrix(degrees), _check_zoom(zoom)
+    middle = _centre(sides)
+    if check_flag("expand", expand):
         if center is not None:
             raise ValueError(f"center: expected None with expand=True, got {center!r}")
-        shape = _canvas(sides, turn, factor)
-        matrix = _about(turn / factor, middle, _middle(shape))
+        shape = _expanded_shape(sides, turn, factor)
+        matrix = _affine_about(turn / factor, middle, _centre(shape))
     else:
         shape = sides
         if center is not None:
-            middle = finite_numbers("center", center, "two finite numbers (x, y)", _is_pair)
-        matrix = _about(turn / factor, middle, middle)
+            middle = check_finite("center", center, "two finite numbers (x, y)", _is_pair)
+        matrix = _affine_about(turn / factor, middle, middle)
     return warp_image(
         image, matrix, shape, mode=mode, padding_mode=padding_mode, fill=fill, out=out,
         stream=stream,
     )  # fmt: skip
 
 
-def _turn(degrees):
+def _rotation_matrix(degrees):
     """(2, 2) matrix from offsets in the turned image to offsets in the image itself."""
-    angle = float(finite_numbers("degrees", degrees, "a finite number", _is_number))
+    angle = float(check_finite("degrees", degrees, "a finite number", _is_number))
     cos, sin = _cos_sin(angle)
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def _factor(zoom):
+def _check_zoom(zoom):
     wanted = "a positive, finite number"
-    factor = float(finite_numbers("zoom", zoom, wanted, _is_number))
+    factor = float(check_finite("zoom", zoom, wanted, _is_number))
     if factor <= 0:
         raise ValueError(f"zoom: expected {wanted}, got {zoom!r}")
     return factor
@@ -143,21 +149,21 @@ def _cos_sin(degrees):
     return cos, sin
 
 
-def _canvas(sides, turn, zoom):
+def _expanded_shape(sides, turn, zoom):
     """Sides of the least image that holds all of the turned one."""
     width, height = zoom * (np.abs(turn) @ sides[::-1])
-    if max(width, height) > MOST_SIDE:
-        raise ValueError(f"zoom: expected at most {MOST_SIDE} pixels a side of the canvas, "
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"zoom: expected at most {MAX_SIDE} pixels a side of the canvas, "
                          f"got {zoom}")  # fmt: skip
-    return tuple(max(1, math.ceil(side - _SLACK)) for side in (height, width))
+    return tuple(max(1, math.ceil(side - _TOLERANCE)) for side in (height, width))
 
 
-def _about(linear, point, target):
+def _affine_about(linear, point, target):
     """The affine matrix with this linear part that takes ``target`` to ``point``."""
     return np.column_stack([linear, point - linear @ target])
 
 
-def _middle(sides):
+def _centre(sides):
     """(x, y) of an image's middle, in units of pixels whose centres are whole numbers."""
     return (np.array(sides[::-1], float) - 1) / 2
 
@@ -220,10 +226,10 @@ def resize(
     >>> stn.resize(np.uint8([[0, 10], [20, 30]]), (1, 1))
     array([[15]], dtype=uint8)
     """
-    image, sides = _source(image, stream)
-    shape = image_shape(shape)
+    image, sides = _check_image(image, stream)
+    shape = check_image_shape(shape)
     return warp_image(
-        image, _stretched((0, 0, sides[1], sides[0]), shape), shape, mode=mode,
+        image, _box_matrix((0, 0, sides[1], sides[0]), shape), shape, mode=mode,
         padding_mode=padding_mode, fill=fill, out=out, stream=stream,
     )  # fmt: skip
 
@@ -293,20 +299,20 @@ def crop_and_resize(
     array([[[25, 45]],
            [[ 5, 15]]], dtype=uint8)
     """
-    kernels, held = image_array(image, stream)
+    kernels, held = choose_kernels_for_image(image, stream)
     image = image if on_gpu(image) else held
-    shape, boxes = image_shape(shape), _checked_boxes(boxes)
+    shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = {"mode": mode, "padding_mode": padding_mode, "fill": fill, "stream": stream}
     if boxes.ndim == 1:
-        return warp_image(image, _stretched(boxes, shape), shape, out=out, **options)
+        return warp_image(image, _box_matrix(boxes, shape), shape, out=out, **options)
     crops = kernels.output((len(boxes), *shape, *held.shape[2:]), held, held, out, stream)
     each = kernels.returned(crops)
     for k, box in enumerate(boxes):
-        warp_image(image, _stretched(box, shape), shape, out=each[k], **options)
+        warp_image(image, _box_matrix(box, shape), shape, out=each[k], **options)
     return kernels.returned(crops, out)
 
 
-def _stretched(box, shape):
+def _box_matrix(box, shape):
     """The matrix that spreads a box (x0, y0, x1, y1) of pixels' edges over an output."""
     x0, y0, x1, y1 = box
     dx, dy = (x1 - x0) / shape[1], (y1 - y0) / shape[0]
@@ -316,15 +322,15 @@ def _stretched(box, shape):
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def _source(image, stream):
+def _check_image(image, stream):
     """The image as ``warp_image`` will take it without another copy, and its sides."""
-    _, held = image_array(image, stream)
+    _, held = choose_kernels_for_image(image, stream)
     return (image if on_gpu(image) else held), held.shape[:2]
 
 
-def _checked_boxes(boxes):
+def _check_boxes(boxes):
     wanted = "finite numbers (x0, y0, x1, y1), or (K, 4) of them"
-    found = finite_numbers("boxes", boxes, wanted, _is_boxes)
+    found = check_finite("boxes", boxes, wanted, _is_boxes)
     empty = (found[..., :2] >= found[..., 2:]).any(-1)
     if empty.any():
         first = found[empty][0].tolist()

@@ -11,7 +11,14 @@ import numpy as np
 
 from ..kernels.math.coordinates import AFFINE, PROJECTIVE
 from ..kernels.math.kind import Kind
-from ..ops.validate import MODES, PADDINGS, chosen, fills, image_array, image_shape
+from ..ops.validate import (
+    MODES,
+    PADDINGS,
+    check_image_shape,
+    choose_kernels_for_image,
+    expand_fill,
+    look_up,
+)
 
 __all__ = ["warp_image"]
 
@@ -85,17 +92,17 @@ def warp_image(
            [40, 10],
            [50, 20]], dtype=uint8)
     """
-    source, matrix = _checked_matrix(matrix)
+    source, matrix = _check_matrix(matrix)
     kind = Kind(
         source,
-        chosen("mode", mode, MODES),
-        chosen("padding_mode", padding_mode, PADDINGS),
+        look_up("mode", mode, MODES),
+        look_up("padding_mode", padding_mode, PADDINGS),
         channels_last=True,
         between_pixels=True,
     )
-    kernels, image = image_array(image, stream)
-    sides = image.shape[:2] if shape is None else image_shape(shape)
-    numbers = fills(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
+    kernels, image = choose_kernels_for_image(image, stream)
+    sides = image.shape[:2] if shape is None else check_image_shape(shape)
+    numbers = expand_fill(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
     result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
     if result.size:
         kernels.warp_image(kind, image, matrix, numbers, result)
@@ -105,7 +112,7 @@ def warp_image(
 # --- Checks: one clear error before any kernel runs -----------------------------------------------
 
 
-def _checked_matrix(matrix):
+def _check_matrix(matrix):
     """What kind of map it is, and the matrix as (3, 3) float64."""
     try:
         found = np.asarray(matrix, np.float64)

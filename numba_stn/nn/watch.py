@@ -6,7 +6,7 @@ returns. Its coverage, the share of its samples that lies inside the image, says
 
 from typing import Any, NamedTuple
 
-from ..utils.namespace import beside, host
+from ..utils.namespace import to_device_of, to_host
 from .layer import Layer
 from .layers import Averaged, Parallel, Serial
 from .train import Learner
@@ -45,7 +45,7 @@ def watch(net: Layer, learner: Learner, images: Any) -> list[Seen]:
     """
     if not _has_transformer(net):
         return []
-    there = beside(images, *(leaf for _, leaf in leaves(learner.params)))
+    there = to_device_of(images, *(leaf for _, leaf in leaves(learner.params)))
     seen: list[Seen] = []
     _output(_needed(net), learner.params, there, learner.state, seen)
     return seen
@@ -63,7 +63,7 @@ def _output(layer: Layer, params: Tree, x: Any, state: Tree, seen: list[Seen]) -
     """The layer's output; the transformers that are met are added to ``seen``."""
     if isinstance(layer, SpatialTransformer):
         samples, covered = layer.covered(params, x, state)
-        seen.append(Seen(host(x), host(samples), host(covered)))
+        seen.append(Seen(to_host(x), to_host(samples), to_host(covered)))
         return samples
     if isinstance(layer, Averaged) and _has_transformer(layer):  # of several readings, the first
         _output(layer.layer, params, x[:, : x.shape[1] // layer.readings], state, seen)

@@ -20,18 +20,18 @@ import numpy as np
 from ..kernels.cpu.antialias import part_counts
 from ..kernels.cpu.general import unwatched
 from ..kernels.math.matrix_rows import shrunk
-from .validate import checked, nonzero
+from .validate import check_array, check_not_empty
 
 # Numbers that are sampled before they are averaged, at most, but for one image's.
-CHUNK = 2**22
+MAX_NUMBERS = 2**22
 
 
-def samples(one: Any, size: tuple[int, ...], coverage: bool) -> Any:
+def sample_means(one: Any, size: tuple[int, ...], coverage: bool) -> Any:
     """What :meth:`.sampler.Pass.sample` gives, each sample the mean over its pixel's parts."""
     kind, count = one.kind, len(one.coords)
     result = np.empty(kind.shape(count, kind.channels(one.images), size), one.images.dtype)
     covered = np.empty((count, *size), one.coords.dtype)
-    for group in _groups(one, size):
+    for group in _group_maps(one, size):
         found, inside = group.part.sample(group.finer, coverage=True)
         mean = group.mean(found, 1 if kind.channels_last else 2)
         result[group.chosen] = np.rint(mean) if result.dtype.kind == "u" else mean
@@ -39,16 +39,16 @@ def samples(one: Any, size: tuple[int, ...], coverage: bool) -> Any:
     return (result, covered) if coverage else result
 
 
-def gradients(one: Any, dsamples: Any, wanted: tuple[bool, ...]) -> Any:
+def sample_means_vjp(one: Any, dsamples: Any, wanted: tuple[bool, ...]) -> Any:
     """What :meth:`.sampler.Pass.vjp` gives, of :func:`samples`."""
     kind, images = one.kind, one.images
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
     shape = kind.shape(len(one.coords), kind.channels(images), (None,) * kind.dims)
-    checked("dsamples", dsamples, shape, (expected,))
-    nonzero("dsamples", kind.spatial(dsamples))
+    check_array("dsamples", dsamples, shape, (expected,))
+    check_not_empty("dsamples", kind.spatial(dsamples))
     dimages: Any = np.zeros(images.shape, dsamples.dtype) if wanted[0] else None
     dcoords = np.empty_like(one.coords) if wanted[1] else None
-    for group in _groups(one, kind.spatial(dsamples)):
+    for group in _group_maps(one, kind.spatial(dsamples)):
         finer = group.spread(dsamples[group.chosen], 1 if kind.channels_last else 2)
         dpart, dtheta = group.part.vjp(finer, wanted)
         if wanted[0] and len(images) > 1:
@@ -93,13 +93,13 @@ class _Group(NamedTuple):
         return array
 
 
-def _groups(one, size):
+def _group_maps(one, size):
     """The maps in groups, in order, none too large."""
     kind, theta, off = one.kind, one.coords, one.options.off
-    factors = _factors(kind, theta, kind.spatial(one.images), size, off)
+    factors = _count_parts(kind, theta, kind.spatial(one.images), size, off)
     for own in np.unique(factors, axis=0):
         finer = tuple(int(side * factor) for side, factor in zip(size, own, strict=True))
-        most = max(1, CHUNK // (kind.channels(one.images) * math.prod(finer) or 1))
+        most = max(1, MAX_NUMBERS // (kind.channels(one.images) * math.prod(finer) or 1))
         alike = np.flatnonzero((factors == own).all(axis=1))
         scales = np.ones(theta.shape[2], theta.dtype)
         for axis, (side, factor) in enumerate(zip(size[::-1], own[::-1], strict=True)):
@@ -111,6 +111,6 @@ def _groups(one, size):
             yield _Group(chosen, part, tuple(map(int, own)), finer, scales)
 
 
-def _factors(kind, theta, sides, size, off):
+def _count_parts(kind, theta, sides, size, off):
     """Parts of an output pixel along (D,) H and W, for each map."""
     return part_counts(kind, theta, sides, size, off)[:, 3 - kind.dims :]

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array = Any
 
 
-def chunked(*names: str) -> Callable[[F], F]:
+def accept_dask_arrays(*names: str) -> Callable[[F], F]:
     """Let a function take Dask arrays (N, ...) for the arguments of these names.
 
     Whatever is not chunked along N alone is brought to that. Where one argument is a Dask array,
@@ -39,32 +39,32 @@ def chunked(*names: str) -> Callable[[F], F]:
             if not any(isinstance(arg, kind) for arg in (*args, *kwargs.values())):
                 return function(*args, **kwargs)
             given = signature.bind(*args, **kwargs).arguments
-            return _lazily(either, names, given)  # which, unlike its original, can be pickled
+            return _call_lazily(either, names, given)  # which, unlike its original, can be pickled
 
         return cast(F, either)
 
     return decorate
 
 
-def _lazily(function, names, given):
+def _call_lazily(function, names, given):
     """What the function gives, as Dask arrays."""
     import dask
     import dask.array as da
 
-    arrays, options = _sorted_out(names, given)
-    count, sizes = _division(arrays)
-    blocks = {name: _blocks(array, count, sizes) for name, array in arrays.items()}
+    arrays, options = _split_arguments(names, given)
+    count, sizes = _choose_chunks(arrays)
+    blocks = {name: _split_array(array, count, sizes) for name, array in arrays.items()}
     none = {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
     like = function(**none, **options)  # of no examples: the checks, shapes and types
     several = isinstance(like, tuple)
     tasks = [
-        dask.delayed(alone, nout=len(like) if several else None)(
+        dask.delayed(run_on_one_thread, nout=len(like) if several else None)(
             function, {name: each[n] for name, each in blocks.items()}, options
         )
         for n in range(len(sizes))
     ]
     if not several:
-        return _joined(tasks, like, sizes)
+        return _concatenate(tasks, like, sizes)
     found: list[Any] = []
     for k, part in enumerate(like):
         parts = [task[k] for task in tasks]
@@ -76,17 +76,19 @@ def _lazily(function, names, given):
             total = reduce(add, parts)
             found.append(da.from_delayed(total, (1, *part.shape[1:]), meta=part))
         else:
-            found.append(_joined(parts, part, sizes))
+            found.append(_concatenate(parts, part, sizes))
     return tuple(found)
 
 
-def alone(function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]) -> Any:
+def run_on_one_thread(
+    function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]
+) -> Any:
     """The task: one chunk, its kernels on this thread alone."""
     with one_thread():
         return function(**arrays, **options)
 
 
-def _joined(parts, like, sizes):
+def _concatenate(parts, like, sizes):
     """One Dask array of its chunks."""
     import dask.array as da
 
@@ -99,7 +101,7 @@ def _joined(parts, like, sizes):
 # --- Chunks of the arguments ----------------------------------------------------------------------
 
 
-def _sorted_out(names, given):
+def _split_arguments(names, given):
     """The arrays by name, and the other arguments."""
     import dask.array as da
 
@@ -120,7 +122,7 @@ def _sorted_out(names, given):
     return arrays, options
 
 
-def _division(arrays):
+def _choose_chunks(arrays):
     """Examples in all, and in each chunk: as the largest chunked argument has them."""
     import dask.array as da
 
@@ -137,7 +139,7 @@ def _division(arrays):
     return count, (count,)
 
 
-def _blocks(array, count, sizes):
+def _split_array(array, count, sizes):
     """An argument's part of each task; one example serves all."""
     import dask.array as da
 

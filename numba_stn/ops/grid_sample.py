@@ -14,19 +14,19 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..kernels.math.coordinates import GRID
-from .dask_arrays import chunked
-from .sampler import Pass
+from .dask_arrays import accept_dask_arrays
+from .sampler import Sampler
 from .validate import (
-    arrays,
-    as_many,
-    checked,
-    checked_images,
-    flag,
-    nonzero,
-    off_corners,
-    output_size,
-    sampler_options,
-    wanted_of,
+    check_array,
+    check_batch_sizes,
+    check_flag,
+    check_images,
+    check_not_empty,
+    check_options,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
+    corner_offset,
 )
 
 __all__ = ["affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"]
@@ -79,12 +79,12 @@ def affine_grid(
     array([[-0.5,  0.5],
            [-0.5,  0.5]])
     """
-    kernels, theta = arrays(stream, theta=theta)
+    kernels, theta = choose_kernels(stream, theta=theta)
     dims = 3 if tuple(theta.shape[1:]) == (3, 4) else 2
-    theta = checked("theta", theta, (None, dims, dims + 1))
-    grid_shape = (len(theta), *output_size(size, len(theta), dims), dims)
+    theta = check_array("theta", theta, (None, dims, dims + 1))
+    grid_shape = (len(theta), *check_output_size(size, len(theta), dims), dims)
     grid = kernels.empty(grid_shape, theta.dtype, theta)
-    kernels.affine_grid(theta, off_corners(align_corners), grid)
+    kernels.affine_grid(theta, corner_offset(align_corners), grid)
     return kernels.returned(grid)
 
 
@@ -116,19 +116,19 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = 
     array([[[0., 0., 4.],
             [0., 0., 4.]]])
     """
-    kernels, dgrid = arrays(stream, dgrid=dgrid)
+    kernels, dgrid = choose_kernels(stream, dgrid=dgrid)
     dims = 3 if len(dgrid.shape) == 5 else 2
-    dgrid = checked("dgrid", dgrid, (*[None] * (dims + 1), dims))
-    nonzero("dgrid", dgrid.shape[1:-1])
+    dgrid = check_array("dgrid", dgrid, (*[None] * (dims + 1), dims))
+    check_not_empty("dgrid", dgrid.shape[1:-1])
     dtheta = kernels.empty((len(dgrid), dims, dims + 1), dgrid.dtype, dgrid)
-    kernels.affine_grid_vjp(dgrid, off_corners(align_corners), dtheta)
+    kernels.affine_grid_vjp(dgrid, corner_offset(align_corners), dtheta)
     return kernels.returned(dtheta)
 
 
 # --- grid_sample ----------------------------------------------------------------------------------
 
 
-@chunked("images", "grid")
+@accept_dask_arrays("images", "grid")
 def grid_sample(
     images: Array,
     grid: Array,
@@ -204,14 +204,14 @@ def grid_sample(
     >>> stn.grid_sample(image, centre)
     array([[[[1.5]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid = arrays(stream, images=images, grid=grid)
-    images, grid = checked_grid(images, grid, options)
-    one = Pass(kernels, GRID, images, grid, options)
-    return one.sample(grid.shape[1:-1], out, flag("coverage", coverage), stream)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, grid = choose_kernels(stream, images=images, grid=grid)
+    images, grid = check_grid(images, grid, options)
+    one = Sampler(kernels, GRID, images, grid, options)
+    return one.sample(grid.shape[1:-1], out, check_flag("coverage", coverage), stream)
 
 
-@chunked("dsamples", "images", "grid")
+@accept_dask_arrays("dsamples", "images", "grid")
 def grid_sample_vjp(
     dsamples: Array,
     images: Array,
@@ -265,18 +265,20 @@ def grid_sample_vjp(
     >>> dgrid
     array([[[[1., 2.]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    wanted = wanted_of(wrt, ("images", "grid"))
-    kernels, dsamples, images, grid = arrays(stream, dsamples=dsamples, images=images, grid=grid)
-    images, grid = checked_grid(images, grid, options)
-    return Pass(kernels, GRID, images, grid, options).vjp(dsamples, wanted, grid.shape[1:-1])
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    wanted = check_wrt(wrt, ("images", "grid"))
+    kernels, dsamples, images, grid = choose_kernels(
+        stream, dsamples=dsamples, images=images, grid=grid
+    )
+    images, grid = check_grid(images, grid, options)
+    return Sampler(kernels, GRID, images, grid, options).vjp(dsamples, wanted, grid.shape[1:-1])
 
 
-def checked_grid(images, grid, options):
+def check_grid(images, grid, options):
     """Images and a grid that reads them."""
-    images = checked_images(images, options)
+    images = check_images(images, options)
     dims = len(images.shape) - 2
-    checked("grid", grid, (*[None] * (dims + 1), dims))
-    nonzero("grid", grid.shape[1:-1])
-    as_many(images, "grid", grid)
+    check_array("grid", grid, (*[None] * (dims + 1), dims))
+    check_not_empty("grid", grid.shape[1:-1])
+    check_batch_sizes(images, "grid", grid)
     return images, grid

@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels import backend, on_gpu
 from ..kernels.cpu import arrays
 from ..utils.namespace import is_cupy, namespace
-from .validate import nonzero, off_corners
+from .validate import check_not_empty, corner_offset
 
 __all__ = [
     "grid_from_displacement",
@@ -74,18 +74,20 @@ def grid_from_displacement(
     array([[[[1., 2., 3., 0.],
              [5., 6., 7., 0.]]]])
     """
-    kernels, displacement, dims = coordinates("displacement", displacement, whole=True)
+    kernels, displacement, dims = check_coordinates("displacement", displacement, whole=True)
     size = tuple(displacement.shape[1:-1])
-    nonzero("displacement", size)
-    off = off_corners(align_corners)
-    factors, _ = normalising(sides_of(size if image_size is None else image_size, dims), off)
+    check_not_empty("displacement", size)
+    off = corner_offset(align_corners)
+    factors, _ = compute_normalisation(
+        check_image_size(size if image_size is None else image_size, dims), off
+    )
     if kernels:
         return kernels.returned(kernels.coords.displaced(displacement, factors, off))
-    grid = displacement * like(factors, displacement)
+    grid = displacement * as_dtype_of(factors, displacement)
     for axis, side in enumerate(reversed(size)):
         length = side - 1 + off
         line = (2.0 * np.arange(side) - (side - 1)) / length if length else np.zeros(side)
-        grid[..., axis] += like(line, grid).reshape((side, *[1] * axis))
+        grid[..., axis] += as_dtype_of(line, grid).reshape((side, *[1] * axis))
     return grid
 
 
@@ -118,11 +120,11 @@ def grid_from_displacement_vjp(
     >>> stn.grid_from_displacement_vjp(np.ones((1, 1, 4, 2)))[0, 0, 0]
     array([0.5, 2. ])
     """
-    kernels, dgrid, dims = coordinates("dgrid", dgrid, whole=True)
+    kernels, dgrid, dims = check_coordinates("dgrid", dgrid, whole=True)
     size = tuple(dgrid.shape[1:-1])
-    nonzero("dgrid", size)
-    sides = sides_of(size if image_size is None else image_size, dims)
-    return _times(kernels, dgrid, normalising(sides, off_corners(align_corners))[0])
+    check_not_empty("dgrid", size)
+    sides = check_image_size(size if image_size is None else image_size, dims)
+    return _scale(kernels, dgrid, compute_normalisation(sides, corner_offset(align_corners))[0])
 
 
 # --- Pixel coordinates ----------------------------------------------------------------------------
@@ -167,11 +169,13 @@ def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = 
            [ 0.75,  0.5 ],
            [ 1.  ,  1.  ]])
     """
-    kernels, pixels, dims = coordinates("pixels", pixels)
-    factors, middles = normalising(sides_of(image_size, dims), off_corners(align_corners))
+    kernels, pixels, dims = check_coordinates("pixels", pixels)
+    factors, middles = compute_normalisation(
+        check_image_size(image_size, dims), corner_offset(align_corners)
+    )
     if kernels:
         return kernels.returned(kernels.coords.scaled(pixels, middles, factors, [0.0] * dims))
-    return (pixels - like(middles, pixels)) * like(factors, pixels)
+    return (pixels - as_dtype_of(middles, pixels)) * as_dtype_of(factors, pixels)
 
 
 def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
@@ -199,9 +203,11 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
     >>> stn.grid_from_pixels_vjp(np.ones((1, 2)), (2, 4))
     array([[0.5, 1. ]])
     """
-    kernels, dgrid, dims = coordinates("dgrid", dgrid)
-    factors, _ = normalising(sides_of(image_size, dims), off_corners(align_corners))
-    return _times(kernels, dgrid, factors)
+    kernels, dgrid, dims = check_coordinates("dgrid", dgrid)
+    factors, _ = compute_normalisation(
+        check_image_size(image_size, dims), corner_offset(align_corners)
+    )
+    return _scale(kernels, dgrid, factors)
 
 
 def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
@@ -234,12 +240,12 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     array([[-0.5,  1.5],
            [ 1.5,  0.5]])
     """
-    kernels, grid, dims = coordinates("grid", grid)
-    sides, off = sides_of(image_size, dims), off_corners(align_corners)
-    halves, (_, middles) = _halves(sides, off), normalising(sides, off)
+    kernels, grid, dims = check_coordinates("grid", grid)
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    halves, (_, middles) = _pixels_per_unit(sides, off), compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, middles))
-    return grid * like(halves, grid) + like(middles, grid)
+    return grid * as_dtype_of(halves, grid) + as_dtype_of(middles, grid)
 
 
 def pixels_from_grid_vjp(
@@ -269,15 +275,15 @@ def pixels_from_grid_vjp(
     >>> stn.pixels_from_grid_vjp(np.ones((1, 2)), (2, 4))
     array([[2., 1.]])
     """
-    kernels, dpixels, dims = coordinates("dpixels", dpixels)
-    halves = _halves(sides_of(image_size, dims), off_corners(align_corners))
-    return _times(kernels, dpixels, halves)
+    kernels, dpixels, dims = check_coordinates("dpixels", dpixels)
+    halves = _pixels_per_unit(check_image_size(image_size, dims), corner_offset(align_corners))
+    return _scale(kernels, dpixels, halves)
 
 
 # --- Sides and arrays -----------------------------------------------------------------------------
 
 
-def sides_of(image_size, dims):
+def check_image_size(image_size, dims):
     """The images' sides, if they are some."""
     """An image's sides, if they are as many as a coordinate has axes."""
     try:
@@ -290,32 +296,32 @@ def sides_of(image_size, dims):
     return sides
 
 
-def _halves(sides, off):
+def _pixels_per_unit(sides, off):
     """Pixels that 1 is worth along x, y and z."""
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
 
-def normalising(sides, off):
+def compute_normalisation(sides, off):
     """What a pixel is worth along x, y and z (0 where it is worth nothing), and the middles."""
-    halves = _halves(sides, off)
+    halves = _pixels_per_unit(sides, off)
     factors = np.divide(1.0, halves, out=np.zeros(len(sides)), where=halves > 0)
     return factors, np.array([(side - 1) / 2 for side in reversed(sides)])
 
 
-def like(numbers, array):
+def as_dtype_of(numbers, array):
     """Numbers of an array's dtype, where it is."""
     return namespace(array).asarray(numbers.astype(array.dtype))
 
 
-def _times(kernels, array, factors):
+def _scale(kernels, array, factors):
     """Coordinates times a number for each axis."""
     if not kernels:
-        return array * like(factors, array)
+        return array * as_dtype_of(factors, array)
     nothing = [0.0] * len(factors)
     return kernels.returned(kernels.coords.scaled(array, nothing, factors, nothing))
 
 
-def coordinates(name, array, whole=False, dims=None):
+def check_coordinates(name, array, whole=False, dims=None):
     """The kernels for an array of coordinates, the array, and how many axes it has.
 
     No kernels: NumPy's or CuPy's functions do. ``whole``: there is a coordinate for each pixel.

@@ -13,7 +13,7 @@ from typing import Any
 from ..kernels.math.coordinates import BICUBIC, ZEROS, scalar
 from ..kernels.math.coordinates import unnormalize as _unnormalize
 from ..kernels.math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
-from .validate import MODES, PADDINGS, chosen, off_corners
+from .validate import MODES, PADDINGS, corner_offset, look_up
 
 __all__ = ["sampler", "sampler_with_gradient", "unnormalize"]
 
@@ -69,7 +69,7 @@ def sampler(
     >>> along(np.arange(12.0).reshape(3, 4), 1.5, 7)
     7.5
     """
-    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=False)
+    return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=False)
 
 
 def sampler_with_gradient(
@@ -109,7 +109,7 @@ def sampler_with_gradient(
     >>> read(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
     (3.25, 1.0, 4.0)
     """
-    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=True)
+    return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=True)
 
 
 @scalar
@@ -142,19 +142,28 @@ def unnormalize(c, size, align_corners):
     return _unnormalize(c, size, real(0) if align_corners else real(1))
 
 
-def _checked(mode, padding_mode, align_corners, dims):
-    number = chosen("mode", mode, MODES)
+def _check_arguments(mode, padding_mode, align_corners, dims):
+    number = look_up("mode", mode, MODES)
     if dims not in (2, 3):
         raise ValueError(f"dims: expected 2 or 3, got {dims!r}")
     if dims == 3 and number == BICUBIC:
         raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
-    return number, chosen("padding_mode", padding_mode, PADDINGS), off_corners(align_corners), dims
+    return (
+        number,
+        look_up("padding_mode", padding_mode, PADDINGS),
+        corner_offset(align_corners),
+        dims,
+    )
 
 
 @functools.cache
-def _made(mode, padding, off, dims, gradient):
+def _make_sampler(mode, padding, off, dims, gradient):
     """One function for each choice, so that what calls it is compiled once."""
-    point = _make_volume(mode, padding, off) if dims == 3 else _make_plane(mode, padding, off)
+    point = (
+        _make_volume_function(mode, padding, off)
+        if dims == 3
+        else _make_plane_function(mode, padding, off)
+    )
     if gradient and dims == 3:
         return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill))
     if gradient:
@@ -164,7 +173,7 @@ def _made(mode, padding, off, dims, gradient):
     return scalar(lambda image, x, y, fill: point(image, x, y, fill)[0])
 
 
-def _make_axis(mode, padding, off):
+def _make_axis_function(mode, padding, off):
     """Function: coordinate, side -> first tap, weights and their slopes, slope, if anything."""
     weights_of, slopes_of = WEIGHTS[mode], SLOPES[mode]
 
@@ -175,8 +184,8 @@ def _make_axis(mode, padding, off):
     return scalar(axis)
 
 
-def _make_plane(mode, padding, off):
-    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+def _make_plane_function(mode, padding, off):
+    count, axis = TAPS[mode], _make_axis_function(mode, padding, off)
 
     def point(image, x, y, fill):
         real, (h, w) = type(x), image.shape
@@ -207,8 +216,8 @@ def _make_plane(mode, padding, off):
     return scalar(point)
 
 
-def _make_volume(mode, padding, off):
-    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+def _make_volume_function(mode, padding, off):
+    count, axis = TAPS[mode], _make_axis_function(mode, padding, off)
 
     def point(volume, x, y, z, fill):
         real, (d, h, w) = type(x), volume.shape

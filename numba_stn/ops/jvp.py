@@ -13,10 +13,18 @@ import numpy as np
 
 from ..kernels.math.coordinates import AFFINE, GRID, NEAREST, PROJECTIVE
 from ..kernels.math.storage import computed
-from .grid_sample import checked_grid
-from .sampler import Pass
-from .validate import arrays, checked, fills, given_arrays, nonzero, output_size, sampler_options
-from .warps import checked_theta
+from .grid_sample import check_grid
+from .sampler import Sampler
+from .validate import (
+    check_array,
+    check_not_empty,
+    check_options,
+    check_output_size,
+    choose_kernels,
+    choose_kernels_for_jvp,
+    expand_fill,
+)
+from .warps import check_theta
 
 __all__ = [
     "grid_sample_jvp",
@@ -71,14 +79,14 @@ def grid_sample_jvp(
     >>> stn.grid_sample_jvp(image, centre, grid_dot=np.array([[[[0.1, 0.0]]]]))
     array([[[[0.1]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid, images_dot, grid_dot = given_arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, grid, images_dot, grid_dot = choose_kernels_for_jvp(
         stream, images=images, grid=grid, images_dot=images_dot, grid_dot=grid_dot
     )
-    images, grid = checked_grid(images, grid, options)
-    checked_ways(images, images_dot, "grid_dot", grid, grid_dot)
-    one = Pass(kernels, GRID, images, grid, options)
-    return jvp_of(one, grid.shape[1:-1], images_dot, grid_dot)
+    images, grid = check_grid(images, grid, options)
+    check_tangents(images, images_dot, "grid_dot", grid, grid_dot)
+    one = Sampler(kernels, GRID, images, grid, options)
+    return compute_jvp(one, grid.shape[1:-1], images_dot, grid_dot)
 
 
 def warp_affine_jvp(
@@ -125,7 +133,7 @@ def warp_affine_jvp(
     >>> stn.warp_affine_jvp(image, theta, theta_dot=theta_dot, padding_mode="border")[0, 0, 0]
     array([0. , 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0. ])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
@@ -174,7 +182,7 @@ def warp_perspective_jvp(
     >>> stn.warp_perspective_jvp(image, np.eye(3)[None], theta_dot=theta_dot).round(2)[0, 0, 0]
     array([ 0.2,  0.1,  0. , -0.1,  0.8])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
@@ -237,21 +245,21 @@ def warp_affine_gauss_newton(
     >>> round(float((theta.ravel() - step)[2]), 1)
     0.2
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     if options.mode == NEAREST:
         raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
-    kernels, images, theta, residuals = arrays(
+    kernels, images, theta, residuals = choose_kernels(
         stream, images=images, theta=theta, residuals=residuals
     )
-    images, theta = checked_theta(AFFINE, images, theta, options)
+    images, theta = check_theta(AFFINE, images, theta, options)
     kind = options.kind(AFFINE, images)
     if kind.dims == 3:
         raise ValueError(f"images: expected planes, got volumes, {tuple(images.shape)}")
     samples = kind.shape(len(theta), kind.channels(images), (None, None))
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
-    checked("residuals", residuals, samples, (expected,))
-    nonzero("residuals", kind.spatial(residuals))
-    fill = Pass(kernels, AFFINE, images, theta, options).fill
+    check_array("residuals", residuals, samples, (expected,))
+    check_not_empty("residuals", kind.spatial(residuals))
+    fill = Sampler(kernels, AFFINE, images, theta, options).fill
     residuals = kernels.converted(residuals, computed(expected))
     jtj, jtr = (kernels.empty((len(theta), *sides), np.float64, theta) for sides in ((6, 6), (6,)))
     kernels.normal_equations(kind, images, theta, residuals, options.off, fill, jtj, jtr)
@@ -262,25 +270,27 @@ def warp_affine_gauss_newton(
 
 
 def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
-    kernels, images, theta, images_dot, theta_dot = given_arrays(
+    kernels, images, theta, images_dot, theta_dot = choose_kernels_for_jvp(
         stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
     )
-    images, theta = checked_theta(source, images, theta, options)
-    checked_ways(images, images_dot, "theta_dot", theta, theta_dot)
+    images, theta = check_theta(source, images, theta, options)
+    check_tangents(images, images_dot, "theta_dot", theta, theta_dot)
     kind = options.kind(source, images)
-    size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    return jvp_of(Pass(kernels, source, images, theta, options), size, images_dot, theta_dot)
+    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
+    return compute_jvp(
+        Sampler(kernels, source, images, theta, options), size, images_dot, theta_dot
+    )
 
 
-def checked_ways(images, images_dot, name, coords, coords_dot):
+def check_tangents(images, images_dot, name, coords, coords_dot):
     """Refuse changes that do not fit what they change."""
     if images_dot is not None:
-        checked("images_dot", images_dot, images.shape, (computed(images.dtype),))
+        check_array("images_dot", images_dot, images.shape, (computed(images.dtype),))
     if coords_dot is not None:
-        checked(name, coords_dot, coords.shape, (coords.dtype,))
+        check_array(name, coords_dot, coords.shape, (coords.dtype,))
 
 
-def jvp_of(one, size, images_dot, coords_dot):
+def compute_jvp(one, size, images_dot, coords_dot):
     """What both tangents do to the samples; one that is None does nothing."""
     kernels, kind, images = one.kernels, one.kind, one.images
     shape = kind.shape(len(one.coords), kind.channels(images), size)
@@ -298,7 +308,7 @@ def write_jvp(one, images_dot, coords_dot, samples_dot):
     if images_dot is None:
         kernels.clear(samples_dot)
     else:
-        nothing = fills(0.0, kind.channels(images), samples_dot.dtype)
+        nothing = expand_fill(0.0, kind.channels(images), samples_dot.dtype)
         kernels.sample(kind, images_dot, coords, off, nothing, samples_dot)
     if coords_dot is not None and kind.mode != NEAREST:
         kernels.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)

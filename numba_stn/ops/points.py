@@ -11,16 +11,24 @@ from typing import Any
 import numpy as np
 
 from .grid_sample import grid_sample, grid_sample_vjp
-from .validate import LAYOUTS, arrays, checked, chosen, nonzero, output_size, wanted_of
+from .validate import (
+    LAYOUTS,
+    check_array,
+    check_not_empty,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
+    look_up,
+)
 
 __all__ = ["sample_points", "sample_points_vjp", "splat", "splat_vjp"]
 
 Array = Any
 
 # A list as long is taken as so many rows of a grid, where it can be, so that threads share them.
-ROWS, LONG = 64, 4096
+ROWS, MIN_POINTS = 64, 4096
 
-SPREAD = (np.dtype("float32"), np.dtype("float64"), np.dtype("float16"))
+VALUE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("float16"))
 
 
 def sample_points(
@@ -62,11 +70,11 @@ def sample_points(
     >>> stn.sample_points(image, np.array([[[0.0, 0.0], [-0.5, -0.5]]]))
     array([[[1.5, 0. ]]])
     """
-    points = _taken("points", points)
-    _fitting(images, points)
-    last = _layout(layout)
+    points = _check_array("points", points)
+    _check_dims(images, points)
+    last = _channels_last(layout)
     samples = grid_sample(
-        images, _grid(points), mode=mode, padding_mode=padding_mode, align_corners=align_corners,
+        images, _as_grid(points), mode=mode, padding_mode=padding_mode, align_corners=align_corners,
         fill=fill, layout=layout, stream=stream,
     )  # fmt: skip
     shape, count = tuple(samples.shape), points.shape[1]
@@ -115,12 +123,12 @@ def sample_points_vjp(
     >>> stn.sample_points_vjp(np.ones((1, 1, 1)), image, points)[1]
     array([[[1., 2.]]])
     """
-    points = _taken("points", points)
-    _fitting(images, points)
-    dsamples = _at_points("dsamples", dsamples, points, layout)
-    wanted, grid = wanted_of(wrt, ("images", "points")), _grid(points)
+    points = _check_array("points", points)
+    _check_dims(images, points)
+    dsamples = _check_values("dsamples", dsamples, points, layout)
+    wanted, grid = check_wrt(wrt, ("images", "points")), _as_grid(points)
     dimages, dgrid = grid_sample_vjp(
-        _spread(dsamples, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
+        _as_samples(dsamples, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
         align_corners=align_corners, fill=fill, layout=layout, stream=stream,
         wrt=[name for name, want in zip(("images", "grid"), wanted, strict=True) if want],
     )  # fmt: skip
@@ -171,14 +179,14 @@ def splat(
     array([[[[11.,  1.],
              [ 1.,  1.]]]])
     """
-    points = _taken("points", points)
-    values = _at_points("values", values, points, layout, SPREAD)
-    grid, sides = _grid(points), output_size(size, len(points), points.shape[2])
-    kernels, held = arrays(stream, values=values)
+    points = _check_array("points", points)
+    values = _check_values("values", values, points, layout, VALUE_DTYPES)
+    grid, sides = _as_grid(points), check_output_size(size, len(points), points.shape[2])
+    kernels, held = choose_kernels(stream, values=values)
     shape = _images_shape(held, sides, layout)
     images = kernels.returned(kernels.empty(shape, held.dtype, held))
     return grid_sample_vjp(
-        _spread(values, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
+        _as_samples(values, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
         align_corners=align_corners, layout=layout, wrt=("images",), stream=stream,
     )[0]  # fmt: skip
 
@@ -223,12 +231,12 @@ def splat_vjp(
     >>> stn.splat_vjp(dimages, np.ones((1, 1, 1)), points)
     (array([[[1.5]]]), array([[[1., 2.]]]))
     """
-    wanted, points = wanted_of(wrt, ("values", "points")), _taken("points", points)
-    values = _at_points("values", values, points, layout, SPREAD)
-    kernels, held = arrays(None, dimages=dimages)
+    wanted, points = check_wrt(wrt, ("values", "points")), _check_array("points", points)
+    values = _check_values("values", values, points, layout, VALUE_DTYPES)
+    kernels, held = choose_kernels(None, dimages=dimages)
     expected = _images_shape(values, [None] * points.shape[2], layout)
-    checked("dimages", held, expected, (values.dtype,))
-    nonzero("dimages", held.shape[1:-1] if _layout(layout) else held.shape[2:])
+    check_array("dimages", held, expected, (values.dtype,))
+    check_not_empty("dimages", held.shape[1:-1] if _channels_last(layout) else held.shape[2:])
     dimages = kernels.returned(held)  # contiguous, for both gradients
     options: dict[str, Any] = {
         "mode": mode, "padding_mode": padding_mode, "align_corners": align_corners,
@@ -243,31 +251,31 @@ def splat_vjp(
 # --- Points as a grid -----------------------------------------------------------------------------
 
 
-def _taken(name, array):
+def _check_array(name, array):
     """An array that has a shape; what is on a GPU stays as it is."""
-    kernels, held = arrays(None, **{name: array})
+    kernels, held = choose_kernels(None, **{name: array})
     if len(held.shape) != 3 or (name == "points" and held.shape[2] not in (2, 3)):
         wanted = "(N, P, 2) or (N, P, 3)" if name == "points" else "(N, C, P)"
         raise ValueError(f"{name}: expected shape {wanted}, got {tuple(held.shape)}")
     if name == "points":
-        checked(name, held, (None, None, None))
+        check_array(name, held, (None, None, None))
         if not held.shape[1]:
             raise ValueError(f"points: expected one at least, got shape {tuple(held.shape)}")
     return kernels.returned(held)
 
 
-def _at_points(name, values, points, layout, dtypes=None):
+def _check_values(name, values, points, layout, dtypes=None):
     """Values at points, a channel after another or together, of one of these dtypes."""
-    values, sides = _taken(name, values), points.shape[:2]
-    shape = (*sides, None) if _layout(layout) else (sides[0], None, sides[1])
-    return checked(name, values, shape, dtypes or (values.dtype,))
+    values, sides = _check_array(name, values), points.shape[:2]
+    shape = (*sides, None) if _channels_last(layout) else (sides[0], None, sides[1])
+    return check_array(name, values, shape, dtypes or (values.dtype,))
 
 
-def _fitting(images, points):
+def _check_dims(images, points):
     """Refuse points of planes for volumes, and the other way round."""
     shape = getattr(images, "shape", None)
     if shape is None:  # a list, or what is none
-        shape = arrays(None, images=images)[1].shape
+        shape = choose_kernels(None, images=images)[1].shape
     dims = len(shape) - 2
     if dims in (2, 3) and points.shape[2] != dims:
         wanted = f"(N, P, {dims}) for images of shape {tuple(shape)}"
@@ -277,24 +285,24 @@ def _fitting(images, points):
 def _images_shape(values, sides, layout):
     """The shape of images of these sides, of as many channels as the values have."""
     batch, *rest = values.shape
-    return (batch, *sides, rest[1]) if _layout(layout) else (batch, rest[0], *sides)
+    return (batch, *sides, rest[1]) if _channels_last(layout) else (batch, rest[0], *sides)
 
 
-def _layout(layout):
+def _channels_last(layout):
     """Whether channels stand last."""
-    return chosen("layout", layout, LAYOUTS)
+    return look_up("layout", layout, LAYOUTS)
 
 
-def _grid(points):
+def _as_grid(points):
     """Points as a grid (N, rows, columns, 2), or (N, 1, rows, columns, 3)."""
     batch, count, dims = points.shape
-    divided = count >= LONG and count % ROWS == 0
+    divided = count >= MIN_POINTS and count % ROWS == 0
     rows = ROWS if divided else 1
     return points.reshape((batch, *[1] * (dims - 2), rows, count // rows, dims))
 
 
-def _spread(values, grid, layout):
+def _as_samples(values, grid, layout):
     """Values of points in the shape of the grid's samples."""
-    shape, last = tuple(values.shape), _layout(layout)
+    shape, last = tuple(values.shape), _channels_last(layout)
     sides = tuple(grid.shape[1:-1])
     return values.reshape((shape[0], *sides, shape[2]) if last else (*shape[:2], *sides))

@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from .grids import coordinates, grid_from_pixels, grid_from_pixels_vjp, like, normalising, sides_of
-from .validate import flag, off_corners, output_size
+from .grids import (
+    as_dtype_of,
+    check_coordinates,
+    check_image_size,
+    compute_normalisation,
+    grid_from_pixels,
+    grid_from_pixels_vjp,
+)
+from .validate import check_flag, check_output_size, corner_offset
 
 __all__ = ["polar_grid", "polar_grid_vjp"]
 
@@ -69,30 +76,32 @@ def polar_grid(
            [1., 2.],
            [2., 1.]])
     """
-    rows, columns = output_size(size, None)
-    least = int(flag("log", log))
+    rows, columns = check_output_size(size, None)
+    least = int(check_flag("log", log))
     if not isinstance(radius, (Real, np.number)) or not least < float(radius) < math.inf:
         raise ValueError(f"radius: expected a number of pixels above {least}, got {radius!r}")
-    kernels, center = _points(center)
+    kernels, center = _check_center(center)
     if kernels:
-        factors, middles = normalising(sides_of(image_size, 2), off_corners(align_corners))
+        factors, middles = compute_normalisation(
+            check_image_size(image_size, 2), corner_offset(align_corners)
+        )
         grid = kernels.coords.polar(center, (rows, columns), float(radius), log, middles, factors)
         return kernels.returned(grid)
     angle, part = 2 * np.pi * np.arange(rows)[:, None] / rows, np.arange(columns) / columns
     distance = float(radius) ** part if log else float(radius) * part
     ways = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
-    pixels = center[:, None, None] + like(ways, center)
+    pixels = center[:, None, None] + as_dtype_of(ways, center)
     return grid_from_pixels(pixels, image_size, align_corners=align_corners)
 
 
-def _points(center):
+def _check_center(center):
     """The kernels for points, if there are any, and the points, (N, 2) floating numbers."""
     if isinstance(center, (tuple, list)):
         try:
             center = np.asarray(center, np.float64)
         except ValueError:
             raise TypeError(f"center: expected numbers (x, y), got {center!r}") from None
-    kernels, center, dims = coordinates("center", center)
+    kernels, center, dims = check_coordinates("center", center)
     if dims != 2 or len(center.shape) > 2:
         raise ValueError(f"center: expected shape (2,) or (N, 2), got {tuple(center.shape)}")
     return kernels, center if kernels else center.reshape(-1, 2)
@@ -124,10 +133,10 @@ def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = Fal
     >>> stn.polar_grid_vjp(np.ones((1, 4, 2, 2)), (5, 4))
     array([[4. , 3.2]])
     """
-    kernels, dgrid, _ = coordinates("dgrid", dgrid, whole=True, dims=2)
+    kernels, dgrid, _ = check_coordinates("dgrid", dgrid, whole=True, dims=2)
     if kernels:
-        off = off_corners(align_corners)
-        factors, _ = normalising(sides_of(image_size, 2), off)
+        off = corner_offset(align_corners)
+        factors, _ = compute_normalisation(check_image_size(image_size, 2), off)
         dtheta = kernels.empty((len(dgrid), 2, 3), dgrid.dtype, dgrid)
         kernels.affine_grid_vjp(dgrid, off, dtheta)
         return kernels.returned(kernels.coords.shifts(dtheta, factors))

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..kernels.math.coordinates import NEAREST
 from ..kernels.math.storage import computed
-from .validate import Options, checked, fills, nonzero
+from .validate import Options, check_array, check_not_empty, expand_fill
 
 
-class Pass(NamedTuple):
+class Sampler(NamedTuple):
     """Images, and the coordinates at which they are read; all checked."""
 
     kernels: Any
@@ -26,7 +26,7 @@ class Pass(NamedTuple):
     @property
     def fill(self):
         """The number outside the image for each channel."""
-        return fills(self.options.fill, self.kind.channels(self.images), self.images.dtype)
+        return expand_fill(self.options.fill, self.kind.channels(self.images), self.images.dtype)
 
     def sample(self, size, out=None, coverage=False, stream=None):
         """The samples, and if asked how much of each comes from inside."""
@@ -54,8 +54,8 @@ class Pass(NamedTuple):
         size = size if size[0] is not None else (None,) * kind.dims
         expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
         shape = kind.shape(len(coords), kind.channels(images), size)
-        checked("dsamples", dsamples, shape, (expected,))
-        nonzero("dsamples", kind.spatial(dsamples))
+        check_array("dsamples", dsamples, shape, (expected,))
+        check_not_empty("dsamples", kind.spatial(dsamples))
         dimages = dcoords = None
         given, dsamples = dsamples, kernels.converted(dsamples, computed(expected))
         if wanted[0]:

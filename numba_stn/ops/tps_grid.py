@@ -22,7 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from .validate import arrays, checked, float_type, nonzero, off_corners, output_size, whole_number
+from .validate import (
+    check_array,
+    check_float_dtype,
+    check_integer,
+    check_not_empty,
+    check_output_size,
+    choose_kernels,
+    corner_offset,
+)
 
 __all__ = ["control_points", "tps_grid", "tps_grid_vjp"]
 
@@ -61,21 +69,21 @@ def control_points(k: int, dtype: Any = np.float64) -> np.ndarray:
            [-1.,  1.],
            [ 1.,  1.]])
     """
-    line, real = np.linspace(-1.0, 1.0, whole(k)), float_type(dtype)
+    line, real = np.linspace(-1.0, 1.0, check_points_per_side(k)), check_float_dtype(dtype)
     x, y = np.meshgrid(line, line)
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(real)
 
 
-def whole(k: Any) -> int:
+def check_points_per_side(k: Any) -> int:
     """Points a side, if it is a number of them."""
-    count = whole_number("k", k, 0)
+    count = check_integer("k", k, 0)
     if count < 2:
         raise ValueError(f"k: expected 2 points a side at least, got {k!r}")
     return count
 
 
 @lru_cache(maxsize=16)
-def solution(k: int, regularisation: float) -> tuple[np.ndarray, np.ndarray]:
+def solve_spline(k: int, regularisation: float) -> tuple[np.ndarray, np.ndarray]:
     """The lattice, and the matrix (K + 3, K) from the points' offsets to w, a and A.
 
     Of the system (U + regularisation I) w + P (a, A) = offsets, P^T w = 0, with U of the points'
@@ -98,9 +106,9 @@ def solution(k: int, regularisation: float) -> tuple[np.ndarray, np.ndarray]:
     return points, found
 
 
-def checked_points(control: np.ndarray) -> np.ndarray:
+def check_control(control: np.ndarray) -> np.ndarray:
     """Control points, if they are a lattice's."""
-    checked("control", control, (None, None, 2))
+    check_array("control", control, (None, None, 2))
     k = isqrt(control.shape[1])
     if k < 2 or k * k != control.shape[1]:
         raise ValueError(
@@ -109,7 +117,7 @@ def checked_points(control: np.ndarray) -> np.ndarray:
     return control
 
 
-def smoothing(regularisation: float) -> float:
+def check_regularisation(regularisation: float) -> float:
     """The regularisation, if it is one."""
     if not isinstance(regularisation, (Real, np.number)) or not 0 <= float(regularisation) < inf:
         raise ValueError(
@@ -175,27 +183,27 @@ def tps_grid(
            [-1. ,  0. ,  1. ],
            [-1. ,  0. ,  1. ]])
     """
-    kernels, control = arrays(stream, control=control)
-    regularisation = smoothing(regularisation)
-    size = output_size(size, len(checked_points(control)))
-    off, (points, matrix) = off_corners(align_corners), solution_for(control, regularisation)
+    kernels, control = choose_kernels(stream, control=control)
+    regularisation = check_regularisation(regularisation)
+    size = check_output_size(size, len(check_control(control)))
+    off, (points, matrix) = corner_offset(align_corners), solve_spline_for(control, regularisation)
     grid = kernels.empty((len(control), *size, 2), control.dtype, control)
     weights = kernels.spline_weights(control, points, matrix, 1.0)
     kernels.spline_grid(weights, points, 1.0, off, grid)
     return kernels.returned(grid)
 
 
-def solution_for(control, regularisation):
+def solve_spline_for(control, regularisation):
     """The :func:`solution` for so many points."""
-    return solution(isqrt(control.shape[1]), regularisation)
+    return solve_spline(isqrt(control.shape[1]), regularisation)
 
 
-def grids(kernels, control, size, off, regularisation, start=1.0):
+def generate_grids(kernels, control, size, off, regularisation, start=1.0):
     """Images, as slices, and their grids, which are overwritten by the next ones.
 
     ``start`` is 1, or 0 for the change of the grid as the points move by ``control``.
     """
-    points, matrix = solution_for(control, regularisation)
+    points, matrix = solve_spline_for(control, regularisation)
     weights = kernels.spline_weights(control, points, matrix, start)
     held = None
     for group in kernels.spline_groups(len(control), size, len(points)):
@@ -245,10 +253,10 @@ def tps_grid_vjp(
     >>> dcontrol.sum(axis=1).round(9)
     array([[16., 16.]])
     """
-    kernels, dgrid = arrays(stream, dgrid=dgrid)
-    checked("dgrid", dgrid, (None, None, None, 2))
-    nonzero("dgrid", dgrid.shape[1:3])
-    points, matrix = solution(whole(k), smoothing(regularisation))
+    kernels, dgrid = choose_kernels(stream, dgrid=dgrid)
+    check_array("dgrid", dgrid, (None, None, None, 2))
+    check_not_empty("dgrid", dgrid.shape[1:3])
+    points, matrix = solve_spline(check_points_per_side(k), check_regularisation(regularisation))
     dcontrol = kernels.empty((len(dgrid), *points.shape), dgrid.dtype, dgrid)
-    kernels.spline_points(dgrid, points, matrix, off_corners(align_corners), dcontrol)
+    kernels.spline_points(dgrid, points, matrix, corner_offset(align_corners), dcontrol)
     return kernels.returned(dcontrol)

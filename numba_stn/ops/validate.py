@@ -26,12 +26,14 @@ PADDINGS = {
 LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}
 
 
-MOST_SIDE = 2**31 - 1
+MAX_SIDE = 2**31 - 1
 _SIZE = "size: expected two positive integers (H_out, W_out)"
 _SIZE_3D = "size: expected three positive integers (D_out, H_out, W_out)"
-_FLOATS = (np.dtype("float32"), np.dtype("float64"))
-_STORED = tuple(np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16"))
-_PIXELS = (np.dtype("uint8"), np.dtype("uint16"), *_FLOATS)
+_FLOAT_DTYPES = (np.dtype("float32"), np.dtype("float64"))
+_BATCH_DTYPES = tuple(
+    np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16")
+)
+_IMAGE_DTYPES = (np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES)
 
 
 class Options(NamedTuple):
@@ -49,7 +51,7 @@ class Options(NamedTuple):
         return Kind(source, self.mode, self.padding, dims, self.channels_last)
 
 
-def arrays(stream, **named):
+def choose_kernels(stream, **named):
     """The kernels for these arrays, and the arrays as those kernels take them."""
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
@@ -63,41 +65,41 @@ def arrays(stream, **named):
     return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
 
 
-def given_arrays(stream, **named):
+def choose_kernels_for_jvp(stream, **named):
     """:func:`arrays`, of which changes (named ``_dot``) may be None, and stay so."""
     held = {
         name: array
         for name, array in named.items()
         if array is not None or not name.endswith("_dot")
     }
-    kernels, *found = arrays(stream, **held)
+    kernels, *found = choose_kernels(stream, **held)
     return kernels, *({**named, **dict(zip(held, found, strict=True))}).values()
 
 
-def image_array(image, stream):
+def choose_kernels_for_image(image, stream):
     """The kernels for one image (H, W) or (H, W, C), and the image as those kernels take it."""
-    kernels, image = arrays(stream, image=image)
-    if image.dtype not in _PIXELS:
-        names = ", ".join(map(str, _PIXELS))
+    kernels, image = choose_kernels(stream, image=image)
+    if image.dtype not in _IMAGE_DTYPES:
+        names = ", ".join(map(str, _IMAGE_DTYPES))
         raise TypeError(f"image: expected one of {names}, got {image.dtype}")
     if len(image.shape) not in (2, 3):
         raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
-    nonzero("image", image.shape[:2])
+    check_not_empty("image", image.shape[:2])
     return kernels, image
 
 
-def image_shape(shape):
+def check_image_shape(shape):
     """An image's sides (H_out, W_out)."""
     try:
         sides = tuple(side.__index__() for side in shape)
     except (TypeError, AttributeError):
         sides = ()
-    if len(sides) != 2 or not 0 < min(sides) <= max(sides) <= MOST_SIDE:
+    if len(sides) != 2 or not 0 < min(sides) <= max(sides) <= MAX_SIDE:
         raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
     return sides
 
 
-def finite_numbers(name, array, wanted, fits):
+def check_finite(name, array, wanted, fits):
     """float64 numbers whose shape ``fits``; ``wanted`` says in an error what they should be."""
     try:
         found = np.asarray(array, np.float64)
@@ -110,7 +112,7 @@ def finite_numbers(name, array, wanted, fits):
     return found
 
 
-def checked(name, array, shape, dtypes=_FLOATS):
+def check_array(name, array, shape, dtypes=_FLOAT_DTYPES):
     """``array``, if it is of one of these dtypes and has this shape (None: any length)."""
     if array.dtype not in dtypes:
         raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}")
@@ -123,10 +125,10 @@ def checked(name, array, shape, dtypes=_FLOATS):
     return array
 
 
-def checked_images(images, options):
+def check_images(images, options):
     """Images, if they are a batch of planes or volumes in a layout and dtype that is known."""
-    if images.dtype not in _STORED:
-        names = ", ".join(map(str, _STORED))
+    if images.dtype not in _BATCH_DTYPES:
+        names = ", ".join(map(str, _BATCH_DTYPES))
         raise TypeError(f"images: expected one of {names}, got {images.dtype}")
     rank = len(images.shape)
     if rank not in (4, 5):
@@ -134,13 +136,13 @@ def checked_images(images, options):
             "(N, C, H, W)", "(N, C, D, H, W)"
         )  # fmt: skip
         raise ValueError(f"images: expected shape {planes} or {volumes}, got {tuple(images.shape)}")
-    nonzero("images", options.kind(0, images).spatial(images))
+    check_not_empty("images", options.kind(0, images).spatial(images))
     if rank == 5 and options.mode == BICUBIC:
         raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
     return images
 
 
-def as_many(images, name, coords):
+def check_batch_sizes(images, name, coords):
     """Refuse images that are neither one for all coordinates nor one for each."""
     if len(images) not in (1, len(coords)):
         raise ValueError(
@@ -149,13 +151,13 @@ def as_many(images, name, coords):
         )
 
 
-def nonzero(name, sides):
+def check_not_empty(name, sides):
     """Refuse sides without pixels."""
     if 0 in sides:
         raise ValueError(f"{name}: expected sides of at least one pixel, got {tuple(sides)}")
 
 
-def output_size(size, batch, dims=2):
+def check_output_size(size, batch, dims=2):
     """The output's sides from themselves or from PyTorch's full shape (N, C, ...)."""
     expected = _SIZE if dims == 2 else _SIZE_3D
     try:
@@ -166,30 +168,30 @@ def output_size(size, batch, dims=2):
         if sides[0] != batch:
             raise ValueError(f"{expected} or the full shape with N = {batch}, got {size!r}")
         sides = sides[2:]
-    if len(sides) != dims or not 0 < min(sides) <= max(sides) <= MOST_SIDE:
+    if len(sides) != dims or not 0 < min(sides) <= max(sides) <= MAX_SIDE:
         raise ValueError(f"{expected}, got {size!r}")
     return sides
 
 
-def chosen(name, value, table):
+def look_up(name, value, table):
     """What a name stands for; a list of the names if it is none of them."""
     if not isinstance(value, str) or value not in table:
         raise ValueError(f"{name}: expected one of {list(table)}, got {value!r}")
     return table[value]
 
 
-def sampler_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
+def check_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
     """What a sampler is asked for besides reading."""
     return Options(
-        chosen("mode", mode, MODES),
-        chosen("padding_mode", padding_mode, PADDINGS),
-        off_corners(align_corners),
+        look_up("mode", mode, MODES),
+        look_up("padding_mode", padding_mode, PADDINGS),
+        corner_offset(align_corners),
         fill,
-        chosen("layout", layout, LAYOUTS),
+        look_up("layout", layout, LAYOUTS),
     )
 
 
-def fills(fill, channels, dtype):
+def expand_fill(fill, channels, dtype):
     """A number for each channel, in the type that computes, which the images' dtype can hold."""
     computes = computed(dtype)
     if getattr(fill, "shape", None) == ():
@@ -204,10 +206,10 @@ def fills(fill, channels, dtype):
         raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
     if len(values) != channels:
         raise ValueError(f"fill: expected 1 or {channels} numbers, one a channel, got {fill!r}")
-    return np.array([_held(value, dtype) for value in values], computes)
+    return np.array([_check_representable(value, dtype) for value in values], computes)
 
 
-def _held(fill, dtype):
+def _check_representable(fill, dtype):
     """``fill`` as a number that this dtype holds."""
     try:
         number = float(fill)
@@ -222,18 +224,18 @@ def _held(fill, dtype):
     return number
 
 
-def float_type(dtype):
+def check_float_dtype(dtype):
     """The data type float32 or float64."""
     try:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in _FLOATS or dtype is None:  # which NumPy takes for float64
+    if found not in _FLOAT_DTYPES or dtype is None:  # which NumPy takes for float64
         raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
     return found
 
 
-def whole_number(name, value, least):
+def check_integer(name, value, least):
     """A whole number, large enough."""
     try:
         number = value.__index__()
@@ -244,19 +246,19 @@ def whole_number(name, value, least):
     return number
 
 
-def off_corners(align_corners):
+def corner_offset(align_corners):
     """``1 - align_corners``, as the kernels take it."""
-    return 0.0 if flag("align_corners", align_corners) else 1.0
+    return 0.0 if check_flag("align_corners", align_corners) else 1.0
 
 
-def flag(name, value):
+def check_flag(name, value):
     """``value``, if it is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
-def wanted_of(wrt, names):
+def check_wrt(wrt, names):
     """Whether each of the gradients with these names is asked for."""
     try:
         asked = None if isinstance(wrt, str) else tuple(wrt)

@@ -13,21 +13,21 @@ import numpy as np
 
 from ..kernels.math.coordinates import GRID, NEAREST
 from ..kernels.math.storage import computed
-from .dask_arrays import chunked
-from .jvp import checked_ways, write_jvp
-from .sampler import Pass
-from .tps_grid import checked_points, grids, smoothing, solution_for
+from .dask_arrays import accept_dask_arrays
+from .jvp import check_tangents, write_jvp
+from .sampler import Sampler
+from .tps_grid import check_control, check_regularisation, generate_grids, solve_spline_for
 from .validate import (
-    arrays,
-    as_many,
-    checked,
-    checked_images,
-    flag,
-    given_arrays,
-    nonzero,
-    output_size,
-    sampler_options,
-    wanted_of,
+    check_array,
+    check_batch_sizes,
+    check_flag,
+    check_images,
+    check_not_empty,
+    check_options,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
+    choose_kernels_for_jvp,
 )
 
 __all__ = ["warp_tps", "warp_tps_jvp", "warp_tps_vjp"]
@@ -38,7 +38,7 @@ Array = Any
 # --- warp_tps -------------------------------------------------------------------------------------
 
 
-@chunked("images", "control")
+@accept_dask_arrays("images", "control")
 def warp_tps(
     images: Array,
     control: Array,
@@ -95,23 +95,26 @@ def warp_tps(
            [ 9., 10., 11.,  0.],
            [13., 14., 15.,  0.]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control = arrays(stream, images=images, control=control)
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
-    size = kind.spatial(images) if size is None else output_size(size, len(control))
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, control = choose_kernels(stream, images=images, control=control)
+    kind, regularisation = (
+        check_spline(images, control, options),
+        check_regularisation(regularisation),
+    )
+    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
-    coverage = flag("coverage", coverage)
+    coverage = check_flag("coverage", coverage)
     samples = kernels.output(shape, images, control, out, stream)
     covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
-    for group, grid in grids(kernels, control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
+        one = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
         inside = kernels.some_of(covered, group) if coverage else None
         one.write(kernels.some_of(samples, group), inside)
     samples = kernels.returned(samples, out)
     return (samples, kernels.returned(covered)) if coverage else samples
 
 
-@chunked("dsamples", "images", "control")
+@accept_dask_arrays("dsamples", "images", "control")
 def warp_tps_vjp(
     dsamples: Array,
     images: Array,
@@ -160,16 +163,19 @@ def warp_tps_vjp(
     >>> float(dimages.sum().round(9)), dcontrol.shape
     (16.0, (1, 4, 2))
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    wanted = wanted_of(wrt, ("images", "control"))
-    kernels, dsamples, images, control = arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    wanted = check_wrt(wrt, ("images", "control"))
+    kernels, dsamples, images, control = choose_kernels(
         stream, dsamples=dsamples, images=images, control=control
     )
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
+    kind, regularisation = (
+        check_spline(images, control, options),
+        check_regularisation(regularisation),
+    )
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
     shape = kind.shape(len(control), kind.channels(images), (None, None))
-    size = kind.spatial(checked("dsamples", dsamples, shape, (expected,)))
-    nonzero("dsamples", size)
+    size = kind.spatial(check_array("dsamples", dsamples, shape, (expected,)))
+    check_not_empty("dsamples", size)
     dsamples = kernels.converted(dsamples, computed(expected))
     dimages = kernels.empty(images.shape, dsamples.dtype, images) if wanted[0] else None
     dcontrol = kernels.empty(control.shape, control.dtype, control) if wanted[1] else None
@@ -177,12 +183,12 @@ def warp_tps_vjp(
         kernels.clear(dimages)
     if dcontrol is not None and kind.mode == NEAREST:  # the nearest pixel stays the same
         kernels.clear(dcontrol)
-    for group, grid in grids(kernels, control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
+        one = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
         back = kernels.some_of(dsamples, group)
         if dimages is not None:
             more = len(images) == 1 and group.start > 0
-            _write_dimages(one, back, own(kernels, dimages, group), more)
+            _write_dimages(one, back, select_images(kernels, dimages, group), more)
         if dcontrol is not None and kind.mode != NEAREST:
             _write_dcontrol(one, back, regularisation, kernels.some_of(dcontrol, group))
     if dimages is not None:
@@ -204,7 +210,7 @@ def _write_dcontrol(one, dsamples, regularisation, dcontrol):
     kernels, kind, images, grid = one.kernels, one.kind, one.images, one.coords
     dgrid = kernels.empty(grid.shape, grid.dtype, grid)
     kernels.sample_vjp_coords(kind, dsamples, images, grid, one.options.off, one.fill, dgrid)
-    points, matrix = solution_for(dcontrol, regularisation)
+    points, matrix = solve_spline_for(dcontrol, regularisation)
     kernels.spline_points(dgrid, points, matrix, one.options.off, dcontrol)
 
 
@@ -257,22 +263,25 @@ def warp_tps_jvp(
     >>> stn.warp_tps_jvp(image, 0.5 * control, control_dot=control_dot).round(9)[0, 0, 0]
     array([0.2, 0.2, 0.2, 0.2])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control, images_dot, control_dot = given_arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, control, images_dot, control_dot = choose_kernels_for_jvp(
         stream, images=images, control=control, images_dot=images_dot, control_dot=control_dot
     )
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
-    checked_ways(images, images_dot, "control_dot", control, control_dot)
-    size = kind.spatial(images) if size is None else output_size(size, len(control))
+    kind, regularisation = (
+        check_spline(images, control, options),
+        check_regularisation(regularisation),
+    )
+    check_tangents(images, images_dot, "control_dot", control, control_dot)
+    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
     samples_dot = kernels.empty(shape, computed(images.dtype), images)
     off, changes = options.off, None
     if control_dot is not None:
-        changes = grids(kernels, control_dot, size, off, regularisation, 0.0)
-    for group, grid in grids(kernels, control, size, off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+        changes = generate_grids(kernels, control_dot, size, off, regularisation, 0.0)
+    for group, grid in generate_grids(kernels, control, size, off, regularisation):
+        one = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
         ways = None if changes is None else next(changes)[1]
-        moves = None if images_dot is None else own(kernels, images_dot, group)
+        moves = None if images_dot is None else select_images(kernels, images_dot, group)
         write_jvp(one, moves, ways, kernels.some_of(samples_dot, group))
     return kernels.returned(samples_dot)
 
@@ -280,15 +289,15 @@ def warp_tps_jvp(
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def checked_spline(images, control, options):
+def check_spline(images, control, options):
     """The kind of sampler, for images and points that read them."""
-    images, control = checked_images(images, options), checked_points(control)
+    images, control = check_images(images, options), check_control(control)
     if len(images.shape) != 4:
         raise ValueError(f"images: expected planes, (N, C, H, W), got {tuple(images.shape)}")
-    as_many(images, "control", control)
+    check_batch_sizes(images, "control", control)
     return options.kind(GRID, images)
 
 
-def own(kernels, images, group):
+def select_images(kernels, images, group):
     """A group's images: of one image, it."""
     return images if len(images) == 1 else kernels.some_of(images, group)

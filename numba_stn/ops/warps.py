@@ -9,18 +9,18 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..kernels.math.coordinates import AFFINE, PROJECTIVE
-from .antialias import gradients, samples
-from .dask_arrays import chunked
-from .sampler import Pass
+from .antialias import sample_means, sample_means_vjp
+from .dask_arrays import accept_dask_arrays
+from .sampler import Sampler
 from .validate import (
-    arrays,
-    as_many,
-    checked,
-    checked_images,
-    flag,
-    output_size,
-    sampler_options,
-    wanted_of,
+    check_array,
+    check_batch_sizes,
+    check_flag,
+    check_images,
+    check_options,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
 )
 
 __all__ = ["warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"]
@@ -30,7 +30,7 @@ Array = Any  # numpy.ndarray, or an array on a CUDA device
 # --- warp_affine ----------------------------------------------------------------------------------
 
 
-@chunked("images", "theta")
+@accept_dask_arrays("images", "theta")
 def warp_affine(
     images: Array,
     theta: Array,
@@ -87,11 +87,11 @@ def warp_affine(
     array([[[[2., 1., 0.],
              [5., 4., 3.]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp(AFFINE, images, theta, size, options, coverage, antialias, out, stream)
 
 
-@chunked("dsamples", "images", "theta")
+@accept_dask_arrays("dsamples", "images", "theta")
 def warp_affine_vjp(
     dsamples: Array,
     images: Array,
@@ -144,14 +144,14 @@ def warp_affine_vjp(
     >>> stn.warp_affine_vjp(np.ones((1, 1, 2, 2)), image, theta, wrt=("theta",))[0] is None
     True
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_vjp(AFFINE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- warp_perspective -----------------------------------------------------------------------------
 
 
-@chunked("images", "theta")
+@accept_dask_arrays("images", "theta")
 def warp_perspective(
     images: Array,
     theta: Array,
@@ -211,11 +211,11 @@ def warp_perspective(
              [1.   , 1.   , 1.   , 1.   ],
              [1.   , 1.   , 1.   , 1.   ]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp(PROJECTIVE, images, theta, size, options, coverage, antialias, out, stream)
 
 
-@chunked("dsamples", "images", "theta")
+@accept_dask_arrays("dsamples", "images", "theta")
 def warp_perspective_vjp(
     dsamples: Array,
     images: Array,
@@ -269,7 +269,7 @@ def warp_perspective_vjp(
     >>> dtheta.shape
     (1, 3, 3)
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_vjp(PROJECTIVE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
@@ -277,47 +277,52 @@ def warp_perspective_vjp(
 
 
 def _warp(source, images, theta, size, options, coverage, antialias, out, stream):
-    kernels, images, theta = arrays(stream, images=images, theta=theta)
-    images, theta = checked_theta(source, images, theta, options)
+    kernels, images, theta = choose_kernels(stream, images=images, theta=theta)
+    images, theta = check_theta(source, images, theta, options)
     kind = options.kind(source, images)
-    size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    one, coverage = Pass(kernels, source, images, theta, options), flag("coverage", coverage)
-    if flag("antialias", antialias) and hasattr(kernels, "areas"):
+    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
+    one, coverage = (
+        Sampler(kernels, source, images, theta, options),
+        check_flag("coverage", coverage),
+    )
+    if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
         one = one._replace(kernels=kernels.areas)
     elif antialias:
-        return _means(one, size, coverage, out)
+        return _sample_means(one, size, coverage, out)
     return one.sample(size, out, coverage, stream)
 
 
-def _means(one, size, coverage, out):
+def _sample_means(one, size, coverage, out):
     """What :meth:`.sampler.Pass.sample` gives, of arrays on the CPU that are sampled finer."""
     kernels, kind, images, theta = one.kernels, one.kind, one.images, one.coords
     shape = kind.shape(len(theta), kind.channels(images), size)
     held = kernels.output(shape, images, theta, out)
-    found = samples(one, size, coverage)
+    found = sample_means(one, size, coverage)
     held[...] = found[0] if coverage else found
     held = kernels.returned(held, out)
     return (held, found[1]) if coverage else held
 
 
 def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
-    wanted = wanted_of(wrt, ("images", "theta"))
-    kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
-    images, theta = checked_theta(source, images, theta, options)
-    one = Pass(kernels, source, images, theta, options)
-    if flag("antialias", antialias) and hasattr(kernels, "areas"):
+    wanted = check_wrt(wrt, ("images", "theta"))
+    kernels, dsamples, images, theta = choose_kernels(
+        stream, dsamples=dsamples, images=images, theta=theta
+    )
+    images, theta = check_theta(source, images, theta, options)
+    one = Sampler(kernels, source, images, theta, options)
+    if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
         one = one._replace(kernels=kernels.areas)
     elif antialias:
-        return gradients(one, dsamples, wanted)
+        return sample_means_vjp(one, dsamples, wanted)
     return one.vjp(dsamples, wanted)
 
 
-def checked_theta(source, images, theta, options):
+def check_theta(source, images, theta, options):
     """Images and maps that read them."""
-    images = checked_images(images, options)
+    images = check_images(images, options)
     dims = len(images.shape) - 2
     if source == PROJECTIVE and dims == 3:
         raise ValueError(f"images: expected planes, (N, C, H, W), got {tuple(images.shape)}")
-    checked("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
-    as_many(images, "theta", theta)
+    check_array("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
+    check_batch_sizes(images, "theta", theta)
     return images, theta

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..nn.train import Learner
 from ..nn.tree import Tree, flatten, tree_map, unflatten
-from ..utils.namespace import host
+from ..utils.namespace import to_host
 from ..utils.record import write_atomically
 
 FORMAT = "numba_stn checkpoint 1"
@@ -57,7 +57,7 @@ def save(path: pathlib.Path, config: Any, stand: Stand) -> None:
         "seconds": stand.seconds,
         "optimiser_step": memory["step"],
     }
-    arrays = {name: np.ascontiguousarray(host(a)) for name, a in flatten(_arrays(stand)).items()}
+    arrays = {name: np.ascontiguousarray(to_host(a)) for name, a in flatten(_arrays(stand)).items()}
     metadata = {"format": FORMAT, "config": json.dumps(asdict(config)), "stand": json.dumps(place)}
     write_atomically(path, packed(arrays, metadata))
 

@@ -20,7 +20,7 @@ from ..nn.optim import Optimiser
 from ..nn.tree import size
 from ..nn.watch import watch
 from ..utils import namespace
-from ..utils.record import commit
+from ..utils.record import current_commit
 from .checkpoint import Stand, load
 
 # A task's test set and validation set are drawn once, whatever seed trains; small ones are drawn
@@ -173,7 +173,7 @@ def begin(setup: Setup) -> Stand:
         If something that the device "cuda" needs is missing.
     """
     rng, shape = np.random.default_rng(setup.config.seed), setup.test.images.shape[1:]
-    library = namespace.library(setup.config.device)
+    library = namespace.array_library(setup.config.device)
     return Stand(train.start(setup.net, setup.optimiser, shape, rng, library))
 
 
@@ -187,7 +187,7 @@ def resume(setup: Setup, path: pathlib.Path) -> Stand:
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
-    library = namespace.library(setup.config.device)
+    library = namespace.array_library(setup.config.device)
     return load(path, setup.config, begin(setup).learner, library)
 
 
@@ -232,9 +232,9 @@ def run(
         If something that the device "cuda" needs is missing.
     """
     config, stand = setup.config, stand or begin(setup)
-    library = namespace.library(config.device)
+    library = namespace.array_library(config.device)
     origin = {"gpu": namespace.gpu_name(library), "versions": versions(library),
-              "commit": commit()}  # fmt: skip
+              "commit": current_commit()}  # fmt: skip
     began = time.perf_counter() - stand.seconds
     interrupted = False
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from ..nn import train
 from ..nn.layer import Layer
 from ..nn.tree import flatten, unflatten
-from ..utils.record import uninterrupted, write_atomically
+from ..utils.record import ignore_interrupts, write_atomically
 from . import checkpoint, experiment
 from .checkpoint import Stand
 from .experiment import Config, DivergedError, Setup
@@ -100,7 +100,7 @@ def execute(
     path = folder / CHECKPOINT
 
     def keep(stand):
-        with uninterrupted():
+        with ignore_interrupts():
             checkpoint.save(path, setup.config, stand)
 
     try:
@@ -108,7 +108,7 @@ def execute(
     except DivergedError:
         path.unlink()
         raise
-    with uninterrupted():
+    with ignore_interrupts():
         written = save(folder, setup, learner, metrics)
         if metrics["interrupted"]:
             return [*written, CHECKPOINT], metrics

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.validate import chosen, float_type, whole_number
+from ..ops.validate import check_float_dtype, check_integer, look_up
 from ..utils.namespace import as_array, namespace
 
 __all__ = [
@@ -58,8 +58,8 @@ def identity_theta(count: int, kind: str = "affine", dtype: Any = np.float64) ->
     array([[[1., 0., 0.],
             [0., 1., 0.]]])
     """
-    one = np.eye(*chosen("kind", kind, SHAPES), dtype=float_type(dtype))
-    return np.tile(one, (whole_number("count", count, 0), 1, 1))
+    one = np.eye(*look_up("kind", kind, SHAPES), dtype=check_float_dtype(dtype))
+    return np.tile(one, (check_integer("count", count, 0), 1, 1))
 
 
 # --- Product --------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ def compose_theta(first: Array, second: Array) -> Array:
     array([[[2. , 0. , 0.2],
             [0. , 2. , 0. ]]])
     """
-    first = checked("first", first)
-    return multiplied(first, checked("second", second, first))
+    first = check_theta("first", first)
+    return compose_unchecked(first, check_theta("second", second, first))
 
 
 def compose_theta_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array, Array]:
@@ -130,30 +130,30 @@ def compose_theta_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array
     array([[[1., 1., 1.],
             [1., 1., 1.]]])
     """
-    first = checked("first", first)
-    second = checked("second", second, first)
-    return multiplied_vjp(checked("dtheta", dtheta, first), first, second)
+    first = check_theta("first", first)
+    second = check_theta("second", second, first)
+    return compose_unchecked_vjp(check_theta("dtheta", dtheta, first), first, second)
 
 
-def multiplied(first, second):
+def compose_unchecked(first, second):
     """:func:`compose_theta`, of arrays that are as they should be."""
-    linear, whole = _parts(first)
+    linear, whole = _linear_part(first)
     theta = linear @ second
     if not whole:
         theta[:, :, -1] += first[:, :, -1]
     return theta
 
 
-def multiplied_vjp(dtheta, first, second):
+def compose_unchecked_vjp(dtheta, first, second):
     """:func:`compose_theta_vjp`, of arrays that are as they should be."""
-    linear, whole = _parts(first)
+    linear, whole = _linear_part(first)
     dfirst = dtheta @ second.swapaxes(1, 2)
     if not whole:
         dfirst = np.concatenate([dfirst, dtheta[:, :, -1:]], axis=2)
     return dfirst, linear.swapaxes(1, 2) @ dtheta
 
 
-def _parts(theta):
+def _linear_part(theta):
     """The columns that multiply coordinates, and whether they are all: of a square theta."""
     whole = theta.shape[1] == theta.shape[2]
     return theta if whole else theta[:, :, :-1], whole
@@ -187,9 +187,9 @@ def invert_theta(theta: Array) -> Array:
     array([[[ 0.5 ,  0.  , -0.5 ],
             [ 0.  ,  0.25, -0.5 ]]])
     """
-    theta = checked("theta", theta)
+    theta = check_theta("theta", theta)
     try:
-        found = np.linalg.inv(square(theta))[:, : theta.shape[1]]
+        found = np.linalg.inv(with_last_row(theta))[:, : theta.shape[1]]
         # CuPy's are not looked at, for that would wait for the GPU.
         sound = not isinstance(found, np.ndarray) or bool(np.isfinite(found).all())
     except np.linalg.LinAlgError:
@@ -228,9 +228,9 @@ def invert_theta_vjp(dinverse: Array, inverse: Array) -> Array:
     array([[[-1., -1., -1.],
             [-1., -1., -1.]]])
     """
-    inverse = checked("inverse", inverse)
-    dinverse = checked("dinverse", dinverse, inverse)
-    back = square(inverse).swapaxes(1, 2)
+    inverse = check_theta("inverse", inverse)
+    dinverse = check_theta("dinverse", dinverse, inverse)
+    back = with_last_row(inverse).swapaxes(1, 2)
     linear = back[:, : inverse.shape[1], : inverse.shape[1]]
     return -(linear @ dinverse @ back)
 
@@ -238,7 +238,7 @@ def invert_theta_vjp(dinverse: Array, inverse: Array) -> Array:
 # --- Both -----------------------------------------------------------------------------------------
 
 
-def square(theta):
+def with_last_row(theta):
     """Theta with the last row (0, .., 0, 1) that affine maps go without."""
     count, rows, columns = theta.shape
     if rows == columns:
@@ -248,7 +248,7 @@ def square(theta):
     return whole
 
 
-def checked(name, theta, like=None):
+def check_theta(name, theta, like=None):
     """Maps, if they are some; of the shape and dtype of others."""
     theta = as_array(theta, name)
     if theta.dtype.name not in ("float32", "float64"):

@@ -190,8 +190,8 @@ def affine_3d_vjp(dtheta, params):
 def rigid_3d(params):
     """(rx, ry, rz, tx, ty, tz) -> theta (N, 3, 4)."""
     turn = params[:, :3]
-    (a, b), _ = _turning(turn)
-    across = _crosses(turn)
+    (a, b), _ = _rodrigues_factors(turn)
+    across = _cross_matrices(turn)
     theta = namespace(params).zeros((len(params), 3, 4), params.dtype)
     theta[:, :, :3] = a * across + b * (across @ across)
     theta[:, :, 3] = params[:, 3:]
@@ -203,8 +203,8 @@ def rigid_3d(params):
 def rigid_3d_vjp(dtheta, params):
     """Gradient of :func:`rigid_3d`."""
     turn, dturned = params[:, :3], dtheta[:, :, :3]
-    (a, b), (da, db) = _turning(turn)
-    across = _crosses(turn)
+    (a, b), (da, db) = _rodrigues_factors(turn)
+    across = _cross_matrices(turn)
     by_length = (da * across + db * (across @ across)) * dturned  # d/dt / t, of each entry
     entries = a * dturned + b * (
         dturned @ across.transpose(0, 2, 1) + across.transpose(0, 2, 1) @ dturned
@@ -217,14 +217,14 @@ def rigid_3d_vjp(dtheta, params):
     return np.concatenate([own + by_length.sum((1, 2))[:, None] * turn, dtheta[:, :, 3]], axis=1)
 
 
-def _crosses(turn):
+def _cross_matrices(turn):
     """K (N, 3, 3) of each r (N, 3)."""
     across = namespace(turn).zeros((len(turn), 3, 3), turn.dtype)
     across[:, 2, 1], across[:, 0, 2], across[:, 1, 0] = turn.T
     return across - across.transpose(0, 2, 1)
 
 
-def _turning(turn):
+def _rodrigues_factors(turn):
     """Of each r: a and b (N, 1, 1), and their derivatives with respect to t, divided by t."""
     square = (turn * turn).sum(1)[:, None, None]
     small = square < 1e-4

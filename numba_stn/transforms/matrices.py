@@ -75,7 +75,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
            [0., 3., 0.],
            [0., 0., 1.]])
     """
-    points, images = _fours("points", points), _fours("images", images)
+    points, images = _check_four_points("points", points), _check_four_points("images", images)
     (x, y), (u, v) = np.moveaxis(points, -1, 0), np.moveaxis(images, -1, 0)
     one, zero = np.ones_like(x), np.zeros_like(x)
     of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
@@ -114,7 +114,7 @@ def from_opencv(matrix: Array) -> np.ndarray:
     array([[ 1.,  0., -5.],
            [ 0.,  1.,  0.]])
     """
-    return _short(_inverse("matrix", _square("matrix", matrix)))
+    return _drop_last_row(_invert("matrix", _as_3x3("matrix", matrix)))
 
 
 def to_opencv(matrix: Array) -> np.ndarray:
@@ -160,7 +160,7 @@ def from_skimage(inverse_map: Any) -> np.ndarray:
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
-    return _short(_square("inverse_map", getattr(inverse_map, "params", inverse_map)))
+    return _drop_last_row(_as_3x3("inverse_map", getattr(inverse_map, "params", inverse_map)))
 
 
 def to_skimage(matrix: Array) -> np.ndarray:
@@ -174,7 +174,7 @@ def to_skimage(matrix: Array) -> np.ndarray:
            [0., 1., 0.],
            [0., 0., 1.]])
     """
-    return _square("matrix", matrix)
+    return _as_3x3("matrix", matrix)
 
 
 # --- SciPy ----------------------------------------------------------------------------------------
@@ -206,18 +206,18 @@ def from_scipy(matrix: Array, offset: Array = 0.0) -> np.ndarray:
     array([[2., 0., 4.],
            [0., 1., 3.]])
     """
-    found = _numbers("matrix", matrix)
+    found = _check_numbers("matrix", matrix)
     if found.shape == (2,):
         found = np.diag(found)
     if found.shape[-2:] == (2, 2):
         try:
-            shift = np.broadcast_to(_numbers("offset", offset), found.shape[:-1])
+            shift = np.broadcast_to(_check_numbers("offset", offset), found.shape[:-1])
         except ValueError:
             raise ValueError(
                 f"offset: expected a number, or two, got shape {np.shape(offset)}"
             ) from None
         found = np.concatenate([found, shift[..., None]], axis=-1)
-    return _affine(_SWAP @ _square("matrix", found) @ _SWAP)
+    return _check_affine(_SWAP @ _as_3x3("matrix", found) @ _SWAP)
 
 
 def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +238,7 @@ def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
     >>> offset
     array([3., 4.])
     """
-    found = _affine(_SWAP @ _square("matrix", matrix) @ _SWAP)
+    found = _check_affine(_SWAP @ _as_3x3("matrix", matrix) @ _SWAP)
     return np.ascontiguousarray(found[..., :2]), np.ascontiguousarray(found[..., 2])
 
 
@@ -279,9 +279,12 @@ def from_theta(
     array([[1., 0., 1.],
            [0., 1., 0.]])
     """
-    theta = _square("theta", theta)
-    to_unit, from_unit = _normalise(size, align_corners), _pixels(image_size, align_corners)
-    return _short(from_unit @ theta @ to_unit)
+    theta = _as_3x3("theta", theta)
+    to_unit, from_unit = (
+        _normalised_matrix(size, align_corners),
+        _pixels_matrix(image_size, align_corners),
+    )
+    return _drop_last_row(from_unit @ theta @ to_unit)
 
 
 def to_theta(
@@ -303,16 +306,19 @@ def to_theta(
     array([[1. , 0. , 0.5],
            [0. , 1. , 0. ]])
     """
-    matrix = _square("matrix", matrix)
+    matrix = _as_3x3("matrix", matrix)
     if align_corners and 1 in (*size, *image_size):
         raise ValueError(
             f"align_corners: expected sides of at least two pixels, got {size} and {image_size}"
         )
-    to_unit, from_unit = _normalise(image_size, align_corners), _pixels(size, align_corners)
-    return _short(to_unit @ matrix @ from_unit)
+    to_unit, from_unit = (
+        _normalised_matrix(image_size, align_corners),
+        _pixels_matrix(size, align_corners),
+    )
+    return _drop_last_row(to_unit @ matrix @ from_unit)
 
 
-def _pixels(size, align_corners):
+def _pixels_matrix(size, align_corners):
     """Matrix from normalised to pixel coordinates of these sides (H, W)."""
     height, width = size
     off = 0.0 if align_corners else 1.0
@@ -323,9 +329,9 @@ def _pixels(size, align_corners):
     ])  # fmt: skip
 
 
-def _normalise(size, align_corners):
+def _normalised_matrix(size, align_corners):
     """The way back; on a side of one pixel with aligned corners, all is 0."""
-    found = _pixels(size, align_corners)
+    found = _pixels_matrix(size, align_corners)
     for k in range(2):
         scale = 1 / found[k, k] if found[k, k] else 0.0
         found[k, k], found[k, 2] = scale, -found[k, 2] * scale
@@ -335,7 +341,7 @@ def _normalise(size, align_corners):
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def _numbers(name, array):
+def _check_numbers(name, array):
     try:
         found = np.asarray(array, np.float64)
     except (TypeError, ValueError):
@@ -345,9 +351,9 @@ def _numbers(name, array):
     return found
 
 
-def _fours(name, array):
+def _check_four_points(name, array):
     """Four points, no three of which lie on a line."""
-    found = _numbers(name, array)
+    found = _check_numbers(name, array)
     if found.shape[-2:] != (4, 2):
         raise ValueError(f"{name}: expected four points, (..., 4, 2), got {found.shape}")
     without_one = np.stack([np.delete(found, k, axis=-2) for k in range(4)], axis=-3)
@@ -361,9 +367,9 @@ def _fours(name, array):
     return found
 
 
-def _square(name, array):
+def _as_3x3(name, array):
     """Matrices as (..., 3, 3)."""
-    found = _numbers(name, array)
+    found = _check_numbers(name, array)
     if found.shape[-2:] not in ((2, 3), (3, 3)):
         raise ValueError(f"{name}: expected shape (..., 2, 3) or (..., 3, 3), got {found.shape}")
     if found.shape[-2] == 3:
@@ -372,14 +378,14 @@ def _square(name, array):
     return np.concatenate([found, last], axis=-2)
 
 
-def _inverse(name, found):
+def _invert(name, found):
     try:
         return np.linalg.inv(found)
     except np.linalg.LinAlgError:
         raise ValueError(f"{name}: expected one with an inverse, got {found.tolist()}") from None
 
 
-def _short(found):
+def _drop_last_row(found):
     """Without the last row, if it is (0, 0, 1) in all of them, or a multiple of that."""
     scale = found[..., 2:, 2:]
     if found[..., 2, :2].any() or not scale.all():
@@ -387,8 +393,8 @@ def _short(found):
     return found[..., :2, :] / scale
 
 
-def _affine(found):
-    found = _short(found)
+def _check_affine(found):
+    found = _drop_last_row(found)
     if found.shape[-2] == 3:
         raise ValueError(f"matrix: expected an affine one for SciPy, got {found.tolist()}")
     return found

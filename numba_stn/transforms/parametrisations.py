@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.tps_grid import control_points, smoothing
-from ..ops.validate import chosen
+from ..ops.tps_grid import check_regularisation, control_points
+from ..ops.validate import look_up
 from ..utils.namespace import as_array
 from . import formulas
-from .composition import multiplied, multiplied_vjp, square
+from .composition import compose_unchecked, compose_unchecked_vjp, with_last_row
 
 __all__ = [
     "SHAPES",
@@ -186,7 +186,7 @@ def by_name(transform: str | Transform) -> Transform:
     """
     if isinstance(transform, Transform):
         return transform
-    return chosen("transform", transform, TRANSFORMS)
+    return look_up("transform", transform, TRANSFORMS)
 
 
 # --- Thin-plate splines ---------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
     >>> tps(3).size
     18
     """
-    points, regularisation = control_points(k), smoothing(regularisation)
+    points, regularisation = control_points(k), check_regularisation(regularisation)
     sides = [f"k={k}"] if k != 4 else []
     smooth = [f"regularisation={regularisation}"] if regularisation else []
     name = f"tps({', '.join(sides + smooth)})" if sides or smooth else "tps"
@@ -278,23 +278,23 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     def factors(params):
         own = np.split(params, ends, axis=1)
         thetas = [t.theta(part) for t, part in zip(parts, own, strict=True)]
-        return thetas if kind == "affine" else [square(theta) for theta in thetas], own
+        return thetas if kind == "affine" else [with_last_row(theta) for theta in thetas], own
 
     def forward(params):
         thetas, _ = factors(params)
         product = thetas[0]
         for theta in thetas[1:]:
-            product = multiplied(product, theta)
+            product = compose_unchecked(product, theta)
         return product
 
     def backward(dtheta, params):
         thetas, own = factors(params)
         products = [thetas[0]]
         for theta in thetas[1:-1]:
-            products.append(multiplied(products[-1], theta))
+            products.append(compose_unchecked(products[-1], theta))
         dparams = []
         for k in range(len(parts) - 1, 0, -1):
-            dtheta, dlast = multiplied_vjp(dtheta, products[k - 1], thetas[k])
+            dtheta, dlast = compose_unchecked_vjp(dtheta, products[k - 1], thetas[k])
             dparams.append(parts[k].vjp(dlast[:, : parts[k].shape[0]], own[k]))
         dparams.append(parts[0].vjp(dtheta[:, : parts[0].shape[0]], own[0]))
         return np.concatenate(dparams[::-1], axis=1)

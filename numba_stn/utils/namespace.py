@@ -15,7 +15,7 @@ from ..kernels import on_gpu
 
 DEVICES = ("cpu", "cuda")
 
-_NEEDED = (
+_CUDA_REQUIREMENTS = (
     'the device "cuda" needs CuPy, numba-cuda, an NVIDIA GPU and its driver; '
     '`pip install "numba-stn[train,cupy12]"`, or `"numba-stn[train,cupy13]"` for a driver of '
     "CUDA 13, brings the packages"
@@ -73,13 +73,13 @@ def as_array(array: Any, name: str) -> Any:
         raise TypeError(f"{name}: expected an array, got {kind}: {error}") from error
 
 
-def beside(array: Any, *others: Any) -> Any:
+def to_device_of(array: Any, *others: Any) -> Any:
     """``array`` where the others are: copied to the GPU if any of them is CuPy's."""
     there = next((other for other in others if is_cupy(other)), None)
     return array if there is None else namespace(there).asarray(array)
 
 
-def host(array: Any) -> Any:
+def to_host(array: Any) -> Any:
     """``array`` as NumPy's, copied from the GPU if it is CuPy's."""
     return array.get() if is_cupy(array) else array
 
@@ -87,7 +87,7 @@ def host(array: Any) -> Any:
 # --- Devices by name ------------------------------------------------------------------------------
 
 
-def library(device: str) -> ModuleType:
+def array_library(device: str) -> ModuleType:
     """The library whose arrays live on ``device``: "cpu" or "cuda".
 
     Raises
@@ -105,17 +105,17 @@ def library(device: str) -> ModuleType:
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {list(DEVICES)}, got {device!r}")
-    return np if device == "cpu" else _cupy()
+    return np if device == "cpu" else _import_cupy()
 
 
-def _cupy() -> ModuleType:
+def _import_cupy() -> ModuleType:
     try:
         cupy = importlib.import_module("cupy")
         ready = cupy.cuda.is_available()
     except Exception as error:  # one that does not fit its driver fails in ways of its own
-        raise RuntimeError(f"{_NEEDED}: {_first_line(error)}") from error
+        raise RuntimeError(f"{_CUDA_REQUIREMENTS}: {_first_line(error)}") from error
     if not ready:
-        raise RuntimeError(f"{_NEEDED}: CuPy finds no GPU, or no driver for it")
+        raise RuntimeError(f"{_CUDA_REQUIREMENTS}: CuPy finds no GPU, or no driver for it")
     from ..kernels.cuda import device  # what the warps run on
 
     device._require_driver()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 
-def commit() -> str | None:
+def current_commit() -> str | None:
     """The checkout's commit, marked if the package has changed; None for an installed package."""
     here = pathlib.Path(__file__)
 
@@ -36,7 +36,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def ignore_interrupts() -> Iterator[None]:
     """Ctrl-C is ignored while files are written; it is the main thread's affair alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
