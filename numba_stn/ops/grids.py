@@ -1,12 +1,12 @@
 """Grids from displacement fields and from pixel coordinates.
 
-:func:`numba_stn.grid_sample` takes normalised coordinates. Here they are made of pixels, whose
-centres are whole numbers, (0, 0) the first; x stands before y before z. ``image_size`` is the
-spatial shape of the images that the grid will read: (H, W) or (D, H, W).
+:func:`numba_stn.grid_sample` takes normalised coordinates. The functions here compute them from
+pixel coordinates: pixel centres are integers, (0, 0) is the first pixel, x comes before y before z.
+``image_size`` is the spatial shape of the images that the grid will sample: (H, W) or (D, H, W).
 
-All of these maps are linear but for a shift, so a ``_vjp`` needs only the gradient with respect to
-the result. They take NumPy's arrays and those on a GPU, and give the same kind: NumPy's and CuPy's
-by their own functions, others by kernels.
+All of these maps are linear up to a shift, so each ``_vjp`` needs only the gradient with respect to
+the result. Arrays of NumPy and CuPy are processed by these libraries' own functions, other arrays
+on a GPU by kernels; the result is of the same kind.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import numpy as np
 from ..kernels import backend, on_gpu
 from ..kernels.cpu import arrays
 from ..utils.namespace import is_cupy, namespace
+from .docs import documented
 from .validate import check_not_empty, corner_offset
 
 __all__ = [
@@ -35,37 +36,38 @@ Sides = Sequence[int]
 # --- Displacement fields --------------------------------------------------------------------------
 
 
+@documented
 def grid_from_displacement(
     displacement: Array, image_size: Sides | None = None, *, align_corners: bool = False
 ) -> Array:
-    """Grid that reads each pixel of the output so many pixels from its own place.
+    """Compute the grid that samples each pixel at its own position plus a displacement.
 
-    Its own place is that of the identity map: of an image as large as the output, the same pixel;
-    of another, the place as far across and down.
+    ``displacement (N, H_out, W_out, 2) -> grid (N, H_out, W_out, 2)``
+
+    A pixel's own position is that of the identity map: the same pixel if the images are as large
+    as the output, otherwise the position at the same fraction of each side.
 
     Parameters
     ----------
     displacement : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array
         In pixels of the images, x before y before z; float32 or float64.
     image_size : (H, W) or (D, H, W), optional
-        The images' sides; the displacement's own, if not given.
-    align_corners : bool
-        As ``grid_sample`` will be given it.
+        The images' sides; by default, the sides of the displacement.
+    {align_corners}
 
     Returns
     -------
     grid : array of the displacement's shape and dtype
-        Along a side of one pixel whose corners are aligned, all coordinates mean that pixel; it
-        gets 0.
+        Along a side of one pixel with aligned corners every coordinate means that pixel, and the
+        grid is 0.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    Each pixel reads its right neighbour, the last one reads outside:
+    Each pixel samples its right neighbour; the last one samples outside:
 
     >>> import numpy as np, numba_stn as stn
     >>> displacement = np.tile([1.0, 0.0], (1, 2, 4, 1))
@@ -78,28 +80,29 @@ def grid_from_displacement(
     size = tuple(displacement.shape[1:-1])
     check_not_empty("displacement", size)
     off = corner_offset(align_corners)
-    factors, _ = compute_normalisation(
-        check_image_size(size if image_size is None else image_size, dims), off
-    )
+    sides = check_image_size(size if image_size is None else image_size, dims)
+    factors, _ = compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.displaced(displacement, factors, off))
-    grid = displacement * as_dtype_of(factors, displacement)
+    grid = displacement * to_dtype_of(displacement, factors)
     for axis, side in enumerate(reversed(size)):
         length = side - 1 + off
         line = (2.0 * np.arange(side) - (side - 1)) / length if length else np.zeros(side)
-        grid[..., axis] += as_dtype_of(line, grid).reshape((side, *[1] * axis))
+        grid[..., axis] += to_dtype_of(grid, line).reshape((side, *[1] * axis))
     return grid
 
 
+@documented
 def grid_from_displacement_vjp(
     dgrid: Array, image_size: Sides | None = None, *, align_corners: bool = False
 ) -> Array:
-    """Gradient of :func:`grid_from_displacement` with respect to the displacement.
+    """Compute the gradient of :func:`grid_from_displacement` with respect to the displacement.
+
+    ``dgrid (N, H_out, W_out, 2) -> ddisplacement (N, H_out, W_out, 2)``
 
     Parameters
     ----------
-    dgrid : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array of float32 or float64
-        Gradient of the loss with respect to the grid.
+    {dgrid}
     image_size, align_corners
         As given to :func:`grid_from_displacement`.
 
@@ -109,12 +112,11 @@ def grid_from_displacement_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    A pixel is half of four pixels' interval from -1 to 1:
+    With four pixels from -1 to 1, one pixel is 0.5; with one pixel, it is 2:
 
     >>> import numpy as np, numba_stn as stn
     >>> stn.grid_from_displacement_vjp(np.ones((1, 1, 4, 2)))[0, 0, 0]
@@ -124,40 +126,43 @@ def grid_from_displacement_vjp(
     size = tuple(dgrid.shape[1:-1])
     check_not_empty("dgrid", size)
     sides = check_image_size(size if image_size is None else image_size, dims)
-    return _scale(kernels, dgrid, compute_normalisation(sides, corner_offset(align_corners))[0])
+    factors, _ = compute_normalisation(sides, corner_offset(align_corners))
+    return _scale(kernels, dgrid, factors)
 
 
 # --- Pixel coordinates ----------------------------------------------------------------------------
 
 
+@documented
 def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Normalised coordinates of pixel coordinates: ``(2 x - (W - 1)) / W``.
+    """Convert pixel coordinates to normalised coordinates.
 
-    Or ``/ (W - 1)`` where corners are aligned; y and z alike.
+    ``pixels (..., 2) -> grid (..., 2)``
+
+    The normalised coordinate of x is ``(2 x - (W - 1)) / W``, or ``/ (W - 1)`` if corners are
+    aligned; y and z likewise.
 
     Parameters
     ----------
     pixels : (..., 2) or (..., 3) array of float32 or float64
-        x before y before z; pixel centres are whole numbers.
+        x before y before z; pixel centres are integers.
     image_size : (H, W) or (D, H, W)
         The images' sides.
-    align_corners : bool
-        As ``grid_sample`` will be given it.
+    {align_corners}
 
     Returns
     -------
     grid : array of the pixels' shape and dtype
-        Along a side of one pixel whose corners are aligned, all coordinates mean that pixel; it
-        gets 0.
+        Along a side of one pixel with aligned corners every coordinate means that pixel, and the
+        grid is 0.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
-    numba_stn.transforms.matrices.to_theta : The same for a map between pixels that is a matrix.
+    numba_stn.transforms.matrices.to_theta : The same conversion for a matrix between pixels.
 
     Examples
     --------
@@ -170,21 +175,22 @@ def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = 
            [ 1.  ,  1.  ]])
     """
     kernels, pixels, dims = check_coordinates("pixels", pixels)
-    factors, middles = compute_normalisation(
-        check_image_size(image_size, dims), corner_offset(align_corners)
-    )
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    factors, centres = compute_normalisation(sides, off)
     if kernels:
-        return kernels.returned(kernels.coords.scaled(pixels, middles, factors, [0.0] * dims))
-    return (pixels - as_dtype_of(middles, pixels)) * as_dtype_of(factors, pixels)
+        return kernels.returned(kernels.coords.scaled(pixels, centres, factors, [0.0] * dims))
+    return (pixels - to_dtype_of(pixels, centres)) * to_dtype_of(pixels, factors)
 
 
+@documented
 def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Gradient of :func:`grid_from_pixels` with respect to the pixel coordinates.
+    """Compute the gradient of :func:`grid_from_pixels` with respect to the pixel coordinates.
+
+    ``dgrid (..., 2) -> dpixels (..., 2)``
 
     Parameters
     ----------
-    dgrid : (..., 2) or (..., 3) array of float32 or float64
-        Gradient of the loss with respect to the grid.
+    {dgrid}
     image_size, align_corners
         As given to :func:`grid_from_pixels`.
 
@@ -194,8 +200,7 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -204,16 +209,19 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
     array([[0.5, 1. ]])
     """
     kernels, dgrid, dims = check_coordinates("dgrid", dgrid)
-    factors, _ = compute_normalisation(
-        check_image_size(image_size, dims), corner_offset(align_corners)
-    )
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    factors, _ = compute_normalisation(sides, off)
     return _scale(kernels, dgrid, factors)
 
 
+@documented
 def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Pixel coordinates of normalised ones: ``((g + 1) W - 1) / 2``.
+    """Convert normalised coordinates to pixel coordinates.
 
-    Or ``(g + 1) / 2 (W - 1)`` where corners are aligned; y and z alike.
+    ``grid (..., 2) -> pixels (..., 2)``
+
+    The pixel coordinate of g is ``((g + 1) W - 1) / 2``, or ``(g + 1) / 2 (W - 1)`` if corners are
+    aligned; y and z likewise.
 
     Parameters
     ----------
@@ -221,8 +229,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
         Normalised coordinates, x before y before z.
     image_size : (H, W) or (D, H, W)
         The images' sides.
-    align_corners : bool
-        As ``grid_sample`` is given it.
+    {align_corners}
 
     Returns
     -------
@@ -230,8 +237,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -242,16 +248,19 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     """
     kernels, grid, dims = check_coordinates("grid", grid)
     sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
-    halves, (_, middles) = _pixels_per_unit(sides, off), compute_normalisation(sides, off)
+    halves, (_, centres) = _half_sides(sides, off), compute_normalisation(sides, off)
     if kernels:
-        return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, middles))
-    return grid * as_dtype_of(halves, grid) + as_dtype_of(middles, grid)
+        return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, centres))
+    return grid * to_dtype_of(grid, halves) + to_dtype_of(grid, centres)
 
 
+@documented
 def pixels_from_grid_vjp(
     dpixels: Array, image_size: Sides, *, align_corners: bool = False
 ) -> Array:
-    """Gradient of :func:`pixels_from_grid` with respect to the grid.
+    """Compute the gradient of :func:`pixels_from_grid` with respect to the grid.
+
+    ``dpixels (..., 2) -> dgrid (..., 2)``
 
     Parameters
     ----------
@@ -266,8 +275,7 @@ def pixels_from_grid_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -276,7 +284,7 @@ def pixels_from_grid_vjp(
     array([[2., 1.]])
     """
     kernels, dpixels, dims = check_coordinates("dpixels", dpixels)
-    halves = _pixels_per_unit(check_image_size(image_size, dims), corner_offset(align_corners))
+    halves = _half_sides(check_image_size(image_size, dims), corner_offset(align_corners))
     return _scale(kernels, dpixels, halves)
 
 
@@ -284,8 +292,7 @@ def pixels_from_grid_vjp(
 
 
 def check_image_size(image_size, dims):
-    """The images' sides, if they are some."""
-    """An image's sides, if they are as many as a coordinate has axes."""
+    """Return an image's sides, one per axis of its coordinates."""
     try:
         sides = tuple(side.__index__() for side in image_size)
     except (TypeError, AttributeError):
@@ -296,35 +303,39 @@ def check_image_size(image_size, dims):
     return sides
 
 
-def _pixels_per_unit(sides, off):
-    """Pixels that 1 is worth along x, y and z."""
+def _half_sides(sides, off):
+    """Return the pixels in half of [-1, 1] along x, y and z."""
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
 
 def compute_normalisation(sides, off):
-    """What a pixel is worth along x, y and z (0 where it is worth nothing), and the middles."""
-    halves = _pixels_per_unit(sides, off)
+    """Return the factors and centres of ``(x - centre) * factor`` along x, y and z.
+
+    The factor is 0 where [-1, 1] has no length.
+    """
+    halves = _half_sides(sides, off)
     factors = np.divide(1.0, halves, out=np.zeros(len(sides)), where=halves > 0)
     return factors, np.array([(side - 1) / 2 for side in reversed(sides)])
 
 
-def as_dtype_of(numbers, array):
-    """Numbers of an array's dtype, where it is."""
+def to_dtype_of(array, numbers):
+    """Return NumPy's numbers in an array's dtype and library."""
     return namespace(array).asarray(numbers.astype(array.dtype))
 
 
 def _scale(kernels, array, factors):
-    """Coordinates times a number for each axis."""
+    """Multiply coordinates by one factor per axis."""
     if not kernels:
-        return array * as_dtype_of(factors, array)
-    nothing = [0.0] * len(factors)
-    return kernels.returned(kernels.coords.scaled(array, nothing, factors, nothing))
+        return array * to_dtype_of(array, factors)
+    zeros = [0.0] * len(factors)
+    return kernels.returned(kernels.coords.scaled(array, zeros, factors, zeros))
 
 
 def check_coordinates(name, array, whole=False, dims=None):
-    """The kernels for an array of coordinates, the array, and how many axes it has.
+    """Return the kernels for an array of coordinates, the array, and its number of axes.
 
-    No kernels: NumPy's or CuPy's functions do. ``whole``: there is a coordinate for each pixel.
+    The kernels are None if NumPy's or CuPy's functions do the work. ``whole``: the array has a
+    coordinate for every output pixel.
     """
     kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
     if not is_cupy(array):
@@ -334,7 +345,7 @@ def check_coordinates(name, array, whole=False, dims=None):
     shape = tuple(array.shape)
     last = shape[-1] if shape else 0
     if last not in ((2, 3) if dims is None else (dims,)) or (whole and len(shape) != last + 2):
-        wanted = ("(N, H, W, 2)", "(N, D, H, W, 3)") if whole else ("(..., 2)", "(..., 3)")
-        named = " or ".join(wanted[:1] if dims == 2 else wanted)
-        raise ValueError(f"{name}: expected shape {named}, got {shape}")
+        shapes = ("(N, H, W, 2)", "(N, D, H, W, 3)") if whole else ("(..., 2)", "(..., 3)")
+        expected = " or ".join(shapes[:1] if dims == 2 else shapes)
+        raise ValueError(f"{name}: expected shape {expected}, got {shape}")
     return kernels, array, last

@@ -1,4 +1,8 @@
-"""Checks of the public functions' arguments: one clear error before any kernel runs."""
+"""Argument checks of the public functions: one clear error before any kernel runs.
+
+``check_...`` functions return the argument, converted if necessary, or raise an error that names
+the argument, what came and what was expected.
+"""
 
 from numbers import Real
 from typing import Any, NamedTuple
@@ -23,8 +27,7 @@ MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}
 PADDINGS = {
     "zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP, "fill": FILL
 }  # fmt: skip
-LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}
-
+LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}  # channels last?
 
 MAX_SIDE = 2**31 - 1
 _SIZE = "size: expected two positive integers (H_out, W_out)"
@@ -37,7 +40,7 @@ _IMAGE_DTYPES = (np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES)
 
 
 class Options(NamedTuple):
-    """What a sampler does besides reading: the same for every coordinate source."""
+    """The sampler options that every coordinate source has; ``off`` is ``1 - align_corners``."""
 
     mode: int
     padding: int
@@ -46,13 +49,16 @@ class Options(NamedTuple):
     channels_last: bool
 
     def kind(self, source, images):
-        """The kind of sampler that reads these images."""
+        """The kind of sampler for these images."""
         dims = len(images.shape) - 2
         return Kind(source, self.mode, self.padding, dims, self.channels_last)
 
 
+# --- Kernels and their arrays ---------------------------------------------------------------------
+
+
 def choose_kernels(stream, **named):
-    """The kernels for these arrays, and the arrays as those kernels take them."""
+    """Return the kernels for these arrays, and the arrays in the form that the kernels take."""
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
         where = ", ".join(
@@ -66,18 +72,18 @@ def choose_kernels(stream, **named):
 
 
 def choose_kernels_for_jvp(stream, **named):
-    """:func:`arrays`, of which changes (named ``_dot``) may be None, and stay so."""
-    held = {
+    """Do as :func:`choose_kernels`, but let tangents (named ``..._dot``) be None."""
+    given = {
         name: array
         for name, array in named.items()
         if array is not None or not name.endswith("_dot")
     }
-    kernels, *found = choose_kernels(stream, **held)
-    return kernels, *({**named, **dict(zip(held, found, strict=True))}).values()
+    kernels, *found = choose_kernels(stream, **given)
+    return kernels, *({**named, **dict(zip(given, found, strict=True))}).values()
 
 
 def choose_kernels_for_image(image, stream):
-    """The kernels for one image (H, W) or (H, W, C), and the image as those kernels take it."""
+    """Return the kernels for one image (H, W) or (H, W, C), and the image as they take it."""
     kernels, image = choose_kernels(stream, image=image)
     if image.dtype not in _IMAGE_DTYPES:
         names = ", ".join(map(str, _IMAGE_DTYPES))
@@ -88,8 +94,11 @@ def choose_kernels_for_image(image, stream):
     return kernels, image
 
 
+# --- Arrays and shapes ----------------------------------------------------------------------------
+
+
 def check_image_shape(shape):
-    """An image's sides (H_out, W_out)."""
+    """Return the output's sides (H_out, W_out)."""
     try:
         sides = tuple(side.__index__() for side in shape)
     except (TypeError, AttributeError):
@@ -99,34 +108,34 @@ def check_image_shape(shape):
     return sides
 
 
-def check_finite(name, array, wanted, fits):
-    """float64 numbers whose shape ``fits``; ``wanted`` says in an error what they should be."""
+def check_finite(name, array, expected, fits):
+    """Return finite float64 numbers whose shape ``fits``; ``expected`` describes them in errors."""
     try:
         found = np.asarray(array, np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected {wanted}, got {array!r}") from None
+        raise TypeError(f"{name}: expected {expected}, got {array!r}") from None
     if not fits(found.shape):
-        raise ValueError(f"{name}: expected {wanted}, got shape {found.shape}")
+        raise ValueError(f"{name}: expected {expected}, got shape {found.shape}")
     if not np.isfinite(found).all():
-        raise ValueError(f"{name}: expected {wanted}, got {found.tolist()}")
+        raise ValueError(f"{name}: expected {expected}, got {found.tolist()}")
     return found
 
 
 def check_array(name, array, shape, dtypes=_FLOAT_DTYPES):
-    """``array``, if it is of one of these dtypes and has this shape (None: any length)."""
+    """Return an array of one of these dtypes and of this shape (None: any length)."""
     if array.dtype not in dtypes:
         raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}")
     got = array.shape
     if len(got) != len(shape) or any(
         want is not None and have != want for have, want in zip(got, shape, strict=True)
     ):
-        wanted = ", ".join("any" if side is None else str(side) for side in shape)
-        raise ValueError(f"{name}: expected shape ({wanted}), got {tuple(got)}")
+        expected = ", ".join("any" if side is None else str(side) for side in shape)
+        raise ValueError(f"{name}: expected shape ({expected}), got {tuple(got)}")
     return array
 
 
 def check_images(images, options):
-    """Images, if they are a batch of planes or volumes in a layout and dtype that is known."""
+    """Return a batch of planes or volumes in a known layout and dtype."""
     if images.dtype not in _BATCH_DTYPES:
         names = ", ".join(map(str, _BATCH_DTYPES))
         raise TypeError(f"images: expected one of {names}, got {images.dtype}")
@@ -143,22 +152,22 @@ def check_images(images, options):
 
 
 def check_batch_sizes(images, name, coords):
-    """Refuse images that are neither one for all coordinates nor one for each."""
+    """Raise an error unless there is one image for all coordinates or one for each."""
     if len(images) not in (1, len(coords)):
         raise ValueError(
-            f"images: expected 1 or {len(coords)} of them, as many as {name} has maps, "
+            f"images: expected a batch of 1 or {len(coords)}, the batch size of {name}, "
             f"got {len(images)}"
         )
 
 
 def check_not_empty(name, sides):
-    """Refuse sides without pixels."""
+    """Raise an error if a side has no pixels."""
     if 0 in sides:
         raise ValueError(f"{name}: expected sides of at least one pixel, got {tuple(sides)}")
 
 
 def check_output_size(size, batch, dims=2):
-    """The output's sides from themselves or from PyTorch's full shape (N, C, ...)."""
+    """Return the output's sides, given as such or as PyTorch's full shape (N, C, ...)."""
     expected = _SIZE if dims == 2 else _SIZE_3D
     try:
         sides = tuple(side.__index__() for side in size)
@@ -173,15 +182,18 @@ def check_output_size(size, batch, dims=2):
     return sides
 
 
+# --- Options --------------------------------------------------------------------------------------
+
+
 def look_up(name, value, table):
-    """What a name stands for; a list of the names if it is none of them."""
+    """Return the entry of a table; the error lists the keys."""
     if not isinstance(value, str) or value not in table:
         raise ValueError(f"{name}: expected one of {list(table)}, got {value!r}")
     return table[value]
 
 
 def check_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
-    """What a sampler is asked for besides reading."""
+    """Return the sampler options as the kernels take them."""
     return Options(
         look_up("mode", mode, MODES),
         look_up("padding_mode", padding_mode, PADDINGS),
@@ -192,10 +204,9 @@ def check_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
 
 
 def expand_fill(fill, channels, dtype):
-    """A number for each channel, in the type that computes, which the images' dtype can hold."""
-    computes = computed(dtype)
+    """Return one fill value per channel in the dtype of computation."""
     if getattr(fill, "shape", None) == ():
-        fill = fill[()]  # of an array without axes, its number
+        fill = fill[()]  # the number in an array without axes
     if isinstance(fill, Real):
         fill = [fill] * channels
     try:
@@ -205,65 +216,65 @@ def expand_fill(fill, channels, dtype):
     if not all(isinstance(value, Real) for value in values):
         raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
     if len(values) != channels:
-        raise ValueError(f"fill: expected 1 or {channels} numbers, one a channel, got {fill!r}")
-    return np.array([_check_representable(value, dtype) for value in values], computes)
+        raise ValueError(f"fill: expected 1 or {channels} numbers, one per channel, got {fill!r}")
+    return np.array([_check_representable(value, dtype) for value in values], computed(dtype))
 
 
 def _check_representable(fill, dtype):
-    """``fill`` as a number that this dtype holds."""
+    """Return a number that this dtype can hold."""
     try:
         number = float(fill)
     except OverflowError:
         number = np.inf
     if dtype.kind == "u":
-        held = 0 <= number <= np.iinfo(dtype).max and number == int(number)
+        fits = 0 <= number <= np.iinfo(dtype).max and number == int(number)
     else:
-        held = abs(number) <= float(np.finfo(dtype).max) or abs(fill) == np.inf or fill != fill
-    if not held:
-        raise ValueError(f"fill: expected a number that {dtype} holds, got {fill!r}")
+        fits = abs(number) <= float(np.finfo(dtype).max) or abs(fill) == np.inf or fill != fill
+    if not fits:
+        raise ValueError(f"fill: expected a number that {dtype} can hold, got {fill!r}")
     return number
 
 
 def check_float_dtype(dtype):
-    """The data type float32 or float64."""
+    """Return the dtype float32 or float64."""
     try:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in _FLOAT_DTYPES or dtype is None:  # which NumPy takes for float64
+    if found not in _FLOAT_DTYPES or dtype is None:  # NumPy takes None for float64
         raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
     return found
 
 
-def check_integer(name, value, least):
-    """A whole number, large enough."""
+def check_integer(name, value, minimum):
+    """Return an integer that is not below ``minimum``."""
     try:
         number = value.__index__()
-    except (AttributeError, TypeError):  # TypeError: of an array
-        raise TypeError(f"{name}: expected a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name}: expected {least} at least, got {value!r}")
+    except (AttributeError, TypeError):  # an array raises TypeError
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{name}: expected at least {minimum}, got {value!r}")
     return number
 
 
 def corner_offset(align_corners):
-    """``1 - align_corners``, as the kernels take it."""
+    """Return ``1 - align_corners``: by how many pixels [-1, 1] is longer than S - 1 pixels."""
     return 0.0 if check_flag("align_corners", align_corners) else 1.0
 
 
 def check_flag(name, value):
-    """``value``, if it is True or False."""
+    """Return a value that is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
 def check_wrt(wrt, names):
-    """Whether each of the gradients with these names is asked for."""
+    """Return, for each of these names, whether its gradient is wanted."""
     try:
-        asked = None if isinstance(wrt, str) else tuple(wrt)
+        wanted = None if isinstance(wrt, str) else tuple(wrt)
     except TypeError:
-        asked = None
-    if asked is None or not all(isinstance(name, str) and name in names for name in asked):
+        wanted = None
+    if wanted is None or not all(isinstance(name, str) and name in names for name in wanted):
         raise ValueError(f"wrt: expected a collection of {list(names)}, got {wrt!r}")
-    return tuple(name in asked for name in names)
+    return tuple(name in wanted for name in names)
