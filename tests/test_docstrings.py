@@ -1,6 +1,5 @@
 """Docstrings of the public functions: complete, and the shared entries in their places."""
 
-import importlib
 import inspect
 import re
 
@@ -17,7 +16,7 @@ def public_functions():
         if callable(value) and not inspect.isclass(value):
             yield f"numba_stn.{name}", value
     for module in ("inline", "matrices", "transforms"):
-        names = importlib.import_module(f"numba_stn.{module}")
+        names = getattr(numba_stn, module)
         for name in names.__all__:
             value = getattr(names, name)
             if callable(value) and not inspect.isclass(value):
@@ -45,7 +44,7 @@ def test_a_docstring_is_complete(name):
     listed = {
         part.strip().lstrip("*")
         for line in section(doc, "Parameters").split("\n")
-        if not line.startswith(" ")
+        if line and not line.startswith(" ")
         for part in line.split(" : ")[0].split(",")
     }
     assert listed == set(inspect.signature(function).parameters)

@@ -59,7 +59,7 @@ def test_a_zoom_that_cannot_be():
         "translation", "rotation", "shear", "rigid", "rigid_3d",
     ]  # fmt: skip
     assert parametrisations.rotation.zoomed(1) == (0.0,)
-    with pytest.raises(ValueError, match=r"zoom: rigid has none, expected 1, got 0\.5"):
+    with pytest.raises(ValueError, match=r"zoom: rigid cannot zoom, expected 1, got 0\.5"):
         parametrisations.rigid.zoomed(0.5)
     for share in (0, -1.0, np.inf, np.nan, "2", None, True):
         with pytest.raises(ValueError, match="zoom: expected a positive number, got"):

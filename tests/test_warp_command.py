@@ -214,8 +214,8 @@ def enormous(path):
 
 
 DAMAGES = {
-    truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits a colour",
-    animated: "holds 2 images", enormous: "exceeds limit",
+    truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits per channel",
+    animated: "expected one image, got 2", enormous: "exceeds limit",
 }  # fmt: skip
 
 

@@ -39,12 +39,14 @@ images : {shape} array of float32, float64, float16, uint8 or uint16
 
 _MODE = """\
 mode : {"bilinear", "nearest", "bicubic"}
-    Interpolation between pixels. bilinear: linear between the 2 nearest pixels along each axis.
-    nearest: the nearest pixel; of two equally near pixels, the one with the even index. bicubic:
-    Keys's cubic convolution of 4 pixels along each axis, with a = -0.75"""
+    Interpolation between pixels.
+
+    - bilinear: linear between the 2 nearest pixels along each axis.
+    - nearest: the nearest pixel; of two equally near pixels, the one with the even index.
+    - bicubic: Keys's cubic convolution of 4 pixels along each axis, with a = -0.75"""
 
 ENTRIES = {
-    # Batches.
+    # Batches of images.
     "images": _IMAGES.format(shape="(N, C, H, W) or (N, C, D, H, W)"),
     "plane_images": _IMAGES.format(shape="(N, C, H, W)"),
     "theta": """\
@@ -52,8 +54,8 @@ theta : (N, 2, 3) or (N, 3, 4) array of float32 or float64
     Maps normalised output coordinates (x, y) or (x, y, z) to normalised input coordinates.""",
     "control": """\
 control : (N, K, 2) array of float32 or float64
-    Sampling positions of the K = k * k points of :func:`numba_stn.control_points`: where each of
-    them reads the input, in normalised coordinates, x before y.""",
+    Sampling positions of the K = k * k points of :func:`numba_stn.control_points`: where each
+    of them reads the input, in normalised coordinates, x before y.""",
     "points": """\
 points : (N, P, 2) or (N, P, 3) array of float32 or float64
     Normalised coordinates, x before y before z.""",
@@ -63,16 +65,21 @@ size : (H_out, W_out) or (D_out, H_out, W_out), optional
     is accepted too.""",
     "plane_size": """\
 size : (H_out, W_out), optional
-    The output's spatial shape; by default, that of the images. PyTorch's full shape (N, C, H, W)
+    The output's spatial shape; by default, that of the images. PyTorch's full shape (N, C, ...)
     is accepted too.""",
-    "mode": _MODE + "; for planes only.",
+    "mode": _MODE + "\n      (planes only).",
     "padding_mode": """\
 padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
-    Values outside the image. zeros: ``fill``; the image fades into it over one pixel. border: the
-    nearest pixel of the border. reflection: the image mirrored at -1 and 1. wrap: the image
-    repeated with a period of S pixels, whether corners are aligned or not. fill: ``fill`` outside
-    [-1, 1] and border inside, so that nothing fades. NaN, infinite and huge coordinates are
-    outside under zeros and fill; the other modes move them to an edge.""",
+    Values outside the image.
+
+    - zeros: ``fill``; the image fades into it over one pixel.
+    - border: the nearest pixel of the border.
+    - reflection: the image mirrored at -1 and 1.
+    - wrap: the image repeated with a period of S pixels, whether corners are aligned or not.
+    - fill: ``fill`` outside [-1, 1] and border inside, so that nothing fades.
+
+    NaN, infinite and huge coordinates are outside under zeros and fill; the other modes move
+    them to an edge.""",
     "align_corners": """\
 align_corners : bool
     Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges (False).""",
@@ -87,8 +94,8 @@ layout : {"NCHW", "NHWC"}
     NDHWC mean the same.""",
     "coverage": """\
 coverage : bool
-    Whether to return, as a second array, how much of each sample comes from inside the image: the
-    sum of the weights of its taps there (under ``padding_mode="fill"``, 1 or 0).""",
+    Whether to return, as a second array, how much of each sample comes from inside the image:
+    the sum of the weights of its taps there (under ``padding_mode="fill"``, 1 or 0).""",
     "antialias": """\
 antialias : bool
     Whether to average over each output pixel's area where the map shrinks the image. An output
@@ -99,15 +106,15 @@ out : array of the samples' shape and the images' dtype, optional
     Where to write the samples; it must not overlap the inputs.""",
     "stream": """\
 stream : stream of Numba, CuPy or PyTorch, or its address, optional
-    CUDA stream on which the kernels for arrays on a GPU run; the call does not wait for them. By
-    default, the current stream of the arrays' library.""",
+    CUDA stream on which the kernels for arrays on a GPU run; the call does not wait for them.
+    By default, the current stream of the arrays' library.""",
     "regularisation": """\
 regularisation : float
-    0: the spline passes through ``control``. Above 0: the spline is smoother and only comes near
-    ``control``; it minimises ``sum_k |f(p_k) - control_k|^2 + regularisation w^T U w``, where
-    16 pi times w^T U w is its bending energy, the integral of its squared second derivatives. A
-    very large value leaves the affine map of least squares. A GPU is synchronised when it meets a
-    K and a regularisation for the first time.""",
+    0: the spline passes through ``control``. Above 0: the spline is smoother and only comes
+    near ``control``; it minimises ``sum_k |f(p_k) - control_k|^2 + regularisation w^T U w``,
+    where 16 pi times w^T U w is its bending energy, the integral of its squared second
+    derivatives. A very large value leaves the affine map of least squares. A GPU is
+    synchronised when it meets a K and a regularisation for the first time.""",
     # Gradients and tangents.
     "dsamples": """\
 dsamples : array of the samples' shape
@@ -130,10 +137,13 @@ image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
     "image_mode": _MODE + ".",
     "image_padding_mode": """\
 padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
-    Values outside the image. zeros: ``fill``; the image fades into it over one pixel. border: the
-    nearest pixel of the border. reflection: the image mirrored at the outer edges of its pixels
-    (OpenCV's BORDER_REFLECT). wrap: the image repeated. fill: ``fill`` beyond these edges and the
-    nearest pixel up to them, so that nothing fades.""",
+    Values outside the image.
+
+    - zeros: ``fill``; the image fades into it over one pixel.
+    - border: the nearest pixel of the border.
+    - reflection: the image mirrored at its outer edges (OpenCV's BORDER_REFLECT).
+    - wrap: the image repeated.
+    - fill: ``fill`` beyond the outer edges and border up to them, so that nothing fades.""",
     "image_fill": """\
 fill : number, or C of them
     Value outside the image under zeros and fill; the image's dtype must be able to hold it.""",
