@@ -1,4 +1,4 @@
-"""Samplers in a user's own loops: against grid_sample and its gradients, on both targets."""
+"""Samplers for a user's own loops: against grid_sample and its gradients, on both targets."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ CASES += [("bilinear", "zeros", 3), ("nearest", "wrap", 3), ("bilinear", "reflec
 
 
 def normalised(points, sides):
-    """Pixel coordinates as grid_sample takes them."""
+    """Normalised coordinates of pixel coordinates."""
     return (2 * points + 1) / np.array(sides[::-1], float) - 1
 
 
@@ -42,7 +42,7 @@ def test_one_point_is_a_grid_of_one(mode, padding, dims):
         np.testing.assert_allclose(found, (value, *slope), atol=1e-10)
 
 
-def test_the_type_of_the_coordinates_decides():
+def test_the_coordinates_decide_the_type():
     read = inline.sampler()
     image = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
@@ -57,7 +57,7 @@ def test_the_type_of_the_coordinates_decides():
     assert str(both.nopython_signatures[0].return_type) == "Tuple(float32, float64)"
 
 
-def test_a_loop_of_the_users_own():
+def test_a_user_s_own_loop():
     read = inline.sampler_with_gradient("bicubic", "border")
     y, x = np.mgrid[:20.0, :20.0]
     image = -((x - 7.3) ** 2) - (y - 11.8) ** 2
@@ -76,7 +76,7 @@ def test_a_loop_of_the_users_own():
     assert abs(dx) < 1e-6 > abs(dy)
 
 
-def test_odd_coordinates_are_safe():
+def test_invalid_coordinates_are_safe():
     odd = [np.nan, np.inf, -np.inf, 1e30, -1e30, 2.0**63]
     image = np.arange(1.0, 13.0).reshape(3, 4)
     for mode, padding in itertools.product(("bilinear", "bicubic"), PADDINGS):
@@ -88,7 +88,7 @@ def test_odd_coordinates_are_safe():
             assert np.isfinite(dx)
 
 
-def test_the_same_function_for_the_same_choice():
+def test_the_same_function_for_the_same_arguments():
     assert inline.sampler() is inline.sampler("bilinear", "zeros")
     assert inline.sampler() is not inline.sampler(align_corners=True)
 
