@@ -65,6 +65,7 @@ def write_image(path: pathlib.Path, image: np.ndarray) -> None:
 
 
 def _read_array(path):
+    """Read an ``.npy`` file."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -81,6 +82,7 @@ def _read_array(path):
 
 
 def _read_picture(path):
+    """Read an image file by Pillow."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():

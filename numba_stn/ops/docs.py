@@ -28,6 +28,7 @@ def documented(function: F) -> F:
 
 
 def _insert(match):
+    """Return the named entries, indented as their line."""
     indent, names = match.groups()
     return textwrap.indent("\n".join(ENTRIES[name] for name in names.split(", ")), indent)
 
@@ -75,7 +76,7 @@ padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
     - zeros: ``fill``; the image fades into it over one pixel.
     - border: the nearest pixel of the border.
     - reflection: the image mirrored at -1 and 1.
-    - wrap: the image repeated with a period of S pixels, whether corners are aligned or not.
+    - wrap: the image repeated, side by side, whether corners are aligned or not.
     - fill: ``fill`` outside [-1, 1] and border inside, so that nothing fades.
 
     NaN, infinite and huge coordinates are outside under zeros and fill; the other modes move

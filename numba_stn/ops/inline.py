@@ -145,6 +145,7 @@ def unnormalize(c, size, align_corners):
 
 
 def _check_arguments(mode, padding_mode, align_corners, dims):
+    """Return the arguments as the kernels take them."""
     number = look_up("mode", mode, MODES)
     if dims not in (2, 3):
         raise ValueError(f"dims: expected 2 or 3, got {dims!r}")

@@ -281,6 +281,7 @@ def warp_affine_gauss_newton(
 
 
 def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
+    """Check the arguments, and return the change of the samples."""
     kernels, images, theta, images_dot, theta_dot = choose_kernels_for_jvp(
         stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
     )

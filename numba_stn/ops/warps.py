@@ -280,6 +280,7 @@ class _Output(NamedTuple):
 
 
 def _warp(source, images, theta, options, output, stream):
+    """Check the arguments, and sample."""
     kernels, images, theta = choose_kernels(stream, images=images, theta=theta)
     images, theta = check_theta(source, images, theta, options)
     kind, size = options.kind(source, images), output.size
@@ -305,6 +306,7 @@ def _sample_means(sampler, size, coverage, out):
 
 
 def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
+    """Check the arguments, and return the wanted gradients."""
     wanted = check_wrt(wrt, ("images", "theta"))
     kernels, dsamples, images, theta = choose_kernels(
         stream, dsamples=dsamples, images=images, theta=theta

@@ -20,6 +20,14 @@ from typing import Any
 import numpy as np
 
 from ..ops.docs import documented
+from .matrix_checks import (
+    as_3x3,
+    check_affine,
+    check_four_points,
+    check_numbers,
+    drop_last_row,
+    invert,
+)
 
 __all__ = [
     "from_opencv",
@@ -68,7 +76,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or is not finite, or three of the points are collinear.
+        If an argument has the wrong shape or is not finite, or three of the points lie on a line.
 
     Examples
     --------
@@ -79,7 +87,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
            [0., 3., 0.],
            [0., 0., 1.]])
     """
-    points, images = _check_four_points("points", points), _check_four_points("images", images)
+    points, images = check_four_points("points", points), check_four_points("images", images)
     (x, y), (u, v) = np.moveaxis(points, -1, 0), np.moveaxis(images, -1, 0)
     one, zero = np.ones_like(x), np.zeros_like(x)
     of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
@@ -120,7 +128,7 @@ def from_opencv(matrix: Array) -> np.ndarray:
     array([[ 1.,  0., -5.],
            [ 0.,  1.,  0.]])
     """
-    return _drop_last_row(_invert("matrix", _as_3x3("matrix", matrix)))
+    return drop_last_row(invert("matrix", as_3x3("matrix", matrix)))
 
 
 def to_opencv(matrix: Array) -> np.ndarray:
@@ -185,7 +193,7 @@ def from_skimage(inverse_map: Any) -> np.ndarray:
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
-    return _drop_last_row(_as_3x3("inverse_map", getattr(inverse_map, "params", inverse_map)))
+    return drop_last_row(as_3x3("inverse_map", getattr(inverse_map, "params", inverse_map)))
 
 
 def to_skimage(matrix: Array) -> np.ndarray:
@@ -215,7 +223,7 @@ def to_skimage(matrix: Array) -> np.ndarray:
            [0., 1., 0.],
            [0., 0., 1.]])
     """
-    return _as_3x3("matrix", matrix)
+    return as_3x3("matrix", matrix)
 
 
 # --- SciPy ----------------------------------------------------------------------------------------
@@ -249,18 +257,18 @@ def from_scipy(matrix: Array, offset: Array = 0.0) -> np.ndarray:
     array([[2., 0., 4.],
            [0., 1., 3.]])
     """
-    found = _check_numbers("matrix", matrix)
+    found = check_numbers("matrix", matrix)
     if found.shape == (2,):
         found = np.diag(found)
     if found.shape[-2:] == (2, 2):
         try:
-            shift = np.broadcast_to(_check_numbers("offset", offset), found.shape[:-1])
+            shift = np.broadcast_to(check_numbers("offset", offset), found.shape[:-1])
         except ValueError:
             raise ValueError(
                 f"offset: expected a number, or two, got shape {np.shape(offset)}"
             ) from None
         found = np.concatenate([found, shift[..., None]], axis=-1)
-    return _check_affine(_SWAP @ _as_3x3("matrix", found) @ _SWAP)
+    return check_affine(_SWAP @ as_3x3("matrix", found) @ _SWAP)
 
 
 def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -295,7 +303,7 @@ def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
     >>> offset
     array([3., 4.])
     """
-    found = _check_affine(_SWAP @ _as_3x3("matrix", matrix) @ _SWAP)
+    found = check_affine(_SWAP @ as_3x3("matrix", matrix) @ _SWAP)
     return np.ascontiguousarray(found[..., :2]), np.ascontiguousarray(found[..., 2])
 
 
@@ -338,10 +346,10 @@ def from_theta(
     array([[1., 0., 1.],
            [0., 1., 0.]])
     """
-    theta = _as_3x3("theta", theta)
+    theta = as_3x3("theta", theta)
     to_normalised = _normalised_matrix(size, align_corners)
     to_pixels = _pixels_matrix(image_size, align_corners)
-    return _drop_last_row(to_pixels @ theta @ to_normalised)
+    return drop_last_row(to_pixels @ theta @ to_normalised)
 
 
 @documented
@@ -380,14 +388,14 @@ def to_theta(
     array([[1. , 0. , 0.5],
            [0. , 1. , 0. ]])
     """
-    matrix = _as_3x3("matrix", matrix)
+    matrix = as_3x3("matrix", matrix)
     if align_corners and 1 in (*size, *image_size):
         raise ValueError(
             f"align_corners: expected sides of at least two pixels, got {size} and {image_size}"
         )
     to_normalised = _normalised_matrix(image_size, align_corners)
     to_pixels = _pixels_matrix(size, align_corners)
-    return _drop_last_row(to_normalised @ matrix @ to_pixels)
+    return drop_last_row(to_normalised @ matrix @ to_pixels)
 
 
 def _pixels_matrix(size, align_corners):
@@ -407,69 +415,4 @@ def _normalised_matrix(size, align_corners):
     for k in range(2):
         scale = 1 / found[k, k] if found[k, k] else 0.0
         found[k, k], found[k, 2] = scale, -found[k, 2] * scale
-    return found
-
-
-# --- Checks ---------------------------------------------------------------------------------------
-
-
-def _check_numbers(name, array):
-    """Return finite float64 numbers."""
-    try:
-        found = np.asarray(array, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected numbers, got {array!r}") from None
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name}: expected finite numbers, got {found.tolist()}")
-    return found
-
-
-def _check_four_points(name, array):
-    """Return four points (..., 4, 2), no three of them collinear."""
-    found = _check_numbers(name, array)
-    if found.shape[-2:] != (4, 2):
-        raise ValueError(f"{name}: expected four points (..., 4, 2), got shape {found.shape}")
-    without_one = np.stack([np.delete(found, k, axis=-2) for k in range(4)], axis=-3)
-    (ax, ay), (bx, by) = np.moveaxis(without_one[..., 1:, :] - without_one[..., :1, :], (-2, -1),
-                                     (0, 1))  # fmt: skip
-    longest = np.ptp(found, axis=-2).max(-1)[..., None]
-    if not (abs(ax * by - ay * bx) > 1e-9 * longest**2).all():
-        raise ValueError(
-            f"{name}: expected four points of which no three lie on a line, got {found.tolist()}"
-        )
-    return found
-
-
-def _as_3x3(name, array):
-    """Return matrices as (..., 3, 3)."""
-    found = _check_numbers(name, array)
-    if found.shape[-2:] not in ((2, 3), (3, 3)):
-        raise ValueError(f"{name}: expected shape (..., 2, 3) or (..., 3, 3), got {found.shape}")
-    if found.shape[-2] == 3:
-        return found.copy()
-    last = np.broadcast_to([0.0, 0.0, 1.0], (*found.shape[:-2], 1, 3))
-    return np.concatenate([found, last], axis=-2)
-
-
-def _invert(name, found):
-    """Return the inverses."""
-    try:
-        return np.linalg.inv(found)
-    except np.linalg.LinAlgError:
-        raise ValueError(f"{name}: expected an invertible matrix, got {found.tolist()}") from None
-
-
-def _drop_last_row(found):
-    """Drop the last row if it is a multiple of (0, 0, 1) in all matrices."""
-    scale = found[..., 2:, 2:]
-    if found[..., 2, :2].any() or not scale.all():
-        return found
-    return found[..., :2, :] / scale
-
-
-def _check_affine(found):
-    """Return affine matrices (..., 2, 3)."""
-    found = _drop_last_row(found)
-    if found.shape[-2] == 3:
-        raise ValueError(f"matrix: expected an affine matrix for SciPy, got {found.tolist()}")
     return found

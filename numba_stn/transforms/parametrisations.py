@@ -140,7 +140,7 @@ class Transform:
         ValueError, TypeError
             If ``params`` has the wrong shape or is not floating.
         """
-        return self.forward(self._checked(params))
+        return self.forward(self._check(params))
 
     def vjp(self, dtheta: Array, params: Array) -> Array:
         """Compute the gradient (N, P) with respect to the parameters from that of theta.
@@ -150,7 +150,7 @@ class Transform:
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params, dtheta = self._checked(params), as_array(dtheta, "dtheta")
+        params, dtheta = self._check(params), as_array(dtheta, "dtheta")
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
         if dtheta.shape != (len(params), *self.shape):
@@ -159,7 +159,8 @@ class Transform:
             )
         return self.backward(dtheta, params)
 
-    def _checked(self, params):
+    def _check(self, params):
+        """Return params (N, P) of float32 or float64."""
         params = as_array(params, "params")
         if params.ndim != 2 or params.shape[1] != self.size:
             raise ValueError(
@@ -295,6 +296,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     *ends, _ = accumulate(transform.size for transform in parts)
 
     def factors(params):
+        """Return each transform's theta, and its params."""
         split = np.split(params, ends, axis=1)
         thetas = [t.theta(part) for t, part in zip(parts, split, strict=True)]
         return thetas if kind == "affine" else [with_last_row(theta) for theta in thetas], split

@@ -30,12 +30,12 @@ def current_commit() -> str | None:
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Write a file completely or not at all: beside ``path`` first, then moved there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
