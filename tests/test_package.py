@@ -107,7 +107,7 @@ for mode in ("nearest", "bicubic"):
 
 
 def test_kernels_made_by_factories_are_found_again(tmp_path):
-    """Another process loads them; each has its own files, so that two processes may write at once."""
+    """Another process loads them; each has its own files, so two processes may write at once."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     first = python(TWO, **cache)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
