@@ -202,17 +202,17 @@ def _spline(sampler, given, align, like=np.array):
 @cache
 def loop(mode, padding_mode, dims):
     """A user's own loop over points of an image or a volume."""
-    read = inline.sampler_with_gradient(mode, padding_mode, dims=dims)
+    sample = inline.sampler_with_gradient(mode, padding_mode, dims=dims)
 
     @njit
     def plane(image, points, out):
         for k in range(len(points)):
-            out[k] = read(image, points[k, 0], points[k, 1], 0.5)
+            out[k] = sample(image, points[k, 0], points[k, 1], 0.5)
 
     @njit
     def volume(image, points, out):
         for k in range(len(points)):
-            out[k] = read(image, points[k, 0], points[k, 1], points[k, 2], 0.5)
+            out[k] = sample(image, points[k, 0], points[k, 1], points[k, 2], 0.5)
 
     return plane if dims == 2 else volume
 

@@ -38,9 +38,9 @@ def check_vjp(function, vjp, x, rng, step=1e-6, rtol=1e-6):
     The inner product must not be near zero, so that a gradient of zeros cannot pass.
     """
     v = like(rng, x)
-    ahead, behind = function(moved(x, v, step)), function(moved(x, v, -step))
-    dy = rng.standard_normal(np.shape(ahead))
-    numeric = dot(dy, (ahead - behind) / (2 * step))
+    plus, minus = function(moved(x, v, step)), function(moved(x, v, -step))
+    dy = rng.standard_normal(np.shape(plus))
+    numeric = dot(dy, (plus - minus) / (2 * step))
     analytic = dot(vjp(dy), v)
     assert abs(numeric) > 1e-3, "the inner product is near zero; choose another seed"
     assert abs(analytic - numeric) <= rtol * max(1.0, abs(numeric)), (analytic, numeric)

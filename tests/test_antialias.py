@@ -79,10 +79,10 @@ def test_gradients(sampler, align_corners):
         return sampler.vjp(d, images, theta, align_corners, antialias=True, **options)
 
     plain = sampler.sample(images, theta, size, align_corners)
-    ahead = samples(images, theta) * given.dsamples
+    forward = samples(images, theta) * given.dsamples
     assert np.abs(samples(images, theta) - plain).max() > 0.1
-    back = images * gradients(given.dsamples, wrt=("images",))[0]
-    assert abs(ahead.sum() - back.sum()) < 1e-12 * np.abs(ahead).sum()
+    backward = images * gradients(given.dsamples, wrt=("images",))[0]
+    assert abs(forward.sum() - backward.sum()) < 1e-12 * np.abs(forward).sum()
     check_vjp(
         lambda x: samples(x, theta, fill=given.fill),
         lambda d: gradients(d, fill=given.fill)[0], images, rng,

@@ -125,9 +125,9 @@ def test_arrays_of_cupy_stay_on_the_gpu(monkeypatch, name):
         yield from composition.compose_theta_vjp(second, first, second)
         yield from (back, composition.invert_theta_vjp(second, back))
 
-    own = maps(name, 9), maps(name, 10)
-    there = map(cupy.asarray, own)
-    for got, want in zip(everything(*there), everything(*own), strict=True):
+    on_cpu = maps(name, 9), maps(name, 10)
+    on_gpu = map(cupy.asarray, on_cpu)
+    for got, want in zip(everything(*on_gpu), everything(*on_cpu), strict=True):
         assert isinstance(got, fake_cupy.ndarray)
         np.testing.assert_allclose(got.get(), want, atol=1e-14)
 

@@ -215,11 +215,11 @@ def test_the_image_gradient_is_the_transpose_of_the_warp(problem):
     samples = stn.warp_affine(images, theta, size, **chosen).astype(float)
     dsamples = np.cos(np.arange(samples.size)).reshape(samples.shape).astype(images.dtype)
     dimages, _ = stn.warp_affine_vjp(dsamples, images, theta, **chosen, wrt=("images",))
-    ahead, back = np.sum(samples * dsamples), np.sum(dimages.astype(float) * images)
+    forward, backward = np.sum(samples * dsamples), np.sum(dimages.astype(float) * images)
     inside = reference.warp_affine(np.ones_like(images), theta, size, **chosen) > 1e-3
-    assert ahead != 0 or not inside.any()
+    assert forward != 0 or not inside.any()
     scale = 1 + np.sum(np.abs(samples * dsamples))
-    assert abs(ahead - back) <= 1e-5 * scale
+    assert abs(forward - backward) <= 1e-5 * scale
 
 
 @pytest.mark.parametrize(("padding_mode", "align_corners"), CASES)

@@ -27,8 +27,8 @@ def moving(seed, sampler, align_corners):
 
 def difference(f, at, towards, step=1e-8):
     """Central difference of f along a direction."""
-    ahead, behind = ([a + s * d for a, d in zip(at, towards, strict=True)] for s in (step, -step))
-    return (f(*ahead) - f(*behind)) / (2 * step)
+    plus, minus = ([a + s * d for a, d in zip(at, towards, strict=True)] for s in (step, -step))
+    return (f(*plus) - f(*minus)) / (2 * step)
 
 
 # --- Every sampler --------------------------------------------------------------------------------
@@ -56,12 +56,12 @@ def test_against_the_gradients(sampler, align_corners):
     """<d, J v> = <J^T d, v>."""
     given, images_dot, coords_dot = moving(1, sampler, align_corners)
     arrays = (given.dsamples, given.images, given.coords)
-    ahead = np.sum(given.dsamples * sampler.jvp(given, images_dot, coords_dot, align_corners))
+    forward = np.sum(given.dsamples * sampler.jvp(given, images_dot, coords_dot, align_corners))
     dimages, dcoords = sampler.vjp(*arrays, align_corners, fill=given.fill)
-    back = np.sum(dimages * images_dot) + np.sum(dcoords * coords_dot)
+    backward = np.sum(dimages * images_dot) + np.sum(dcoords * coords_dot)
     scale = np.sum(np.abs(dcoords * coords_dot)) + np.sum(np.abs(dimages * images_dot))
-    assert abs(ahead - back) < 1e-12 * scale
-    assert abs(back) > 0.1
+    assert abs(forward - backward) < 1e-12 * scale
+    assert abs(backward) > 0.1
 
 
 # --- Tangents that are zero -----------------------------------------------------------------------

@@ -47,8 +47,8 @@ def test_a_zoom_samples_the_centre(transform):
         expected = 0.25 * transform.theta(np.array([transform.identity]))[0]
     else:
         expected = np.eye(*transform.shape)
-        own = transform.shape[0] - (transform.kind == "projective")
-        expected[:own] *= 0.25
+        rows = transform.shape[0] - (transform.kind == "projective")
+        expected[:rows] *= 0.25
     np.testing.assert_allclose(theta[0], expected, rtol=0, atol=1e-15)
     assert transform.zoomed(1) == transform.identity
 
@@ -130,8 +130,8 @@ def test_composition_is_the_matrix_product():
         return np.concatenate([theta, np.tile([[[0.0, 0, 1]]], (5, 1, 1))], axis=1)
 
     product = np.tile(np.eye(3), (5, 1, 1))
-    for part, own in zip(parts, params, strict=True):
-        product = product @ square(part.theta(own))
+    for part, values in zip(parts, params, strict=True):
+        product = product @ square(part.theta(values))
     both = parametrisations.compose(*parts)
     np.testing.assert_allclose(
         both.theta(np.concatenate(params, axis=1)), product[:, :2], atol=1e-12
@@ -146,8 +146,8 @@ def test_composition_with_a_projective_map():
     assert both.kind == "projective"
     params = rng.standard_normal((3, both.size))
     parts = [
-        composition.with_last_row(part.theta(own))
-        for part, own in (
+        composition.with_last_row(part.theta(values))
+        for part, values in (
             (parametrisations.similarity, params[:, :4]),
             (parametrisations.projective, params[:, 4:12]),
             (parametrisations.shear, params[:, 12:]),

@@ -46,7 +46,7 @@ def photograph(name, dtype):
     return image if dtype == "uint8" else (image / np.float32(255)).astype(np.float32)
 
 
-def alike(ours, theirs, mode, positions, where):
+def check(ours, theirs, mode, positions, where):
     """Compare as the mode requires."""
     if mode == "bicubic":
         agree(ours, theirs, where)
@@ -132,7 +132,7 @@ def test_warp_image(name, dtype, mode, peer, matrix):
     theirs = WARPS[peer](image, matrix, SHAPE, mode)
     if mode == "bicubic" and dtype == "uint8":
         theirs = np.clip(theirs, 0, 255)  # for peers that return floats
-    alike(ours, theirs, mode, positions, plain.is_inside(positions, image.shape[:2], 2))
+    check(ours, theirs, mode, positions, plain.is_inside(positions, image.shape[:2], 2))
 
 
 @modes
@@ -202,7 +202,7 @@ def test_rotate(name, dtype, mode, peer):
         positions = plain.rotated_positions(image.shape[:2], degrees, center)
         inner = plain.is_inside(positions, image.shape[:2], 2)
         ours = stn.rotate(image, degrees, center=center, mode=mode)
-        alike(ours, ROTATIONS[peer](image, degrees, center, mode), mode, positions, inner)
+        check(ours, ROTATIONS[peer](image, degrees, center, mode), mode, positions, inner)
 
 
 # --- resize and crop_and_resize -------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_resize(name, dtype, mode, peer):
             theirs = np.clip(theirs, 0, 255)
         positions = np.broadcast_arrays(*plain.cropped_positions((0, 0, width, height), shape))
         ours = stn.resize(image, shape, mode=mode)
-        alike(ours, theirs, mode, positions, np.ones(shape, bool))
+        check(ours, theirs, mode, positions, np.ones(shape, bool))
 
 
 @cases
@@ -280,4 +280,4 @@ def test_crop_and_resize(name, dtype, mode):
     found = stn.crop_and_resize(image, boxes, shape, mode=mode)
     for box, crop in zip(boxes, found, strict=True):
         positions = np.broadcast_arrays(*plain.cropped_positions(box, shape))
-        alike(crop, SAMPLE[mode](image, *positions), mode, positions, np.ones(shape, bool))
+        check(crop, SAMPLE[mode](image, *positions), mode, positions, np.ones(shape, bool))

@@ -45,11 +45,11 @@ def test_a_long_list_in_rows_has_the_same_samples():
 
 def check_transpose(images, points, values, **chosen):
     """Compare <values, sample_points(images)> with <splat(values), images>."""
-    ahead = values * stn.sample_points(images, points, **chosen)
+    forward = values * stn.sample_points(images, points, **chosen)
     size = images.shape[1:-1] if chosen.get("layout") == "NHWC" else images.shape[2:]
-    back = images * stn.splat(values, points, size, **chosen)
-    assert np.abs(ahead).sum() > 1
-    assert abs(ahead.sum() - back.sum()) < 1e-13 * np.abs(ahead).sum()
+    backward = images * stn.splat(values, points, size, **chosen)
+    assert np.abs(forward).sum() > 1
+    assert abs(forward.sum() - backward.sum()) < 1e-13 * np.abs(forward).sum()
 
 
 @kinds

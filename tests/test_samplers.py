@@ -204,8 +204,8 @@ def test_the_image_gradient_is_the_adjoint_of_sampling(sampler, align_corners):
     dimages, _ = sampler.vjp(
         given.dsamples, given.images, given.coords, align_corners, wrt=("images",)
     )
-    ahead = np.sum(samples * given.dsamples)
-    back = np.sum(dimages.astype(float) * given.images.astype(float))
+    forward = np.sum(samples * given.dsamples)
+    backward = np.sum(dimages.astype(float) * given.images.astype(float))
     rounding = {"float64": 1e-13, "float16": 2e-3}.get(sampler.dtype, 1e-5)
     scale = np.sum(np.abs(samples * given.dsamples))
     assert scale > 1
@@ -214,7 +214,7 @@ def test_the_image_gradient_is_the_adjoint_of_sampling(sampler, align_corners):
         assert samples.max() < np.iinfo(sampler.dtype).max
         slack += np.abs(given.dsamples[samples != 0]).sum() / 2
         assert slack < 0.01 * scale
-    assert abs(ahead - back) <= slack
+    assert abs(forward - backward) <= slack
 
 
 # --- Equivalent calls -----------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_an_identity_returns_its_images_bit_for_bit(sampler, align_corners):
         assert got.tobytes() == np.ascontiguousarray(given.images).tobytes()
 
 
-def alike(first, second, given, exactly=True, rtol=1e-12):
+def check_equal(first, second, given, exactly=True, rtol=1e-12):
     for ours, theirs in zip(found(first, given), found(second, given), strict=True):
         if exactly:
             np.testing.assert_array_equal(ours, theirs)
@@ -267,7 +267,7 @@ LAYOUTS = [
 def test_channels_last_are_channels_first_transposed(sampler, exactly):
     other = sampler._replace(layout="NCHW" if sampler.layout == "NHWC" else "NHWC")
     given = problem(np.random.default_rng(10), sampler, (4, 24, 33), (3, 20, 35), channels=3)
-    alike(sampler, other, given, exactly)
+    check_equal(sampler, other, given, exactly)
 
 
 UNFUSED = [

@@ -194,11 +194,11 @@ def test_forward_derivatives_against_the_gradients(mode, padding_mode):
     rng, images, control = wide(9, 0.1)
     dots = rng.standard_normal(images.shape), rng.standard_normal(control.shape)
     chosen = {"mode": mode, "padding_mode": padding_mode, "fill": 0.5, "regularisation": 0.1}
-    ahead = stn.warp_tps_jvp(images, control, *dots, (6, 20), **chosen)
-    d = rng.standard_normal(ahead.shape)
+    forward = stn.warp_tps_jvp(images, control, *dots, (6, 20), **chosen)
+    d = rng.standard_normal(forward.shape)
     dimages, dcontrol = stn.warp_tps_vjp(d, images, control, **chosen)
-    back = np.sum(dimages * dots[0]) + np.sum(dcontrol * dots[1])
-    assert abs(np.sum(d * ahead) - back) < 1e-10 < 0.1 < abs(back)
+    backward = np.sum(dimages * dots[0]) + np.sum(dcontrol * dots[1])
+    assert abs(np.sum(d * forward) - backward) < 1e-10 < 0.1 < abs(backward)
 
 
 def test_a_tangent_that_is_not_given_is_zero():
@@ -252,12 +252,12 @@ def test_groups_of_images_change_nothing(monkeypatch):
 
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
     monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # the variant that is compiled already
-    held = []
+    sizes = []
     kernel = backend.spline_grid
-    monkeypatch.setattr(backend, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
+    monkeypatch.setattr(backend, "spline_grid", lambda *a: (sizes.append(a[-1].nbytes), kernel(*a)))
     images, control = np.zeros((70, 1, 128, 128)), np.tile(LATTICE, (70, 1, 1))
     stn.warp_tps(images, control)
-    assert max(held) <= 2**23 < sum(held) == 70 * 128 * 128 * 16
+    assert max(sizes) <= 2**23 < sum(sizes) == 70 * 128 * 128 * 16
 
 
 # --- Empty batches and NaN ------------------------------------------------------------------------

@@ -60,12 +60,12 @@ def sampler(
     >>> import numpy as np
     >>> from numba import njit
     >>> from numba_stn.ops.inline import sampler
-    >>> read = sampler("bilinear", "border")
+    >>> sample = sampler("bilinear", "border")
     >>> @njit
     ... def along(image, y, count):
     ...     total = 0.0
     ...     for k in range(count):
-    ...         total += read(image, k * 0.5, y, 0.0)
+    ...         total += sample(image, k * 0.5, y, 0.0)
     ...     return total / count
     >>> along(np.arange(12.0).reshape(3, 4), 1.5, 7)
     7.5
@@ -107,8 +107,8 @@ def sampler_with_gradient(
     --------
     >>> import numpy as np
     >>> from numba_stn.ops.inline import sampler_with_gradient
-    >>> read = sampler_with_gradient()
-    >>> read(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
+    >>> sample = sampler_with_gradient()
+    >>> sample(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
     (3.25, 1.0, 4.0)
     """
     return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=True)
