@@ -127,7 +127,7 @@ def test_against_skimage_on_a_photograph(matrix):
 
 WRONG = {
     r"matrix: expected shape \(..., 2, 3\)": lambda: matrices.from_opencv(np.eye(2)),
-    "matrix: expected an invertible matrix": lambda: matrices.from_opencv(np.zeros((2, 3))),
+    "matrix: expected a matrix with an inverse": lambda: matrices.from_opencv(np.zeros((2, 3))),
     "matrix: expected finite": lambda: matrices.to_skimage(np.full((2, 3), np.nan)),
     "matrix: expected an affine matrix": lambda: matrices.to_scipy(PROJECTIVE),
     "offset: expected a number": lambda: matrices.from_scipy(np.eye(2), (1, 2, 3)),

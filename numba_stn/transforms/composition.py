@@ -206,7 +206,7 @@ def invert_theta(theta: Array) -> Array:
     except np.linalg.LinAlgError:
         invertible = False
     if not invertible:
-        raise ValueError("theta: expected invertible maps, got one without an inverse")
+        raise ValueError("theta: expected maps with an inverse, got one without")
     return found
 
 

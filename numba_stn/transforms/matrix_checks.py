@@ -46,7 +46,9 @@ def invert(name, found):
     try:
         return np.linalg.inv(found)
     except np.linalg.LinAlgError:
-        raise ValueError(f"{name}: expected an invertible matrix, got {found.tolist()}") from None
+        raise ValueError(
+            f"{name}: expected a matrix with an inverse, got {found.tolist()}"
+        ) from None
 
 
 def drop_last_row(found):
