@@ -26,7 +26,7 @@ import numpy as np
 from numba_stn.bench import clock
 from numba_stn.bench.rows import ROUNDING, MissingError, disagreement
 from numba_stn.utils.progress import progress
-from numba_stn.utils.record import commit, write_atomically
+from numba_stn.utils.record import current_commit, write_atomically
 
 from . import gpu_derived, gpu_derived_rows, tables
 from .gpu_arrays import Gpu
@@ -269,7 +269,7 @@ def provenance(gpu: Gpu, args: argparse.Namespace, argv: Sequence[str] | None) -
     """Record the command, the commit and the device of a measurement."""
     words = sys.argv[1:] if argv is None else argv
     return {"command": " ".join(["python -m benchmarks.gpu", *words]),
-            "commit": args.commit or commit(), "rounds": args.rounds, "quick": args.quick,
+            "commit": args.commit or current_commit(), "rounds": args.rounds, "quick": args.quick,
             "gpu": gpu.about()}  # fmt: skip
 
 

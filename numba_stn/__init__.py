@@ -1,8 +1,8 @@
 """Spatial transformer networks for NumPy.
 
 Warp functions with analytic gradients, and small networks trained without a framework, on Numba
-kernels for the CPU and for CUDA. The public names load what they need when they are first used,
-so that ``import numba_stn`` itself costs nothing.
+kernels for the CPU and for CUDA. Each public name is imported on first use, so that
+``import numba_stn`` itself imports no other module, not even NumPy.
 """
 
 import importlib
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# Where each public name is defined.
-_HOME = {
+# The public names, by the module that defines them.
+_NAMES = {
     "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
     "images.warp_image": ("warp_image",),
     "ops.grid_sample": ("affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"),
@@ -43,7 +43,7 @@ _HOME = {
         "invert_theta_vjp",
     ),
 }
-# The public modules.
+# The public modules, by name.
 _MODULES = {
     "data": "data",
     "export": "export",
@@ -53,9 +53,9 @@ _MODULES = {
     "registration": "registration",
     "transforms": "transforms",
 }
-_WHERE = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *_MODULES, *_WHERE]
+__all__ = ["__version__", *_MODULES, *_MODULE_OF]
 
 if TYPE_CHECKING:
     from . import data as data
@@ -112,8 +112,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         value: object = importlib.import_module(f".{_MODULES[name]}", __name__)
-    elif name in _WHERE:
-        value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

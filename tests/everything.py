@@ -1,7 +1,6 @@
-"""Calls of everything that runs on the CPU, on small odd shapes: name -> function of nothing.
+"""Calls of everything that runs on the CPU, on small unusual shapes: (name, callable) pairs.
 
-Shared by the tests that run them under Numba's bounds check, and on arrays that end where memory
-ends.
+Tests run them under Numba's bounds check, and on arrays at the end of mapped memory.
 """
 
 from functools import cache, partial
@@ -15,7 +14,7 @@ from numba_stn.ops import inline
 
 PADDINGS = ("zeros", "border", "reflection")
 
-# (N, C, H, W) of the images and (H_out, W_out): rows shorter than a block of pixels, as long, and
+# (N, C, H, W) of the images and (H_out, W_out): rows shorter than a block of pixels, of one block,
 # a little longer, and longer than two workspaces; sides of one to three pixels.
 SERIAL = [
     ((1, 1, 1, 1), (1, 1)),
@@ -30,15 +29,15 @@ SERIAL = [
     ((2, 1, 40, 3), (8, 33)),
     ((2, 2, 9, 40), (3, 290)),
 ]
-# And enough work for several threads.
+# One shape has enough work for several threads.
 SHAPES = [*SERIAL, ((1, 1, 231, 229), (230, 231))]
 
 
 def maps(rng, count):
-    """Affine maps: nothing, near, far out, magnified, mirrored; each moved a little."""
+    """Affine maps: identity, shrunk, magnified, mirrored, rotated, outside; each with noise."""
     near = np.eye(2, 3)
-    turned = np.array([[0.6, -0.8, 0.1], [0.8, 0.6, -0.2]])
-    kinds = np.stack([near, near * 3, near * 0.2, -near, turned, turned + [[0, 0, 1.2]] * 2])
+    rotated = np.array([[0.6, -0.8, 0.1], [0.8, 0.6, -0.2]])
+    kinds = np.stack([near, near * 3, near * 0.2, -near, rotated, rotated + [[0, 0, 1.2]] * 2])
     return kinds[rng.integers(0, len(kinds), count)] + 0.01 * rng.standard_normal((count, 2, 3))
 
 
@@ -75,8 +74,8 @@ def _grid(images, theta, grid, dsamples, padding, like=np.array):
     return out, *gradients, made, stn.affine_grid_vjp(like(grid))
 
 
-# (D, H, W) of the images, of which a plane takes the last two, and of the samples: narrow ones, a
-# block of pixels and a little more, and images longer than 16 bits can count.
+# (D, H, W) of the images and of the samples; planes use the last two. Narrow images, a block of
+# pixels and a few more, and images longer than a 16-bit index.
 NARROW = [
     ((1, 1, 1), (1, 1, 1)),
     ((2, 1, 5), (2, 3, 8)),
@@ -106,27 +105,27 @@ def kinds(table=ALL, shapes=NARROW):
 
 def _kind(sampler, given, align, like=np.array):
     arrays, kind = (given.images, given.coords), {"fill": given.fill, "like": like}
-    out = like(sampler.laid(np.zeros(given.dsamples.shape, sampler.dtype)))
+    out = like(sampler.to_layout(np.zeros(given.dsamples.shape, sampler.dtype)))
     _, covered = sampler.sample(*arrays, given.size, align, out=out, coverage=True, **kind)
     return out, covered, *sampler.vjp(given.dsamples, *arrays, align, **kind)
 
 
-# --- What is made of samplers ---------------------------------------------------------------------
+# --- Functions built on the sampler ---------------------------------------------------------------
 
 
 def derived(table=FEW, shapes=NARROW):
-    """Forward derivatives, means over areas, lists of points, splines, and a user's own loop."""
+    """Forward derivatives, antialiased warps, lists of points, splines, and a user's own loop."""
     rng = np.random.default_rng(1)
     for sampler in table:
         for sides, size in shapes:
             given, align = problem(rng, sampler, sides, size), bool(rng.integers(2))
-            for made in made_of(sampler):
-                name = f"{made.__name__[1:]} {sampler} {sides} {size} {align}"
-                yield name, partial(made, sampler, given, align)
+            for call in calls_built_on(sampler):
+                name = f"{call.__name__[1:]} {sampler} {sides} {size} {align}"
+                yield name, partial(call, sampler, given, align)
 
 
-def made_of(sampler):
-    """Calls that a sampler's kernels are behind."""
+def calls_built_on(sampler):
+    """Calls that use a sampler's kernels."""
     yield _tangent
     if sampler.source == "affine" and sampler.dims == 2 and sampler.mode != "nearest":
         yield _normal_equations
@@ -140,14 +139,14 @@ def made_of(sampler):
 
 def _tangent(sampler, given, align, like=np.array):
     rng = np.random.default_rng(2)
-    images_dot = rng.standard_normal(given.images.shape).astype(sampler.computes)
+    images_dot = rng.standard_normal(given.images.shape).astype(sampler.compute_dtype)
     coords_dot = rng.standard_normal(given.coords.shape).astype(sampler.coords)
     both = sampler.jvp(given, images_dot, coords_dot, align, like)
     return both, sampler.jvp(given, None, coords_dot, align, like)
 
 
 def _normal_equations(sampler, given, align, like=np.array):
-    arrays = (sampler.laid(given.images), given.coords, sampler.laid(given.dsamples))
+    arrays = (sampler.to_layout(given.images), given.coords, sampler.to_layout(given.dsamples))
     options = sampler.options(align) | {"layout": sampler.layout, "fill": given.fill}
     return stn.warp_affine_gauss_newton(*map(like, arrays), **options)
 
@@ -155,7 +154,7 @@ def _normal_equations(sampler, given, align, like=np.array):
 def _mean(sampler, given, align, like=np.array):
     arrays, kind = (given.images, given.coords), {"fill": given.fill, "like": like}
     kind["antialias"] = True
-    out = like(sampler.laid(np.zeros(given.dsamples.shape, sampler.dtype)))
+    out = like(sampler.to_layout(np.zeros(given.dsamples.shape, sampler.dtype)))
     _, covered = sampler.sample(*arrays, given.size, align, out=out, coverage=True, **kind)
     return out, covered, *sampler.vjp(given.dsamples, *arrays, align, **kind)
 
@@ -164,19 +163,19 @@ def _points(sampler, given, align, like=np.array):
     options = sampler.options(align) | {"layout": sampler.layout}
     batch, channels = given.images.shape[:2]
     points = given.coords.reshape(batch, -1, sampler.dims)
-    images = sampler.laid(given.images)
-    values = sampler.laid(given.dsamples.reshape(batch, channels, -1))
+    images = sampler.to_layout(given.images)
+    values = sampler.to_layout(given.dsamples.reshape(batch, channels, -1))
     samples = stn.sample_points(like(images), like(points), fill=given.fill, **options)
     back = stn.sample_points_vjp(
         like(values), like(images), like(points), fill=given.fill, **options
     )  # fmt: skip
-    if sampler.dtype.startswith("u"):  # of which nothing is spread
+    if sampler.dtype.startswith("u"):  # integers are not splatted
         return samples, *back
-    spread = stn.splat(like(values), like(points), given.images.shape[2:], **options)
+    splatted = stn.splat(like(values), like(points), given.images.shape[2:], **options)
     return (
         samples,
         *back,
-        spread,
+        splatted,
         *stn.splat_vjp(like(images), like(values), like(points), **options),
     )
 
@@ -185,7 +184,7 @@ def _spline(sampler, given, align, like=np.array):
     rng = np.random.default_rng(3)
     control = 1.5 * stn.control_points(3) + 0.3 * rng.standard_normal((len(given.images), 9, 2))
     control_dot = rng.standard_normal(control.shape)
-    images, dsamples = sampler.laid(given.images), sampler.laid(given.dsamples)
+    images, dsamples = sampler.to_layout(given.images), sampler.to_layout(given.dsamples)
     options = sampler.options(align) | {"layout": sampler.layout, "fill": given.fill}
     out = like(np.zeros(dsamples.shape, sampler.dtype))
     grid = stn.tps_grid(like(control), given.size, align_corners=align)
@@ -202,18 +201,18 @@ def _spline(sampler, given, align, like=np.array):
 
 @cache
 def loop(mode, padding_mode, dims):
-    """A user's own loop over the points of an image or a volume."""
-    read = inline.sampler_with_gradient(mode, padding_mode, dims=dims)
+    """A user's own loop over points of an image or a volume."""
+    sample = inline.sampler_with_gradient(mode, padding_mode, dims=dims)
 
     @njit
     def plane(image, points, out):
         for k in range(len(points)):
-            out[k] = read(image, points[k, 0], points[k, 1], 0.5)
+            out[k] = sample(image, points[k, 0], points[k, 1], 0.5)
 
     @njit
     def volume(image, points, out):
         for k in range(len(points)):
-            out[k] = read(image, points[k, 0], points[k, 1], points[k, 2], 0.5)
+            out[k] = sample(image, points[k, 0], points[k, 1], points[k, 2], 0.5)
 
     return plane if dims == 2 else volume
 
@@ -231,7 +230,7 @@ def _loop(sampler, given, align, like=np.array):
 
 
 def pictures(dtypes=("uint8", "uint16", "float32", "float64")):
-    """warp_image, where there is one."""
+    """Calls of warp_image, if this version has it."""
     if not hasattr(stn, "warp_image"):
         return
     rng = np.random.default_rng(0)
@@ -251,12 +250,12 @@ def _picture(image, matrix, padding, like=np.array):
 
 
 def layers():
-    """Layers with kernels of their own, forward and backward, odd sides, strides and padding."""
+    """Layers with kernels of their own, forward and backward: odd sides, strides, padding."""
     from numba_stn import nn
 
-    look = nn.serial(nn.max_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
+    localisation = nn.serial(nn.max_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
     net = nn.serial(
-        nn.spatial_transformer(look), nn.conv2d(3, 3, stride=2, padding=1), nn.batch_norm(),
+        nn.spatial_transformer(localisation), nn.conv2d(3, 3, stride=2, padding=1), nn.batch_norm(),
         nn.max_pool(2), nn.conv2d(2, 2), nn.avg_pool(2), nn.flatten(), nn.linear(3),
     )  # fmt: skip
     yield "layers", partial(_network, net)

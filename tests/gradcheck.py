@@ -32,15 +32,15 @@ def like(rng, tree):
 
 
 def check_vjp(function, vjp, x, rng, step=1e-6, rtol=1e-6):
-    """Hold <dy, J v> from central differences against <vjp(dy), v>.
+    """Compare <dy, J v> from central differences with <vjp(dy), v>.
 
-    ``function`` maps a tree of float64 arrays to an array; ``vjp(dy)`` gives a tree like ``x``.
+    ``function`` maps a tree of float64 arrays to an array; ``vjp(dy)`` returns a tree like ``x``.
     The inner product must not be near zero, so that a gradient of zeros cannot pass.
     """
     v = like(rng, x)
-    ahead, behind = function(moved(x, v, step)), function(moved(x, v, -step))
-    dy = rng.standard_normal(np.shape(ahead))
-    numeric = dot(dy, (ahead - behind) / (2 * step))
+    plus, minus = function(moved(x, v, step)), function(moved(x, v, -step))
+    dy = rng.standard_normal(np.shape(plus))
+    numeric = dot(dy, (plus - minus) / (2 * step))
     analytic = dot(vjp(dy), v)
-    assert abs(numeric) > 1e-3, "this direction says nothing; choose another seed"
+    assert abs(numeric) > 1e-3, "the inner product is near zero; choose another seed"
     assert abs(analytic - numeric) <= rtol * max(1.0, abs(numeric)), (analytic, numeric)

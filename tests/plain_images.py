@@ -1,13 +1,13 @@
-"""Images warped in float64 NumPy, straight from the definitions: the oracle for images (H, W[, C]).
+"""The oracle for images (H, W[, C]): warps in float64 NumPy, straight from the definitions.
 
-A tap outside the image is dealt with by itself, and a turn is a product of complex numbers.
+Each tap outside the image is padded by itself, and a rotation is a product of complex numbers.
 """
 
 import numpy as np
 
 
-def read(image, x, y, padding="zeros", fill=0):
-    """The image between its pixels, at (x, y) in pixels whose centres are whole numbers."""
+def bilinear(image, x, y, padding="zeros", fill=0):
+    """Bilinear samples at (x, y), in pixels whose centres are integers."""
     planes = image.astype(float).reshape(*image.shape[:2], -1)
     x, y = np.broadcast_arrays(x, y)
     left, top = np.floor(x), np.floor(y)
@@ -20,15 +20,15 @@ def read(image, x, y, padding="zeros", fill=0):
 
 
 def nearest(image, x, y):
-    """The nearest pixel, of two the even one; beyond the edge the outermost."""
+    """The nearest pixel, of two the even one; outside, the border's."""
     height, width = image.shape[:2]
     x, y = np.broadcast_arrays(np.rint(x).astype(int), np.rint(y).astype(int))
     return image[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)].astype(float)
 
 
-def tied(places, margin):
-    """Which places are so near to a half that a rounded coordinate may take the other pixel."""
-    return np.any([np.abs(c - np.floor(c) - 0.5) < margin for c in places], axis=0)
+def is_tied(positions, margin):
+    """Whether positions are so near to a half that rounding may choose the other pixel."""
+    return np.any([np.abs(c - np.floor(c) - 0.5) < margin for c in positions], axis=0)
 
 
 def cubic(image, x, y, a=-0.75):
@@ -51,7 +51,7 @@ def _keys(d, a):
 
 
 def _tap(planes, x, y, padding, fill):
-    """Pixels at whole coordinates, inside or outside."""
+    """Pixels at integer coordinates, inside or outside."""
     x, y = x.astype(int), y.astype(int)
     height, width = planes.shape[:2]
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
@@ -67,25 +67,25 @@ def pixels(shape):
     return x, y
 
 
-def warped(matrix, shape):
-    """Where a matrix reads."""
+def warped_positions(matrix, shape):
+    """Sampling positions of a matrix."""
     x, y = pixels(shape)
     u, v, w = np.einsum("rc,c...->r...", np.vstack([matrix, [0, 0, 1]])[:3], [x, y, np.ones(shape)])
     return (u / w, v / w) if len(matrix) == 3 else (u, v)
 
 
-def turned(sides, degrees, center=None, zoom=1.0, shape=None):
-    """Where an image turned counter-clockwise reads; into a shape, about the middles of both."""
+def rotated_positions(sides, degrees, center=None, zoom=1.0, shape=None):
+    """Sampling positions of a counter-clockwise rotation; with a shape, about both centres."""
     x, y = pixels(sides if shape is None else shape)
-    middle = complex((sides[1] - 1) / 2, (sides[0] - 1) / 2)
-    about = middle if center is None else complex(*center)
+    centre = complex((sides[1] - 1) / 2, (sides[0] - 1) / 2)
+    about = centre if center is None else complex(*center)
     target = about if shape is None else complex((shape[1] - 1) / 2, (shape[0] - 1) / 2)
     z = about + (x + 1j * y - target) * np.exp(1j * np.deg2rad(degrees)) / zoom
     return z.real, z.imag
 
 
-def cropped(box, shape):
-    """Where a box (x0, y0, x1, y1) of pixels' edges is read, spread over a shape."""
+def cropped_positions(box, shape):
+    """Sampling positions of a box (x0, y0, x1, y1) of pixel edges, stretched over a shape."""
     x, y = pixels(shape)
     x0, y0, x1, y1 = box
     return (
@@ -94,9 +94,9 @@ def cropped(box, shape):
     )
 
 
-def within(places, sides, margin=0.0):
-    """Which places have only pixels of the image around them, so far from its outermost ones."""
-    x, y = places
+def is_inside(positions, sides, margin=0.0):
+    """Whether positions are inside the image, by this margin from its border pixels."""
+    x, y = positions
     height, width = sides
     inside = (x >= margin) & (x <= width - 1 - margin)
     return inside & (y >= margin) & (y <= height - 1 - margin)

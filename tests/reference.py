@@ -1,9 +1,9 @@
-"""The oracle: slow, obvious float64 loops, written from the definitions and from nothing else.
+"""The oracle: slow, obvious float64 loops, written from the definitions alone.
 
-Nothing is shared with the package. Paddings are applied by walking (reflect, or go round, until
-inside), weights are kernels of the distance from a pixel (the paper's max(0, 1 - |x - w|), and
-Keys's polynomials), and theta's gradient goes through the grid. In the plane and in space alike;
-channels stand before the sides.
+Nothing is shared with the package. Paddings are applied step by step (reflect, or move by a period,
+until inside), weights are functions of the distance from a pixel (the paper's max(0, 1 - |x - w|),
+and Keys's polynomials), and theta's gradient goes through the grid. Planes and volumes share the
+code; channels come first.
 """
 
 import itertools
@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-FAR = 1e6  # too far to walk
+FAR = 1e6  # too far to move step by step
 
 
-# --- Where samples read ---------------------------------------------------------------------------
+# --- Grids ----------------------------------------------------------------------------------------
 
 
 def base_line(size, align_corners):
@@ -69,7 +69,7 @@ def projective_grid_vjp(dgrid, theta, align_corners=False):
     return dtheta
 
 
-# --- One axis: which pixels a coordinate reads ----------------------------------------------------
+# --- One axis: the pixels of a coordinate ---------------------------------------------------------
 
 
 def pixel_of(g, size, align_corners):
@@ -80,12 +80,12 @@ def pixel_of(g, size, align_corners):
 
 
 def is_on(c, size, align_corners):
-    """Whether a coordinate is between the outer edges, or aligned centres, of a side."""
+    """Whether a coordinate is between the outer edges of a side, or aligned pixel centres."""
     return (0 <= c <= size - 1) if align_corners else (-0.5 <= c <= size - 0.5)
 
 
-def walked(c, size, padding_mode, align_corners):
-    """Coordinate after walking to the image, and the slope: of a reflection, or going round."""
+def moved_inside(c, size, padding_mode, align_corners):
+    """Coordinate after reflections, or moves by a period, into the image; and its slope."""
     low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
     if not abs(c) < FAR or (padding_mode == "reflection" and high <= low):
         return 0.0, 0.0
@@ -109,31 +109,31 @@ def clipped(c, size):
 
 
 def padded(c, size, mode, padding_mode, align_corners):
-    """Coordinate from which taps are counted, and its slope; None where nothing is read.
+    """Coordinate from which taps are counted, and its slope; None if there are no taps.
 
-    Bicubic taps are padded one by one, so for them only what is too far to count comes nearer.
+    Bicubic taps are padded one by one, so for them only very distant coordinates are changed.
     """
     if padding_mode == "zeros" or (padding_mode == "fill" and not is_on(c, size, align_corners)):
         return (c, 1.0) if padding_mode == "zeros" and abs(c) < FAR else None
     if padding_mode == "wrap":
-        return walked(c, size, "wrap", align_corners)
+        return moved_inside(c, size, "wrap", align_corners)
     if mode == "bicubic":
         if abs(c) < FAR:
             return (c, 1.0) if size > 1 or padding_mode != "reflection" else (0.0, 0.0)
         return (size + 5.0 if c > 0 and padding_mode == "border" else 0.0), 0.0
     slope = 1.0
     if padding_mode == "reflection":
-        c, slope = walked(c, size, "reflection", align_corners)
+        c, slope = moved_inside(c, size, "reflection", align_corners)
     c, inside = clipped(c, size)
     return c, slope * inside
 
 
 def pixel_at(i, size, padding_mode, align_corners):
-    """The pixel that tap i reads; None outside."""
+    """The pixel of tap i; None outside."""
     if padding_mode == "zeros":
         return i if 0 <= i < size else None
     if padding_mode in ("wrap", "reflection"):
-        i = round(walked(float(i), size, padding_mode, align_corners)[0])
+        i = round(moved_inside(float(i), size, padding_mode, align_corners)[0])
     return min(max(i, 0), size - 1)
 
 
@@ -146,18 +146,18 @@ def keys(d):
     return piece(abs(d)), piece.deriv()(abs(d)) * (1 if d >= 0 else -1)
 
 
-def weighed(c, mode):
+def weighted_taps(c, mode):
     """(tap, weight, slope) of the taps of a coordinate."""
     low = math.floor(c)
     if mode == "nearest":
-        return [(round(c), 1.0, 0.0)]  # a half to the even one, as Python rounds
+        return [(round(c), 1.0, 0.0)]  # Python rounds a half to even
     if mode == "bilinear":
         return [(low, 1 - (c - low), -1.0), (low + 1, c - low, 1.0)]
     return [(i, *keys(c - i)) for i in range(low - 1, low + 3)]
 
 
 def axis_taps(g, size, mode, padding_mode, align_corners):
-    """(pixel or None, weight, slope in g) of each tap along an axis; None if nothing is read."""
+    """(pixel or None, weight, slope in g) of each tap along an axis; None if there are no taps."""
     c, scale = pixel_of(float(g), size, align_corners)
     found = padded(c, size, mode, padding_mode, align_corners)
     if found is None:
@@ -165,7 +165,7 @@ def axis_taps(g, size, mode, padding_mode, align_corners):
     c, inside = found
     return [
         (pixel_at(i, size, padding_mode, align_corners), weight, slope * inside * scale)
-        for i, weight, slope in weighed(c, mode)
+        for i, weight, slope in weighted_taps(c, mode)
     ]
 
 
@@ -173,7 +173,7 @@ def axis_taps(g, size, mode, padding_mode, align_corners):
 
 
 def taps(point, shape, mode, padding_mode, align_corners):
-    """(place or None, weight, slopes in x, y, z) of each tap of one grid point."""
+    """(pixel or None, weight, slopes in x, y, z) of each tap of one grid point."""
     axes = [
         axis_taps(g, size, mode, padding_mode, align_corners)
         for g, size in zip(point, shape[::-1], strict=True)
@@ -181,13 +181,13 @@ def taps(point, shape, mode, padding_mode, align_corners):
     if None in axes:
         return
     for along in itertools.product(*axes):
-        place = tuple(pixel for pixel, _, _ in along)[::-1]
+        pixel = tuple(index for index, _, _ in along)[::-1]
         weights = [weight for _, weight, _ in along]
         slopes = [
             slope * math.prod(weights[:axis] + weights[axis + 1 :])
             for axis, (_, _, slope) in enumerate(along)
         ]
-        yield None if None in place else place, math.prod(weights), slopes
+        yield None if None in pixel else pixel, math.prod(weights), slopes
 
 
 def fill_of(fill, channels):
@@ -205,8 +205,8 @@ def grid_sample(images, grid, padding_mode="zeros", align_corners=False, fill=0.
                 taps(grid[(n, *index)], image.shape[1:], mode, padding_mode, align_corners)
             )
             value = np.zeros(len(image)) if found else outside
-            for place, weight, _ in found:
-                value = value + weight * (outside if place is None else image[(..., *place)])
+            for pixel, weight, _ in found:
+                value = value + weight * (outside if pixel is None else image[(..., *pixel)])
             out[(n, slice(None), *index)] = value
     return out
 
@@ -222,18 +222,18 @@ def grid_sample_vjp(
         image = np.asarray(images[m], float)
         for index in itertools.product(*map(range, size)):
             d = np.asarray(dsamples[(n, slice(None), *index)], float)
-            for place, weight, slopes in taps(
+            for pixel, weight, slopes in taps(
                 grid[(n, *index)], image.shape[1:], mode, padding_mode, align_corners
             ):
-                if place is not None:
-                    dimages[(m, slice(None), *place)] += weight * d
-                value = outside if place is None else image[(..., *place)]
+                if pixel is not None:
+                    dimages[(m, slice(None), *pixel)] += weight * d
+                value = outside if pixel is None else image[(..., *pixel)]
                 dgrid[(n, *index)] += np.array(slopes) * (d @ value)
     return dimages, dgrid
 
 
 def coverage(grid, shape, padding_mode="zeros", align_corners=False, mode="bilinear"):
-    """The weights of the taps inside, whatever the padding; all or nothing for "fill"."""
+    """The sum of the weights of taps inside, whatever the padding; 0 or 1 for "fill"."""
     covered = np.zeros(grid.shape[:-1])
     for index in np.ndindex(covered.shape):
         if padding_mode == "fill":
@@ -242,8 +242,8 @@ def coverage(grid, shape, padding_mode="zeros", align_corners=False, mode="bilin
                 for g, size in zip(grid[index], shape[::-1], strict=True)
             )
             continue
-        for place, weight, _ in taps(grid[index], shape, mode, "zeros", align_corners):
-            covered[index] += weight if place is not None else 0
+        for pixel, weight, _ in taps(grid[index], shape, mode, "zeros", align_corners):
+            covered[index] += weight if pixel is not None else 0
     return covered
 
 
@@ -268,7 +268,7 @@ def warp_perspective_vjp(dsamples, images, theta, align_corners=False, **options
 
 
 def stored(values, dtype):
-    """Values as a dtype holds them: integers rounded, a half to the even one, and saturated."""
+    """Values in a dtype: integers are rounded, a half to even, and saturated."""
     dtype = np.dtype(dtype)
     if dtype.kind != "u":
         with np.errstate(over="ignore"):

@@ -2,10 +2,10 @@
 
 A kernel is compiled for a source, mode, padding, dtype, layout and number of dimensions, in
 seconds; there are hundreds of such kinds. So the tests share these: every mode with every padding
-in the plane and in space (``EXACT``, float64), and every dtype with every mode (``STORED``), so
-chosen that any two choices meet in some row; :mod:`test_samplers` holds them to that.
+in the plane and in space (``EXACT``, float64), and every dtype with every mode (``STORED``), chosen
+so that any two choices occur together in some row; :mod:`test_samplers` checks this.
 
-Everything here has its channels before the sides; a sampler's layout is its own affair.
+Arrays here have their channels first; a sampler converts them to its own layout.
 """
 
 from typing import NamedTuple
@@ -40,13 +40,13 @@ class Sampler(NamedTuple):
         return "-".join(map(str, self))
 
     def options(self, align_corners=False):
-        """What the oracle and the package both understand."""
+        """Options that the oracle and the package have in common."""
         return {
             "mode": self.mode, "padding_mode": self.padding, "align_corners": align_corners
         }  # fmt: skip
 
     @property
-    def computes(self):
+    def compute_dtype(self):
         """The dtype that values are computed in."""
         return np.dtype("float64" if self.dtype == "float64" else "float32")
 
@@ -55,14 +55,14 @@ class Sampler(NamedTuple):
         """The dtype of gradients of samples and images."""
         return np.dtype("float32" if self.dtype.startswith("u") else self.dtype)
 
-    def laid(self, array):
-        """From channels first to this sampler's layout."""
+    def to_layout(self, array):
+        """Convert channels first to this sampler's layout."""
         if self.layout == "NCHW" or array is None:
             return array
         return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
-    def unlaid(self, array):
-        """Back to channels first."""
+    def from_layout(self, array):
+        """Convert this sampler's layout to channels first."""
         return array if self.layout == "NCHW" or array is None else np.moveaxis(array, -1, 1)
 
     def sample(self, images, coords, size, align_corners=False, like=np.asarray, **options):
@@ -70,26 +70,31 @@ class Sampler(NamedTuple):
         kind = self.options(align_corners) | {"layout": self.layout} | options
         if self.source != "grid":
             kind["size"] = size
-        found = FUNCTIONS[self.source][0](like(self.laid(images)), like(coords), **kind)
+        found = FUNCTIONS[self.source][0](like(self.to_layout(images)), like(coords), **kind)
         if not kind.get("coverage"):
-            return self.unlaid(found)
-        return self.unlaid(found[0]), found[1]
+            return self.from_layout(found)
+        return self.from_layout(found[0]), found[1]
 
     def vjp(self, dsamples, images, coords, align_corners=False, like=np.asarray, **options):
         """The package's gradients."""
         kind = self.options(align_corners) | {"layout": self.layout} | options
-        arrays = (like(self.laid(dsamples)), like(self.laid(images)), like(coords))
+        arrays = (like(self.to_layout(dsamples)), like(self.to_layout(images)), like(coords))
         dimages, dcoords = FUNCTIONS[self.source][1](*arrays, **kind)
-        return self.unlaid(dimages), dcoords
+        return self.from_layout(dimages), dcoords
 
     def jvp(self, given, images_dot, coords_dot, align_corners=False, like=np.asarray):
-        """The package's forward derivative; either change may be None."""
+        """The package's forward derivative; either tangent may be None."""
         kind = self.options(align_corners) | {"layout": self.layout, "fill": given.fill}
         if self.source != "grid":
             kind["size"] = given.size
-        arrays = (self.laid(given.images), given.coords, self.laid(images_dot), coords_dot)
-        placed = (None if array is None else like(array) for array in arrays)
-        return self.unlaid(FUNCTIONS[self.source][2](*placed, **kind))
+        arrays = (
+            self.to_layout(given.images),
+            given.coords,
+            self.to_layout(images_dot),
+            coords_dot,
+        )
+        given_arrays = (None if array is None else like(array) for array in arrays)
+        return self.from_layout(FUNCTIONS[self.source][2](*given_arrays, **kind))
 
     def grid(self, coords, size, align_corners=False):
         """The oracle's grid."""
@@ -99,7 +104,7 @@ class Sampler(NamedTuple):
         return make(coords, size, align_corners)
 
     def grid_vjp(self, dgrid, coords, align_corners=False):
-        """From the gradient of the oracle's grid to that of the coordinates."""
+        """Convert the gradient of the oracle's grid to that of the coordinates."""
         if self.source == "grid":
             return dgrid
         if self.source == "affine":
@@ -114,7 +119,7 @@ def rows(table):
         yield Sampler(source, mode, padding, int(dims), *rest)
 
 
-# Every mode with every padding, in the plane and in space; computed exactly enough to compare.
+# Every mode with every padding, in the plane and in space, in float64.
 EXACT = list(
     rows("""
     projective  nearest   zeros       2  NCHW
@@ -145,7 +150,7 @@ EXACT = list(
 """)
 )
 
-# What is computed in float32, from floats of half the size, and from integers.
+# Samplers that compute in float32, from float32, float16 and integers.
 STORED = list(
     rows("""
     grid        nearest   zeros       2  NCHW  float32  float32
@@ -174,7 +179,7 @@ ALL = EXACT + STORED
 
 
 class Problem(NamedTuple):
-    """Images and where they are read, and a gradient to pull back."""
+    """Images, the coordinates at which they are sampled, and a gradient of the samples."""
 
     images: np.ndarray
     coords: np.ndarray
@@ -184,7 +189,7 @@ class Problem(NamedTuple):
 
 
 def pixels(rng, shape, dtype):
-    """Noise: of an integer's whole range, or around zero."""
+    """Noise over an integer's whole range, or around zero."""
     if np.dtype(dtype).kind == "u":
         return rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
@@ -200,7 +205,7 @@ def problem(rng, sampler, sides=(4, 5, 7), size=(3, 4, 6), batch=2, channels=2, 
 
 
 def coordinates(rng, sampler, batch, sides, size, align=False):
-    """A grid off the whole and half pixels, where slopes break; or maps, moved and turned."""
+    """A grid away from integer and half pixels, where slopes jump; or random maps."""
     if sampler.source == "grid":
         far = rng.choice([0, 8], (batch, *size, 1))
         whole = rng.uniform(-1 - far, np.add(sides[::-1], far), (batch, *size, sampler.dims))
@@ -209,7 +214,7 @@ def coordinates(rng, sampler, batch, sides, size, align=False):
         return normalised(pixel, sides, align)
     theta = np.eye(sampler.dims + (sampler.source == "projective"), sampler.dims + 1)
     theta = theta + 0.5 * rng.standard_normal((batch, *theta.shape))
-    if sampler.source == "projective":  # the divisor keeps off 0 between -1 and 1
+    if sampler.source == "projective":  # the divisor is not 0 between -1 and 1
         theta[:, 2] = [0, 0, 1] + rng.uniform(-0.4, 0.4, (batch, 3)) * [1, 1, 0.3]
     return theta
 

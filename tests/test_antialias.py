@@ -1,4 +1,4 @@
-"""Shrinking without aliasing: means over areas, their gradients, and what must not change."""
+"""Antialiased warps: means over areas, their gradients, and their properties."""
 
 import numpy as np
 import pytest
@@ -36,14 +36,14 @@ def test_a_whole_factor_is_the_mean_of_blocks(layout):
 
 def test_aligned_corners_divide_the_same_areas():
     x = np.linspace(-1, 1, 41)
-    image = np.tile(x**2, (1, 1, 3, 1))  # its mean over an area is known
+    image = np.tile(x**2, (1, 1, 3, 1))  # with known means over areas
     got = stn.warp_affine(image, IDENTITY, (3, 11), antialias=True, align_corners=True)
     finer = np.linspace(-1, 1, 11)[1:-1, None] + np.array([-1.5, -0.5, 0.5, 1.5]) * 0.05
     expected = np.interp(finer, x, x**2).mean(axis=1)
     np.testing.assert_allclose(got[0, 0, 1, 1:-1], expected, atol=1e-12)
 
 
-def test_what_does_not_shrink_is_as_it_was():
+def test_maps_that_do_not_shrink_are_unchanged():
     rng = np.random.default_rng(1)
     image = rng.standard_normal((1, 2, 9, 9)).astype(np.float32)
     theta = np.array([[[0.6, -0.5, 0.1], [0.5, 0.6, 0.0]]])
@@ -52,7 +52,7 @@ def test_what_does_not_shrink_is_as_it_was():
     )
 
 
-def test_each_map_is_as_if_it_were_alone():
+def test_maps_of_a_batch_do_not_affect_each_other():
     rng = np.random.default_rng(2)
     images, theta = (
         rng.random((3, 1, 20, 20)),
@@ -67,7 +67,7 @@ def test_each_map_is_as_if_it_were_alone():
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("sampler", [row for row in EXACT if row.source != "grid"], ids=str)
 def test_gradients(sampler, align_corners):
-    """By differences, and that of the images as the adjoint."""
+    """Against differences; the images' gradient also as the adjoint."""
     rng = np.random.default_rng(3)
     given = problem(rng, sampler, (5, 13, 12), (2, 4, 5), align=align_corners)
     images, theta, size = given.images, given.coords, given.size
@@ -79,22 +79,22 @@ def test_gradients(sampler, align_corners):
         return sampler.vjp(d, images, theta, align_corners, antialias=True, **options)
 
     plain = sampler.sample(images, theta, size, align_corners)
-    ahead = samples(images, theta) * given.dsamples
+    forward = samples(images, theta) * given.dsamples
     assert np.abs(samples(images, theta) - plain).max() > 0.1
-    back = images * gradients(given.dsamples, wrt=("images",))[0]
-    assert abs(ahead.sum() - back.sum()) < 1e-12 * np.abs(ahead).sum()
+    backward = images * gradients(given.dsamples, wrt=("images",))[0]
+    assert abs(forward.sum() - backward.sum()) < 1e-12 * np.abs(forward).sum()
     check_vjp(
         lambda x: samples(x, theta, fill=given.fill),
         lambda d: gradients(d, fill=given.fill)[0], images, rng,
     )  # fmt: skip
-    if sampler.mode != "nearest":  # whose pixels stay the same while the map moves a little
+    if sampler.mode != "nearest":  # small steps do not change the nearest pixels
         check_vjp(
             lambda x: samples(images, x, fill=given.fill),
             lambda d: gradients(d, fill=given.fill)[1], theta, rng, step=1e-8, rtol=1e-5,
         )  # fmt: skip
 
 
-def test_one_image_serves_many_maps_and_its_gradient_is_the_sum():
+def test_the_gradient_of_one_image_for_many_maps_is_the_sum():
     rng = np.random.default_rng(4)
     image, theta = rng.random((1, 2, 16, 16)), np.eye(2, 3) * np.array([1, 3])[:, None, None]
     d = rng.standard_normal((2, 2, 5, 5))
@@ -128,7 +128,7 @@ def test_a_volume_shrinks_too():
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_odd_maps_are_safe():
+def test_invalid_maps_are_safe():
     image, theta = np.ones((1, 1, 4, 4)), np.eye(2, 3)[None].copy()
     for value in (np.nan, np.inf, 1e30, 0.0):
         theta[0, 0, 0] = value

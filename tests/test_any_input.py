@@ -1,4 +1,4 @@
-"""Any input to any sampler: shapes, strides, nonsense, long images, threads, and bad input."""
+"""Any input to any sampler: shapes, strides, NaN, long images, threads, and bad input."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samplers import ALL, EXACT, Sampler, expected, found, pixels, problem
-from test_functional import _strided
+from test_grid_sample import strided
 from test_samplers import check
 
 import numba_stn as stn
@@ -27,12 +27,12 @@ def _serial():
         yield
 
 
-# --- Sides of 0 and 1, strides, orders of bytes ---------------------------------------------------
+# --- Sides of 0 and 1, strides, byte orders -------------------------------------------------------
 
 
 @st.composite
 def any_problem(draw):
-    """A sampler and a problem for it, of any shape and laid out in any way."""
+    """A sampler and a problem for it, of any shape and strides."""
     sampler, count, side = draw(st.sampled_from(ALL)), st.integers(0, 3), st.integers(1, 9)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     sides, size = ([draw(side) for _ in range(3)] for _ in range(2))
@@ -40,7 +40,7 @@ def any_problem(draw):
     case = problem(rng, sampler, sides, size, draw(count), draw(count), align)
     if draw(st.booleans()) and len(case.coords):
         case = case._replace(images=case.images[:1])
-    images, coords, dsamples = (_strided(draw, array) for array in case[:3])
+    images, coords, dsamples = (strided(draw, array) for array in case[:3])
     return sampler, case._replace(images=images, coords=coords, dsamples=dsamples), align
 
 
@@ -56,13 +56,13 @@ def test_any_shape_and_strides(drawn):
         np.testing.assert_array_equal(array, was)
 
 
-# --- Nonsense -------------------------------------------------------------------------------------
+# --- NaN, infinite and huge numbers ---------------------------------------------------------------
 
 ODD = [np.nan, np.inf, -np.inf, 1e30, -1e30, 3.4e38, 2.0**31, -(2.0**63), 1e18, 0.0, -1.0, 1.0]
 
 
 def nonsense(rng, array, share):
-    """Some of an array's numbers replaced by what nobody should send."""
+    """Replace a share of an array's numbers by NaN, infinities and huge numbers."""
     if array.dtype.kind == "u":
         return array
     with np.errstate(over="ignore"):
@@ -71,7 +71,7 @@ def nonsense(rng, array, share):
 
 
 def garbage(byte):
-    """np.empty, whose memory is full of one byte."""
+    """np.empty whose memory is filled with one byte."""
 
     def empty(shape, dtype=float, **kind):
         array = np.zeros(shape, dtype, **kind)
@@ -82,7 +82,7 @@ def garbage(byte):
 
 
 def everything_of(sampler, case, align):
-    """All results, or what was said against the input."""
+    """Samples, coverage and gradients."""
     arrays = case.images, case.coords
     samples, covered = sampler.sample(
         *arrays, case.size, align, fill=case.fill, coverage=True
@@ -91,10 +91,10 @@ def everything_of(sampler, case, align):
 
 
 @every
-def test_nothing_is_left_as_it_was_in_memory(sampler, monkeypatch):
-    """Whatever memory held before, the results are the same; with NaN and infinity everywhere."""
+def test_results_do_not_depend_on_uninitialised_memory(sampler, monkeypatch):
+    """Whatever memory contained, the results are the same; with NaN and infinity everywhere."""
     rng = np.random.default_rng(ALL.index(sampler))
-    everything_of(sampler, problem(rng, sampler), False)  # compiled while np.empty is as usual
+    everything_of(sampler, problem(rng, sampler), False)  # compile before np.empty is replaced
     for _ in range(60):
         long = rng.choice([1, 2, 40, 70], p=[0.3, 0.3, 0.3, 0.1])
         sides, size = rng.integers(1, 6, 3), rng.integers(1, 6, 3)
@@ -117,11 +117,11 @@ def test_nothing_is_left_as_it_was_in_memory(sampler, monkeypatch):
 
 
 @pytest.mark.parametrize("shapes", ["NARROW", "THIN"])
-def test_nor_by_what_is_made_of_samplers(shapes, monkeypatch):
-    """Forward derivatives, means over areas, points, splines: of plain input, and of nonsense."""
+def test_nor_do_functions_built_on_the_sampler(shapes, monkeypatch):
+    """Forward derivatives, antialiased warps, points, splines: of normal input and of NaN."""
     for name, call in everything.derived(shapes=getattr(everything, shapes)):
         for share in (0, 0.3):
-            call()  # compiled while np.empty is as usual
+            call()  # compile before np.empty is replaced
             results = []
             for byte in (0x3E, 0x41):
                 rng = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_nor_by_what_is_made_of_samplers(shapes, monkeypatch):
                 np.testing.assert_array_equal(first, second, err_msg=name)
 
 
-def test_the_garbage_is_seen(monkeypatch):
+def test_uninitialised_memory_is_filled(monkeypatch):
     found = []
     for byte in (0x3E, 0x41):
         monkeypatch.setattr(np, "empty", garbage(byte))
@@ -147,10 +147,10 @@ def test_the_garbage_is_seen(monkeypatch):
 
 
 @every
-def test_nonsense_coordinates_read_what_the_rules_say(sampler):
-    """Where NaN, infinity and 1e30 are: outside or at an edge, without a slope."""
+def test_invalid_coordinates_follow_the_padding_rules(sampler):
+    """NaN, infinity and 1e30 are outside or at an edge, without a slope."""
     if sampler.source != "grid":
-        pytest.skip("a map is nonsense everywhere at once")
+        pytest.skip("a map is invalid everywhere at once")
     rng = np.random.default_rng(0)
     case = problem(rng, sampler, channels=3)
     odd = rng.choice([np.nan, np.inf, -np.inf, 1e30, -1e30, 3e38, 2.0**63], case.coords.shape)
@@ -169,7 +169,7 @@ LONG = 33_001
 
 @pytest.mark.parametrize("sampler", EXACT, ids=str)
 def test_long_images(sampler):
-    """Beyond what OpenCV takes; read at both ends and between."""
+    """Longer than OpenCV's limit; sampled at both ends and between."""
     rng = np.random.default_rng(1)
     for sides in [(1, 1, LONG), (1, LONG, 1), (LONG, 1, 1)][: sampler.dims]:
         case = problem(rng, sampler, sides, (2, 3, 40), batch=1, channels=1)
@@ -339,7 +339,7 @@ def test_bad_input_is_named(name):
 
 
 def test_a_fill_may_be_of_any_kind_of_number():
-    """NumPy's scalars, tuples, arrays; what the dtype holds exactly."""
+    """Scalars of NumPy, tuples, arrays; numbers that the dtype represents exactly."""
     theta = np.full((2, 2, 3), 9.0) * [0, 0, 1]
     for fill in (7, np.uint8(7), np.float32(7), np.array(7), (7, 7, 7), np.full(3, 7)):
         got = stn.warp_affine(BYTES, theta, layout="NCHW", padding_mode="fill", fill=fill)

@@ -1,4 +1,4 @@
-"""Matrices of other libraries: by their own results, by identity, by a shift of one pixel."""
+"""Matrices of other libraries: their own results, the identity, a shift by one pixel."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from scipy import ndimage
 import numba_stn as stn
 from numba_stn.transforms import matrices
 
-TURN = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])
-TILT = np.vstack([TURN, [0.002, -0.001, 1.0]])
-SHIFT = np.array([[1.0, 0, 1], [0, 1, 0]])  # reads one pixel further right
+AFFINE = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])
+PROJECTIVE = np.vstack([AFFINE, [0.002, -0.001, 1.0]])
+SHIFT = np.array([[1.0, 0, 1], [0, 1, 0]])  # samples one pixel further right
 IMAGE_SIZE, SIZE = (40, 60), (33, 71)
 
 
@@ -18,7 +18,7 @@ def picture(shape=IMAGE_SIZE):
 
 
 def inner(image, margin=8):
-    """Without the rims, where libraries' rules differ."""
+    """Without the border, where libraries' rules differ."""
     return image[margin:-margin, margin:-margin]
 
 
@@ -33,7 +33,7 @@ def test_the_identity_stays_the_identity():
 
 
 def test_a_shift_of_one_pixel():
-    """Ours reads one pixel further right: OpenCV moves the image left, SciPy counts columns."""
+    """Ours samples one pixel further right: OpenCV moves the image left, SciPy has columns."""
     np.testing.assert_array_equal(matrices.to_opencv(SHIFT), [[1, 0, -1], [0, 1, 0]])
     np.testing.assert_array_equal(matrices.to_skimage(SHIFT), [*SHIFT.tolist(), [0, 0, 1]])
     matrix, offset = matrices.to_scipy(SHIFT)
@@ -45,7 +45,7 @@ def test_a_shift_of_one_pixel():
     np.testing.assert_allclose(theta, [[1, 0, 2 / 8], [0, 1, 0]], atol=1e-15)
 
 
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
 def test_there_and_back(matrix):
     np.testing.assert_allclose(matrices.from_opencv(matrices.to_opencv(matrix)) * matrix[-1, -1],
                                matrix * matrices.from_opencv(matrices.to_opencv(matrix))[-1, -1],
@@ -58,27 +58,27 @@ def test_there_and_back(matrix):
 
 
 def test_scipy_there_and_back():
-    np.testing.assert_allclose(matrices.from_scipy(*matrices.to_scipy(TURN)), TURN)
-    matrix, offset = matrices.to_scipy(TURN)
+    np.testing.assert_allclose(matrices.from_scipy(*matrices.to_scipy(AFFINE)), AFFINE)
+    matrix, offset = matrices.to_scipy(AFFINE)
     whole = np.vstack([np.column_stack([matrix, offset]), [0, 0, 1]])
-    np.testing.assert_allclose(matrices.from_scipy(whole), TURN)
-    np.testing.assert_allclose(matrices.from_scipy(whole[:2], offset=99), TURN)
+    np.testing.assert_allclose(matrices.from_scipy(whole), AFFINE)
+    np.testing.assert_allclose(matrices.from_scipy(whole[:2], offset=99), AFFINE)
     np.testing.assert_array_equal(matrices.from_scipy([2, 3], 1), [[3, 0, 1], [0, 2, 1]])
 
 
 def test_stacks():
-    stack = np.stack([TURN, SHIFT])
+    stack = np.stack([AFFINE, SHIFT])
     for there in (matrices.to_opencv, matrices.to_skimage):
         np.testing.assert_allclose(there(stack)[1], there(SHIFT))
     np.testing.assert_allclose(
-        matrices.to_theta(stack, SIZE, IMAGE_SIZE)[0], matrices.to_theta(TURN, SIZE, IMAGE_SIZE)
+        matrices.to_theta(stack, SIZE, IMAGE_SIZE)[0], matrices.to_theta(AFFINE, SIZE, IMAGE_SIZE)
     )
     matrix, offset = matrices.to_scipy(stack)
     np.testing.assert_allclose(matrices.from_scipy(matrix, offset), stack)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_theta_does_what_warp_affine_does(align_corners):
+def test_theta_against_warp_affine(align_corners):
     image = picture()
     theta = np.array([[0.7, 0.2, 0.1], [-0.3, 0.8, -0.2]])
     matrix = matrices.from_theta(theta, SIZE, IMAGE_SIZE, align_corners=align_corners)
@@ -88,19 +88,19 @@ def test_theta_does_what_warp_affine_does(align_corners):
     np.testing.assert_allclose(stn.warp_image(image, matrix, SIZE), want, rtol=0, atol=1e-12)
 
 
-def test_scipy_gives_the_same():
+def test_against_scipy():
     image = picture()
-    matrix, offset = matrices.to_scipy(TURN)
+    matrix, offset = matrices.to_scipy(AFFINE)
     theirs = ndimage.affine_transform(image, matrix, offset, output_shape=SIZE, order=1)
-    ours = stn.warp_image(image, TURN, SIZE)
-    reached = stn.warp_image(np.ones_like(image), TURN, SIZE) == 1  # nothing blended with outside
+    ours = stn.warp_image(image, AFFINE, SIZE)
+    reached = stn.warp_image(np.ones_like(image), AFFINE, SIZE) == 1  # samples without outside taps
     assert reached.sum() > 1000
     np.testing.assert_allclose(ours[reached], theirs[reached], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_opencv_gives_the_same(matrix, dtype):
+def test_against_opencv(matrix, dtype):
     cv2 = pytest.importorskip("cv2")
     image = (picture((200, 300, 3)) * 255).astype(dtype)
     warp = cv2.warpAffine if len(matrix) == 2 else cv2.warpPerspective
@@ -108,12 +108,12 @@ def test_opencv_gives_the_same(matrix, dtype):
     ours = stn.warp_image(image, matrix, (190, 280))
     reached = stn.warp_image(np.ones(image.shape), matrix, (190, 280)) == 1
     apart = np.abs(ours.astype(float) - theirs)[reached]
-    # OpenCV's own fractions are float32; a gradient of this image is some 50 grey levels a pixel.
+    # OpenCV's fractions are float32; this image's slopes are about 50 grey levels per pixel.
     assert apart.max() <= (1 if dtype == "uint8" else 0.02)
 
 
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
-def test_skimage_gives_the_same_on_a_photograph(matrix):
+@pytest.mark.parametrize("matrix", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
+def test_against_skimage_on_a_photograph(matrix):
     transform = pytest.importorskip("skimage.transform")
     data = pytest.importorskip("skimage.data")
     image = data.camera().astype(np.float32) / 255
@@ -127,12 +127,12 @@ def test_skimage_gives_the_same_on_a_photograph(matrix):
 
 WRONG = {
     r"matrix: expected shape \(..., 2, 3\)": lambda: matrices.from_opencv(np.eye(2)),
-    "matrix: expected one with an inverse": lambda: matrices.from_opencv(np.zeros((2, 3))),
+    "matrix: expected a matrix with an inverse": lambda: matrices.from_opencv(np.zeros((2, 3))),
     "matrix: expected finite": lambda: matrices.to_skimage(np.full((2, 3), np.nan)),
-    "matrix: expected an affine one": lambda: matrices.to_scipy(TILT),
+    "matrix: expected an affine matrix": lambda: matrices.to_scipy(PROJECTIVE),
     "offset: expected a number": lambda: matrices.from_scipy(np.eye(2), (1, 2, 3)),
     "align_corners: expected sides": lambda: matrices.to_theta(
-        TURN, (1, 4), (4, 4), align_corners=True
+        AFFINE, (1, 4), (4, 4), align_corners=True
     ),
 }
 
@@ -145,7 +145,7 @@ def test_a_wrong_argument_is_named(message):
         matrices.from_opencv("a matrix")
 
 
-def test_four_points_go_where_they_are_told():
+def test_four_points_map_to_their_images():
     rng = np.random.default_rng(1)
     square = np.array([[-1.0, -1], [1, -1], [-1, 1], [1, 1]])
     points, images = square + 0.3 * rng.standard_normal((2, 5, 4, 2))
@@ -170,7 +170,7 @@ def test_four_points_as_opencv():
 
 def test_bad_points_are_named():
     square = [[0, 0], [1, 0], [0, 1], [1, 1]]
-    with pytest.raises(ValueError, match=r"images: expected four points, .*\(3, 2\)"):
+    with pytest.raises(ValueError, match=r"images: expected four points .*\(3, 2\)"):
         matrices.from_points(square, square[:3])
     for line in ([[0, 0], [1, 1], [2, 2], [5, 0]], [[0, 0], [0, 0], [1, 0], [0, 1]]):
         with pytest.raises(ValueError, match="points: .*no three lie on a line"):

@@ -271,14 +271,14 @@ def test_namespaces(cupy):
     here, there = np.ones(2), cupy.asarray([1.0])
     assert namespace.namespace() is namespace.namespace(here, here) is np
     assert namespace.namespace(there, there) is cupy
-    assert namespace.beside(here, here) is here
-    assert isinstance(namespace.beside(here, here, there), fake_cupy.ndarray)
-    assert namespace.host(here) is here
-    assert type(namespace.host(there)) is np.ndarray
+    assert namespace.to_device_of(here, here) is here
+    assert isinstance(namespace.to_device_of(here, here, there), fake_cupy.ndarray)
+    assert namespace.to_host(here) is here
+    assert type(namespace.to_host(there)) is np.ndarray
     assert namespace.gpu_name(np) is None
     assert namespace.gpu_name(cupy) == "A stand-in"
     with pytest.raises(ValueError, match=r"device: expected one of \['cpu', 'cuda'\], got 'gpu'"):
-        namespace.library("gpu")
+        namespace.array_library("gpu")
 
 
 def test_the_cpu_needs_no_cupy():

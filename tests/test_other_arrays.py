@@ -1,4 +1,4 @@
-"""Arrays of other libraries on the CPU are read where they are."""
+"""Arrays of other libraries on the CPU are used without a copy."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ THETA = np.tile(np.array([[[0.8, -0.3, 0.1], [0.3, 0.8, 0.0]]], np.float32), (2,
 
 
 class OnlyDlpack:
-    """An array that speaks nothing but DLPack."""
+    """An array that supports only DLPack."""
 
     def __init__(self, array):
         self.array = array
@@ -49,7 +49,7 @@ def test_nothing_is_copied():
     assert np.shares_memory(arrays.taken("images", OnlyDlpack(array)), array)
 
 
-def test_pictures_of_pillow_are_images():
+def test_images_of_pillow():
     image_module = pytest.importorskip("PIL.Image")
     image = RNG.integers(0, 256, (8, 9, 3), np.uint8)
     np.testing.assert_array_equal(
@@ -57,7 +57,7 @@ def test_pictures_of_pillow_are_images():
     )
 
 
-def test_what_cannot_be_read_is_named():
+def test_arrays_that_cannot_be_used_are_named():
     torch = pytest.importorskip("torch")
     learning = torch.zeros(1, 1, 3, 3, requires_grad=True)
     with pytest.raises(TypeError, match="images: expected an array, got Tensor: .*detach"):

@@ -1,4 +1,4 @@
-"""The package as it is imported, cached and typed."""
+"""The package: imports, the kernel cache, layers of modules, and the commit of results."""
 
 import ast
 import graphlib
@@ -65,7 +65,7 @@ KERNEL = (
 
 
 def test_an_edited_helper_is_never_served_stale(tmp_path):
-    """Numba's own cache misses an edit in another file; the sources' hash does not."""
+    """Numba's cache does not notice an edit in another file; the hash of all sources does."""
     copy = tmp_path / "numba_stn"
     shutil.copytree(ROOT / "numba_stn", copy, ignore=shutil.ignore_patterns("__pycache__"))
     env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -93,7 +93,7 @@ except ValueError:
     print("serial")
 """
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    for _ in range(2):  # compiled, then from the cache
+    for _ in range(2):  # first compiled, then loaded from the cache
         assert python(code.format(10**9), **cache) == "serial"
         assert python(code.format(0), **cache) == "parallel"
 
@@ -107,7 +107,7 @@ for mode in ("nearest", "bicubic"):
 
 
 def test_kernels_made_by_factories_are_found_again(tmp_path):
-    """In another process; each in files of its own, so that two processes may write at once."""
+    """Another process loads them; each has its own files, so two processes may write at once."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     first = python(TWO, **cache)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
@@ -130,7 +130,7 @@ print([eval(name)().tolist() for name in sys.argv[1].split()])
 
 
 def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
-    """Numba counts functions in each process; a third links what bears the same name only once."""
+    """Numba numbers functions per process; a third process must not link two by the same name."""
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     found = []
     for names in ("affine", "projective", "affine projective", "projective affine"):
@@ -138,12 +138,12 @@ def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found.append(eval(done.stdout))
-    (first,), (second,), both, turned = found
+    (first,), (second,), both, swapped = found
     assert first != second
-    assert (both, turned) == ([first, second], [second, first])
+    assert (both, swapped) == ([first, second], [second, first])
 
 
-def test_a_kernel_is_named_by_what_it_is_made_of():
+def test_a_kernel_is_named_after_its_arguments():
     from numba_stn.kernels.cache import described
     from numba_stn.kernels.cpu import planes
     from numba_stn.kernels.math.kind import Kind
@@ -152,11 +152,11 @@ def test_a_kernel_is_named_by_what_it_is_made_of():
     for mode in range(3):
         for padding in range(5):
             kind = Kind(0, mode, padding, 2, True)
-            for dtype, colours in (("uint8", 0), ("float32", 0), ("float32", 3)):
-                kernel = planes.make_sample_plane(kind, numpy.dtype(dtype), colours, False)
+            for dtype, channels in (("uint8", 0), ("float32", 0), ("float32", 3)):
+                kernel = planes.make_sample_plane(kind, numpy.dtype(dtype), channels, False)
                 names.add(repr(described(kernel)))
     assert len(names) == 45
-    assert not any(" at 0x" in name for name in names)  # which is another one in every process
+    assert not any(" at 0x" in name for name in names)  # an address differs in every process
 
 
 FIRST = {
@@ -203,8 +203,8 @@ def imports():
             base = tuple(filter(None, base))
             for alias in node.names:
                 found = (*base, alias.name)
-                if not base and alias.name in numba_stn._WHERE:
-                    found = tuple(numba_stn._WHERE[alias.name].split("."))
+                if not base and alias.name in numba_stn._MODULE_OF:
+                    found = tuple(numba_stn._MODULE_OF[alias.name].split("."))
                 elif found not in modules:
                     found = base if base in modules else (*base, "__init__")
                 yield here, found
@@ -233,7 +233,7 @@ def test_imports_within_a_package_run_in_no_circle():
 def test_a_changed_package_is_no_longer_its_commit(tmp_path):
     package = tmp_path / "numba_stn"
     package.mkdir()
-    shutil.copy(ROOT / "numba_stn" / "record.py", package)
+    shutil.copy(ROOT / "numba_stn" / "utils" / "record.py", package)
     (tmp_path / "results.json").write_text("{}")
     spec = importlib.util.spec_from_file_location("its_record", package / "record.py")
     record = importlib.util.module_from_spec(spec)
@@ -247,11 +247,11 @@ def test_a_changed_package_is_no_longer_its_commit(tmp_path):
         return done.stdout.strip()
 
     git("init", "--quiet")
-    assert record.commit() is None
+    assert record.current_commit() is None
     git("add", ".")
     git("commit", "--quiet", "--message", "all")
     (tmp_path / "results.json").write_text("[]")
-    assert record.commit() == git("rev-parse", "HEAD")
+    assert record.current_commit() == git("rev-parse", "HEAD")
     with (package / "record.py").open("a") as file:
         file.write("\n")
-    assert record.commit() == git("rev-parse", "HEAD") + "-dirty"
+    assert record.current_commit() == git("rev-parse", "HEAD") + "-dirty"

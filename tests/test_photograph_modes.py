@@ -1,8 +1,9 @@
-"""The nearest pixel and cubic convolution on photographs, by us and by the other libraries.
+"""Nearest and bicubic modes on photographs, against other libraries.
 
-As in test_photographs.py: to 1 grey level of uint8 and to 1e-4 of float32. Where a coordinate is a
-half, one pixel is as near as another, and libraries that round coordinates take either: the
-nearest pixel is compared a hundredth of a pixel and more from there, and is then exactly theirs.
+The tolerances are those of test_photographs.py: 1 grey level of uint8, 1e-4 of float32. Where a
+coordinate is a half, two pixels are equally near, and libraries that round coordinates may choose
+either. So nearest results are compared only where the coordinate is at least 0.01 pixels from a
+half; there they are equal.
 """
 
 import itertools
@@ -12,10 +13,10 @@ import plain_images as plain
 import pytest
 from scipy import ndimage
 from test_photographs import (
+    AFFINE,
     PHOTOGRAPHS,
+    PROJECTIVE,
     SHAPE,
-    TILT,
-    TURN,
     agree,
     from_tensor,
     load,
@@ -31,12 +32,12 @@ cases = pytest.mark.parametrize(
     ("name", "dtype"), [*itertools.product(PHOTOGRAPHS, ["uint8", "float32"])]
 )
 modes = pytest.mark.parametrize("mode", MODES)
-READ = {"nearest": plain.nearest, "bicubic": plain.cubic}
+SAMPLE = {"nearest": plain.nearest, "bicubic": plain.cubic}
 
 
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
-    """One variant of each kernel is enough; that the other gives the same is a test of its own."""
+    """One variant of each kernel is enough; other tests compare the serial and parallel ones."""
     monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
 
 
@@ -45,12 +46,12 @@ def photograph(name, dtype):
     return image if dtype == "uint8" else (image / np.float32(255)).astype(np.float32)
 
 
-def alike(ours, theirs, mode, places, where):
-    """The same, where the mode says so."""
+def check(ours, theirs, mode, positions, where):
+    """Compare as the mode requires."""
     if mode == "bicubic":
         agree(ours, theirs, where)
         return
-    where = where & ~plain.tied(places, 0.01)
+    where = where & ~plain.is_tied(positions, 0.01)
     assert where.mean() > 0.2
     np.testing.assert_allclose(ours[where], np.asarray(theirs)[where], rtol=0, atol=1e-6)
 
@@ -108,7 +109,9 @@ def kornia_warp(image, matrix, shape, mode):
 
 
 WARPS = {
-    "oracle": lambda image, matrix, shape, mode: READ[mode](image, *plain.warped(matrix, shape)),
+    "oracle": lambda image, matrix, shape, mode: SAMPLE[mode](
+        image, *plain.warped_positions(matrix, shape)
+    ),
     "cv2": cv2_warp,
     "skimage": skimage_warp,
     "scipy": scipy_warp,
@@ -120,47 +123,47 @@ WARPS = {
 @cases
 @modes
 @pytest.mark.parametrize("peer", WARPS)
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
 def test_warp_image(name, dtype, mode, peer, matrix):
-    if matrix is TILT and dtype == "float32":
-        pytest.skip("of projective maps one dtype is enough: kernels are compiled for each")
-    image, places = photograph(name, dtype), plain.warped(matrix, SHAPE)
+    if matrix is PROJECTIVE and dtype == "float32":
+        pytest.skip("one dtype is enough for projective maps: each compiles its own kernels")
+    image, positions = photograph(name, dtype), plain.warped_positions(matrix, SHAPE)
     ours = stn.warp_image(image, matrix, SHAPE, mode=mode)
     theirs = WARPS[peer](image, matrix, SHAPE, mode)
     if mode == "bicubic" and dtype == "uint8":
-        theirs = np.clip(theirs, 0, 255)  # of those that give floats
-    alike(ours, theirs, mode, places, plain.within(places, image.shape[:2], 2))
+        theirs = np.clip(theirs, 0, 255)  # for peers that return floats
+    check(ours, theirs, mode, positions, plain.is_inside(positions, image.shape[:2], 2))
 
 
 @modes
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_the_identity_and_a_shift_by_one_pixel_are_exact(dtype, mode):
     image = photograph("coffee", dtype)
-    for x, y in ((0, 0), (1, 0), (0, 1)):  # reads so many pixels further right and down
+    for x, y in ((0, 0), (1, 0), (0, 1)):  # samples x pixels further right, y down
         moved = stn.warp_image(image, [[1, 0, x], [0, 1, y]], mode=mode)
         want = image[y:, x:]
         np.testing.assert_array_equal(moved[: len(want), : want.shape[1]], want)
 
 
 def test_cubic_convolution_of_scikit_image_has_another_parameter():
-    """Keys's own, -1/2; ours is -3/4, as OpenCV's and PyTorch's."""
+    """scikit-image has Keys's a = -1/2; ours is -3/4, as in OpenCV and PyTorch."""
     transform = pytest.importorskip("skimage.transform")
     image = photograph("camera", "float32")
     chosen = {"order": 3, "output_shape": SHAPE, "clip": False}
-    theirs = transform.warp(image, matrices.to_skimage(TURN), **chosen)
-    places = plain.warped(TURN, SHAPE)
-    inner = plain.within(places, image.shape, 2)
-    agree(theirs, plain.cubic(image, *places, a=-0.5), inner)
-    ours = stn.warp_image(image, TURN, SHAPE, mode="bicubic")
+    theirs = transform.warp(image, matrices.to_skimage(AFFINE), **chosen)
+    positions = plain.warped_positions(AFFINE, SHAPE)
+    inner = plain.is_inside(positions, image.shape, 2)
+    agree(theirs, plain.cubic(image, *positions, a=-0.5), inner)
+    ours = stn.warp_image(image, AFFINE, SHAPE, mode="bicubic")
     assert 1e-3 < np.abs(ours - theirs)[inner].max() < 0.1
 
 
 def test_the_cubic_of_scipy_is_a_spline_through_all_pixels():
-    image, places = photograph("camera", "float32"), plain.warped(TURN, SHAPE)
-    linear, offset = matrices.to_scipy(TURN)
+    image, positions = photograph("camera", "float32"), plain.warped_positions(AFFINE, SHAPE)
+    linear, offset = matrices.to_scipy(AFFINE)
     theirs = ndimage.affine_transform(image, linear, offset, output_shape=SHAPE, order=3)
-    ours = stn.warp_image(image, TURN, SHAPE, mode="bicubic")
-    apart = np.abs(ours - theirs)[plain.within(places, image.shape, 2)]
+    ours = stn.warp_image(image, AFFINE, SHAPE, mode="bicubic")
+    apart = np.abs(ours - theirs)[plain.is_inside(positions, image.shape, 2)]
     assert 1e-3 < apart.max() < 0.3
     assert apart.mean() < 0.01
 
@@ -182,8 +185,8 @@ def skimage_rotate(image, degrees, center, mode):
 
 
 ROTATIONS = {
-    "oracle": lambda image, degrees, center, mode: READ[mode](
-        image, *plain.turned(image.shape[:2], degrees, center)
+    "oracle": lambda image, degrees, center, mode: SAMPLE[mode](
+        image, *plain.rotated_positions(image.shape[:2], degrees, center)
     ),
     "cv2": cv2_rotate,
     "skimage": skimage_rotate,
@@ -196,17 +199,17 @@ ROTATIONS = {
 def test_rotate(name, dtype, mode, peer):
     image, center = photograph(name, dtype), (100.25, 130.5)
     for degrees in (33.3, -120):
-        places = plain.turned(image.shape[:2], degrees, center)
-        inner = plain.within(places, image.shape[:2], 2)
+        positions = plain.rotated_positions(image.shape[:2], degrees, center)
+        inner = plain.is_inside(positions, image.shape[:2], 2)
         ours = stn.rotate(image, degrees, center=center, mode=mode)
-        alike(ours, ROTATIONS[peer](image, degrees, center, mode), mode, places, inner)
+        check(ours, ROTATIONS[peer](image, degrees, center, mode), mode, positions, inner)
 
 
 # --- resize and crop_and_resize -------------------------------------------------------------------
 
 
 def cv2_resize(image, shape, mode):
-    """Its INTER_NEAREST reads at j W / W_out, rounded down: half a pixel beside everyone else's."""
+    """Its INTER_NEAREST rounds j W / W_out down, half a pixel from all other libraries."""
     cv2 = pytest.importorskip("cv2")
     flag = {"nearest": cv2.INTER_NEAREST_EXACT, "bicubic": cv2.INTER_CUBIC}[mode]
     return cv2.resize(image, shape[::-1], interpolation=flag)
@@ -236,14 +239,14 @@ def torch_resize(image, shape, mode):
 
 def pillow_resize(image, shape, mode):
     if mode == "bicubic" or (image.ndim == 3 and image.dtype == np.float32):
-        lacks("Pillow", mode)  # a = -1/2; and no floating colours
+        lacks("Pillow", mode)  # its a is -1/2, and it has no floating colours
     pil = pytest.importorskip("PIL.Image")
     return np.asarray(pil.fromarray(image).resize(shape[::-1], pil.Resampling.NEAREST))
 
 
 RESIZES = {
-    "oracle": lambda image, shape, mode: READ[mode](
-        image, *plain.cropped((0, 0, image.shape[1], image.shape[0]), shape)
+    "oracle": lambda image, shape, mode: SAMPLE[mode](
+        image, *plain.cropped_positions((0, 0, image.shape[1], image.shape[0]), shape)
     ),
     "cv2": cv2_resize,
     "skimage": skimage_resize,
@@ -257,16 +260,16 @@ RESIZES = {
 @modes
 @pytest.mark.parametrize("peer", RESIZES)
 def test_resize(name, dtype, mode, peer):
-    """At the rims too: all of them repeat the outermost pixel."""
+    """At the borders too: all libraries repeat the border pixel."""
     image = photograph(name, dtype)
     height, width = image.shape[:2]
     for shape in ((251, 333), (701, 1003)):
         theirs = RESIZES[peer](image, shape, mode)
         if mode == "bicubic" and dtype == "uint8":
             theirs = np.clip(theirs, 0, 255)
-        places = np.broadcast_arrays(*plain.cropped((0, 0, width, height), shape))
+        positions = np.broadcast_arrays(*plain.cropped_positions((0, 0, width, height), shape))
         ours = stn.resize(image, shape, mode=mode)
-        alike(ours, theirs, mode, places, np.ones(shape, bool))
+        check(ours, theirs, mode, positions, np.ones(shape, bool))
 
 
 @cases
@@ -276,5 +279,5 @@ def test_crop_and_resize(name, dtype, mode):
     boxes = [(20.5, 30.25, 120.75, 99.5), (0, 0, 384, 300), (200, 100.5, 290, 180)]
     found = stn.crop_and_resize(image, boxes, shape, mode=mode)
     for box, crop in zip(boxes, found, strict=True):
-        places = np.broadcast_arrays(*plain.cropped(box, shape))
-        alike(crop, READ[mode](image, *places), mode, places, np.ones(shape, bool))
+        positions = np.broadcast_arrays(*plain.cropped_positions(box, shape))
+        check(crop, SAMPLE[mode](image, *positions), mode, positions, np.ones(shape, bool))

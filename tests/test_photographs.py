@@ -1,8 +1,8 @@
 """Real photographs, warped by us and by OpenCV, scikit-image, SciPy, PyTorch, kornia and Pillow.
 
-Results agree to 1 grey level of uint8 and to 1e-4 of float32 in [0, 1], away from the rims, where
-libraries' rules differ. A library that rounds more than that is given float64, which is said where
-it is. The photographs come with scikit-image; a test that would have to download one is skipped.
+Results agree to 1 grey level of uint8 and to 1e-4 of float32 in [0, 1], away from the borders,
+where libraries' rules differ. A library with larger rounding errors gets float64, as noted there.
+The photographs come with scikit-image; a test that would have to download one is skipped.
 """
 
 import functools
@@ -18,8 +18,8 @@ import numba_stn as stn
 from numba_stn.transforms import matrices
 
 PHOTOGRAPHS = ["coffee", "camera"]  # in colour, and grey
-TURN = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])
-TILT = np.vstack([TURN, [2e-4, -1e-4, 1.0]])
+AFFINE = np.array([[0.9, 0.3, -4.25], [-0.2, 1.1, 3.75]])
+PROJECTIVE = np.vstack([AFFINE, [2e-4, -1e-4, 1.0]])
 SHAPE = (390, 520)
 cases = pytest.mark.parametrize("photo", [*itertools.product(PHOTOGRAPHS, ["uint8", "float32"])],
                                 ids="-".join, indirect=True)  # fmt: skip
@@ -27,7 +27,7 @@ cases = pytest.mark.parametrize("photo", [*itertools.product(PHOTOGRAPHS, ["uint
 
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
-    """The variant of each kernel that small images of other tests have compiled, too."""
+    """Use the variant of each kernel that small images of other tests have compiled."""
     monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
 
 
@@ -48,11 +48,11 @@ def photo(request):
 
 
 def agree(ours, theirs, where):
-    """Within the bar, at all these places."""
+    """Check that the difference is within the limit wherever ``where`` is True."""
     assert where.mean() > 0.2
-    bar = 1 if ours.dtype == np.uint8 else 1e-4
+    limit = 1 if ours.dtype == np.uint8 else 1e-4
     assert ours.shape == theirs.shape
-    assert np.abs(ours.astype(float) - theirs)[where].max() <= bar
+    assert np.abs(ours.astype(float) - theirs)[where].max() <= limit
 
 
 def tensor(image, dtype):
@@ -67,7 +67,7 @@ def from_tensor(tensor, like):
 
 
 def planes(function, image):
-    """What SciPy makes of each channel."""
+    """Apply a function of SciPy to each channel."""
     if image.ndim == 2:
         return function(image)
     return np.stack([function(image[..., c]) for c in range(image.shape[2])], -1)
@@ -117,7 +117,7 @@ def torch_warp(image, matrix, shape, align_corners):
 
 
 def kornia_warp(image, matrix, shape):
-    """In float64; in float32, kornia's coordinates put its result off by up to 1.2e-4 here."""
+    """In float64; in float32, kornia's coordinates cause errors of up to 1.2e-4 here."""
     torch = pytest.importorskip("torch")
     geometry = pytest.importorskip("kornia.geometry.transform")
     warp = geometry.warp_affine if len(matrix) == 2 else geometry.warp_perspective
@@ -126,7 +126,9 @@ def kornia_warp(image, matrix, shape):
 
 
 WARPS = {
-    "oracle": lambda image, matrix, shape: plain.read(image, *plain.warped(matrix, shape)),
+    "oracle": lambda image, matrix, shape: plain.bilinear(
+        image, *plain.warped_positions(matrix, shape)
+    ),
     "cv2": cv2_warp,
     "cv2 inverse": cv2_inverse_warp,
     "skimage": skimage_warp,
@@ -139,19 +141,19 @@ WARPS = {
 
 @cases
 @pytest.mark.parametrize("peer", WARPS)
-@pytest.mark.parametrize("matrix", [TURN, TILT], ids=["affine", "projective"])
+@pytest.mark.parametrize("matrix", [AFFINE, PROJECTIVE], ids=["affine", "projective"])
 def test_warp_image(photo, peer, matrix):
-    places = plain.warped(matrix, SHAPE)
-    inner = plain.within(places, photo.shape[:2], 1)
+    positions = plain.warped_positions(matrix, SHAPE)
+    inner = plain.is_inside(positions, photo.shape[:2], 1)
     agree(stn.warp_image(photo, matrix, SHAPE), WARPS[peer](photo, matrix, SHAPE), inner)
 
 
 @cases
 @pytest.mark.parametrize("peer", WARPS)
 def test_the_identity_and_a_shift_by_one_pixel(photo, peer):
-    """Each library, given what our converter makes of these two, does that; ours is exact."""
+    """Each library shifts when given the converted matrix; our result is exact."""
     sides, atol = photo.shape[:2], 1e-4 if photo.dtype == np.float32 else 0.1
-    for x, y in ((0, 0), (1, 0), (0, 1)):  # reads so many pixels further right and down
+    for x, y in ((0, 0), (1, 0), (0, 1)):  # samples x pixels further right, y down
         matrix = np.array([[1.0, 0, x], [0, 1, y]])
         want = photo[y:, x:]
         np.testing.assert_array_equal(
@@ -162,8 +164,8 @@ def test_the_identity_and_a_shift_by_one_pixel(photo, peer):
 
 
 @cases
-def test_matrices_written_as_others_write_them(photo):
-    """The photograph moved right by 30 pixels and down by 20, as each library's users say it."""
+def test_matrices_of_other_libraries(photo):
+    """A shift by 30 pixels right and 20 down, as each library's users write it."""
     height, width = photo.shape[:2]
     written = {
         "cv2": matrices.from_opencv([[1, 0, 30], [0, 1, 20]]),
@@ -183,13 +185,13 @@ def test_matrices_written_as_others_write_them(photo):
         assert not found[:, :29].any()
 
 
-def test_skimage_transforms_are_taken_as_they_are():
+def test_skimage_transforms_are_accepted():
     transform = pytest.importorskip("skimage.transform")
     image = load("camera")
-    turn = transform.SimilarityTransform(scale=1.2, rotation=0.3, translation=(-60, 40))
-    theirs = transform.warp(image, turn.inverse, order=1, preserve_range=True)
-    matrix = matrices.from_skimage(turn.inverse)
-    inner = plain.within(plain.warped(matrix, image.shape), image.shape, 1)
+    similarity = transform.SimilarityTransform(scale=1.2, rotation=0.3, translation=(-60, 40))
+    theirs = transform.warp(image, similarity.inverse, order=1, preserve_range=True)
+    matrix = matrices.from_skimage(similarity.inverse)
+    inner = plain.is_inside(plain.warped_positions(matrix, image.shape), image.shape, 1)
     agree(stn.warp_image(image, matrix), theirs, inner)
 
 
@@ -204,14 +206,14 @@ def cv2_rotate(image, degrees, center, zoom):
 
 def skimage_rotate(image, degrees, center, zoom):
     if zoom != 1:
-        pytest.skip("scikit-image turns without a zoom")
+        pytest.skip("scikit-image rotates without a zoom")
     transform = pytest.importorskip("skimage.transform")
     return transform.rotate(image, degrees, center=center, order=1, preserve_range=True)
 
 
 def scipy_rotate(image, degrees, center, zoom):
     if zoom != 1:
-        pytest.skip("SciPy turns about the middle, without a zoom")
+        pytest.skip("SciPy rotates about the centre, without a zoom")
     return ndimage.rotate(image, degrees, reshape=False, order=1, mode="grid-constant")
 
 
@@ -220,17 +222,19 @@ def kornia_rotate(image, degrees, center, zoom):
     geometry = pytest.importorskip("kornia.geometry.transform")
     center = torch.tensor([center], dtype=torch.float32)
     if zoom == 1:
-        turned = geometry.rotate(tensor(image, "float32"), torch.tensor([float(degrees)]), center)
+        rotated = geometry.rotate(tensor(image, "float32"), torch.tensor([float(degrees)]), center)
     else:
         matrix = geometry.get_rotation_matrix2d(
             center, torch.tensor([float(degrees)]), torch.tensor([[zoom, zoom]])
         )
-        turned = geometry.warp_affine(tensor(image, "float32"), matrix, image.shape[:2])
-    return from_tensor(turned, image)
+        rotated = geometry.warp_affine(tensor(image, "float32"), matrix, image.shape[:2])
+    return from_tensor(rotated, image)
 
 
 ROTATIONS = {
-    "oracle": lambda image, *how: plain.read(image, *plain.turned(image.shape[:2], *how)),
+    "oracle": lambda image, *how: plain.bilinear(
+        image, *plain.rotated_positions(image.shape[:2], *how)
+    ),
     "cv2": cv2_rotate,
     "skimage": skimage_rotate,
     "scipy": scipy_rotate,
@@ -245,22 +249,22 @@ def test_rotate(photo, peer, zoom):
     height, width = photo.shape[:2]
     center = ((width - 1) / 2, (height - 1) / 2) if zoom == 1 else (100.25, 130.5)
     for degrees in (33.3, -120, 90):
-        places = plain.turned((height, width), degrees, center, zoom)
+        positions = plain.rotated_positions((height, width), degrees, center, zoom)
         ours = stn.rotate(photo, degrees, center=center, zoom=zoom)
         theirs = ROTATIONS[peer](photo, degrees, center, zoom)
-        agree(ours, theirs, plain.within(places, (height, width), 1))
+        agree(ours, theirs, plain.is_inside(positions, (height, width), 1))
 
 
 @cases
 def test_rotate_on_a_canvas_that_grows(photo):
-    """SciPy's canvas is ours where rounding to the nearest is rounding up."""
+    """SciPy's canvas is the same if rounding to the nearest integer rounds up."""
     for degrees in (20, 45, 61, 90, 157):
         ours = stn.rotate(photo, degrees, expand=True)
         theirs = ndimage.rotate(photo, degrees, order=1, mode="grid-constant")
         assert all(0 <= a - b <= 1 for a, b in zip(ours.shape, theirs.shape, strict=True))
-        places = plain.turned(photo.shape[:2], degrees, shape=ours.shape[:2])
-        inner = plain.within(places, photo.shape[:2], 1)
-        agree(ours, plain.read(photo, *places), inner)
+        positions = plain.rotated_positions(photo.shape[:2], degrees, shape=ours.shape[:2])
+        inner = plain.is_inside(positions, photo.shape[:2], 1)
+        agree(ours, plain.bilinear(photo, *positions), inner)
         if ours.shape == theirs.shape:
             agree(ours, theirs, inner)
 
@@ -297,8 +301,8 @@ def kornia_resize(image, shape):
 
 
 RESIZES = {
-    "oracle": lambda image, shape: plain.read(
-        image, *plain.cropped((0, 0, image.shape[1], image.shape[0]), shape), "border"
+    "oracle": lambda image, shape: plain.bilinear(
+        image, *plain.cropped_positions((0, 0, image.shape[1], image.shape[0]), shape), "border"
     ),
     "cv2": cv2_resize,
     "skimage": skimage_resize,
@@ -311,7 +315,7 @@ RESIZES = {
 @cases
 @pytest.mark.parametrize("peer", RESIZES)
 def test_resize(photo, peer):
-    """At the rims too: all of them repeat the outermost pixel."""
+    """At the borders too: all libraries repeat the border pixel."""
     height, width = photo.shape[:2]
     for shape in ((250, 333), (701, 1003), (100, 900), (height // 2, width // 2)):
         theirs = RESIZES[peer](photo, shape)
@@ -335,7 +339,7 @@ def pillow_crops(image, boxes, shape):
 
 
 def kornia_crops(image, boxes, shape):
-    """Its corners are those of a box whose corner pixels' centres are ours. In float64."""
+    """kornia's boxes are given by the centres of corner pixels. In float64."""
     torch = pytest.importorskip("torch")
     geometry = pytest.importorskip("kornia.geometry.transform")
     x0, y0, x1, y1 = np.array(boxes).T
@@ -350,7 +354,7 @@ def kornia_crops(image, boxes, shape):
 
 CROPS = {
     "oracle": lambda image, boxes, shape: np.stack(
-        [plain.read(image, *plain.cropped(box, shape), "border") for box in boxes]
+        [plain.bilinear(image, *plain.cropped_positions(box, shape), "border") for box in boxes]
     ),
     "pillow": pillow_crops,
     "kornia": kornia_crops,

@@ -1,4 +1,4 @@
-"""Lists of points: sampled, spread, and their gradients."""
+"""Lists of points: sampling, splatting, and their gradients."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def lists(rng, dims=2, count=11, dtype=np.float64):
     return images, points, rng.standard_normal((2, 3, count)).astype(dtype)
 
 
-def placed(array, layout):
+def to_layout(array, layout):
     return np.ascontiguousarray(np.moveaxis(array, 1, -1)) if layout == "NHWC" else array
 
 
@@ -30,33 +30,33 @@ def test_points_are_a_grid_of_one_row(dims, layout):
     images, points, _ = lists(np.random.default_rng(0), dims)
     grid = points.reshape(2, *[1] * (dims - 1), 11, dims)
     expected = stn.grid_sample(images, grid, fill=0.5).reshape(2, 3, 11)
-    got = stn.sample_points(placed(images, layout), points, fill=0.5, layout=layout)
-    np.testing.assert_allclose(got, placed(expected, layout), atol=1e-13)
+    got = stn.sample_points(to_layout(images, layout), points, fill=0.5, layout=layout)
+    np.testing.assert_allclose(got, to_layout(expected, layout), atol=1e-13)
 
 
-def test_a_long_list_is_shared_out_and_has_the_same_samples():
+def test_a_long_list_in_rows_has_the_same_samples():
     images, points, values = lists(np.random.default_rng(1), count=64 * 100, dtype=np.float32)
     one = stn.grid_sample(images, points[:, None])[:, :, 0]
     np.testing.assert_array_equal(stn.sample_points(images, points), one)
     np.testing.assert_array_equal(stn.sample_points(images, points[:, :6399]), one[:, :, :6399])
-    spread = stn.grid_sample_vjp(values[:, :, None], images, points[:, None])[0]
-    np.testing.assert_allclose(stn.splat(values, points, (5, 6)), spread, atol=1e-3)
+    splatted = stn.grid_sample_vjp(values[:, :, None], images, points[:, None])[0]
+    np.testing.assert_allclose(stn.splat(values, points, (5, 6)), splatted, atol=1e-3)
 
 
-def transposed(images, points, values, **chosen):
-    """Hold <values, sample_points(images)> against <splat(values), images>."""
-    ahead = values * stn.sample_points(images, points, **chosen)
+def check_transpose(images, points, values, **chosen):
+    """Compare <values, sample_points(images)> with <splat(values), images>."""
+    forward = values * stn.sample_points(images, points, **chosen)
     size = images.shape[1:-1] if chosen.get("layout") == "NHWC" else images.shape[2:]
-    back = images * stn.splat(values, points, size, **chosen)
-    assert np.abs(ahead).sum() > 1
-    assert abs(ahead.sum() - back.sum()) < 1e-13 * np.abs(ahead).sum()
+    backward = images * stn.splat(values, points, size, **chosen)
+    assert np.abs(forward).sum() > 1
+    assert abs(forward.sum() - backward.sum()) < 1e-13 * np.abs(forward).sum()
 
 
 @kinds
 def test_splat_is_the_transpose_of_sampling(mode, padding_mode):
     given = lists(np.random.default_rng(2))
     for align_corners in (False, True):
-        transposed(
+        check_transpose(
             *given, mode=mode, padding_mode=padding_mode, align_corners=align_corners
         )  # fmt: skip
 
@@ -67,8 +67,8 @@ def test_splat_is_the_transpose_of_sampling(mode, padding_mode):
 def test_splat_is_the_transpose_in_volumes_and_with_channels_last(sampler):
     images, points, values = lists(np.random.default_rng(3), sampler.dims)
     if sampler.layout == "NHWC":
-        images, values = placed(images, "NHWC"), placed(values, "NHWC")
-    transposed(images, points, values, layout=sampler.layout, **sampler.options())
+        images, values = to_layout(images, "NHWC"), to_layout(values, "NHWC")
+    check_transpose(images, points, values, layout=sampler.layout, **sampler.options())
 
 
 @kinds
@@ -80,7 +80,7 @@ def test_gradients(mode, padding_mode):
         (stn.sample_points, stn.sample_points_vjp, images),
         (lambda *x, **chosen: stn.splat(*x, (5, 6), **chosen), stn.splat_vjp, values),
     ):
-        if mode == "nearest":  # whose pixel stays the same while the points move a little
+        if mode == "nearest":  # small steps do not change the nearest pixel
             check_vjp(
                 lambda x, f=forward: f(x, points, **chosen),
                 lambda d, vjp=vjp, x=first: vjp(d, x, points, **chosen)[0], first, rng,
@@ -94,7 +94,7 @@ def test_gradients(mode, padding_mode):
         )  # fmt: skip
 
 
-def test_only_what_is_wanted():
+def test_only_the_wanted_gradients():
     images, points, values = lists(np.random.default_rng(5))
     assert stn.sample_points_vjp(values, images, points, wrt=("points",))[0] is None
     assert stn.sample_points_vjp(values, images, points, wrt=("images",))[1] is None
@@ -108,7 +108,7 @@ def test_only_what_is_wanted():
 
 BAD = {
     "points.*N, P, 2.*got .2, 2, 11, 2": lambda i, p, v: stn.sample_points(i, np.stack([p, p], 1)),
-    "points.*one at least.*2, 0, 2": lambda i, p, v: stn.sample_points(i, p[:, :0]),
+    "points.*at least one.*2, 0, 2": lambda i, p, v: stn.sample_points(i, p[:, :0]),
     "points.*got int64": lambda i, p, v: stn.sample_points(i, p.astype(int)),
     "wrt.*images.*points.*'grid'": lambda i, p, v: stn.sample_points_vjp(v, i, p, wrt=("grid",)),
     "wrt.*'values'.*'x'": lambda i, p, v: stn.splat_vjp(i, v, p, wrt="x"),

@@ -1,4 +1,4 @@
-"""Every sampler against the oracle, by gradient checks, and by what must hold for any of them."""
+"""Every sampler: against the oracle, gradient checks, and properties of all samplers."""
 
 import itertools
 
@@ -29,12 +29,12 @@ corners = pytest.mark.parametrize("align_corners", [False, True])
 
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
-    """One variant of each kernel is enough; that the other gives the same is a test of its own."""
+    """One variant of each kernel is enough; other tests compare the serial and parallel ones."""
     monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
 
 
-def test_any_two_choices_meet():
-    """In the tables: else a fault of two things together goes unseen."""
+def test_any_two_choices_occur_together():
+    """In the tables, so that tests find errors that need two choices at once."""
     fields = {name: k for k, name in enumerate(Sampler._fields)}
     impossible = {("bicubic", 3), ("projective", 3)}
     for one, two in itertools.combinations(("source", "mode", "padding", "dims", "layout"), 2):
@@ -54,11 +54,11 @@ def test_any_two_choices_meet():
 
 
 def check(sampler, got, want, contrast, side=7):
-    """Samples and gradients within the roundings of the type that computes, and then of storing."""
-    eps = np.finfo(sampler.computes).eps
+    """Compare within the rounding errors of computing, and then of storing."""
+    eps = np.finfo(sampler.compute_dtype).eps
     samples, dimages, dcoords = got
     slack = 64 * eps * contrast * side
-    low, high = (reference.stored(want[0] + way, sampler.dtype) for way in (-slack, slack))
+    low, high = (reference.stored(want[0] + step, sampler.dtype) for step in (-slack, slack))
     assert samples.dtype == low.dtype
     assert ((low <= samples) & (samples <= high)).all()
     stores = np.finfo(sampler.dsamples).eps
@@ -69,7 +69,7 @@ def check(sampler, got, want, contrast, side=7):
 
 @every
 @corners
-def test_samples_and_gradients_are_those_of_the_oracle(sampler, align_corners):
+def test_samples_and_gradients_against_the_oracle(sampler, align_corners):
     given = problem(np.random.default_rng(1), sampler, align=align_corners)
     want, got = expected(sampler, given, align_corners), found(sampler, given, align_corners)
     check(sampler, got, want, np.abs(given.images.astype(float)).max())
@@ -89,7 +89,7 @@ def test_narrow_images(sampler, align_corners, sides):
 
 @every
 @corners
-def test_coverage_is_the_weight_of_what_is_inside(sampler, align_corners):
+def test_coverage_is_the_weight_of_taps_inside(sampler, align_corners):
     given = problem(np.random.default_rng(3), sampler, align=align_corners)
     samples, covered = sampler.sample(
         given.images, given.coords, given.size, align_corners, fill=given.fill, coverage=True
@@ -107,7 +107,7 @@ WHOLE = [row for row in STORED if row.dtype.startswith("u") and row.mode != "nea
 
 @pytest.mark.parametrize("sampler", WHOLE, ids=str)
 def test_integers_round_half_to_even_and_saturate(sampler):
-    """At half a step between neighbours the mean of two integers is whole, or a half, exactly."""
+    """Halfway between two integers, the sample is exactly an integer or a half."""
     most = np.iinfo(sampler.dtype).max
     line = [7, 8, 9, 12, 14, 15, 17, 17, 18, 20, most, 0, most, most, 0, 0]
     images = np.tile(line, (1, 1, *(2,) * (sampler.dims - 1), 1)).astype(sampler.dtype)
@@ -143,7 +143,7 @@ def test_gradients_by_differences(sampler, align_corners):
         return sampler.sample(*x, given.size, align_corners, fill=given.fill)
 
     start = (given.images, given.coords)
-    if sampler.mode == "nearest":  # nothing moves while the coordinates move a little
+    if sampler.mode == "nearest":  # small steps do not change the nearest pixels
         check_vjp(
             lambda images: sample((images, given.coords)), lambda d: gradients(d)[0],
             given.images, rng,
@@ -157,23 +157,23 @@ def test_gradients_by_differences(sampler, align_corners):
     "transform", [t for t in parametrisations.TRANSFORMS.values() if t.kind in FUNCTIONS], ids=repr
 )
 def test_gradients_of_parameters(transform, mode):
-    """From the samples through theta to what a localisation network would give."""
+    """From the samples through theta to the parameters, a localisation network's output."""
     rng = np.random.default_rng(5)
     sampler = Sampler(transform.kind, mode, "reflection", 2, "NCHW")
     given = problem(rng, sampler)
     params = np.array([transform.identity] * 2) + 0.2 * rng.standard_normal((2, transform.size))
 
-    def pulled(d):
+    def gradient(d):
         theta = transform.theta(params)
         return transform.vjp(sampler.vjp(d, given.images, theta)[1], params)
 
     check_vjp(
-        lambda p: sampler.sample(given.images, transform.theta(p), given.size), pulled,
+        lambda p: sampler.sample(given.images, transform.theta(p), given.size), gradient,
         params, rng, step=1e-8, rtol=1e-5,
     )  # fmt: skip
 
 
-def test_gradients_of_a_product_of_transforms():
+def test_gradients_of_a_composition_of_transforms():
     rng = np.random.default_rng(6)
     both = parametrisations.compose(
         parametrisations.restricted_affine, parametrisations.rotation, parametrisations.affine
@@ -182,11 +182,11 @@ def test_gradients_of_a_product_of_transforms():
     check_vjp(both.theta, lambda d: both.vjp(d, params), params, rng)
 
 
-def tame(sampler, given):
-    """The problem, with integers of which no weighted mean is cut off, nor lost in a margin.
+def with_headroom(sampler, given):
+    """The problem with integers whose weighted sums do not saturate.
 
-    Magnitudes of Keys's weights add up to 121 / 64 at most in the plane: so the middle half of the
-    range, and what lies outside too.
+    Magnitudes of Keys's weights add up to 121 / 64 at most in the plane, so integers are in the
+    middle half of their range.
     """
     if not sampler.dtype.startswith("u"):
         return given
@@ -199,13 +199,13 @@ def tame(sampler, given):
 @corners
 def test_the_image_gradient_is_the_adjoint_of_sampling(sampler, align_corners):
     """<A x, y> = <x, A^T y>, with 0 outside; samples of integers are rounded to integers first."""
-    given = tame(sampler, problem(np.random.default_rng(7), sampler, align=align_corners))
+    given = with_headroom(sampler, problem(np.random.default_rng(7), sampler, align=align_corners))
     samples = sampler.sample(given.images, given.coords, given.size, align_corners).astype(float)
     dimages, _ = sampler.vjp(
         given.dsamples, given.images, given.coords, align_corners, wrt=("images",)
     )
-    ahead = np.sum(samples * given.dsamples)
-    back = np.sum(dimages.astype(float) * given.images.astype(float))
+    forward = np.sum(samples * given.dsamples)
+    backward = np.sum(dimages.astype(float) * given.images.astype(float))
     rounding = {"float64": 1e-13, "float16": 2e-3}.get(sampler.dtype, 1e-5)
     scale = np.sum(np.abs(samples * given.dsamples))
     assert scale > 1
@@ -214,14 +214,14 @@ def test_the_image_gradient_is_the_adjoint_of_sampling(sampler, align_corners):
         assert samples.max() < np.iinfo(sampler.dtype).max
         slack += np.abs(given.dsamples[samples != 0]).sum() / 2
         assert slack < 0.01 * scale
-    assert abs(ahead - back) <= slack
+    assert abs(forward - backward) <= slack
 
 
-# --- One thing said in two ways -------------------------------------------------------------------
+# --- Equivalent calls -----------------------------------------------------------------------------
 
 
 @every
-def test_one_image_serves_many_maps(sampler):
+def test_one_image_for_many_maps(sampler):
     given = problem(np.random.default_rng(8), sampler, batch=3)
     one = given._replace(images=given.images[:1])
     many = given._replace(images=np.repeat(given.images[:1], 3, axis=0))
@@ -247,7 +247,7 @@ def test_an_identity_returns_its_images_bit_for_bit(sampler, align_corners):
         assert got.tobytes() == np.ascontiguousarray(given.images).tobytes()
 
 
-def alike(first, second, given, exactly=True, rtol=1e-12):
+def check_equal(first, second, given, exactly=True, rtol=1e-12):
     for ours, theirs in zip(found(first, given), found(second, given), strict=True):
         if exactly:
             np.testing.assert_array_equal(ours, theirs)
@@ -257,7 +257,7 @@ def alike(first, second, given, exactly=True, rtol=1e-12):
 
 
 LAYOUTS = [
-    (Sampler("grid", "bilinear", "zeros", 2, "NHWC"), False),  # the other has code of its own
+    (Sampler("grid", "bilinear", "zeros", 2, "NHWC"), False),  # the other has kernels of its own
     (Sampler("affine", "bicubic", "reflection", 2, "NCHW"), True),
     (Sampler("affine", "nearest", "border", 3, "NCHW"), True),
 ]
@@ -267,7 +267,7 @@ LAYOUTS = [
 def test_channels_last_are_channels_first_transposed(sampler, exactly):
     other = sampler._replace(layout="NCHW" if sampler.layout == "NHWC" else "NHWC")
     given = problem(np.random.default_rng(10), sampler, (4, 24, 33), (3, 20, 35), channels=3)
-    alike(sampler, other, given, exactly)
+    check_equal(sampler, other, given, exactly)
 
 
 UNFUSED = [
@@ -310,7 +310,7 @@ def test_a_projective_map_whose_divisor_is_one_is_affine(affine):
     theirs = (*theirs[:2], theirs[2][:, :2])
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
-    # A divisor that is another number is the same map.
+    # A multiple of the matrix is the same map.
     scaled = affine._replace(source="projective").sample(
         given.images, 2 * theta, given.size, fill=given.fill
     )

@@ -1,4 +1,4 @@
-"""Thin-plate splines: against SciPy's, at their points, as grids and samples, and backward."""
+"""Thin-plate splines: SciPy's, control points, grids, samples, and gradients."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ def problem(seed, count=3, k=4, shape=(3, 2, 9, 8)):
 
 
 def wide(seed, regularisation):
-    """Splines that read inside, near the edges and beyond them, so that every padding matters."""
+    """Splines that sample inside, near the edges and outside, so that every padding matters."""
     rng, images, control = problem(seed)
     control *= 1.5
     outside = np.abs(stn.tps_grid(control, (6, 20), regularisation=regularisation)) > 1
@@ -34,7 +34,7 @@ def wide(seed, regularisation):
     return rng, images, control
 
 
-def test_the_logarithm_is_as_good_as_the_library_s():
+def test_the_logarithm_is_as_accurate_as_numpys():
     squares = np.concatenate([np.logspace(-300, 1, 5000), np.linspace(0.4, 2.1, 5000), [1.0, 8.0]])
     got = np.array([tps.energy(square) for square in squares])
     np.testing.assert_allclose(got, squares * np.log(squares), rtol=4e-16 * 4, atol=1e-307)
@@ -45,7 +45,7 @@ def test_the_logarithm_is_as_good_as_the_library_s():
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 7])
-def test_the_points_read_where_they_are_told_to(k):
+def test_the_spline_passes_through_the_control_points(k):
     _, _, control = problem(k, k=k)
     grid = stn.tps_grid(control, (k, k), align_corners=True)
     np.testing.assert_allclose(grid.reshape(3, k * k, 2), control, atol=1e-13)
@@ -53,13 +53,13 @@ def test_the_points_read_where_they_are_told_to(k):
 
 @pytest.mark.parametrize("regularisation", [0.0, 0.3])
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_it_is_the_spline_of_scipy(align_corners, regularisation):
+def test_against_the_spline_of_scipy(align_corners, regularisation):
     _, _, control = problem(0)
     where = stn.affine_grid(np.eye(2, 3)[None], (5, 9), align_corners=align_corners)[0]
     chosen = {"align_corners": align_corners, "regularisation": regularisation}
     got = stn.tps_grid(control, (5, 9), **chosen)
     for n in range(3):
-        # SciPy's function is half of ours, so its smoothing is, too.
+        # SciPy's U is half of ours, so its smoothing is half as well.
         peer = RBFInterpolator(LATTICE, control[n], smoothing=regularisation / 2)
         np.testing.assert_allclose(got[n].reshape(-1, 2), peer(where.reshape(-1, 2)), atol=1e-12)
 
@@ -145,14 +145,14 @@ def test_gradients(mode, padding_mode):
     )  # fmt: skip
     assert vjp(np.ones((3, 2, 6, 20)), "images")[1] is None
     assert vjp(np.ones((3, 2, 6, 20)), "control")[0] is None
-    if mode != "nearest":  # whose pixel stays the same while the points move a little
+    if mode != "nearest":  # small steps do not change the nearest pixel
         check_vjp(
             lambda x: stn.warp_tps(images, x, (6, 20), **chosen),
             lambda d: vjp(d, "control")[1], control, rng, step=1e-8, rtol=1e-5,
         )  # fmt: skip
 
 
-def test_gradients_of_one_image_read_by_all():
+def test_gradients_of_one_image_for_many_splines():
     rng, images, control = wide(6, 0.0)
     check_vjp(
         lambda x: stn.warp_tps(*x, (6, 20)), lambda d: stn.warp_tps_vjp(d, images[:1], control),
@@ -161,8 +161,8 @@ def test_gradients_of_one_image_read_by_all():
 
 
 @kinds
-def test_the_image_gradient_is_the_adjoint_of_bending(mode, padding_mode):
-    """<A x, y> = <x, A^T y>, where what lies outside is 0."""
+def test_the_image_gradient_is_the_adjoint_of_warping(mode, padding_mode):
+    """<A x, y> = <x, A^T y>, with a fill of 0."""
     rng, images, control = wide(14, 0.0)
     chosen = {"mode": mode, "padding_mode": padding_mode, "align_corners": True}
     samples = stn.warp_tps(images, control, (6, 20), **chosen)
@@ -173,7 +173,7 @@ def test_the_image_gradient_is_the_adjoint_of_bending(mode, padding_mode):
     assert abs(np.sum(samples * d) - np.sum(images * dimages)) < 1e-13 * scale
 
 
-def test_the_nearest_pixel_does_not_move():
+def test_the_nearest_mode_has_no_slope():
     _, images, control = problem(7)
     chosen = {"mode": "nearest", "wrt": ("control",)}
     assert not stn.warp_tps_vjp(np.ones((3, 2, 6, 20)), images, control, **chosen)[1].any()
@@ -194,11 +194,11 @@ def test_forward_derivatives_against_the_gradients(mode, padding_mode):
     rng, images, control = wide(9, 0.1)
     dots = rng.standard_normal(images.shape), rng.standard_normal(control.shape)
     chosen = {"mode": mode, "padding_mode": padding_mode, "fill": 0.5, "regularisation": 0.1}
-    ahead = stn.warp_tps_jvp(images, control, *dots, (6, 20), **chosen)
-    d = rng.standard_normal(ahead.shape)
+    forward = stn.warp_tps_jvp(images, control, *dots, (6, 20), **chosen)
+    d = rng.standard_normal(forward.shape)
     dimages, dcontrol = stn.warp_tps_vjp(d, images, control, **chosen)
-    back = np.sum(dimages * dots[0]) + np.sum(dcontrol * dots[1])
-    assert abs(np.sum(d * ahead) - back) < 1e-10 < 0.1 < abs(back)
+    backward = np.sum(dimages * dots[0]) + np.sum(dcontrol * dots[1])
+    assert abs(np.sum(d * forward) - backward) < 1e-10 < 0.1 < abs(backward)
 
 
 def test_a_tangent_that_is_not_given_is_zero():
@@ -251,16 +251,16 @@ def test_groups_of_images_change_nothing(monkeypatch):
 
 
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
-    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # what is compiled already
-    held = []
+    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # the variant that is compiled already
+    sizes = []
     kernel = backend.spline_grid
-    monkeypatch.setattr(backend, "spline_grid", lambda *a: (held.append(a[-1].nbytes), kernel(*a)))
+    monkeypatch.setattr(backend, "spline_grid", lambda *a: (sizes.append(a[-1].nbytes), kernel(*a)))
     images, control = np.zeros((70, 1, 128, 128)), np.tile(LATTICE, (70, 1, 1))
     stn.warp_tps(images, control)
-    assert max(held) <= 2**23 < sum(held) == 70 * 128 * 128 * 16
+    assert max(sizes) <= 2**23 < sum(sizes) == 70 * 128 * 128 * 16
 
 
-# --- Nothing, and nonsense ------------------------------------------------------------------------
+# --- Empty batches and NaN ------------------------------------------------------------------------
 
 
 def test_empty_batches():
@@ -271,7 +271,7 @@ def test_empty_batches():
     assert stn.warp_tps(np.zeros((1, 0, 4, 5)), LATTICE[None]).shape == (1, 0, 4, 5)
 
 
-def test_points_that_are_not_numbers_read_outside():
+def test_nan_control_points_sample_outside():
     control = np.full((1, 16, 2), np.nan)
     assert not stn.warp_tps(np.ones((1, 1, 4, 5)), control).any()
     assert not stn.warp_tps_vjp(np.ones((1, 1, 4, 5)), np.ones((1, 1, 4, 5)), control)[0].any()
@@ -292,7 +292,7 @@ BAD = {
         IMAGES, CONTROL, control_dot=CONTROL.astype("f")
     ),
     "k.*2 points.*1": lambda: stn.control_points(1),
-    "k.*whole.*2.5": lambda: stn.tps_grid_vjp(np.zeros((1, 2, 2, 2)), 2.5),
+    "k.*integer.*2.5": lambda: stn.tps_grid_vjp(np.zeros((1, 2, 2, 2)), 2.5),
     "dgrid.*at least one pixel": lambda: stn.tps_grid_vjp(np.zeros((1, 0, 2, 2)), 2),
 }
 
@@ -306,13 +306,13 @@ def test_bad_input_is_named(message):
 # --- Peers ----------------------------------------------------------------------------------------
 
 
-def test_kornia_bends_alike():
-    """Given the spline: its own solver takes distances from sources to targets, another map."""
+def test_against_kornia():
+    """With our solution: kornia's solver uses distances from sources to targets, another map."""
     torch, kornia = pytest.importorskip("torch"), pytest.importorskip("kornia")
     _, images, control = problem(11, shape=(3, 2, 12, 10))
-    points, matrix = tps_grid.solution(4, 0.0)
+    points, matrix = tps_grid.solve_spline(4, 0.0)
     weights = torch.tensor(matrix @ control)
-    # Its function is half of ours.
+    # Its U is half of ours.
     peer = kornia.geometry.transform.warp_image_tps(
         torch.tensor(images), torch.tensor(np.tile(points, (3, 1, 1))),
         2 * weights[:, :-3], weights[:, -3:], align_corners=True,
@@ -321,7 +321,7 @@ def test_kornia_bends_alike():
     np.testing.assert_allclose(got, peer.numpy(), atol=1e-11)
 
 
-def test_scikit_image_bends_alike():
+def test_against_scikit_image():
     transform = pytest.importorskip("skimage.transform")
     if not hasattr(transform, "ThinPlateSplineTransform"):
         pytest.skip("needs scikit-image 0.24")
@@ -333,5 +333,5 @@ def test_scikit_image_bends_alike():
         assert peer.estimate(LATTICE, control[0])
     where = stn.affine_grid(np.eye(2, 3)[None], (6, 7))[0]
     got = stn.tps_grid(control, (6, 7))[0]
-    # It takes distances under 1e-4 for that.
+    # It takes distances below 1e-4 for 1e-4.
     np.testing.assert_allclose(got, peer(where.reshape(-1, 2)).reshape(got.shape), atol=1e-6)

@@ -33,7 +33,7 @@ def test_a_transformer_starts_at_its_zoom():
         layer = nn.spatial_transformer(nn.flatten(), name, (4, 4), zoom=0.5)
         y, _, _ = layer.apply(layer.init(np.random.default_rng(0), (1, 8, 8)), images)
         np.testing.assert_allclose(y, images[:, :, 2:6, 2:6], rtol=0, atol=1e-6, err_msg=name)
-    with pytest.raises(ValueError, match="zoom: rotation has none"):
+    with pytest.raises(ValueError, match="zoom: rotation cannot zoom"):
         nn.spatial_transformer(nn.flatten(), "rotation", zoom=0.5)
 
 

@@ -62,9 +62,9 @@ def test_scale_shear_rotate_translate_in_this_order(photo, tmp_path):
     arguments = ["--rotate", 90, "--scale", "2,1", "--shear", 0.5, 0, "--translate", -3, 4]
     assert warp(path, tmp_path / "a.png", *arguments, "--size", "70x130", "--mode", "nearest") == 0
     # (1, 1) from the centre: scaled (2, 1), sheared (2.5, 1), rotated counter-clockwise (1, -2.5).
-    matrix = canvas.of_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
+    matrix = canvas.matrix_from_parts((40, 60), 90, (2, 1), (0.5, 0), (-3, 4))
     np.testing.assert_allclose(matrix @ [30.5, 20.5, 1], [29.5 + 1 - 3, 19.5 - 2.5 + 4, 1])
-    centred = canvas.centred(matrix, (40, 60), (130, 70))
+    centred = canvas.recentre(matrix, (40, 60), (130, 70))
     expected = stn.warp_image(
         image, stn.matrices.from_opencv(centred), (130, 70), mode="nearest"
     )  # fmt: skip
@@ -214,8 +214,8 @@ def enormous(path):
 
 
 DAMAGES = {
-    truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits a colour",
-    animated: "holds 2 images", enormous: "exceeds limit",
+    truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits per channel",
+    animated: "expected one image, got 2", enormous: "exceeds limit",
 }  # fmt: skip
 
 

@@ -135,9 +135,9 @@ def _lines(title, table):
 
 def provenance(command: Sequence[str], rounds: int) -> dict[str, Any]:
     """Record the command, the commit and the machine of a measurement."""
-    from numba_stn.utils.record import commit
+    from numba_stn.utils.record import current_commit
 
-    return {"command": " ".join(command), "rounds": rounds, "commit": commit(),
+    return {"command": " ".join(command), "rounds": rounds, "commit": current_commit(),
             "machine": machine()}  # fmt: skip
 
 

@@ -150,10 +150,10 @@ def _cuda():
 
 
 def _cupy():
-    from ..utils.namespace import library
+    from ..utils.namespace import array_library
 
     try:
-        cupy = library("cuda")
+        cupy = array_library("cuda")
         return Finding("training on a GPU", True, f"CuPy {cupy.__version__}")
     except RuntimeError as error:
         return Finding("training on a GPU", None, str(error))

@@ -140,7 +140,7 @@ def before_and_after(moving, fixed, aligned, gain=1.0, bias=0.0):
     from ..transforms.matrices import from_opencv
 
     sides = fixed.shape[:2]
-    centred = from_opencv(canvas.centred(np.eye(3), moving.shape[:2], sides))
+    centred = from_opencv(canvas.recentre(np.eye(3), moving.shape[:2], sides))
     before = warp_image(np.ascontiguousarray(_grey(moving)), centred, sides)
     red, gap = _grey(fixed), np.full((sides[0], max(2, sides[1] // 50), 3), 255, np.uint8)
     low, high = np.percentile(red, (0.5, 99.5))

@@ -148,10 +148,10 @@ def _option(name):
 
 def _require_device(device):
     """Raise if something that the device needs is missing, before a folder or file is written."""
-    from ..utils.namespace import library
+    from ..utils.namespace import array_library
 
     try:
-        library(device)
+        array_library(device)
     except RuntimeError as error:
         raise UsageError(f"--device {device}: {error}") from error
 

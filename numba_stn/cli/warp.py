@@ -9,7 +9,7 @@ import pathlib
 import sys
 import warnings
 
-from ..utils.progress import counted, progress
+from ..utils.progress import progress, progress_bar
 from .options import UsageError, output_folder, require_pillow
 
 EXAMPLES = """\
@@ -151,7 +151,7 @@ def _warp_stack(args):
         options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
         with output_folder(target.parent), _executor(args.scheduler) as compute:
             warped = stacks.warp_stack(stack, target, matrix, sides, compute, **options)
-            with contextlib.closing(warped), counted(stack.shape[0], "image") as advance:
+            with contextlib.closing(warped), progress_bar(stack.shape[0], "image") as advance:
                 for done in warped:
                     advance(done)
     except ImportError as error:
@@ -256,13 +256,13 @@ def output_canvas(args: argparse.Namespace, sides: tuple[int, int]):
     if args.matrix:
         matrix = _read_matrix(args.matrix, args.convention)
     elif args.corners:
-        matrix = canvas.of_corners(sides, _points(args.corners))
+        matrix = canvas.matrix_from_corners(sides, _points(args.corners))
     elif parts:
-        matrix = canvas.centred(canvas.of_parts(sides, **parts), sides, size)
+        matrix = canvas.recentre(canvas.matrix_from_parts(sides, **parts), sides, size)
     else:
-        matrix = canvas.resized(sides, size)
+        matrix = canvas.resize_matrix(sides, size)
     if args.expand:
-        matrix, size = canvas.expanded(matrix, sides)
+        matrix, size = canvas.expand_canvas(matrix, sides)
     return from_opencv(matrix), size
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from typing import Any
 
-from ..ops.dask_arrays import alone
+from ..ops.dask_arrays import run_on_one_thread
 
 # Time to wait for an answer from a scheduler, in seconds.
 TIMEOUT = 5
@@ -31,7 +31,7 @@ def map_in_threads(function: Callable[..., Any], calls: Sequence[dict]) -> Itera
     count = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     with ThreadPoolExecutor(count) as pool:
         try:
-            futures = [pool.submit(alone, function, call, {}) for call in calls]
+            futures = [pool.submit(run_on_one_thread, function, call, {}) for call in calls]
             yield from (future.result() for future in as_completed(futures))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -51,7 +51,7 @@ def map_on_cluster(
     """
     import distributed
 
-    futures = [client.submit(alone, function, call, {}, pure=False) for call in calls]
+    futures = [client.submit(run_on_one_thread, function, call, {}, pure=False) for call in calls]
     try:
         with cluster_errors():
             for future in distributed.as_completed(futures, loop=client.loop):

@@ -9,7 +9,7 @@ from ..nn.layer import Layer
 from ..nn.normalisation import BatchNorm
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
-from ..utils.namespace import host
+from ..utils.namespace import to_host
 
 
 def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
     arrays = _named_arrays(net, params, state)
-    return {name: np.ascontiguousarray(host(array)) for name, array in arrays.items()}
+    return {name: np.ascontiguousarray(to_host(array)) for name, array in arrays.items()}
 
 
 def _named_arrays(layer, params, state):

@@ -1,6 +1,7 @@
-"""Matrices for whole images, from input to output pixels (x, y), whose centres are whole numbers.
+"""Matrices for whole images, from input pixels to output pixels (x, y), and their canvas.
 
-They are made from what a person says: turn it by so much, put its corners there. Sides are (H, W).
+They are computed from what a user asks for: rotate by an angle, put the corners at four points.
+Pixel centres are integers; sides are (H, W).
 """
 
 import math
@@ -12,86 +13,88 @@ from ..transforms.matrices import from_points
 
 Sides = tuple[int, int]
 
-# What a canvas may cut off, in pixels: as much as the sines of common angles are wrong, and more.
-_SLACK = 1e-6
+# Pixels that a canvas may cut off, so that rounding errors of sines do not enlarge it.
+_TOLERANCE = 1e-6
 
 
-def shifted(x: float, y: float) -> np.ndarray:
-    """Moved by x to the right and y down."""
+def translation_matrix(x: float, y: float) -> np.ndarray:
+    """Return the matrix that moves an image by x to the right and by y down."""
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
-def of_parts(
+def matrix_from_parts(
     sides: Sides,
     rotate: float = 0.0,
     scale: Sequence[float] = (1.0, 1.0),
     shear: Sequence[float] = (0.0, 0.0),
     translate: Sequence[float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """About its middle scaled, sheared and turned, in this order, and then moved.
+    """Return the matrix that scales, shears, rotates (about the centre) and translates.
 
-    ``rotate`` in degrees, counter-clockwise as one sees it; ``shear`` (kx, ky) adds kx y to x and
-    ky x to y.
+    The steps are taken in this order. ``rotate`` is in degrees, counter-clockwise as the image is
+    displayed; ``shear`` (kx, ky) adds kx y to x and ky x to y.
     """
     angle = math.radians(rotate)
     cos, sin = math.cos(angle), math.sin(angle)
-    turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # rows run downwards
-    slant = np.array([[1.0, shear[0], 0], [shear[1], 1, 0], [0, 0, 1]])
-    (x, y), size = _middle(sides), np.diag([*scale, 1.0])
-    return shifted(*translate) @ shifted(x, y) @ turn @ slant @ size @ shifted(-x, -y)
+    rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # rows run downwards
+    shearing = np.array([[1.0, shear[0], 0], [shear[1], 1, 0], [0, 0, 1]])
+    scaling, (x, y) = np.diag([*scale, 1.0]), _centre(sides)
+    to_centre, from_centre = translation_matrix(-x, -y), translation_matrix(x, y)
+    moved = translation_matrix(*translate) @ from_centre
+    return moved @ rotation @ shearing @ scaling @ to_centre
 
 
-def of_corners(sides: Sides, corners: Sequence[Sequence[float]]) -> np.ndarray:
-    """The outer corners come to lie at four points.
+def matrix_from_corners(sides: Sides, corners: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return the matrix that moves the image's outer corners to four points.
 
-    Upper left, upper right, lower right, lower left; edges of pixels lie half a pixel beside their
-    centres, so an image keeps its place with (-0.5, -0.5), (W - 0.5, -0.5) and so on.
+    The points are those of the upper left, upper right, lower right and lower left corner. Pixel
+    edges are half a pixel from pixel centres, so (-0.5, -0.5), (W - 0.5, -0.5) and so on leave the
+    image as it is.
 
     Raises
     ------
     ValueError
         If three of the points lie on a line.
     """
-    return from_points(_outline(sides), corners)
+    return from_points(_outer_corners(sides), corners)
 
 
-def resized(sides: Sides, size: Sides) -> np.ndarray:
-    """Stretched to these sides, edge upon edge."""
+def resize_matrix(sides: Sides, size: Sides) -> np.ndarray:
+    """Return the matrix that resizes an image to these sides, outer edges to outer edges."""
     sy, sx = size[0] / sides[0], size[1] / sides[1]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1.0]])
 
 
-def centred(matrix: np.ndarray, sides: Sides, size: Sides) -> np.ndarray:
-    """The same on a canvas of another size, whose middle lies where the image's own was."""
-    before, after = _middle(sides), _middle(size)
-    return shifted(after[0] - before[0], after[1] - before[1]) @ matrix
+def recentre(matrix: np.ndarray, sides: Sides, size: Sides) -> np.ndarray:
+    """Return the same map on a canvas of another size with the same centre."""
+    before, after = _centre(sides), _centre(size)
+    return translation_matrix(after[0] - before[0], after[1] - before[1]) @ matrix
 
 
-def expanded(matrix: np.ndarray, sides: Sides) -> tuple[np.ndarray, Sides]:
-    """The same on the least canvas that holds all of the image, and the canvas's sides.
+def expand_canvas(matrix: np.ndarray, sides: Sides) -> tuple[np.ndarray, Sides]:
+    """Return the same map on the smallest canvas that holds the whole image, and its sides.
 
     Raises
     ------
     ValueError
-        If a part of the image lies at infinity.
+        If a part of the image is at infinity.
     """
-    u, v, w = matrix @ np.vstack([_outline(sides).T, np.ones(4)])
+    u, v, w = matrix @ np.vstack([_outer_corners(sides).T, np.ones(4)])
     if not (w > 1e-9 * abs(w).max()).all():
-        raise ValueError("no canvas holds all of the image: a part of it lies at infinity")
+        raise ValueError("no canvas holds all of the image: a part of it is at infinity")
     x, y = u / w, v / w
-    width, height = (max(1, math.ceil(np.ptp(c) - _SLACK)) for c in (x, y))
-    middle = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
-    return shifted((width - 1) / 2 - middle[0], (height - 1) / 2 - middle[1]) @ matrix, (
-        height, width,
-    )  # fmt: skip
+    width, height = (max(1, math.ceil(np.ptp(c) - _TOLERANCE)) for c in (x, y))
+    centre = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
+    move = translation_matrix((width - 1) / 2 - centre[0], (height - 1) / 2 - centre[1])
+    return move @ matrix, (height, width)
 
 
-def _middle(sides):
-    """(x, y) of the middle."""
+def _centre(sides):
+    """Return (x, y) of the centre."""
     return (sides[1] - 1) / 2, (sides[0] - 1) / 2
 
 
-def _outline(sides):
-    """The outer corners (x, y) of the corner pixels."""
+def _outer_corners(sides):
+    """Return (x, y) of the outer corners of the corner pixels."""
     height, width = sides
     return np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5

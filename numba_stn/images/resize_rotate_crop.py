@@ -1,9 +1,9 @@
-"""Turn, resize and crop NumPy images (H, W) or (H, W, C): :func:`numba_stn.warp_image` by name.
+"""Rotate, resize and crop NumPy images (H, W) or (H, W, C).
 
-Each function is one matrix for :func:`numba_stn.warp_image`. A pixel is a square: pixel (x, y) has
-its centre at the whole numbers (x, y) and covers half a pixel to each side. A point to turn about
-is given, as there, by whole numbers at pixels' centres; a box by whole numbers at pixels' edges, as
-in a slice, so that all of an image is the box (0, 0, W, H).
+Each function computes a matrix for :func:`numba_stn.warp_image`. A pixel is a square: pixel (x, y)
+has its centre at the integers (x, y) and extends half a pixel to each side. The centre of a
+rotation has these coordinates, with integers at pixel centres. A box has integers at pixel edges,
+as in a slice, so that the whole image is the box (0, 0, W, H).
 """
 
 import math
@@ -12,18 +12,26 @@ from typing import Any
 import numpy as np
 
 from ..kernels import on_gpu
-from ..ops.validate import MOST_SIDE, finite_numbers, flag, image_array, image_shape
+from ..ops.docs import documented
+from ..ops.validate import (
+    MAX_SIDE,
+    check_finite,
+    check_flag,
+    check_image_shape,
+    choose_kernels_for_image,
+)
 from .warp_image import warp_image
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
-# What a canvas may cut off, in pixels: as much as the sines of common angles are wrong, and more.
-_SLACK = 1e-6
+# Pixels that a canvas may cut off, so that rounding errors of sines do not enlarge it.
+_TOLERANCE = 1e-6
 
 
-# --- Turn -----------------------------------------------------------------------------------------
+# --- Rotate ---------------------------------------------------------------------------------------
 
 
+@documented
 def rotate(
     image: Any,
     degrees: float,
@@ -37,30 +45,27 @@ def rotate(
     out: Any = None,
     stream: Any = None,
 ) -> Any:
-    """Turn an image about a point; a positive angle turns it counter-clockwise, as one sees it.
+    """Rotate an image about a point; positive angles are counter-clockwise.
 
-    With rows drawn downwards, that is: 90 degrees bring the right edge to the top, as ``np.rot90``
-    does. Multiples of 90 degrees are exact.
+    ``image (H, W[, C]) -> out (H, W[, C])``
+
+    Counter-clockwise is meant as the image is displayed, with rows running downwards: 90 degrees
+    bring the right edge to the top, as ``np.rot90`` does. Multiples of 90 degrees are exact.
 
     Parameters
     ----------
-    image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
-        As :func:`numba_stn.warp_image` takes it.
+    {image}
     degrees : number
-        How far to turn.
+        Angle of the rotation.
     center : (x, y), optional
-        The point that stays where it is; pixel centres are whole numbers. The image's middle,
-        ((W - 1) / 2, (H - 1) / 2), if not given.
+        Fixed point of the rotation; pixel centres are integers. By default, the image's centre,
+        ((W - 1) / 2, (H - 1) / 2).
     zoom : number
-        How many times larger the image becomes.
+        Factor by which the image is enlarged.
     expand : bool
-        Whether the canvas grows (or shrinks, with the zoom) to the least whole number of pixels
-        that holds all of the turned image, whose middle is then the canvas's; ``center`` would
-        have no effect, and must be None.
-    mode, padding_mode, fill, stream
-        As in :func:`numba_stn.warp_image`.
-    out : array, optional
-        Where to write the result.
+        Whether the canvas grows (or shrinks, with the zoom) to the smallest integer size that holds
+        the whole rotated image, centred. ``center`` would have no effect, and must be None.
+    {image_mode, image_padding_mode, image_fill, image_out, stream}
 
     Returns
     -------
@@ -68,21 +73,21 @@ def rotate(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
-    numba_stn.warp_image : With any matrix.
+    numba_stn.warp_image : Warps by any matrix.
 
     Notes
     -----
-    Without ``expand`` it is ``cv2.warpAffine(image, cv2.getRotationMatrix2D(center, degrees, zoom),
-    (W, H))``, ``skimage.transform.rotate(image, degrees, center=center)``,
-    ``scipy.ndimage.rotate(image, degrees, reshape=False, order=1, mode="grid-constant")`` and
-    ``kornia.geometry.transform.rotate``. The canvas of ``expand`` is ``|H cos| + |W sin|`` by
-    ``|H sin| + |W cos|`` pixels, rounded up; SciPy's ``reshape=True`` rounds to the nearest, and
-    scikit-image's ``resize=True`` measures between the centres of pixels.
+    Without ``expand``, the result is that of ``cv2.warpAffine(image,
+    cv2.getRotationMatrix2D(center, degrees, zoom), (W, H))``, of ``skimage.transform.rotate(image,
+    degrees, center=center)``, of ``scipy.ndimage.rotate(image, degrees, reshape=False, order=1,
+    mode="grid-constant")`` and of ``kornia.geometry.transform.rotate``. With ``expand``, the canvas
+    has ``|H cos| + |W sin|`` by ``|H sin| + |W cos|`` pixels, rounded up; SciPy's ``reshape=True``
+    rounds to the nearest integer, and scikit-image's ``resize=True`` measures between pixel
+    centres.
 
     Examples
     --------
@@ -99,72 +104,74 @@ def rotate(
     array([[1, 4, 9],
            [9, 9, 9]], dtype=uint8)
     """
-    image, sides = _source(image, stream)
-    turn, factor = _turn(degrees), _factor(zoom)
-    middle = _middle(sides)
-    if flag("expand", expand):
+    image, sides = _check_image(image, stream)
+    rotation, factor = _rotation_matrix(degrees), _check_zoom(zoom)
+    fixed = _centre(sides)
+    if check_flag("expand", expand):
         if center is not None:
             raise ValueError(f"center: expected None with expand=True, got {center!r}")
-        shape = _canvas(sides, turn, factor)
-        matrix = _about(turn / factor, middle, _middle(shape))
+        shape = _expanded_shape(sides, rotation, factor)
+        matrix = _affine_about(rotation / factor, fixed, _centre(shape))
     else:
         shape = sides
         if center is not None:
-            middle = finite_numbers("center", center, "two finite numbers (x, y)", _is_pair)
-        matrix = _about(turn / factor, middle, middle)
+            fixed = check_finite("center", center, "two finite numbers (x, y)", _is_pair)
+        matrix = _affine_about(rotation / factor, fixed, fixed)
     return warp_image(
         image, matrix, shape, mode=mode, padding_mode=padding_mode, fill=fill, out=out,
         stream=stream,
     )  # fmt: skip
 
 
-def _turn(degrees):
-    """(2, 2) matrix from offsets in the turned image to offsets in the image itself."""
-    angle = float(finite_numbers("degrees", degrees, "a finite number", _is_number))
+def _rotation_matrix(degrees):
+    """Return the (2, 2) matrix from offsets in the rotated image to offsets in the image."""
+    angle = float(check_finite("degrees", degrees, "a finite number", _is_number))
     cos, sin = _cos_sin(angle)
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def _factor(zoom):
-    wanted = "a positive, finite number"
-    factor = float(finite_numbers("zoom", zoom, wanted, _is_number))
+def _check_zoom(zoom):
+    """Return a positive zoom."""
+    expected = "a positive, finite number"
+    factor = float(check_finite("zoom", zoom, expected, _is_number))
     if factor <= 0:
-        raise ValueError(f"zoom: expected {wanted}, got {zoom!r}")
+        raise ValueError(f"zoom: expected {expected}, got {zoom!r}")
     return factor
 
 
 def _cos_sin(degrees):
-    """Cosine and sine of an angle; of whole quarter turns, exactly."""
-    rest = math.remainder(degrees, 90)
-    quarters = round((math.remainder(degrees, 360) - rest) / 90)
-    cos, sin = math.cos(math.radians(rest)), math.sin(math.radians(rest))
+    """Return cosine and sine of an angle; exact for multiples of 90 degrees."""
+    remainder = math.remainder(degrees, 90)
+    quarters = round((math.remainder(degrees, 360) - remainder) / 90)
+    cos, sin = math.cos(math.radians(remainder)), math.sin(math.radians(remainder))
     for _ in range(quarters % 4):
         cos, sin = -sin, cos
     return cos, sin
 
 
-def _canvas(sides, turn, zoom):
-    """Sides of the least image that holds all of the turned one."""
-    width, height = zoom * (np.abs(turn) @ sides[::-1])
-    if max(width, height) > MOST_SIDE:
-        raise ValueError(f"zoom: expected at most {MOST_SIDE} pixels a side of the canvas, "
+def _expanded_shape(sides, rotation, zoom):
+    """Return the sides of the smallest image that holds the whole rotated image."""
+    width, height = zoom * (np.abs(rotation) @ sides[::-1])
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"zoom: expected a canvas of at most {MAX_SIDE} pixels per side, "
                          f"got {zoom}")  # fmt: skip
-    return tuple(max(1, math.ceil(side - _SLACK)) for side in (height, width))
+    return tuple(max(1, math.ceil(side - _TOLERANCE)) for side in (height, width))
 
 
-def _about(linear, point, target):
-    """The affine matrix with this linear part that takes ``target`` to ``point``."""
+def _affine_about(linear, point, target):
+    """Return the affine matrix with this linear part that maps ``target`` to ``point``."""
     return np.column_stack([linear, point - linear @ target])
 
 
-def _middle(sides):
-    """(x, y) of an image's middle, in units of pixels whose centres are whole numbers."""
+def _centre(sides):
+    """Return (x, y) of an image's centre, in pixels whose centres are integers."""
     return (np.array(sides[::-1], float) - 1) / 2
 
 
 # --- Resize and crop ------------------------------------------------------------------------------
 
 
+@documented
 def resize(
     image: Any,
     shape: tuple[int, int],
@@ -175,21 +182,21 @@ def resize(
     out: Any = None,
     stream: Any = None,
 ) -> Any:
-    """Stretch or shrink an image to a shape, so that its outer edges stay its outer edges.
+    """Resize an image to a shape; its outer edges remain its outer edges.
 
-    Between pixels the image is the weighted mean of its four neighbours, however much it shrinks:
-    nothing is averaged besides, so that fine patterns come out false at less than half the size.
+    ``image (H, W[, C]) -> out (H_out, W_out[, C])``
+
+    In bilinear mode, each output pixel is the weighted mean of four input pixels, however much the
+    image shrinks. No other averaging takes place, so fine patterns are aliased below half the size;
+    :func:`numba_stn.warp_affine` has ``antialias=True``. An enlarged image samples up to half a
+    pixel outside the input.
 
     Parameters
     ----------
-    image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
-        As :func:`numba_stn.warp_image` takes it.
+    {image}
     shape : (H_out, W_out)
         The output's sides.
-    mode, padding_mode, fill, stream
-        As in :func:`numba_stn.warp_image`; an enlarged image reads up to half a pixel outside.
-    out : array, optional
-        Where to write the result.
+    {image_mode, image_padding_mode, image_fill, image_out, stream}
 
     Returns
     -------
@@ -197,8 +204,7 @@ def resize(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
@@ -206,10 +212,10 @@ def resize(
 
     Notes
     -----
-    It is ``cv2.resize(image, (W_out, H_out))`` with INTER_LINEAR,
-    ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``,
-    ``skimage.transform.resize(image, shape, order=1, mode="edge", anti_aliasing=False)``,
-    ``scipy.ndimage.zoom(image, zoom, order=1, mode="nearest", grid_mode=True)`` and
+    The result is that of ``cv2.resize(image, (W_out, H_out))`` with INTER_LINEAR, of
+    ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, of
+    ``skimage.transform.resize(image, shape, order=1, mode="edge", anti_aliasing=False)``, of
+    ``scipy.ndimage.zoom(image, zoom, order=1, mode="nearest", grid_mode=True)`` and of
     ``kornia.geometry.transform.resize(align_corners=False)``.
 
     Examples
@@ -220,14 +226,15 @@ def resize(
     >>> stn.resize(np.uint8([[0, 10], [20, 30]]), (1, 1))
     array([[15]], dtype=uint8)
     """
-    image, sides = _source(image, stream)
-    shape = image_shape(shape)
+    image, sides = _check_image(image, stream)
+    shape = check_image_shape(shape)
     return warp_image(
-        image, _stretched((0, 0, sides[1], sides[0]), shape), shape, mode=mode,
+        image, _box_matrix((0, 0, sides[1], sides[0]), shape), shape, mode=mode,
         padding_mode=padding_mode, fill=fill, out=out, stream=stream,
     )  # fmt: skip
 
 
+@documented
 def crop_and_resize(
     image: Any,
     boxes: Any,
@@ -239,26 +246,24 @@ def crop_and_resize(
     out: Any = None,
     stream: Any = None,
 ) -> Any:
-    """Cut one box, or each of several, out of an image and bring it to a shape.
+    """Crop one or several boxes from an image and resize each to a shape.
 
-    A box (x0, y0, x1, y1) is that of a slice, ``image[y0:y1, x0:x1]``, but may have fractions:
-    numbers count the edges of pixels, so that all of an image is (0, 0, W, H). It may reach
-    outside. The result is what :func:`resize` would make of the box, but that pixels next to it
-    count where there are any: at a box's edge, the image does not end.
+    ``image (H, W[, C]), boxes (K, 4) -> out (K, H_out, W_out[, C])``
+
+    A box (x0, y0, x1, y1) is that of a slice, ``image[y0:y1, x0:x1]``, but may have fractions.
+    Coordinates are integers at pixel edges, so the whole image is (0, 0, W, H). A box may reach
+    outside the image. The result is that of :func:`resize` on the box, except that samples near the
+    box's edge also use the pixels outside the box, where the image has any.
 
     Parameters
     ----------
-    image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
-        As :func:`numba_stn.warp_image` takes it. All boxes read it where it is; a strided one on
-        the CPU is copied once.
+    {image}
     boxes : (4,) or (K, 4) array
-        One box (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or K of them.
+        One box (x0, y0, x1, y1) with x0 < x1 and y0 < y1, or K of them. All of them share the
+        image; a strided image on the CPU is copied once.
     shape : (H_out, W_out)
-        What each box is brought to.
-    mode, padding_mode, fill, stream
-        As in :func:`numba_stn.warp_image`.
-    out : array, optional
-        Where to write the result.
+        The output's sides, for each box.
+    {image_mode, image_padding_mode, image_fill, image_out, stream}
 
     Returns
     -------
@@ -266,21 +271,20 @@ def crop_and_resize(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
-    resize : All of the image.
-    numba_stn.warp_affine : Many crops of a batch, with gradients.
+    resize : Resizes the whole image.
+    numba_stn.warp_affine : Crops from a batch of images, with gradients.
 
     Notes
     -----
-    Where nothing shrinks, it is Pillow's ``image.resize((W_out, H_out),
-    Image.Resampling.BILINEAR, box=box)`` for each box. ``tf.image.crop_and_resize`` and
-    ``kornia.geometry.transform.crop_and_resize`` take for (x0, y0, x1, y1) the centres of pixels
-    that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``, their x0
-    and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y alike.
+    Where nothing shrinks, the result is that of Pillow's ``image.resize((W_out, H_out),
+    Image.Resampling.BILINEAR, box=box)`` for each box. In ``tf.image.crop_and_resize`` and
+    ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1) are the centres of the input
+    pixels that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``,
+    their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y likewise.
 
     Examples
     --------
@@ -293,21 +297,21 @@ def crop_and_resize(
     array([[[25, 45]],
            [[ 5, 15]]], dtype=uint8)
     """
-    kernels, held = image_array(image, stream)
-    image = image if on_gpu(image) else held
-    shape, boxes = image_shape(shape), _checked_boxes(boxes)
+    kernels, found = choose_kernels_for_image(image, stream)
+    image = image if on_gpu(image) else found
+    shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = {"mode": mode, "padding_mode": padding_mode, "fill": fill, "stream": stream}
     if boxes.ndim == 1:
-        return warp_image(image, _stretched(boxes, shape), shape, out=out, **options)
-    crops = kernels.output((len(boxes), *shape, *held.shape[2:]), held, held, out, stream)
+        return warp_image(image, _box_matrix(boxes, shape), shape, out=out, **options)
+    crops = kernels.output((len(boxes), *shape, *found.shape[2:]), found, found, out, stream)
     each = kernels.returned(crops)
     for k, box in enumerate(boxes):
-        warp_image(image, _stretched(box, shape), shape, out=each[k], **options)
+        warp_image(image, _box_matrix(box, shape), shape, out=each[k], **options)
     return kernels.returned(crops, out)
 
 
-def _stretched(box, shape):
-    """The matrix that spreads a box (x0, y0, x1, y1) of pixels' edges over an output."""
+def _box_matrix(box, shape):
+    """Return the matrix that stretches a box (x0, y0, x1, y1) of pixel edges over an output."""
     x0, y0, x1, y1 = box
     dx, dy = (x1 - x0) / shape[1], (y1 - y0) / shape[0]
     return np.array([[dx, 0, x0 + (dx - 1) / 2], [0, dy, y0 + (dy - 1) / 2]])
@@ -316,15 +320,16 @@ def _stretched(box, shape):
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def _source(image, stream):
-    """The image as ``warp_image`` will take it without another copy, and its sides."""
-    _, held = image_array(image, stream)
-    return (image if on_gpu(image) else held), held.shape[:2]
+def _check_image(image, stream):
+    """Return the image as ``warp_image`` takes it without another copy, and its sides."""
+    _, found = choose_kernels_for_image(image, stream)
+    return (image if on_gpu(image) else found), found.shape[:2]
 
 
-def _checked_boxes(boxes):
-    wanted = "finite numbers (x0, y0, x1, y1), or (K, 4) of them"
-    found = finite_numbers("boxes", boxes, wanted, _is_boxes)
+def _check_boxes(boxes):
+    """Return boxes (4,) or (K, 4) that are not empty."""
+    expected = "finite numbers (x0, y0, x1, y1), or (K, 4) of them"
+    found = check_finite("boxes", boxes, expected, _is_boxes)
     empty = (found[..., :2] >= found[..., 2:]).any(-1)
     if empty.any():
         first = found[empty][0].tolist()

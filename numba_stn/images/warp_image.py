@@ -1,7 +1,7 @@
 """Warps for NumPy image code: one image (H, W) or (H, W, C), a matrix between pixels.
 
-Channels stand last, and pixel centres are whole numbers, as in OpenCV, scikit-image and SciPy.
-:mod:`numba_stn.ops.grid_sample` has the same for batches (N, C, H, W), normalised coordinates and
+Channels are last, and pixel centres are integers, as in OpenCV, scikit-image and SciPy.
+:mod:`numba_stn.ops` has the same for batches (N, C, H, W), with normalised coordinates and
 gradients.
 """
 
@@ -11,11 +11,20 @@ import numpy as np
 
 from ..kernels.math.coordinates import AFFINE, PROJECTIVE
 from ..kernels.math.kind import Kind
-from ..ops.validate import MODES, PADDINGS, chosen, fills, image_array, image_shape
+from ..ops.docs import documented
+from ..ops.validate import (
+    MODES,
+    PADDINGS,
+    check_image_shape,
+    choose_kernels_for_image,
+    expand_fill,
+    look_up,
+)
 
 __all__ = ["warp_image"]
 
 
+@documented
 def warp_image(
     image: Any,
     matrix: Any,
@@ -27,34 +36,23 @@ def warp_image(
     out: Any = None,
     stream: Any = None,
 ) -> Any:
-    """Warp an image by a matrix from output to input pixels.
+    """Warp an image by a matrix from output pixels to input pixels.
 
-    ``out[y, x] = image at (x', y')`` with ``(x', y') = (u / w, v / w)`` and
-    ``(u, v, w) = matrix @ (x, y, 1)``; w is 1 for a (2, 3) matrix. Between pixels the image is the
-    weighted mean of its four neighbours. That is what ``cv2.warpAffine(..., flags=INTER_LINEAR |
-    WARP_INVERSE_MAP)`` and ``skimage.transform.warp(image, matrix)`` do. Coordinates are exact to
-    about a millionth of a pixel; on a GPU they are float32, but for a float64 image.
+    ``image (H, W[, C]), matrix (2, 3) or (3, 3) -> out (H_out, W_out[, C])``
+
+    ``out[y, x]`` is the image at ``(u / w, v / w)`` with ``(u, v, w) = matrix @ (x, y, 1)``; w is 1
+    for a (2, 3) matrix. With bilinear mode this is what ``cv2.warpAffine(..., flags=INTER_LINEAR |
+    WARP_INVERSE_MAP)`` and ``skimage.transform.warp(image, matrix)`` compute. Coordinates are
+    exact to about a millionth of a pixel; on a GPU they are float32, except for a float64 image.
 
     Parameters
     ----------
-    image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
-        Integers are blended in float32 and rounded, a half to the even neighbour.
+    {image}
     matrix : (2, 3) or (3, 3) array
-        Maps output pixels (x, y) to input pixels (x, y), whose centres are whole numbers.
+        Maps output pixels (x, y) to input pixels (x, y); pixel centres are integers.
     shape : (H_out, W_out), optional
-        The output's sides; the image's own, if not given.
-    mode : {"bilinear", "nearest", "bicubic"}
-        How values between pixels are formed; see :func:`numba_stn.grid_sample`.
-    padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
-        What lies outside the image: ``fill``, the nearest pixel, the image mirrored at the outer
-        edges of its pixels (OpenCV's BORDER_REFLECT), the image again, or ``fill`` beyond those
-        edges and the nearest pixel up to them, so that nothing fades.
-    fill : number, or C of them
-        With "zeros" and "fill", what lies outside; the image's dtype must hold it.
-    out : array, optional
-        Where to write the result; of its shape and dtype, and not the image itself.
-    stream : stream of Numba, CuPy or PyTorch, or its address, optional
-        As in :func:`numba_stn.warp_affine`.
+        The output's sides; by default, those of the image.
+    {image_mode, image_padding_mode, image_fill, image_out, stream}
 
     Returns
     -------
@@ -62,18 +60,21 @@ def warp_image(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
-    numba_stn.rotate, numba_stn.resize, numba_stn.crop_and_resize : With a matrix of their own.
-    numba_stn.warp_affine : The same for batches, with gradients. numba_stn.transforms.matrices :
-    From and to the matrices of OpenCV, scikit-image, SciPy and PyTorch.
+    numba_stn.rotate, numba_stn.resize, numba_stn.crop_and_resize : Compute the matrix themselves.
+    numba_stn.warp_affine : Warps batches, with gradients.
+
+    Notes
+    -----
+    :mod:`numba_stn.transforms.matrices` converts from and to the matrices of OpenCV, scikit-image,
+    SciPy and PyTorch.
 
     Examples
     --------
-    Half a pixel to the right, and a quarter turn:
+    Sample half a pixel further right; rotate by 90 degrees:
 
     >>> import numpy as np, numba_stn as stn
     >>> image = np.uint8([[0, 10, 20], [30, 40, 50]])
@@ -85,28 +86,25 @@ def warp_image(
            [40, 10],
            [50, 20]], dtype=uint8)
     """
-    source, matrix = _checked_matrix(matrix)
+    source, matrix = _check_matrix(matrix)
     kind = Kind(
         source,
-        chosen("mode", mode, MODES),
-        chosen("padding_mode", padding_mode, PADDINGS),
+        look_up("mode", mode, MODES),
+        look_up("padding_mode", padding_mode, PADDINGS),
         channels_last=True,
         between_pixels=True,
     )
-    kernels, image = image_array(image, stream)
-    sides = image.shape[:2] if shape is None else image_shape(shape)
-    numbers = fills(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
+    kernels, image = choose_kernels_for_image(image, stream)
+    sides = image.shape[:2] if shape is None else check_image_shape(shape)
+    numbers = expand_fill(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
     result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
     if result.size:
         kernels.warp_image(kind, image, matrix, numbers, result)
     return kernels.returned(result, out)
 
 
-# --- Checks: one clear error before any kernel runs -----------------------------------------------
-
-
-def _checked_matrix(matrix):
-    """What kind of map it is, and the matrix as (3, 3) float64."""
+def _check_matrix(matrix):
+    """Return the kind of map and the matrix as (3, 3) float64."""
     try:
         found = np.asarray(matrix, np.float64)
     except (TypeError, ValueError):

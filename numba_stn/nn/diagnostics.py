@@ -6,7 +6,7 @@ coverage, the share of its samples inside the image, shows this at once.
 
 from typing import Any, NamedTuple
 
-from ..utils.namespace import beside, host
+from ..utils.namespace import to_device_of, to_host
 from .containers import MeanOfViews, Parallel, Serial
 from .layer import Layer
 from .train import Learner
@@ -57,7 +57,7 @@ def observe_transformers(net: Layer, learner: Learner, images: Any) -> list[Tran
     """
     if not _has_transformer(net):
         return []
-    x = beside(images, *(leaf for _, leaf in leaves(learner.params)))
+    x = to_device_of(images, *(leaf for _, leaf in leaves(learner.params)))
     outputs: list[TransformerOutput] = []
     _apply(_up_to_last_transformer(net), learner.params, x, learner.state, outputs)
     return outputs
@@ -77,7 +77,7 @@ def _apply(
     """The layer's output; appends those of its transformers to ``outputs``."""
     if isinstance(layer, SpatialTransformer):
         samples, covered = layer.apply_with_coverage(params, x, state)
-        outputs.append(TransformerOutput(host(x), host(samples), host(covered)))
+        outputs.append(TransformerOutput(to_host(x), to_host(samples), to_host(covered)))
         return samples
     if isinstance(layer, MeanOfViews) and _has_transformer(layer):  # observed on the first view
         _apply(layer.layer, params, x[:, : x.shape[1] // layer.views], state, outputs)

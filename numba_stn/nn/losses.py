@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.namespace import as_array, beside, is_cupy, namespace
+from ..utils.namespace import as_array, is_cupy, namespace, to_device_of
 
 
 def softmax_cross_entropy(
@@ -74,7 +74,7 @@ def checked_labels(logits: Any, labels: Any) -> Any:
             f"labels: expected integers in [0, {logits.shape[1]}), "
             f"got {labels.min()} to {labels.max()}"
         )
-    return beside(labels, logits)
+    return to_device_of(labels, logits)
 
 
 def cross_entropy(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[Any, Any]:
@@ -134,7 +134,7 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     (2.0, array([0., 2.]))
     """
     outputs = _floating("outputs", outputs)
-    targets = beside(as_array(targets, "targets"), outputs)
+    targets = to_device_of(as_array(targets, "targets"), outputs)
     if outputs.shape != targets.shape:
         raise ValueError(
             f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"

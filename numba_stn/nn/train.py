@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.launch import one_blas_thread, one_thread
-from ..utils.namespace import beside, host
+from ..utils.namespace import to_device_of, to_host
 from .layer import Layer, Shape
 from .losses import checked_labels, cross_entropy
 from .optim import Optimiser
@@ -56,13 +56,13 @@ def init_learner(net: Layer, optimiser: Optimiser, shape: Shape, rng: np.random.
 def to_numpy(learner: Learner) -> Learner:
     """The learner with parameters and state as NumPy arrays; the optimiser's state is unchanged."""
     return learner._replace(
-        params=tree_map(host, learner.params), state=tree_map(host, learner.state)
+        params=tree_map(to_host, learner.params), state=tree_map(to_host, learner.state)
     )
 
 
 def _beside(learner: Learner, array: Any) -> Any:
     """The array, copied to where the learner's parameters are."""
-    return beside(array, *(leaf for _, leaf in leaves(learner.params)))
+    return to_device_of(array, *(leaf for _, leaf in leaves(learner.params)))
 
 
 def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
@@ -184,7 +184,7 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
         for first in range(0, len(images), batch):
             part = _beside(learner, images[first : first + batch])
             found.append(net.apply(learner.params, part, learner.state)[0].argmax(1))
-    return host(np.concatenate(found)) if found else np.empty(0, np.int64)
+    return to_host(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:

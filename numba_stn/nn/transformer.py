@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import warp_tps, warps
-from ..ops.validate import output_size, sampler_options
+from ..ops.validate import check_options, check_output_size
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
 from .layer import Layer, repeat
@@ -273,8 +273,8 @@ def spatial_transformer(
     """
     transform = by_name(transform)
     if size is not None:
-        size = tuple(output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
-    sampler_options("bilinear", padding_mode, align_corners, 0.0)
+        size = tuple(check_output_size(size, None, 3 if transform.kind == "affine 3-D" else 2))
+    check_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
         localisation, transform, size, padding_mode, align_corners, zoom, view_angles

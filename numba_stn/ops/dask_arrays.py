@@ -1,7 +1,7 @@
-"""Dask arrays for functions of batches: a chunk of examples a task, nothing computed until asked.
+"""Dask arrays for functions of batches: one task per chunk of examples, computed lazily.
 
-A task runs its kernels on its own thread alone, so that as many tasks may run at once as a
-scheduler likes: Dask has the threads to share out.
+A task runs its kernels on a single thread. A scheduler may then run any number of tasks at once:
+Dask distributes the threads.
 """
 
 import inspect
@@ -20,18 +20,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array = Any
 
 
-def chunked(*names: str) -> Callable[[F], F]:
+def accept_dask_arrays(*names: str) -> Callable[[F], F]:
     """Let a function take Dask arrays (N, ...) for the arguments of these names.
 
-    Whatever is not chunked along N alone is brought to that. Where one argument is a Dask array,
-    others may be NumPy's, and ``images`` hold one example for all. Checks are made at once.
+    Arrays are rechunked so that only N is divided. If one argument is a Dask array, others may be
+    NumPy arrays, and ``images`` may have one example for all. Arguments are checked at once.
     """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
         @wraps(function)
-        def either(*args, **kwargs):
+        def wrapper(*args, **kwargs):
             dask_array = sys.modules.get("dask.array")
             if dask_array is None:
                 return function(*args, **kwargs)
@@ -39,55 +39,57 @@ def chunked(*names: str) -> Callable[[F], F]:
             if not any(isinstance(arg, kind) for arg in (*args, *kwargs.values())):
                 return function(*args, **kwargs)
             given = signature.bind(*args, **kwargs).arguments
-            return _lazily(either, names, given)  # which, unlike its original, can be pickled
+            return _call_lazily(wrapper, names, given)  # unlike ``function``, it can be pickled
 
-        return cast(F, either)
+        return cast(F, wrapper)
 
     return decorate
 
 
-def _lazily(function, names, given):
-    """What the function gives, as Dask arrays."""
+def _call_lazily(function, names, given):
+    """Return the function's results as Dask arrays."""
     import dask
     import dask.array as da
 
-    arrays, options = _sorted_out(names, given)
-    count, sizes = _division(arrays)
-    blocks = {name: _blocks(array, count, sizes) for name, array in arrays.items()}
-    none = {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
-    like = function(**none, **options)  # of no examples: the checks, shapes and types
+    arrays, options = _split_arguments(names, given)
+    count, sizes = _choose_chunks(arrays)
+    blocks = {name: _split_array(array, count, sizes) for name, array in arrays.items()}
+    empty = {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
+    like = function(**empty, **options)  # checks the arguments; has the results' shapes and dtypes
     several = isinstance(like, tuple)
     tasks = [
-        dask.delayed(alone, nout=len(like) if several else None)(
+        dask.delayed(run_on_one_thread, nout=len(like) if several else None)(
             function, {name: each[n] for name, each in blocks.items()}, options
         )
         for n in range(len(sizes))
     ]
     if not several:
-        return _joined(tasks, like, sizes)
-    found: list[Any] = []
-    for k, part in enumerate(like):
+        return _concatenate(tasks, like, sizes)
+    results: list[Any] = []
+    for k, result in enumerate(like):
         parts = [task[k] for task in tasks]
-        # A gradient is a sum over the examples that its input was the same for.
+        # The gradient of an input that all examples share is the sum over the examples.
         shared = len(like) == len(names) - 1 and arrays[names[k + 1]].shape[0] == 1 < count
-        if part is None:
-            found.append(None)
+        if result is None:
+            results.append(None)
         elif shared:
             total = reduce(add, parts)
-            found.append(da.from_delayed(total, (1, *part.shape[1:]), meta=part))
+            results.append(da.from_delayed(total, (1, *result.shape[1:]), meta=result))
         else:
-            found.append(_joined(parts, part, sizes))
-    return tuple(found)
+            results.append(_concatenate(parts, result, sizes))
+    return tuple(results)
 
 
-def alone(function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]) -> Any:
-    """The task: one chunk, its kernels on this thread alone."""
+def run_on_one_thread(
+    function: Callable[..., Any], arrays: dict[str, Any], options: dict[str, Any]
+) -> Any:
+    """Run one task: a chunk of examples, with the kernels on this thread only."""
     with one_thread():
         return function(**arrays, **options)
 
 
-def _joined(parts, like, sizes):
-    """One Dask array of its chunks."""
+def _concatenate(parts, like, sizes):
+    """Return one Dask array of its chunks."""
     import dask.array as da
 
     return da.concatenate([
@@ -99,8 +101,8 @@ def _joined(parts, like, sizes):
 # --- Chunks of the arguments ----------------------------------------------------------------------
 
 
-def _sorted_out(names, given):
-    """The arrays by name, and the other arguments."""
+def _split_arguments(names, given):
+    """Return the arrays by name, and the other arguments."""
     import dask.array as da
 
     for name in ("out", "stream"):
@@ -120,8 +122,8 @@ def _sorted_out(names, given):
     return arrays, options
 
 
-def _division(arrays):
-    """Examples in all, and in each chunk: as the largest chunked argument has them."""
+def _choose_chunks(arrays):
+    """Return the number of examples and the chunk sizes, those of the first chunked argument."""
     import dask.array as da
 
     count = max(len(array) for array in arrays.values())
@@ -137,8 +139,8 @@ def _division(arrays):
     return count, (count,)
 
 
-def _blocks(array, count, sizes):
-    """An argument's part of each task; one example serves all."""
+def _split_array(array, count, sizes):
+    """Return an argument's part for each task; a single example is shared by all tasks."""
     import dask.array as da
 
     if len(array) == 1 < count:

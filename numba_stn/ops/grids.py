@@ -1,12 +1,12 @@
 """Grids from displacement fields and from pixel coordinates.
 
-:func:`numba_stn.grid_sample` takes normalised coordinates. Here they are made of pixels, whose
-centres are whole numbers, (0, 0) the first; x stands before y before z. ``image_size`` is the
-spatial shape of the images that the grid will read: (H, W) or (D, H, W).
+:func:`numba_stn.grid_sample` takes normalised coordinates. The functions here compute them from
+pixel coordinates: pixel centres are integers, (0, 0) is the first pixel, x comes before y before z.
+``image_size`` is the spatial shape of the images that the grid will sample: (H, W) or (D, H, W).
 
-All of these maps are linear but for a shift, so a ``_vjp`` needs only the gradient with respect to
-the result. They take NumPy's arrays and those on a GPU, and give the same kind: NumPy's and CuPy's
-by their own functions, others by kernels.
+All of these maps are linear up to a shift, so each ``_vjp`` needs only the gradient with respect to
+the result. Arrays of NumPy and CuPy are processed by these libraries' own functions, other arrays
+on a GPU by kernels; the result is of the same kind.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ import numpy as np
 from ..kernels import backend, on_gpu
 from ..kernels.cpu import arrays
 from ..utils.namespace import is_cupy, namespace
-from .validate import nonzero, off_corners
+from .docs import documented
+from .validate import check_not_empty, corner_offset
 
 __all__ = [
     "grid_from_displacement",
@@ -35,37 +36,38 @@ Sides = Sequence[int]
 # --- Displacement fields --------------------------------------------------------------------------
 
 
+@documented
 def grid_from_displacement(
     displacement: Array, image_size: Sides | None = None, *, align_corners: bool = False
 ) -> Array:
-    """Grid that reads each pixel of the output so many pixels from its own place.
+    """Compute the grid that samples each pixel at its own position plus a displacement.
 
-    Its own place is that of the identity map: of an image as large as the output, the same pixel;
-    of another, the place as far across and down.
+    ``displacement (N, H_out, W_out, 2) -> grid (N, H_out, W_out, 2)``
+
+    A pixel's own position is that of the identity map: the same pixel if the images are as large
+    as the output, otherwise the position at the same fraction of each side.
 
     Parameters
     ----------
     displacement : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array
         In pixels of the images, x before y before z; float32 or float64.
     image_size : (H, W) or (D, H, W), optional
-        The images' sides; the displacement's own, if not given.
-    align_corners : bool
-        As ``grid_sample`` will be given it.
+        The images' sides; by default, the sides of the displacement.
+    {align_corners}
 
     Returns
     -------
     grid : array of the displacement's shape and dtype
-        Along a side of one pixel whose corners are aligned, all coordinates mean that pixel; it
-        gets 0.
+        Along a side of one pixel with aligned corners every coordinate means that pixel, and the
+        grid is 0.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    Each pixel reads its right neighbour, the last one reads outside:
+    Each pixel samples its right neighbour; the last one samples outside:
 
     >>> import numpy as np, numba_stn as stn
     >>> displacement = np.tile([1.0, 0.0], (1, 2, 4, 1))
@@ -74,30 +76,33 @@ def grid_from_displacement(
     array([[[[1., 2., 3., 0.],
              [5., 6., 7., 0.]]]])
     """
-    kernels, displacement, dims = coordinates("displacement", displacement, whole=True)
+    kernels, displacement, dims = check_coordinates("displacement", displacement, whole=True)
     size = tuple(displacement.shape[1:-1])
-    nonzero("displacement", size)
-    off = off_corners(align_corners)
-    factors, _ = normalising(sides_of(size if image_size is None else image_size, dims), off)
+    check_not_empty("displacement", size)
+    off = corner_offset(align_corners)
+    sides = check_image_size(size if image_size is None else image_size, dims)
+    factors, _ = compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.displaced(displacement, factors, off))
-    grid = displacement * like(factors, displacement)
+    grid = displacement * to_dtype_of(displacement, factors)
     for axis, side in enumerate(reversed(size)):
         length = side - 1 + off
         line = (2.0 * np.arange(side) - (side - 1)) / length if length else np.zeros(side)
-        grid[..., axis] += like(line, grid).reshape((side, *[1] * axis))
+        grid[..., axis] += to_dtype_of(grid, line).reshape((side, *[1] * axis))
     return grid
 
 
+@documented
 def grid_from_displacement_vjp(
     dgrid: Array, image_size: Sides | None = None, *, align_corners: bool = False
 ) -> Array:
-    """Gradient of :func:`grid_from_displacement` with respect to the displacement.
+    """Compute the gradient of :func:`grid_from_displacement` with respect to the displacement.
+
+    ``dgrid (N, H_out, W_out, 2) -> ddisplacement (N, H_out, W_out, 2)``
 
     Parameters
     ----------
-    dgrid : (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3) array of float32 or float64
-        Gradient of the loss with respect to the grid.
+    {dgrid}
     image_size, align_corners
         As given to :func:`grid_from_displacement`.
 
@@ -107,55 +112,57 @@ def grid_from_displacement_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    A pixel is half of four pixels' interval from -1 to 1:
+    With four pixels from -1 to 1, one pixel is 0.5; with one pixel, it is 2:
 
     >>> import numpy as np, numba_stn as stn
     >>> stn.grid_from_displacement_vjp(np.ones((1, 1, 4, 2)))[0, 0, 0]
     array([0.5, 2. ])
     """
-    kernels, dgrid, dims = coordinates("dgrid", dgrid, whole=True)
+    kernels, dgrid, dims = check_coordinates("dgrid", dgrid, whole=True)
     size = tuple(dgrid.shape[1:-1])
-    nonzero("dgrid", size)
-    sides = sides_of(size if image_size is None else image_size, dims)
-    return _times(kernels, dgrid, normalising(sides, off_corners(align_corners))[0])
+    check_not_empty("dgrid", size)
+    sides = check_image_size(size if image_size is None else image_size, dims)
+    factors, _ = compute_normalisation(sides, corner_offset(align_corners))
+    return _scale(kernels, dgrid, factors)
 
 
 # --- Pixel coordinates ----------------------------------------------------------------------------
 
 
+@documented
 def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Normalised coordinates of pixel coordinates: ``(2 x - (W - 1)) / W``.
+    """Convert pixel coordinates to normalised coordinates.
 
-    Or ``/ (W - 1)`` where corners are aligned; y and z alike.
+    ``pixels (..., 2) -> grid (..., 2)``
+
+    The normalised coordinate of x is ``(2 x - (W - 1)) / W``, or ``/ (W - 1)`` if corners are
+    aligned; y and z likewise.
 
     Parameters
     ----------
     pixels : (..., 2) or (..., 3) array of float32 or float64
-        x before y before z; pixel centres are whole numbers.
+        x before y before z; pixel centres are integers.
     image_size : (H, W) or (D, H, W)
         The images' sides.
-    align_corners : bool
-        As ``grid_sample`` will be given it.
+    {align_corners}
 
     Returns
     -------
     grid : array of the pixels' shape and dtype
-        Along a side of one pixel whose corners are aligned, all coordinates mean that pixel; it
-        gets 0.
+        Along a side of one pixel with aligned corners every coordinate means that pixel, and the
+        grid is 0.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     See Also
     --------
-    numba_stn.transforms.matrices.to_theta : The same for a map between pixels that is a matrix.
+    numba_stn.transforms.matrices.to_theta : The same conversion for a matrix between pixels.
 
     Examples
     --------
@@ -167,20 +174,23 @@ def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = 
            [ 0.75,  0.5 ],
            [ 1.  ,  1.  ]])
     """
-    kernels, pixels, dims = coordinates("pixels", pixels)
-    factors, middles = normalising(sides_of(image_size, dims), off_corners(align_corners))
+    kernels, pixels, dims = check_coordinates("pixels", pixels)
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    factors, centres = compute_normalisation(sides, off)
     if kernels:
-        return kernels.returned(kernels.coords.scaled(pixels, middles, factors, [0.0] * dims))
-    return (pixels - like(middles, pixels)) * like(factors, pixels)
+        return kernels.returned(kernels.coords.scaled(pixels, centres, factors, [0.0] * dims))
+    return (pixels - to_dtype_of(pixels, centres)) * to_dtype_of(pixels, factors)
 
 
+@documented
 def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Gradient of :func:`grid_from_pixels` with respect to the pixel coordinates.
+    """Compute the gradient of :func:`grid_from_pixels` with respect to the pixel coordinates.
+
+    ``dgrid (..., 2) -> dpixels (..., 2)``
 
     Parameters
     ----------
-    dgrid : (..., 2) or (..., 3) array of float32 or float64
-        Gradient of the loss with respect to the grid.
+    {dgrid}
     image_size, align_corners
         As given to :func:`grid_from_pixels`.
 
@@ -190,8 +200,7 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -199,15 +208,20 @@ def grid_from_pixels_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool
     >>> stn.grid_from_pixels_vjp(np.ones((1, 2)), (2, 4))
     array([[0.5, 1. ]])
     """
-    kernels, dgrid, dims = coordinates("dgrid", dgrid)
-    factors, _ = normalising(sides_of(image_size, dims), off_corners(align_corners))
-    return _times(kernels, dgrid, factors)
+    kernels, dgrid, dims = check_coordinates("dgrid", dgrid)
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    factors, _ = compute_normalisation(sides, off)
+    return _scale(kernels, dgrid, factors)
 
 
+@documented
 def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Pixel coordinates of normalised ones: ``((g + 1) W - 1) / 2``.
+    """Convert normalised coordinates to pixel coordinates.
 
-    Or ``(g + 1) / 2 (W - 1)`` where corners are aligned; y and z alike.
+    ``grid (..., 2) -> pixels (..., 2)``
+
+    The pixel coordinate of g is ``((g + 1) W - 1) / 2``, or ``(g + 1) / 2 (W - 1)`` if corners are
+    aligned; y and z likewise.
 
     Parameters
     ----------
@@ -215,8 +229,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
         Normalised coordinates, x before y before z.
     image_size : (H, W) or (D, H, W)
         The images' sides.
-    align_corners : bool
-        As ``grid_sample`` is given it.
+    {align_corners}
 
     Returns
     -------
@@ -224,8 +237,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -234,18 +246,21 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     array([[-0.5,  1.5],
            [ 1.5,  0.5]])
     """
-    kernels, grid, dims = coordinates("grid", grid)
-    sides, off = sides_of(image_size, dims), off_corners(align_corners)
-    halves, (_, middles) = _halves(sides, off), normalising(sides, off)
+    kernels, grid, dims = check_coordinates("grid", grid)
+    sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
+    halves, (_, centres) = _half_sides(sides, off), compute_normalisation(sides, off)
     if kernels:
-        return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, middles))
-    return grid * like(halves, grid) + like(middles, grid)
+        return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, centres))
+    return grid * to_dtype_of(grid, halves) + to_dtype_of(grid, centres)
 
 
+@documented
 def pixels_from_grid_vjp(
     dpixels: Array, image_size: Sides, *, align_corners: bool = False
 ) -> Array:
-    """Gradient of :func:`pixels_from_grid` with respect to the grid.
+    """Compute the gradient of :func:`pixels_from_grid` with respect to the grid.
+
+    ``dpixels (..., 2) -> dgrid (..., 2)``
 
     Parameters
     ----------
@@ -260,8 +275,7 @@ def pixels_from_grid_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -269,17 +283,16 @@ def pixels_from_grid_vjp(
     >>> stn.pixels_from_grid_vjp(np.ones((1, 2)), (2, 4))
     array([[2., 1.]])
     """
-    kernels, dpixels, dims = coordinates("dpixels", dpixels)
-    halves = _halves(sides_of(image_size, dims), off_corners(align_corners))
-    return _times(kernels, dpixels, halves)
+    kernels, dpixels, dims = check_coordinates("dpixels", dpixels)
+    halves = _half_sides(check_image_size(image_size, dims), corner_offset(align_corners))
+    return _scale(kernels, dpixels, halves)
 
 
 # --- Sides and arrays -----------------------------------------------------------------------------
 
 
-def sides_of(image_size, dims):
-    """The images' sides, if they are some."""
-    """An image's sides, if they are as many as a coordinate has axes."""
+def check_image_size(image_size, dims):
+    """Return an image's sides, one per axis of its coordinates."""
     try:
         sides = tuple(side.__index__() for side in image_size)
     except (TypeError, AttributeError):
@@ -290,35 +303,39 @@ def sides_of(image_size, dims):
     return sides
 
 
-def _halves(sides, off):
-    """Pixels that 1 is worth along x, y and z."""
+def _half_sides(sides, off):
+    """Return the pixels in half of [-1, 1] along x, y and z."""
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
 
-def normalising(sides, off):
-    """What a pixel is worth along x, y and z (0 where it is worth nothing), and the middles."""
-    halves = _halves(sides, off)
+def compute_normalisation(sides, off):
+    """Return the factors and centres of ``(x - centre) * factor`` along x, y and z.
+
+    The factor is 0 where [-1, 1] has no length.
+    """
+    halves = _half_sides(sides, off)
     factors = np.divide(1.0, halves, out=np.zeros(len(sides)), where=halves > 0)
     return factors, np.array([(side - 1) / 2 for side in reversed(sides)])
 
 
-def like(numbers, array):
-    """Numbers of an array's dtype, where it is."""
+def to_dtype_of(array, numbers):
+    """Return NumPy's numbers in an array's dtype and library."""
     return namespace(array).asarray(numbers.astype(array.dtype))
 
 
-def _times(kernels, array, factors):
-    """Coordinates times a number for each axis."""
+def _scale(kernels, array, factors):
+    """Multiply coordinates by one factor per axis."""
     if not kernels:
-        return array * like(factors, array)
-    nothing = [0.0] * len(factors)
-    return kernels.returned(kernels.coords.scaled(array, nothing, factors, nothing))
+        return array * to_dtype_of(array, factors)
+    zeros = [0.0] * len(factors)
+    return kernels.returned(kernels.coords.scaled(array, zeros, factors, zeros))
 
 
-def coordinates(name, array, whole=False, dims=None):
-    """The kernels for an array of coordinates, the array, and how many axes it has.
+def check_coordinates(name, array, whole=False, dims=None):
+    """Return the kernels for an array of coordinates, the array, and its number of axes.
 
-    No kernels: NumPy's or CuPy's functions do. ``whole``: there is a coordinate for each pixel.
+    The kernels are None if NumPy's or CuPy's functions do the work. ``whole``: the array has a
+    coordinate for every output pixel.
     """
     kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
     if not is_cupy(array):
@@ -328,7 +345,7 @@ def coordinates(name, array, whole=False, dims=None):
     shape = tuple(array.shape)
     last = shape[-1] if shape else 0
     if last not in ((2, 3) if dims is None else (dims,)) or (whole and len(shape) != last + 2):
-        wanted = ("(N, H, W, 2)", "(N, D, H, W, 3)") if whole else ("(..., 2)", "(..., 3)")
-        named = " or ".join(wanted[:1] if dims == 2 else wanted)
-        raise ValueError(f"{name}: expected shape {named}, got {shape}")
+        shapes = ("(N, H, W, 2)", "(N, D, H, W, 3)") if whole else ("(..., 2)", "(..., 3)")
+        expected = " or ".join(shapes[:1] if dims == 2 else shapes)
+        raise ValueError(f"{name}: expected shape {expected}, got {shape}")
     return kernels, array, last

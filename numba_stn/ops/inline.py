@@ -1,9 +1,9 @@
 """Samplers for your own compiled loops: functions of one point, for ``@njit`` and ``@cuda.jit``.
 
-:func:`sampler` and :func:`sampler_with_gradient` make a function that reads one image (H, W), or
-one volume (D, H, W), at one point. They are compiled into whatever calls them: there is no Python,
-no allocation and no check of arguments in them. Coordinates are in pixels, whose centres are whole
-numbers; :func:`unnormalize` takes normalised ones there.
+:func:`sampler` and :func:`sampler_with_gradient` return a function that samples one image (H, W),
+or one volume (D, H, W), at one point. It is compiled into its caller: it runs no Python, allocates
+nothing and checks no arguments. Coordinates are in pixels, with pixel centres at integers;
+:func:`unnormalize` converts normalised coordinates to them.
 """
 
 import functools
@@ -13,11 +13,13 @@ from typing import Any
 from ..kernels.math.coordinates import BICUBIC, ZEROS, scalar
 from ..kernels.math.coordinates import unnormalize as _unnormalize
 from ..kernels.math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
-from .validate import MODES, PADDINGS, chosen, off_corners
+from .docs import documented
+from .validate import MODES, PADDINGS, corner_offset, look_up
 
 __all__ = ["sampler", "sampler_with_gradient", "unnormalize"]
 
 
+@documented
 def sampler(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
@@ -25,32 +27,31 @@ def sampler(
     align_corners: bool = False,
     dims: int = 2,
 ) -> Callable[..., Any]:
-    """Function that samples one point, to be called from compiled code.
+    """Make a function that samples an image at one point, for calls from compiled code.
 
-    ``f(image, x, y, fill)``, or with ``dims=3`` ``f(volume, x, y, z, fill)``. The value is computed
-    in the type of the coordinates, and has it; ``fill`` is a number of that type.
+    ``f(image (H, W), x, y, fill) -> value``, or with ``dims=3``
+    ``f(volume (D, H, W), x, y, z, fill) -> value``
+
+    The value is computed in the type of the coordinates and has this type; ``fill`` is a number of
+    the same type.
 
     Parameters
     ----------
-    mode : {"bilinear", "nearest", "bicubic"}
-        How values between pixels are formed, as in :func:`numba_stn.grid_sample`.
-    padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
-        What lies outside the image.
+    {mode, padding_mode}
     align_corners : bool
-        Where reflection's mirrors and the edges of fill are: at the centres of the outermost
-        pixels (True) or at their outer edges.
+        Where reflection mirrors and where fill has its edges: at the centres of the outermost
+        pixels (True) or at their outer edges (False).
     dims : {2, 3}
         Axes of the image.
 
     Returns
     -------
     f : function compiled by Numba
-        The same one for the same arguments.
+        The same function for the same arguments.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -59,19 +60,20 @@ def sampler(
     >>> import numpy as np
     >>> from numba import njit
     >>> from numba_stn.ops.inline import sampler
-    >>> read = sampler("bilinear", "border")
+    >>> sample = sampler("bilinear", "border")
     >>> @njit
     ... def along(image, y, count):
     ...     total = 0.0
     ...     for k in range(count):
-    ...         total += read(image, k * 0.5, y, 0.0)
+    ...         total += sample(image, k * 0.5, y, 0.0)
     ...     return total / count
     >>> along(np.arange(12.0).reshape(3, 4), 1.5, 7)
     7.5
     """
-    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=False)
+    return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=False)
 
 
+@documented
 def sampler_with_gradient(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
@@ -79,44 +81,44 @@ def sampler_with_gradient(
     align_corners: bool = False,
     dims: int = 2,
 ) -> Callable[..., Any]:
-    """Function that samples one point and its slopes, to be called from compiled code.
+    """Make a function that returns a sample and its slopes, for calls from compiled code.
 
-    ``f(image, x, y, fill) -> value, slope in x, slope in y``, or with ``dims=3``
-    ``f(volume, x, y, z, fill) -> value, slope in x, slope in y, slope in z``; per pixel. Slopes are
-    0 where :func:`numba_stn.grid_sample_vjp` has them so: of the nearest pixel, and where a
-    coordinate is clipped.
+    ``f(image (H, W), x, y, fill) -> value, slope_x, slope_y``, or with ``dims=3``
+    ``f(volume (D, H, W), x, y, z, fill) -> value, slope_x, slope_y, slope_z``
+
+    Slopes are per pixel. They are 0 where they are for :func:`numba_stn.grid_sample_vjp`: in the
+    nearest mode, and where a coordinate is clipped.
 
     Parameters
     ----------
     mode, padding_mode, align_corners, dims
-        As for :func:`sampler`.
+        As in :func:`sampler`.
 
     Returns
     -------
     f : function compiled by Numba
-        The same one for the same arguments.
+        The same function for the same arguments.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong type or value; the message names it.
+    {errors}
 
     Examples
     --------
     >>> import numpy as np
     >>> from numba_stn.ops.inline import sampler_with_gradient
-    >>> read = sampler_with_gradient()
-    >>> read(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
+    >>> sample = sampler_with_gradient()
+    >>> sample(np.arange(12.0).reshape(3, 4), 1.25, 0.5, 0.0)
     (3.25, 1.0, 4.0)
     """
-    return _made(*_checked(mode, padding_mode, align_corners, dims), gradient=True)
+    return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=True)
 
 
 @scalar
 def unnormalize(c, size, align_corners):
-    """Pixel coordinate of a normalised one, to be called from compiled code.
+    """Convert a normalised coordinate to a pixel coordinate, for calls from compiled code.
 
-    ``((c + 1) size - 1) / 2``, or ``(c + 1) / 2 (size - 1)`` where corners are aligned.
+    ``c, size -> ((c + 1) size - 1) / 2``, or ``(c + 1) / 2 (size - 1)`` if corners are aligned.
 
     Parameters
     ----------
@@ -125,12 +127,12 @@ def unnormalize(c, size, align_corners):
     size : int
         Pixels along the axis.
     align_corners : bool
-        Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
+        Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges (False).
 
     Returns
     -------
     float
-        Of c's type.
+        Of the type of c.
 
     Examples
     --------
@@ -142,19 +144,22 @@ def unnormalize(c, size, align_corners):
     return _unnormalize(c, size, real(0) if align_corners else real(1))
 
 
-def _checked(mode, padding_mode, align_corners, dims):
-    number = chosen("mode", mode, MODES)
+def _check_arguments(mode, padding_mode, align_corners, dims):
+    """Return the arguments as the kernels take them."""
+    number = look_up("mode", mode, MODES)
     if dims not in (2, 3):
         raise ValueError(f"dims: expected 2 or 3, got {dims!r}")
     if dims == 3 and number == BICUBIC:
         raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
-    return number, chosen("padding_mode", padding_mode, PADDINGS), off_corners(align_corners), dims
+    padding = look_up("padding_mode", padding_mode, PADDINGS)
+    return number, padding, corner_offset(align_corners), dims
 
 
 @functools.cache
-def _made(mode, padding, off, dims, gradient):
-    """One function for each choice, so that what calls it is compiled once."""
-    point = _make_volume(mode, padding, off) if dims == 3 else _make_plane(mode, padding, off)
+def _make_sampler(mode, padding, off, dims, gradient):
+    """Make one function per choice, so that its callers are compiled only once."""
+    make_point = _make_volume_function if dims == 3 else _make_plane_function
+    point = make_point(mode, padding, off)
     if gradient and dims == 3:
         return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill))
     if gradient:
@@ -164,26 +169,27 @@ def _made(mode, padding, off, dims, gradient):
     return scalar(lambda image, x, y, fill: point(image, x, y, fill)[0])
 
 
-def _make_axis(mode, padding, off):
-    """Function: coordinate, side -> first tap, weights and their slopes, slope, if anything."""
+def _make_axis_function(mode, padding, off):
+    """Make the function (coordinate, side) -> first tap, weights, their slopes, slope, inside."""
     weights_of, slopes_of = WEIGHTS[mode], SLOPES[mode]
 
     def axis(c, size):
-        first, t, slope, some = place(c, size, mode, padding, type(c)(off))
-        return first, weights_of(t), slopes_of(t), slope, some
+        first, t, slope, inside = place(c, size, mode, padding, type(c)(off))
+        return first, weights_of(t), slopes_of(t), slope, inside
 
     return scalar(axis)
 
 
-def _make_plane(mode, padding, off):
-    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+def _make_plane_function(mode, padding, off):
+    """Make the function (image, x, y, fill) -> value, slope in x, slope in y."""
+    count, axis = TAPS[mode], _make_axis_function(mode, padding, off)
 
     def point(image, x, y, fill):
         real, (h, w) = type(x), image.shape
-        ix, wx, sx, slope_x, some_x = axis(x, w)
-        iy, wy, sy, slope_y, some_y = axis(y, h)
+        ix, wx, sx, slope_x, inside_x = axis(x, w)
+        iy, wy, sy, slope_y, inside_y = axis(y, h)
         value, dx, dy = real(0), real(0), real(0)
-        if not (some_x and some_y):
+        if not (inside_x and inside_y):
             return real(fill), dx, dy
         for b in range(count):
             jx = tap(ix + b, w, mode, padding, real(off))
@@ -207,16 +213,17 @@ def _make_plane(mode, padding, off):
     return scalar(point)
 
 
-def _make_volume(mode, padding, off):
-    count, axis = TAPS[mode], _make_axis(mode, padding, off)
+def _make_volume_function(mode, padding, off):
+    """Make the function (volume, x, y, z, fill) -> value, slope in x, in y, in z."""
+    count, axis = TAPS[mode], _make_axis_function(mode, padding, off)
 
     def point(volume, x, y, z, fill):
         real, (d, h, w) = type(x), volume.shape
-        ix, wx, sx, slope_x, some_x = axis(x, w)
-        iy, wy, sy, slope_y, some_y = axis(y, h)
-        iz, wz, sz, slope_z, some_z = axis(z, d)
+        ix, wx, sx, slope_x, inside_x = axis(x, w)
+        iy, wy, sy, slope_y, inside_y = axis(y, h)
+        iz, wz, sz, slope_z, inside_z = axis(z, d)
         value, dx, dy, dz = real(0), real(0), real(0), real(0)
-        if not (some_x and some_y and some_z):
+        if not (inside_x and inside_y and inside_z):
             return real(fill), dx, dy, dz
         for b in range(count):
             jx = tap(ix + b, w, mode, padding, real(off))

@@ -1,9 +1,9 @@
-"""Forward derivatives of the warps: where samples go as images and coordinates move.
+"""Forward derivatives of the warps: how samples change when images and coordinates change.
 
-``f_jvp`` takes small changes of f's inputs, named with a ``_dot`` behind, to the change of its
-result, to first order: the product of f's Jacobian J with a vector, where ``f_vjp`` is that of
-its transpose. :func:`warp_affine_gauss_newton` gives J^T J and J^T r with respect to theta, for
-aligning images. J itself is never formed.
+``f_jvp`` takes small changes of the inputs of f (tangents, named ``..._dot``) to the change of its
+result, to first order: it multiplies the Jacobian J of f by a vector, where ``f_vjp`` multiplies
+the transpose of J. :func:`warp_affine_gauss_newton` returns J^T J and J^T r with respect to theta,
+for aligning images. J itself is never in memory.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,19 @@ import numpy as np
 
 from ..kernels.math.coordinates import AFFINE, GRID, NEAREST, PROJECTIVE
 from ..kernels.math.storage import computed
-from .grid_sample import checked_grid
-from .sampler import Pass
-from .validate import arrays, checked, fills, given_arrays, nonzero, output_size, sampler_options
-from .warps import checked_theta
+from .docs import documented
+from .grid_sample import check_grid
+from .sampler import Sampler
+from .validate import (
+    check_array,
+    check_not_empty,
+    check_options,
+    check_output_size,
+    choose_kernels,
+    choose_kernels_for_jvp,
+    expand_fill,
+)
+from .warps import check_theta
 
 __all__ = [
     "grid_sample_jvp",
@@ -28,6 +37,7 @@ __all__ = [
 Array = Any
 
 
+@documented
 def grid_sample_jvp(
     images: Array,
     grid: Array,
@@ -41,19 +51,22 @@ def grid_sample_jvp(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> Array:
-    """How the samples of :func:`numba_stn.grid_sample` change.
+    """Compute how the samples of :func:`numba_stn.grid_sample` change.
+
+    ``images_dot (N, C, H, W), grid_dot (N, H_out, W_out, 2) -> samples_dot (N, C, H_out, W_out)``
 
     ``samples_dot = S(images_dot) + (d samples / d grid) grid_dot``, where S samples with a fill
     of 0.
 
     Parameters
     ----------
-    images, grid, mode, padding_mode, align_corners, fill, layout, stream
-        As given to :func:`numba_stn.grid_sample`.
-    images_dot : array of the images' shape, optional
-        How the images change; float32 where they are integers or float16. If not given, not at all.
+    images, grid
+        The inputs of :func:`numba_stn.grid_sample`.
+    {images_dot}
     grid_dot : array of the grid's shape and dtype, optional
-        How the grid changes.
+        Tangent of the grid. By default, zero.
+    mode, padding_mode, align_corners, fill, layout, stream
+        The options given to :func:`numba_stn.grid_sample`.
 
     Returns
     -------
@@ -61,8 +74,7 @@ def grid_sample_jvp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -71,16 +83,17 @@ def grid_sample_jvp(
     >>> stn.grid_sample_jvp(image, centre, grid_dot=np.array([[[[0.1, 0.0]]]]))
     array([[[[0.1]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid, images_dot, grid_dot = given_arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, grid, images_dot, grid_dot = choose_kernels_for_jvp(
         stream, images=images, grid=grid, images_dot=images_dot, grid_dot=grid_dot
     )
-    images, grid = checked_grid(images, grid, options)
-    checked_ways(images, images_dot, "grid_dot", grid, grid_dot)
-    one = Pass(kernels, GRID, images, grid, options)
-    return jvp_of(one, grid.shape[1:-1], images_dot, grid_dot)
+    images, grid = check_grid(images, grid, options)
+    check_tangents(images, images_dot, "grid_dot", grid, grid_dot)
+    sampler = Sampler(kernels, GRID, images, grid, options)
+    return compute_jvp(sampler, grid.shape[1:-1], images_dot, grid_dot)
 
 
+@documented
 def warp_affine_jvp(
     images: Array,
     theta: Array,
@@ -95,16 +108,19 @@ def warp_affine_jvp(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> Array:
-    """How the samples of :func:`numba_stn.warp_affine` change.
+    """Compute how the samples of :func:`numba_stn.warp_affine` change.
+
+    ``images_dot (N, C, H, W), theta_dot (N, 2, 3) -> samples_dot (N, C, H_out, W_out)``
 
     Parameters
     ----------
-    images, theta, size, mode, padding_mode, align_corners, fill, layout, stream
-        As given to :func:`numba_stn.warp_affine`.
-    images_dot : array of the images' shape, optional
-        How the images change; float32 where they are integers or float16. If not given, not at all.
+    images, theta
+        The inputs of :func:`numba_stn.warp_affine`.
+    {images_dot}
     theta_dot : array of theta's shape and dtype, optional
-        How theta changes.
+        Tangent of theta. By default, zero.
+    size, mode, padding_mode, align_corners, fill, layout, stream
+        The options given to :func:`numba_stn.warp_affine`.
 
     Returns
     -------
@@ -112,8 +128,7 @@ def warp_affine_jvp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -125,10 +140,11 @@ def warp_affine_jvp(
     >>> stn.warp_affine_jvp(image, theta, theta_dot=theta_dot, padding_mode="border")[0, 0, 0]
     array([0. , 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0. ])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
+@documented
 def warp_perspective_jvp(
     images: Array,
     theta: Array,
@@ -143,16 +159,19 @@ def warp_perspective_jvp(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> Array:
-    """How the samples of :func:`numba_stn.warp_perspective` change.
+    """Compute how the samples of :func:`numba_stn.warp_perspective` change.
+
+    ``images_dot (N, C, H, W), theta_dot (N, 3, 3) -> samples_dot (N, C, H_out, W_out)``
 
     Parameters
     ----------
-    images, theta, size, mode, padding_mode, align_corners, fill, layout, stream
-        As given to :func:`numba_stn.warp_perspective`.
-    images_dot : array of the images' shape, optional
-        How the images change; float32 where they are integers or float16. If not given, not at all.
+    images, theta
+        The inputs of :func:`numba_stn.warp_perspective`.
+    {images_dot}
     theta_dot : array of theta's shape and dtype, optional
-        How theta changes.
+        Tangent of theta. By default, zero.
+    size, mode, padding_mode, align_corners, fill, layout, stream
+        The options given to :func:`numba_stn.warp_perspective`.
 
     Returns
     -------
@@ -160,12 +179,11 @@ def warp_perspective_jvp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    Larger by a tenth, since the divisor is:
+    The divisor grows by a tenth, so the image grows by a tenth too:
 
     >>> import numpy as np, numba_stn as stn
     >>> image = np.tile(np.arange(5.0), (1, 1, 1, 1))
@@ -174,10 +192,11 @@ def warp_perspective_jvp(
     >>> stn.warp_perspective_jvp(image, np.eye(3)[None], theta_dot=theta_dot).round(2)[0, 0, 0]
     array([ 0.2,  0.1,  0. , -0.1,  0.8])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options, stream)
 
 
+@documented
 def warp_affine_gauss_newton(
     images: Array,
     theta: Array,
@@ -190,26 +209,27 @@ def warp_affine_gauss_newton(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> tuple[Array, Array]:
-    """J^T J and J^T r of :func:`numba_stn.warp_affine` with respect to theta.
+    """Compute J^T J and J^T r of :func:`numba_stn.warp_affine` with respect to theta.
 
-    J is the Jacobian of the samples with respect to theta's six numbers, row after row, and r are
-    the residuals. Where r is ``warp_affine(images, theta) - target``, a Gauss-Newton step is
-    ``theta - solve(jtj, jtr)`` (Lucas and Kanade 1981). The sums are added up in the loop over
-    pixels, in float64 on the CPU; on a GPU those of a block are of theta's type, and blocks are
-    added up in float64. J, with its row for every pixel, is never in memory.
+    ``theta (N, 2, 3), residuals (N, C, H_out, W_out) -> jtj (N, 6, 6), jtr (N, 6)``
+
+    J is the Jacobian of the samples with respect to theta's six numbers, row by row, and r are the
+    residuals. If r is ``warp_affine(images, theta) - target``, a Gauss-Newton step is
+    ``theta - solve(jtj, jtr)`` (Lucas and Kanade 1981). The sums are accumulated in the loop over
+    pixels, in float64 on the CPU; on a GPU each block sums in theta's dtype, and the sums of the
+    blocks are added in float64. J, which has one row per pixel, is never in memory.
 
     Parameters
     ----------
-    images : (N, C, H, W) array of float32, float64, float16, uint8 or uint16
-        With N = 1, one image is read by every theta.
+    {plane_images}
     theta : (N, 2, 3) array of float32 or float64
         Maps normalised output coordinates (x, y) to normalised input coordinates.
     residuals : array of the samples' shape
-        Of the images' dtype, or float32 where the images are integers.
+        Of the images' dtype, or float32 if the images are integers.
     mode : {"bilinear", "bicubic"}
-        As given to :func:`numba_stn.warp_affine`.
+        As given to :func:`numba_stn.warp_affine`; the nearest mode has no slopes.
     padding_mode, align_corners, fill, layout, stream
-        As given to :func:`numba_stn.warp_affine`.
+        The options given to :func:`numba_stn.warp_affine`.
 
     Returns
     -------
@@ -219,8 +239,7 @@ def warp_affine_gauss_newton(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -237,68 +256,70 @@ def warp_affine_gauss_newton(
     >>> round(float((theta.ravel() - step)[2]), 1)
     0.2
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     if options.mode == NEAREST:
-        raise ValueError("mode: expected 'bilinear' or 'bicubic', got 'nearest', without slopes")
-    kernels, images, theta, residuals = arrays(
+        raise ValueError("mode: expected 'bilinear' or 'bicubic' for slopes, got 'nearest'")
+    kernels, images, theta, residuals = choose_kernels(
         stream, images=images, theta=theta, residuals=residuals
     )
-    images, theta = checked_theta(AFFINE, images, theta, options)
+    images, theta = check_theta(AFFINE, images, theta, options)
     kind = options.kind(AFFINE, images)
     if kind.dims == 3:
-        raise ValueError(f"images: expected planes, got volumes, {tuple(images.shape)}")
-    samples = kind.shape(len(theta), kind.channels(images), (None, None))
+        raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
+    shape = kind.shape(len(theta), kind.channels(images), (None, None))
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
-    checked("residuals", residuals, samples, (expected,))
-    nonzero("residuals", kind.spatial(residuals))
-    fill = Pass(kernels, AFFINE, images, theta, options).fill
+    check_array("residuals", residuals, shape, (expected,))
+    check_not_empty("residuals", kind.spatial(residuals))
+    fill = Sampler(kernels, AFFINE, images, theta, options).fill
     residuals = kernels.converted(residuals, computed(expected))
     jtj, jtr = (kernels.empty((len(theta), *sides), np.float64, theta) for sides in ((6, 6), (6,)))
     kernels.normal_equations(kind, images, theta, residuals, options.off, fill, jtj, jtr)
     return kernels.returned(jtj), kernels.returned(jtr)
 
 
-# --- Both passes ----------------------------------------------------------------------------------
+# --- Shared by all functions ----------------------------------------------------------------------
 
 
 def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
-    kernels, images, theta, images_dot, theta_dot = given_arrays(
+    """Check the arguments, and return the change of the samples."""
+    kernels, images, theta, images_dot, theta_dot = choose_kernels_for_jvp(
         stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
     )
-    images, theta = checked_theta(source, images, theta, options)
-    checked_ways(images, images_dot, "theta_dot", theta, theta_dot)
+    images, theta = check_theta(source, images, theta, options)
+    check_tangents(images, images_dot, "theta_dot", theta, theta_dot)
     kind = options.kind(source, images)
-    size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    return jvp_of(Pass(kernels, source, images, theta, options), size, images_dot, theta_dot)
+    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
+    sampler = Sampler(kernels, source, images, theta, options)
+    return compute_jvp(sampler, size, images_dot, theta_dot)
 
 
-def checked_ways(images, images_dot, name, coords, coords_dot):
-    """Refuse changes that do not fit what they change."""
+def check_tangents(images, images_dot, name, coords, coords_dot):
+    """Raise an error if a tangent differs in shape or dtype from its input."""
     if images_dot is not None:
-        checked("images_dot", images_dot, images.shape, (computed(images.dtype),))
+        check_array("images_dot", images_dot, images.shape, (computed(images.dtype),))
     if coords_dot is not None:
-        checked(name, coords_dot, coords.shape, (coords.dtype,))
+        check_array(name, coords_dot, coords.shape, (coords.dtype,))
 
 
-def jvp_of(one, size, images_dot, coords_dot):
-    """What both tangents do to the samples; one that is None does nothing."""
-    kernels, kind, images = one.kernels, one.kind, one.images
-    shape = kind.shape(len(one.coords), kind.channels(images), size)
+def compute_jvp(sampler, size, images_dot, coords_dot):
+    """Return the change of the samples for both tangents; None is a zero tangent."""
+    kernels, kind, images = sampler.kernels, sampler.kind, sampler.images
+    shape = kind.shape(len(sampler.coords), kind.channels(images), size)
     samples_dot = kernels.empty(shape, computed(images.dtype), images)
-    write_jvp(one, images_dot, coords_dot, samples_dot)
+    write_jvp(sampler, images_dot, coords_dot, samples_dot)
     return kernels.returned(samples_dot)
 
 
-def write_jvp(one, images_dot, coords_dot, samples_dot):
-    """Fill ``samples_dot`` with it."""
-    kernels, kind, images, coords = one.kernels, one.kind, one.images, one.coords
-    fill, off = one.fill, one.options.off
+def write_jvp(sampler, images_dot, coords_dot, samples_dot):
+    """Write the change of the samples into ``samples_dot``."""
+    kernels, kind, images = sampler.kernels, sampler.kind, sampler.images
+    coords, fill, off = sampler.coords, sampler.fill, sampler.options.off
     if not samples_dot.size:
         return
     if images_dot is None:
         kernels.clear(samples_dot)
     else:
-        nothing = fills(0.0, kind.channels(images), samples_dot.dtype)
-        kernels.sample(kind, images_dot, coords, off, nothing, samples_dot)
+        zeros = expand_fill(0.0, kind.channels(images), samples_dot.dtype)
+        kernels.sample(kind, images_dot, coords, off, zeros, samples_dot)
     if coords_dot is not None and kind.mode != NEAREST:
         kernels.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)

@@ -1,8 +1,8 @@
-"""Samples at lists of points, and their transpose: values spread over the pixels around points.
+"""Sampling at lists of points, and its transpose: splatting values onto images.
 
-Points are (N, P, 2), or (N, P, 3) in volumes, normalised as a grid's coordinates are, x before y
-before z. They are a grid of another shape, so all of :func:`numba_stn.grid_sample`'s modes and
-paddings hold for them.
+Points are (N, P, 2), or (N, P, 3) in volumes. They are normalised like the coordinates of a grid, x
+before y before z. Internally they are a grid of another shape, so they have all modes and paddings
+of :func:`numba_stn.grid_sample`.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,19 +10,33 @@ from typing import Any
 
 import numpy as np
 
+from .docs import documented
 from .grid_sample import grid_sample, grid_sample_vjp
-from .validate import LAYOUTS, arrays, checked, chosen, nonzero, output_size, wanted_of
+from .validate import (
+    LAYOUTS,
+    check_array,
+    check_not_empty,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
+    look_up,
+)
 
 __all__ = ["sample_points", "sample_points_vjp", "splat", "splat_vjp"]
 
 Array = Any
 
-# A list as long is taken as so many rows of a grid, where it can be, so that threads share them.
-ROWS, LONG = 64, 4096
+# A list of at least MIN_POINTS becomes a grid of ROWS rows, if they divide it, so that threads
+# share the rows.
+ROWS, MIN_POINTS = 64, 4096
 
-SPREAD = (np.dtype("float32"), np.dtype("float64"), np.dtype("float16"))
+VALUE_DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("float16"))
 
 
+# --- sample_points --------------------------------------------------------------------------------
+
+
+@documented
 def sample_points(
     images: Array,
     points: Array,
@@ -34,26 +48,23 @@ def sample_points(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> Array:
-    """Read images at lists of points.
+    """Sample images at lists of points.
+
+    ``images (N, C, H, W), points (N, P, 2) -> samples (N, C, P)``
 
     Parameters
     ----------
-    images : (N, C, H, W) or (N, C, D, H, W) array of float32, float64, float16, uint8 or uint16
-        With N = 1, one image is read by every list.
-    points : (N, P, 2) or (N, P, 3) array of float32 or float64
-        Normalised coordinates, x before y before z.
-    mode, padding_mode, align_corners, fill, layout, stream
-        As in :func:`numba_stn.grid_sample`.
+    {images, points}
+    {mode, padding_mode, align_corners, fill, layout, stream}
 
     Returns
     -------
     samples : (N, C, P) array of the images' dtype
-        (N, P, C) where the layout has the channels last.
+        (N, P, C) if the layout has the channels last.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -62,17 +73,20 @@ def sample_points(
     >>> stn.sample_points(image, np.array([[[0.0, 0.0], [-0.5, -0.5]]]))
     array([[[1.5, 0. ]]])
     """
-    points = _taken("points", points)
-    _fitting(images, points)
-    last = _layout(layout)
+    points = _check_array("points", points)
+    _check_dims(images, points)
+    channels_last = _channels_last(layout)
     samples = grid_sample(
-        images, _grid(points), mode=mode, padding_mode=padding_mode, align_corners=align_corners,
+        images, _as_grid(points), mode=mode, padding_mode=padding_mode, align_corners=align_corners,
         fill=fill, layout=layout, stream=stream,
     )  # fmt: skip
     shape, count = tuple(samples.shape), points.shape[1]
-    return samples.reshape((shape[0], count, shape[-1]) if last else (*shape[:2], count))
+    if channels_last:
+        return samples.reshape((shape[0], count, shape[-1]))
+    return samples.reshape((*shape[:2], count))
 
 
+@documented
 def sample_points_vjp(
     dsamples: Array,
     images: Array,
@@ -86,17 +100,18 @@ def sample_points_vjp(
     wrt: Collection[str] = ("images", "points"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`sample_points` with respect to the images and the points.
+    """Compute the gradients of :func:`sample_points` with respect to the images and the points.
+
+    ``dsamples (N, C, P) -> dimages (N, C, H, W), dpoints (N, P, 2)``
 
     Parameters
     ----------
-    dsamples : array of the samples' shape
-        Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
-        the images are integers.
-    images, points, mode, padding_mode, align_corners, fill, layout, stream
-        As given to :func:`sample_points`.
-    wrt : collection of {"images", "points"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
+    {dsamples}
+    images, points
+        The inputs of :func:`sample_points`.
+    mode, padding_mode, align_corners, fill, layout, stream
+        The options given to :func:`sample_points`.
+    {wrt}
 
     Returns
     -------
@@ -105,8 +120,7 @@ def sample_points_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -115,18 +129,22 @@ def sample_points_vjp(
     >>> stn.sample_points_vjp(np.ones((1, 1, 1)), image, points)[1]
     array([[[1., 2.]]])
     """
-    points = _taken("points", points)
-    _fitting(images, points)
-    dsamples = _at_points("dsamples", dsamples, points, layout)
-    wanted, grid = wanted_of(wrt, ("images", "points")), _grid(points)
+    points = _check_array("points", points)
+    _check_dims(images, points)
+    dsamples = _check_values("dsamples", dsamples, points, layout)
+    wanted, grid = check_wrt(wrt, ("images", "points")), _as_grid(points)
     dimages, dgrid = grid_sample_vjp(
-        _spread(dsamples, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
+        _as_samples(dsamples, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
         align_corners=align_corners, fill=fill, layout=layout, stream=stream,
         wrt=[name for name, want in zip(("images", "grid"), wanted, strict=True) if want],
     )  # fmt: skip
     return dimages, None if dgrid is None else dgrid.reshape(points.shape)
 
 
+# --- splat ----------------------------------------------------------------------------------------
+
+
+@documented
 def splat(
     values: Array,
     points: Array,
@@ -138,21 +156,21 @@ def splat(
     layout: str = "NCHW",
     stream: Any = None,
 ) -> Array:
-    """Spread values over the pixels around points: the transpose of :func:`sample_points`.
+    """Distribute values over the pixels around points: the transpose of :func:`sample_points`.
 
+    ``values (N, C, P), points (N, P, 2) -> images (N, C, H, W)``
+
+    A value is added to the pixels from which its point would be sampled, with the same weights. So
     ``<splat(values), images> = <values, sample_points(images)>`` for any images, with a fill of 0.
-    A value is added to the pixels that its point would be read from, with the same weights.
 
     Parameters
     ----------
     values : (N, C, P) array of float32, float64 or float16
-        (N, P, C) where the layout has the channels last.
-    points : (N, P, 2) or (N, P, 3) array of float32 or float64
-        Normalised coordinates, x before y before z.
+        (N, P, C) if the layout has the channels last.
+    {points}
     size : (H, W) or (D, H, W)
         Sides of the images.
-    mode, padding_mode, align_corners, layout, stream
-        As in :func:`numba_stn.grid_sample`.
+    {mode, padding_mode, align_corners, layout, stream}
 
     Returns
     -------
@@ -160,8 +178,7 @@ def splat(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -171,18 +188,19 @@ def splat(
     array([[[[11.,  1.],
              [ 1.,  1.]]]])
     """
-    points = _taken("points", points)
-    values = _at_points("values", values, points, layout, SPREAD)
-    grid, sides = _grid(points), output_size(size, len(points), points.shape[2])
-    kernels, held = arrays(stream, values=values)
-    shape = _images_shape(held, sides, layout)
-    images = kernels.returned(kernels.empty(shape, held.dtype, held))
+    points = _check_array("points", points)
+    values = _check_values("values", values, points, layout, VALUE_DTYPES)
+    grid, sides = _as_grid(points), check_output_size(size, len(points), points.shape[2])
+    kernels, found = choose_kernels(stream, values=values)
+    shape = _images_shape(found, sides, layout)
+    images = kernels.returned(kernels.empty(shape, found.dtype, found))
     return grid_sample_vjp(
-        _spread(values, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
+        _as_samples(values, grid, layout), images, grid, mode=mode, padding_mode=padding_mode,
         align_corners=align_corners, layout=layout, wrt=("images",), stream=stream,
     )[0]  # fmt: skip
 
 
+@documented
 def splat_vjp(
     dimages: Array,
     values: Array,
@@ -195,16 +213,19 @@ def splat_vjp(
     wrt: Collection[str] = ("values", "points"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`splat` with respect to the values and the points.
+    """Compute the gradients of :func:`splat` with respect to the values and the points.
+
+    ``dimages (N, C, H, W) -> dvalues (N, C, P), dpoints (N, P, 2)``
 
     Parameters
     ----------
     dimages : (N, C, H, W) or (N, C, D, H, W) array of the values' dtype
         Gradient of the loss with respect to the images.
-    values, points, mode, padding_mode, align_corners, layout, stream
-        As given to :func:`splat`.
-    wrt : collection of {"values", "points"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
+    values, points
+        The inputs of :func:`splat`.
+    mode, padding_mode, align_corners, layout, stream
+        The options given to :func:`splat`.
+    {wrt}
 
     Returns
     -------
@@ -213,8 +234,7 @@ def splat_vjp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -223,13 +243,13 @@ def splat_vjp(
     >>> stn.splat_vjp(dimages, np.ones((1, 1, 1)), points)
     (array([[[1.5]]]), array([[[1., 2.]]]))
     """
-    wanted, points = wanted_of(wrt, ("values", "points")), _taken("points", points)
-    values = _at_points("values", values, points, layout, SPREAD)
-    kernels, held = arrays(None, dimages=dimages)
+    wanted, points = check_wrt(wrt, ("values", "points")), _check_array("points", points)
+    values = _check_values("values", values, points, layout, VALUE_DTYPES)
+    kernels, found = choose_kernels(None, dimages=dimages)
     expected = _images_shape(values, [None] * points.shape[2], layout)
-    checked("dimages", held, expected, (values.dtype,))
-    nonzero("dimages", held.shape[1:-1] if _layout(layout) else held.shape[2:])
-    dimages = kernels.returned(held)  # contiguous, for both gradients
+    check_array("dimages", found, expected, (values.dtype,))
+    check_not_empty("dimages", found.shape[1:-1] if _channels_last(layout) else found.shape[2:])
+    dimages = kernels.returned(found)  # contiguous, for both gradients
     options: dict[str, Any] = {
         "mode": mode, "padding_mode": padding_mode, "align_corners": align_corners,
         "layout": layout, "stream": stream,
@@ -240,61 +260,64 @@ def splat_vjp(
     return dvalues, sample_points_vjp(values, dimages, points, wrt=("points",), **options)[1]
 
 
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def _check_array(name, array):
+    """Return an array of three axes, where it is."""
+    kernels, found = choose_kernels(None, **{name: array})
+    if len(found.shape) != 3 or (name == "points" and found.shape[2] not in (2, 3)):
+        expected = "(N, P, 2) or (N, P, 3)" if name == "points" else "(N, C, P)"
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(found.shape)}")
+    if name == "points":
+        check_array(name, found, (None, None, None))
+        if not found.shape[1]:
+            raise ValueError(f"points: expected at least one, got shape {tuple(found.shape)}")
+    return kernels.returned(found)
+
+
+def _check_values(name, values, points, layout, dtypes=None):
+    """Return values, one per channel and point, of one of these dtypes."""
+    values, sides = _check_array(name, values), points.shape[:2]
+    shape = (*sides, None) if _channels_last(layout) else (sides[0], None, sides[1])
+    return check_array(name, values, shape, dtypes or (values.dtype,))
+
+
+def _check_dims(images, points):
+    """Raise an error for points of planes with volumes, and of volumes with planes."""
+    shape = getattr(images, "shape", None)
+    if shape is None:  # a list, or not an array at all
+        shape = choose_kernels(None, images=images)[1].shape
+    dims = len(shape) - 2
+    if dims in (2, 3) and points.shape[2] != dims:
+        expected = f"(N, P, {dims}) for images of shape {tuple(shape)}"
+        raise ValueError(f"points: expected shape {expected}, got {tuple(points.shape)}")
+
+
+def _channels_last(layout):
+    """Return whether the channels are last."""
+    return look_up("layout", layout, LAYOUTS)
+
+
 # --- Points as a grid -----------------------------------------------------------------------------
 
 
-def _taken(name, array):
-    """An array that has a shape; what is on a GPU stays as it is."""
-    kernels, held = arrays(None, **{name: array})
-    if len(held.shape) != 3 or (name == "points" and held.shape[2] not in (2, 3)):
-        wanted = "(N, P, 2) or (N, P, 3)" if name == "points" else "(N, C, P)"
-        raise ValueError(f"{name}: expected shape {wanted}, got {tuple(held.shape)}")
-    if name == "points":
-        checked(name, held, (None, None, None))
-        if not held.shape[1]:
-            raise ValueError(f"points: expected one at least, got shape {tuple(held.shape)}")
-    return kernels.returned(held)
-
-
-def _at_points(name, values, points, layout, dtypes=None):
-    """Values at points, a channel after another or together, of one of these dtypes."""
-    values, sides = _taken(name, values), points.shape[:2]
-    shape = (*sides, None) if _layout(layout) else (sides[0], None, sides[1])
-    return checked(name, values, shape, dtypes or (values.dtype,))
-
-
-def _fitting(images, points):
-    """Refuse points of planes for volumes, and the other way round."""
-    shape = getattr(images, "shape", None)
-    if shape is None:  # a list, or what is none
-        shape = arrays(None, images=images)[1].shape
-    dims = len(shape) - 2
-    if dims in (2, 3) and points.shape[2] != dims:
-        wanted = f"(N, P, {dims}) for images of shape {tuple(shape)}"
-        raise ValueError(f"points: expected shape {wanted}, got {tuple(points.shape)}")
-
-
 def _images_shape(values, sides, layout):
-    """The shape of images of these sides, of as many channels as the values have."""
-    batch, *rest = values.shape
-    return (batch, *sides, rest[1]) if _layout(layout) else (batch, rest[0], *sides)
+    """Return the shape of images of these sides with the values' batch and channels."""
+    batch, *axes = values.shape
+    return (batch, *sides, axes[1]) if _channels_last(layout) else (batch, axes[0], *sides)
 
 
-def _layout(layout):
-    """Whether channels stand last."""
-    return chosen("layout", layout, LAYOUTS)
-
-
-def _grid(points):
-    """Points as a grid (N, rows, columns, 2), or (N, 1, rows, columns, 3)."""
+def _as_grid(points):
+    """Return points as a grid (N, rows, columns, 2) or (N, 1, rows, columns, 3)."""
     batch, count, dims = points.shape
-    divided = count >= LONG and count % ROWS == 0
-    rows = ROWS if divided else 1
+    rows = ROWS if count >= MIN_POINTS and count % ROWS == 0 else 1
     return points.reshape((batch, *[1] * (dims - 2), rows, count // rows, dims))
 
 
-def _spread(values, grid, layout):
-    """Values of points in the shape of the grid's samples."""
-    shape, last = tuple(values.shape), _layout(layout)
-    sides = tuple(grid.shape[1:-1])
-    return values.reshape((shape[0], *sides, shape[2]) if last else (*shape[:2], *sides))
+def _as_samples(values, grid, layout):
+    """Return the values of points in the shape of the grid's samples."""
+    shape, sides = tuple(values.shape), tuple(grid.shape[1:-1])
+    if _channels_last(layout):
+        return values.reshape((shape[0], *sides, shape[2]))
+    return values.reshape((*shape[:2], *sides))

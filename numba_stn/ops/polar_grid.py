@@ -1,4 +1,4 @@
-"""Grids of polar coordinates: an image seen from a point, by angle and distance."""
+"""Polar grids: an image resampled around a point, by angle and distance."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .grids import coordinates, grid_from_pixels, grid_from_pixels_vjp, like, normalising, sides_of
-from .validate import flag, off_corners, output_size
+from .docs import documented
+from .grids import (
+    check_coordinates,
+    check_image_size,
+    compute_normalisation,
+    grid_from_pixels,
+    grid_from_pixels_vjp,
+    to_dtype_of,
+)
+from .validate import check_flag, check_output_size, corner_offset
 
 __all__ = ["polar_grid", "polar_grid_vjp"]
 
@@ -16,6 +24,7 @@ Array = Any
 Sides = Sequence[int]
 
 
+@documented
 def polar_grid(
     size: Sides,
     image_size: Sides,
@@ -25,41 +34,43 @@ def polar_grid(
     log: bool = False,
     align_corners: bool = False,
 ) -> Array:
-    """Grid whose rows are angles and whose columns are distances from a point.
+    """Compute a grid whose rows are angles and whose columns are distances from a point.
 
-    Row i reads at the angle ``2 pi i / H_out``, from x towards y, and column j at the distance
-    ``j radius / W_out``, or with ``log`` ``radius^(j / W_out)``: from one pixel on. That is what
-    ``skimage.transform.warp_polar`` does, and ``cv2.warpPolar``, whose logarithmic distance is
-    less by one. An image that is turned is then shifted along the rows.
+    ``center (N, 2) -> grid (N, H_out, W_out, 2)``
+
+    Row i has the angle ``2 pi i / H_out``, from x towards y. Column j has the distance
+    ``j radius / W_out``, or with ``log`` the distance ``radius^(j / W_out)``, which begins at one
+    pixel. ``skimage.transform.warp_polar`` does the same, as does ``cv2.warpPolar``, except that
+    its logarithmic distance is one less. Rotating the image then shifts the result along the rows.
 
     Parameters
     ----------
     size : (H_out, W_out)
-        The output's sides: how many angles and distances.
+        The output's sides: the numbers of angles and of distances.
     image_size : (H, W)
         The images' sides.
     center : (x, y), or (N, 2) array of float32 or float64
         The point or points, in pixels.
     radius : float
-        The distance that the column after the last would have, in pixels.
+        Distance of the column after the last, in pixels.
     log : bool
-        Whether distances grow by a factor from column to column, so that a scale is a shift.
-    align_corners : bool
-        As ``grid_sample`` will be given it.
+        Whether the distance grows by a constant factor per column. Scaling the image then shifts
+        the result along the columns.
+    {align_corners}
 
     Returns
     -------
-    grid : (N, H_out, W_out, 2) array of the centre's dtype
-        float64 where the centre is not an array of float32; N is 1 for a single point.
+    grid : (N, H_out, W_out, 2) array
+        Of the centre's dtype if that is an array of float32, otherwise float64. N is 1 for a
+        single point.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    To the right, down, left and up of the middle of 5 x 5 pixels, 0 and 1 pixel far:
+    Right of, below, left of and above the centre of 5 x 5 pixels, at a distance of 1 pixel:
 
     >>> import numpy as np, numba_stn as stn
     >>> grid = stn.polar_grid((4, 2), (5, 5), (2, 2), 2.0)
@@ -69,54 +80,43 @@ def polar_grid(
            [1., 2.],
            [2., 1.]])
     """
-    rows, columns = output_size(size, None)
-    least = int(flag("log", log))
-    if not isinstance(radius, (Real, np.number)) or not least < float(radius) < math.inf:
-        raise ValueError(f"radius: expected a number of pixels above {least}, got {radius!r}")
-    kernels, center = _points(center)
+    rows, columns = check_output_size(size, None)
+    minimum = int(check_flag("log", log))
+    if not isinstance(radius, (Real, np.number)) or not minimum < float(radius) < math.inf:
+        raise ValueError(f"radius: expected a number of pixels above {minimum}, got {radius!r}")
+    kernels, center = _check_center(center)
     if kernels:
-        factors, middles = normalising(sides_of(image_size, 2), off_corners(align_corners))
-        grid = kernels.coords.polar(center, (rows, columns), float(radius), log, middles, factors)
+        sides, off = check_image_size(image_size, 2), corner_offset(align_corners)
+        factors, centres = compute_normalisation(sides, off)
+        grid = kernels.coords.polar(center, (rows, columns), float(radius), log, centres, factors)
         return kernels.returned(grid)
     angle, part = 2 * np.pi * np.arange(rows)[:, None] / rows, np.arange(columns) / columns
     distance = float(radius) ** part if log else float(radius) * part
-    ways = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
-    pixels = center[:, None, None] + like(ways, center)
+    offsets = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
+    pixels = center[:, None, None] + to_dtype_of(center, offsets)
     return grid_from_pixels(pixels, image_size, align_corners=align_corners)
 
 
-def _points(center):
-    """The kernels for points, if there are any, and the points, (N, 2) floating numbers."""
-    if isinstance(center, (tuple, list)):
-        try:
-            center = np.asarray(center, np.float64)
-        except ValueError:
-            raise TypeError(f"center: expected numbers (x, y), got {center!r}") from None
-    kernels, center, dims = coordinates("center", center)
-    if dims != 2 or len(center.shape) > 2:
-        raise ValueError(f"center: expected shape (2,) or (N, 2), got {tuple(center.shape)}")
-    return kernels, center if kernels else center.reshape(-1, 2)
-
-
+@documented
 def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = False) -> Array:
-    """Gradient of :func:`polar_grid` with respect to the centres.
+    """Compute the gradient of :func:`polar_grid` with respect to the centres.
+
+    ``dgrid (N, H_out, W_out, 2) -> dcenter (N, 2)``
 
     Parameters
     ----------
-    dgrid : (N, H_out, W_out, 2) array of float32 or float64
-        Gradient of the loss with respect to the grid.
+    {dgrid}
     image_size, align_corners
         As given to :func:`polar_grid`.
 
     Returns
     -------
     dcenter : (N, 2) array of dgrid's dtype
-        Summed in float64, but for arrays on a GPU that are not CuPy's.
+        Summed in float64, except for arrays on a GPU that are not CuPy's.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -124,13 +124,26 @@ def polar_grid_vjp(dgrid: Array, image_size: Sides, *, align_corners: bool = Fal
     >>> stn.polar_grid_vjp(np.ones((1, 4, 2, 2)), (5, 4))
     array([[4. , 3.2]])
     """
-    kernels, dgrid, _ = coordinates("dgrid", dgrid, whole=True, dims=2)
+    kernels, dgrid, _ = check_coordinates("dgrid", dgrid, whole=True, dims=2)
     if kernels:
-        off = off_corners(align_corners)
-        factors, _ = normalising(sides_of(image_size, 2), off)
+        off = corner_offset(align_corners)
+        factors, _ = compute_normalisation(check_image_size(image_size, 2), off)
         dtheta = kernels.empty((len(dgrid), 2, 3), dgrid.dtype, dgrid)
         kernels.affine_grid_vjp(dgrid, off, dtheta)
         return kernels.returned(kernels.coords.shifts(dtheta, factors))
     total = dgrid.sum(axis=(1, 2), dtype=np.float64)
     dcenter = grid_from_pixels_vjp(total, image_size, align_corners=align_corners)
     return dcenter.astype(dgrid.dtype)
+
+
+def _check_center(center):
+    """Return the kernels for the points, or None, and the points as (N, 2) floating numbers."""
+    if isinstance(center, (tuple, list)):
+        try:
+            center = np.asarray(center, np.float64)
+        except ValueError:
+            raise TypeError(f"center: expected numbers (x, y), got {center!r}") from None
+    kernels, center, dims = check_coordinates("center", center)
+    if dims != 2 or len(center.shape) > 2:
+        raise ValueError(f"center: expected shape (2,) or (N, 2), got {tuple(center.shape)}")
+    return kernels, center if kernels else center.reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""The two passes of every sampler, whatever its coordinates come from."""
+"""The kernel calls of every sampler, whatever the source of its coordinates."""
 
 from typing import Any, NamedTuple
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from ..kernels.math.coordinates import NEAREST
 from ..kernels.math.storage import computed
-from .validate import Options, checked, fills, nonzero
+from .validate import Options, check_array, check_not_empty, expand_fill
 
 
-class Pass(NamedTuple):
-    """Images, and the coordinates at which they are read; all checked."""
+class Sampler(NamedTuple):
+    """Images and the coordinates at which they are sampled; both are checked already."""
 
     kernels: Any
     source: int
@@ -20,16 +20,16 @@ class Pass(NamedTuple):
 
     @property
     def kind(self):
-        """What the kernels are made for."""
+        """The kind of sampler, which the kernels are specialised for."""
         return self.options.kind(self.source, self.images)
 
     @property
     def fill(self):
-        """The number outside the image for each channel."""
-        return fills(self.options.fill, self.kind.channels(self.images), self.images.dtype)
+        """The value outside the image, one per channel."""
+        return expand_fill(self.options.fill, self.kind.channels(self.images), self.images.dtype)
 
     def sample(self, size, out=None, coverage=False, stream=None):
-        """The samples, and if asked how much of each comes from inside."""
+        """Return the samples and, with ``coverage``, how much of each comes from inside."""
         kernels, kind, images, coords = self.kernels, self.kind, self.images, self.coords
         shape = kind.shape(len(coords), kind.channels(images), size)
         samples = kernels.output(shape, images, coords, out, stream)
@@ -39,7 +39,7 @@ class Pass(NamedTuple):
         return (samples, kernels.returned(covered)) if coverage else samples
 
     def write(self, samples, covered=None):
-        """Fill the samples, and if there is an array for it, how much of each is from inside."""
+        """Write the samples and, if there is an array for it, the coverage."""
         kernels, kind, images, coords = self.kernels, self.kind, self.images, self.coords
         fill, off = self.fill, self.options.off
         if samples.size:
@@ -48,14 +48,14 @@ class Pass(NamedTuple):
             kernels.coverage(kind, coords, kind.spatial(images), off, covered)
 
     def vjp(self, dsamples, wanted, size=(None, None)):
-        """The gradients with respect to images and coordinates, each if it is wanted."""
+        """Return the gradients with respect to images and coordinates, None where not wanted."""
         kernels, kind, images, coords = self.kernels, self.kind, self.images, self.coords
         fill, off = self.fill, self.options.off
         size = size if size[0] is not None else (None,) * kind.dims
         expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
         shape = kind.shape(len(coords), kind.channels(images), size)
-        checked("dsamples", dsamples, shape, (expected,))
-        nonzero("dsamples", kind.spatial(dsamples))
+        check_array("dsamples", dsamples, shape, (expected,))
+        check_not_empty("dsamples", kind.spatial(dsamples))
         dimages = dcoords = None
         given, dsamples = dsamples, kernels.converted(dsamples, computed(expected))
         if wanted[0]:
@@ -64,7 +64,7 @@ class Pass(NamedTuple):
             dimages = kernels.returned(kernels.converted(dimages, given.dtype))
         if wanted[1]:
             dcoords = kernels.empty(coords.shape, coords.dtype, coords)
-            if kind.mode == NEAREST:  # the nearest pixel stays the same
+            if kind.mode == NEAREST:  # small steps do not change the nearest pixel
                 kernels.clear(dcoords)
             else:
                 kernels.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)

@@ -1,9 +1,10 @@
-"""Images bent by thin-plate splines: see :mod:`numba_stn.ops.tps_grid`.
+"""Warps by thin-plate splines; see :mod:`numba_stn.ops.tps_grid` for the splines.
 
-The grid of a few images at a time stands in memory, and is read by the kernels of
-:func:`numba_stn.grid_sample`: on the CPU in float64, up to 8 MiB of it or one image's, on a GPU in
-the type of ``control``, up to 64 MiB of float32 or one image's. That of a larger batch never does,
-nor do the functions U of a whole image. Backward, the gradient of a group's grid is summed at once.
+The grids of a few images at a time are in memory, and the kernels of :func:`numba_stn.grid_sample`
+sample at them: on the CPU float64 grids of up to 8 MiB or one image's, on a GPU grids of the dtype
+of ``control``, up to 64 MiB of float32 or one image's. The grid of a larger batch is never in
+memory as a whole, nor are the functions U of a whole image. The backward pass reduces the gradient
+of each group's grid at once.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,21 +14,22 @@ import numpy as np
 
 from ..kernels.math.coordinates import GRID, NEAREST
 from ..kernels.math.storage import computed
-from .dask_arrays import chunked
-from .jvp import checked_ways, write_jvp
-from .sampler import Pass
-from .tps_grid import checked_points, grids, smoothing, solution_for
+from .dask_arrays import accept_dask_arrays
+from .docs import documented
+from .jvp import check_tangents, write_jvp
+from .sampler import Sampler
+from .tps_grid import check_control, check_regularisation, generate_grids, solve_spline_for
 from .validate import (
-    arrays,
-    as_many,
-    checked,
-    checked_images,
-    flag,
-    given_arrays,
-    nonzero,
-    output_size,
-    sampler_options,
-    wanted_of,
+    check_array,
+    check_batch_sizes,
+    check_flag,
+    check_images,
+    check_not_empty,
+    check_options,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
+    choose_kernels_for_jvp,
 )
 
 __all__ = ["warp_tps", "warp_tps_jvp", "warp_tps_vjp"]
@@ -38,7 +40,8 @@ Array = Any
 # --- warp_tps -------------------------------------------------------------------------------------
 
 
-@chunked("images", "control")
+@documented
+@accept_dask_arrays("images", "control")
 def warp_tps(
     images: Array,
     control: Array,
@@ -54,35 +57,28 @@ def warp_tps(
     stream: Any = None,
     regularisation: float = 0.0,
 ) -> Array:
-    """Bend images by thin-plate splines: :func:`tps_grid` and ``grid_sample`` in one pass.
+    """Warp images by thin-plate splines: :func:`tps_grid` and ``grid_sample`` in one pass.
 
-    Grids are those of a few images at a time; on the CPU they are float64, whatever the arrays are.
+    ``images (N, C, H, W), control (N, K, 2) -> samples (N, C, H_out, W_out)``
+
+    Only the grids of a few images at a time are in memory; on the CPU they are float64, whatever
+    the dtype of the arrays.
 
     Parameters
     ----------
-    images : (N, C, H, W) array of float32, float64, float16, uint8 or uint16
-        With N = 1, one image is read by every spline.
-    control : (N, K, 2) array of float32 or float64
-        Where each of the K = k * k points of :func:`numba_stn.control_points` reads the input, in
-        normalised coordinates, x before y.
-    size : (H_out, W_out), optional
-        The output's sides; the images' own, if not given.
-    mode, padding_mode, align_corners, fill, layout, coverage, out
-        As in :func:`numba_stn.grid_sample`.
-    regularisation, stream
-        As in :func:`numba_stn.tps_grid`.
+    {plane_images, control, plane_size}
+    {mode, padding_mode, align_corners, fill, layout, coverage, out, stream, regularisation}
 
     Returns
     -------
     samples : (N, C, H_out, W_out) array of the images' dtype
-        ``out``, if it was given.
+        ``out``, if given.
     covered : (N, H_out, W_out) array of control's dtype
         Only with ``coverage=True``.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -95,23 +91,25 @@ def warp_tps(
            [ 9., 10., 11.,  0.],
            [13., 14., 15.,  0.]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control = arrays(stream, images=images, control=control)
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
-    size = kind.spatial(images) if size is None else output_size(size, len(control))
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, control = choose_kernels(stream, images=images, control=control)
+    kind = check_spline(images, control, options)
+    regularisation = check_regularisation(regularisation)
+    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
-    coverage = flag("coverage", coverage)
+    coverage = check_flag("coverage", coverage)
     samples = kernels.output(shape, images, control, out, stream)
     covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
-    for group, grid in grids(kernels, control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
+    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
+        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
         inside = kernels.some_of(covered, group) if coverage else None
-        one.write(kernels.some_of(samples, group), inside)
+        sampler.write(kernels.some_of(samples, group), inside)
     samples = kernels.returned(samples, out)
     return (samples, kernels.returned(covered)) if coverage else samples
 
 
-@chunked("dsamples", "images", "control")
+@documented
+@accept_dask_arrays("dsamples", "images", "control")
 def warp_tps_vjp(
     dsamples: Array,
     images: Array,
@@ -126,31 +124,31 @@ def warp_tps_vjp(
     stream: Any = None,
     regularisation: float = 0.0,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`warp_tps` with respect to the images and the control points.
+    """Compute the gradients of :func:`warp_tps` with respect to the images and the control points.
 
-    The splines are formed again, of a few images at a time, and the gradient of such a grid is
-    summed at once. The same inputs give the same bits every time, on any number of threads.
+    ``dsamples (N, C, H_out, W_out) -> dimages (N, C, H, W), dcontrol (N, K, 2)``
+
+    The grids are computed again, for a few images at a time, and the gradient of each grid is
+    reduced at once. The same inputs give the same bits every time, on any number of threads.
 
     Parameters
     ----------
-    dsamples : array of the samples' shape
-        Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
-        the images are integers.
-    images, control, mode, padding_mode, align_corners, fill, layout, stream, regularisation
-        As given to :func:`warp_tps`.
-    wrt : collection of {"images", "control"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
+    {dsamples}
+    images, control
+        The inputs of :func:`warp_tps`.
+    mode, padding_mode, align_corners, fill, layout, stream, regularisation
+        The options given to :func:`warp_tps`.
+    {wrt}
 
     Returns
     -------
     dimages : array of the images' shape and of dsamples' dtype, or None
-        With one image and many splines, the sum over the splines.
+        With one image and several splines, the sum over the splines.
     dcontrol : array of control's shape and dtype, or None
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -160,57 +158,61 @@ def warp_tps_vjp(
     >>> float(dimages.sum().round(9)), dcontrol.shape
     (16.0, (1, 4, 2))
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    wanted = wanted_of(wrt, ("images", "control"))
-    kernels, dsamples, images, control = arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    wanted = check_wrt(wrt, ("images", "control"))
+    kernels, dsamples, images, control = choose_kernels(
         stream, dsamples=dsamples, images=images, control=control
     )
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
+    kind = check_spline(images, control, options)
+    regularisation = check_regularisation(regularisation)
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
     shape = kind.shape(len(control), kind.channels(images), (None, None))
-    size = kind.spatial(checked("dsamples", dsamples, shape, (expected,)))
-    nonzero("dsamples", size)
+    size = kind.spatial(check_array("dsamples", dsamples, shape, (expected,)))
+    check_not_empty("dsamples", size)
     dsamples = kernels.converted(dsamples, computed(expected))
     dimages = kernels.empty(images.shape, dsamples.dtype, images) if wanted[0] else None
     dcontrol = kernels.empty(control.shape, control.dtype, control) if wanted[1] else None
     if dimages is not None and not len(control):
         kernels.clear(dimages)
-    if dcontrol is not None and kind.mode == NEAREST:  # the nearest pixel stays the same
+    if dcontrol is not None and kind.mode == NEAREST:  # small steps do not change nearest pixels
         kernels.clear(dcontrol)
-    for group, grid in grids(kernels, control, size, options.off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
-        back = kernels.some_of(dsamples, group)
+    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
+        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
+        dgroup = kernels.some_of(dsamples, group)
         if dimages is not None:
-            more = len(images) == 1 and group.start > 0
-            _write_dimages(one, back, own(kernels, dimages, group), more)
+            accumulate = len(images) == 1 and group.start > 0
+            _write_dimages(sampler, dgroup, select_images(kernels, dimages, group), accumulate)
         if dcontrol is not None and kind.mode != NEAREST:
-            _write_dcontrol(one, back, regularisation, kernels.some_of(dcontrol, group))
+            _write_dcontrol(sampler, dgroup, regularisation, kernels.some_of(dcontrol, group))
     if dimages is not None:
         dimages = kernels.returned(kernels.converted(dimages, expected))
     return dimages, None if dcontrol is None else kernels.returned(dcontrol)
 
 
-def _write_dimages(one, dsamples, dimages, more):
-    """Write what the samples of a group give to their images, or add it, if that is ``more``."""
-    kernels, off = one.kernels, one.options.off
-    found = kernels.empty(dimages.shape, dimages.dtype, dimages) if more else dimages
-    kernels.sample_vjp_images(one.kind, dsamples, one.coords, off, found)
-    if more:
+def _write_dimages(sampler, dsamples, dimages, accumulate):
+    """Write the gradient of a group's images, or add it to what is there."""
+    kernels, off = sampler.kernels, sampler.options.off
+    found = kernels.empty(dimages.shape, dimages.dtype, dimages) if accumulate else dimages
+    kernels.sample_vjp_images(sampler.kind, dsamples, sampler.coords, off, found)
+    if accumulate:
         kernels.add(dimages, found)
 
 
-def _write_dcontrol(one, dsamples, regularisation, dcontrol):
-    """Write the gradient of a group's points."""
-    kernels, kind, images, grid = one.kernels, one.kind, one.images, one.coords
+def _write_dcontrol(sampler, dsamples, regularisation, dcontrol):
+    """Write the gradient of a group's control points."""
+    kernels, grid, off = sampler.kernels, sampler.coords, sampler.options.off
     dgrid = kernels.empty(grid.shape, grid.dtype, grid)
-    kernels.sample_vjp_coords(kind, dsamples, images, grid, one.options.off, one.fill, dgrid)
-    points, matrix = solution_for(dcontrol, regularisation)
-    kernels.spline_points(dgrid, points, matrix, one.options.off, dcontrol)
+    kernels.sample_vjp_coords(
+        sampler.kind, dsamples, sampler.images, grid, off, sampler.fill, dgrid
+    )
+    points, matrix = solve_spline_for(dcontrol, regularisation)
+    kernels.spline_points(dgrid, points, matrix, off, dcontrol)
 
 
 # --- Forward derivative ---------------------------------------------------------------------------
 
 
+@documented
 def warp_tps_jvp(
     images: Array,
     control: Array,
@@ -226,16 +228,19 @@ def warp_tps_jvp(
     regularisation: float = 0.0,
     stream: Any = None,
 ) -> Array:
-    """How the samples of :func:`warp_tps` change.
+    """Compute how the samples of :func:`warp_tps` change.
+
+    ``images_dot (N, C, H, W), control_dot (N, K, 2) -> samples_dot (N, C, H_out, W_out)``
 
     Parameters
     ----------
-    images, control, size, mode, padding_mode, align_corners, fill, layout, regularisation, stream
-        As given to :func:`warp_tps`.
-    images_dot : array of the images' shape, optional
-        How the images change; float32 where they are integers or float16. If not given, not at all.
+    images, control
+        The inputs of :func:`warp_tps`.
+    {images_dot}
     control_dot : array of control's shape and dtype, optional
-        How the control points change.
+        Tangent of the control points. By default, zero.
+    size, mode, padding_mode, align_corners, fill, layout, regularisation, stream
+        The options given to :func:`warp_tps`.
 
     Returns
     -------
@@ -243,12 +248,11 @@ def warp_tps_jvp(
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
-    A ramp moved to the left, by as much as all points read further to the right:
+    All points sample further to the right, so a ramp moves to the left by as much:
 
     >>> import numpy as np, numba_stn as stn
     >>> image = np.tile(np.arange(4.0), (1, 1, 4, 1))
@@ -257,38 +261,39 @@ def warp_tps_jvp(
     >>> stn.warp_tps_jvp(image, 0.5 * control, control_dot=control_dot).round(9)[0, 0, 0]
     array([0.2, 0.2, 0.2, 0.2])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control, images_dot, control_dot = given_arrays(
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    kernels, images, control, images_dot, control_dot = choose_kernels_for_jvp(
         stream, images=images, control=control, images_dot=images_dot, control_dot=control_dot
     )
-    kind, regularisation = checked_spline(images, control, options), smoothing(regularisation)
-    checked_ways(images, images_dot, "control_dot", control, control_dot)
-    size = kind.spatial(images) if size is None else output_size(size, len(control))
+    kind = check_spline(images, control, options)
+    regularisation = check_regularisation(regularisation)
+    check_tangents(images, images_dot, "control_dot", control, control_dot)
+    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
     shape = kind.shape(len(control), kind.channels(images), size)
     samples_dot = kernels.empty(shape, computed(images.dtype), images)
-    off, changes = options.off, None
+    off, grids_dot = options.off, None
     if control_dot is not None:
-        changes = grids(kernels, control_dot, size, off, regularisation, 0.0)
-    for group, grid in grids(kernels, control, size, off, regularisation):
-        one = Pass(kernels, GRID, own(kernels, images, group), grid, options)
-        ways = None if changes is None else next(changes)[1]
-        moves = None if images_dot is None else own(kernels, images_dot, group)
-        write_jvp(one, moves, ways, kernels.some_of(samples_dot, group))
+        grids_dot = generate_grids(kernels, control_dot, size, off, regularisation, 0.0)
+    for group, grid in generate_grids(kernels, control, size, off, regularisation):
+        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
+        grid_dot = None if grids_dot is None else next(grids_dot)[1]
+        group_dot = None if images_dot is None else select_images(kernels, images_dot, group)
+        write_jvp(sampler, group_dot, grid_dot, kernels.some_of(samples_dot, group))
     return kernels.returned(samples_dot)
 
 
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def checked_spline(images, control, options):
-    """The kind of sampler, for images and points that read them."""
-    images, control = checked_images(images, options), checked_points(control)
+def check_spline(images, control, options):
+    """Return the kind of sampler for images and control points that fit them."""
+    images, control = check_images(images, options), check_control(control)
     if len(images.shape) != 4:
-        raise ValueError(f"images: expected planes, (N, C, H, W), got {tuple(images.shape)}")
-    as_many(images, "control", control)
+        raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
+    check_batch_sizes(images, "control", control)
     return options.kind(GRID, images)
 
 
-def own(kernels, images, group):
-    """A group's images: of one image, it."""
+def select_images(kernels, images, group):
+    """Return a group's images: the only image, or one per map."""
     return images if len(images) == 1 else kernels.some_of(images, group)

@@ -1,26 +1,27 @@
-"""Warps: grid and sampler in one pass, without the grid in memory, forward or backward.
+"""Affine and projective warps: grid and sampler in one pass, forward and backward.
 
-As in :mod:`numba_stn.ops.grid_sample`, theta maps normalised output coordinates to normalised input
-coordinates, and ``f_vjp`` takes the gradient with respect to f's result to those with respect to
-its inputs.
+The grid is never in memory. As in :mod:`numba_stn.ops.grid_sample`, theta maps normalised output
+coordinates to normalised input coordinates, and ``f_vjp`` takes the gradient with respect to the
+result of f to those with respect to its inputs.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..kernels.math.coordinates import AFFINE, PROJECTIVE
-from .antialias import gradients, samples
-from .dask_arrays import chunked
-from .sampler import Pass
+from .antialias import sample_means, sample_means_vjp
+from .dask_arrays import accept_dask_arrays
+from .docs import documented
+from .sampler import Sampler
 from .validate import (
-    arrays,
-    as_many,
-    checked,
-    checked_images,
-    flag,
-    output_size,
-    sampler_options,
-    wanted_of,
+    check_array,
+    check_batch_sizes,
+    check_flag,
+    check_images,
+    check_options,
+    check_output_size,
+    check_wrt,
+    choose_kernels,
 )
 
 __all__ = ["warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"]
@@ -30,7 +31,8 @@ Array = Any  # numpy.ndarray, or an array on a CUDA device
 # --- warp_affine ----------------------------------------------------------------------------------
 
 
-@chunked("images", "theta")
+@documented
+@accept_dask_arrays("images", "theta")
 def warp_affine(
     images: Array,
     theta: Array,
@@ -48,34 +50,26 @@ def warp_affine(
 ) -> Array:
     """Warp images by affine maps: ``affine_grid`` and ``grid_sample`` in one pass.
 
-    The grid is never in memory. The coordinates are formed in float64 on the CPU, so an identity
-    theta returns its (finite) images bit for bit.
+    ``images (N, C, H, W), theta (N, 2, 3) -> samples (N, C, H_out, W_out)``
+
+    The grid is never in memory. The coordinates are computed in float64 on the CPU, so an identity
+    theta returns (finite) images bit for bit.
 
     Parameters
     ----------
-    images : (N, C, H, W) or (N, C, D, H, W) array of float32, float64, float16, uint8 or uint16
-        With N = 1, one image is read by every theta.
-    theta : (N, 2, 3) or (N, 3, 4) array of float32 or float64
-        Maps normalised output coordinates (x, y) or (x, y, z) to normalised input coordinates.
-    size : (H_out, W_out) or (D_out, H_out, W_out), optional
-        The output's spatial shape; the images' own, if not given.
-    mode, padding_mode, align_corners, fill, layout, coverage, out, stream
-        As in :func:`numba_stn.grid_sample`.
-    antialias : bool
-        Whether an output pixel is the mean over its area where the map shrinks the image: of as
-        many samples as it skips pixels, at most 16 by 16. Otherwise it is one sample.
+    {images, theta, size}
+    {mode, padding_mode, align_corners, fill, layout, coverage, antialias, out, stream}
 
     Returns
     -------
     samples : (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) array of the images' dtype
-        ``out``, if it was given.
+        ``out``, if given.
     covered : (N, H_out, W_out) or (N, D_out, H_out, W_out) array of theta's dtype
         Only with ``coverage=True``.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -87,11 +81,13 @@ def warp_affine(
     array([[[[2., 1., 0.],
              [5., 4., 3.]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp(AFFINE, images, theta, size, options, coverage, antialias, out, stream)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    output = _Output(size, coverage, antialias, out)
+    return _warp(AFFINE, images, theta, options, output, stream)
 
 
-@chunked("dsamples", "images", "theta")
+@documented
+@accept_dask_arrays("dsamples", "images", "theta")
 def warp_affine_vjp(
     dsamples: Array,
     images: Array,
@@ -106,31 +102,31 @@ def warp_affine_vjp(
     wrt: Collection[str] = ("images", "theta"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`warp_affine` with respect to the images and theta.
+    """Compute the gradients of :func:`warp_affine` with respect to the images and theta.
 
-    ``grid_sample_vjp`` and ``affine_grid_vjp`` in one pass, without a grid or its gradient in
-    memory. The same inputs give the same bits every time.
+    ``dsamples (N, C, H_out, W_out) -> dimages (N, C, H, W), dtheta (N, 2, 3)``
+
+    This is ``grid_sample_vjp`` and ``affine_grid_vjp`` in one pass; neither the grid nor its
+    gradient is in memory. The same inputs give the same bits every time.
 
     Parameters
     ----------
-    dsamples : array of the samples' shape
-        Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
-        the images are integers.
-    images, theta, mode, padding_mode, align_corners, fill, layout, antialias, stream
-        As given to :func:`warp_affine`.
-    wrt : collection of {"images", "theta"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
+    {dsamples}
+    images, theta
+        The inputs of :func:`warp_affine`.
+    mode, padding_mode, align_corners, fill, layout, antialias, stream
+        The options given to :func:`warp_affine`.
+    {wrt}
 
     Returns
     -------
     dimages : array of the images' shape and of dsamples' dtype, or None
-        With one image and many thetas, the sum over the thetas.
+        With one image and several thetas, the sum over the thetas.
     dtheta : array of theta's shape and dtype, or None
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -144,14 +140,15 @@ def warp_affine_vjp(
     >>> stn.warp_affine_vjp(np.ones((1, 1, 2, 2)), image, theta, wrt=("theta",))[0] is None
     True
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_vjp(AFFINE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- warp_perspective -----------------------------------------------------------------------------
 
 
-@chunked("images", "theta")
+@documented
+@accept_dask_arrays("images", "theta")
 def warp_perspective(
     images: Array,
     theta: Array,
@@ -169,35 +166,30 @@ def warp_perspective(
 ) -> Array:
     """Warp images by projective maps (homographies).
 
-    Output pixel (x, y) reads the input at ``(u / w, v / w)`` with ``(u, v, w) = theta @ (x, y, 1)``
-    (Jaderberg et al. 2015, section 4.1). Where w is 0 it reads as from infinity, which is outside
-    under zeros and fill, and has no slope.
+    ``images (N, C, H, W), theta (N, 3, 3) -> samples (N, C, H_out, W_out)``
+
+    Output pixel (x, y) samples the input at ``(u / w, v / w)`` with
+    ``(u, v, w) = theta @ (x, y, 1)`` (Jaderberg et al. 2015, section 4.1). Where w is 0, the
+    coordinate is infinite: it is outside under zeros and fill, and has no slope.
 
     Parameters
     ----------
-    images : (N, C, H, W) array of float32, float64, float16, uint8 or uint16
-        With N = 1, one image is read by every theta.
+    {plane_images}
     theta : (N, 3, 3) array of float32 or float64
         Maps normalised output coordinates (x, y, 1) to normalised input coordinates times w.
-    size : (H_out, W_out), optional
-        The output's spatial shape; the images' own, if not given.
-    mode, padding_mode, align_corners, fill, layout, coverage, out, stream
-        As in :func:`numba_stn.grid_sample`.
-    antialias : bool
-        Whether an output pixel is the mean over its area where the map shrinks the image: of as
-        many samples as it skips pixels, at most 16 by 16. Otherwise it is one sample.
+    {plane_size}
+    {mode, padding_mode, align_corners, fill, layout, coverage, antialias, out, stream}
 
     Returns
     -------
     samples : (N, C, H_out, W_out) array of the images' dtype
-        ``out``, if it was given.
+        ``out``, if given.
     covered : (N, H_out, W_out) array of theta's dtype
         Only with ``coverage=True``.
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -211,11 +203,13 @@ def warp_perspective(
              [1.   , 1.   , 1.   , 1.   ],
              [1.   , 1.   , 1.   , 1.   ]]]])
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp(PROJECTIVE, images, theta, size, options, coverage, antialias, out, stream)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
+    output = _Output(size, coverage, antialias, out)
+    return _warp(PROJECTIVE, images, theta, options, output, stream)
 
 
-@chunked("dsamples", "images", "theta")
+@documented
+@accept_dask_arrays("dsamples", "images", "theta")
 def warp_perspective_vjp(
     dsamples: Array,
     images: Array,
@@ -230,32 +224,32 @@ def warp_perspective_vjp(
     wrt: Collection[str] = ("images", "theta"),
     stream: Any = None,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients of :func:`warp_perspective` with respect to the images and theta.
+    """Compute the gradients of :func:`warp_perspective` with respect to the images and theta.
 
-    With (gx, gy) the gradient with respect to the coordinate (x, y) that a pixel p reads,
+    ``dsamples (N, C, H_out, W_out) -> dimages (N, C, H, W), dtheta (N, 3, 3)``
+
+    With (gx, gy) the gradient with respect to the coordinate (x, y) that output pixel p samples,
     ``dtheta = sum_p (gx / w, gy / w, -(gx x + gy y) / w) (p_x, p_y, 1)^T``. The same inputs give
     the same bits every time.
 
     Parameters
     ----------
-    dsamples : array of the samples' shape
-        Gradient of the loss with respect to the samples; of the images' dtype, or float32 where
-        the images are integers.
-    images, theta, mode, padding_mode, align_corners, fill, layout, antialias, stream
-        As given to :func:`warp_perspective`.
-    wrt : collection of {"images", "theta"}
-        The gradients wanted. One that is not asked for is None and costs nothing.
+    {dsamples}
+    images, theta
+        The inputs of :func:`warp_perspective`.
+    mode, padding_mode, align_corners, fill, layout, antialias, stream
+        The options given to :func:`warp_perspective`.
+    {wrt}
 
     Returns
     -------
     dimages : array of the images' shape and of dsamples' dtype, or None
-        With one image and many thetas, the sum over the thetas.
+        With one image and several thetas, the sum over the thetas.
     dtheta : (N, 3, 3) array of theta's dtype, or None
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape, type or value; the message names it.
+    {errors}
 
     Examples
     --------
@@ -269,55 +263,69 @@ def warp_perspective_vjp(
     >>> dtheta.shape
     (1, 3, 3)
     """
-    options = sampler_options(mode, padding_mode, align_corners, fill, layout)
+    options = check_options(mode, padding_mode, align_corners, fill, layout)
     return _warp_vjp(PROJECTIVE, dsamples, images, theta, options, antialias, wrt, stream)
 
 
-# --- Both -----------------------------------------------------------------------------------------
+# --- Shared by both maps --------------------------------------------------------------------------
 
 
-def _warp(source, images, theta, size, options, coverage, antialias, out, stream):
-    kernels, images, theta = arrays(stream, images=images, theta=theta)
-    images, theta = checked_theta(source, images, theta, options)
-    kind = options.kind(source, images)
-    size = kind.spatial(images) if size is None else output_size(size, len(theta), kind.dims)
-    one, coverage = Pass(kernels, source, images, theta, options), flag("coverage", coverage)
-    if flag("antialias", antialias) and hasattr(kernels, "areas"):
-        one = one._replace(kernels=kernels.areas)
-    elif antialias:
-        return _means(one, size, coverage, out)
-    return one.sample(size, out, coverage, stream)
+class _Output(NamedTuple):
+    """What the caller asks of the samples; not checked yet."""
+
+    size: Any
+    coverage: Any
+    antialias: Any
+    out: Any
 
 
-def _means(one, size, coverage, out):
-    """What :meth:`.sampler.Pass.sample` gives, of arrays on the CPU that are sampled finer."""
-    kernels, kind, images, theta = one.kernels, one.kind, one.images, one.coords
+def _warp(source, images, theta, options, output, stream):
+    """Check the arguments, and sample."""
+    kernels, images, theta = choose_kernels(stream, images=images, theta=theta)
+    images, theta = check_theta(source, images, theta, options)
+    kind, size = options.kind(source, images), output.size
+    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
+    sampler = Sampler(kernels, source, images, theta, options)
+    coverage = check_flag("coverage", output.coverage)
+    if check_flag("antialias", output.antialias) and hasattr(kernels, "areas"):
+        sampler = sampler._replace(kernels=kernels.areas)
+    elif output.antialias:
+        return _sample_means(sampler, size, coverage, output.out)
+    return sampler.sample(size, output.out, coverage, stream)
+
+
+def _sample_means(sampler, size, coverage, out):
+    """Return what :meth:`.sampler.Sampler.sample` does, antialiased, for arrays on the CPU."""
+    kernels, kind, images, theta = sampler.kernels, sampler.kind, sampler.images, sampler.coords
     shape = kind.shape(len(theta), kind.channels(images), size)
-    held = kernels.output(shape, images, theta, out)
-    found = samples(one, size, coverage)
-    held[...] = found[0] if coverage else found
-    held = kernels.returned(held, out)
-    return (held, found[1]) if coverage else held
+    samples = kernels.output(shape, images, theta, out)
+    found = sample_means(sampler, size, coverage)
+    samples[...] = found[0] if coverage else found
+    samples = kernels.returned(samples, out)
+    return (samples, found[1]) if coverage else samples
 
 
 def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
-    wanted = wanted_of(wrt, ("images", "theta"))
-    kernels, dsamples, images, theta = arrays(stream, dsamples=dsamples, images=images, theta=theta)
-    images, theta = checked_theta(source, images, theta, options)
-    one = Pass(kernels, source, images, theta, options)
-    if flag("antialias", antialias) and hasattr(kernels, "areas"):
-        one = one._replace(kernels=kernels.areas)
+    """Check the arguments, and return the wanted gradients."""
+    wanted = check_wrt(wrt, ("images", "theta"))
+    kernels, dsamples, images, theta = choose_kernels(
+        stream, dsamples=dsamples, images=images, theta=theta
+    )
+    images, theta = check_theta(source, images, theta, options)
+    sampler = Sampler(kernels, source, images, theta, options)
+    if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
+        sampler = sampler._replace(kernels=kernels.areas)
     elif antialias:
-        return gradients(one, dsamples, wanted)
-    return one.vjp(dsamples, wanted)
+        return sample_means_vjp(sampler, dsamples, wanted)
+    return sampler.vjp(dsamples, wanted)
 
 
-def checked_theta(source, images, theta, options):
-    """Images and maps that read them."""
-    images = checked_images(images, options)
+def check_theta(source, images, theta, options):
+    """Return images and maps that fit them."""
+    images = check_images(images, options)
     dims = len(images.shape) - 2
     if source == PROJECTIVE and dims == 3:
-        raise ValueError(f"images: expected planes, (N, C, H, W), got {tuple(images.shape)}")
-    checked("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
-    as_many(images, "theta", theta)
+        raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
+    check_array("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
+    check_batch_sizes(images, "theta", theta)
     return images, theta

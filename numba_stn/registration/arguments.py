@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ops.validate import chosen, finite_numbers, whole_number
+from ..ops.validate import check_finite, check_integer, look_up
 from .models import GROUPS
 from .pyramid import Frame
 
@@ -56,23 +56,23 @@ def check_arguments(
     moving: Any, fixed: Any, transform: str, metric: str, options: Options
 ) -> Problem:
     """Check the arguments; the message of an error names the argument."""
-    dims, group = chosen("transform", transform, TRANSFORMS)
-    chosen("metric", metric, METRICS)
+    dims, group = look_up("transform", transform, TRANSFORMS)
+    look_up("metric", metric, METRICS)
     grey, target = to_grey("moving", moving, dims), to_grey("fixed", fixed, dims)
     mask = None if options.mask is None else _mask(options.mask, target)
     for name, image in (("moving", grey), ("fixed", target if mask is None else target[mask])):
         if image.min() == image.max():
             raise ValueError(f"{name}: expected an image that varies, got a constant one")
     if options.levels is not None:
-        whole_number("levels", options.levels, 1)
+        check_integer("levels", options.levels, 1)
     tolerance = non_negative("tolerance", options.tolerance)
     stiffness = non_negative("stiffness", options.stiffness)
     if tolerance == 0:
         raise ValueError("tolerance: expected a positive number, got 0")
     return Problem(
         transform, group, grey, target, mask, _start(options.start, grey, target, group),
-        whole_number("iterations", options.iterations, 1), tolerance,
-        whole_number("control", options.control, 2), stiffness,
+        check_integer("iterations", options.iterations, 1), tolerance,
+        check_integer("control", options.control, 2), stiffness,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def to_grey(name: str, image: Any, dims: int) -> np.ndarray:
 def non_negative(name: str, value: Any) -> float:
     """Check a finite number that is at least 0."""
     wanted = "a finite number that is at least 0"
-    number = float(finite_numbers(name, value, wanted, lambda shape: not shape))
+    number = float(check_finite(name, value, wanted, lambda shape: not shape))
     if number < 0:
         raise ValueError(f"{name}: expected {wanted}, got {value!r}")
     return number
@@ -129,7 +129,7 @@ def _start(start, moving, fixed, group):
         return matrix
     shapes = [(dims, dims + 1), (3, 3)] if group == "projective" else [(dims, dims + 1)]
     wanted = " or ".join(map(str, shapes)) + " finite numbers"
-    given = finite_numbers("start", start, wanted, lambda shape: shape in shapes)
+    given = check_finite("start", start, wanted, lambda shape: shape in shapes)
     matrix[: len(given)] = given
     if not abs(np.linalg.det(matrix)) > 1e-12:
         raise ValueError(f"start: expected an invertible matrix, got {given.tolist()}")

@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels.registration.alignment_sums import Sums, grid_sums, matrix_sums
 from ..kernels.registration.pyramid import halve
 from ..ops.grid_sample import grid_sample
-from ..ops.tps_grid import control_points, solution, tps_grid
+from ..ops.tps_grid import control_points, solve_spline, tps_grid
 from ..ops.warps import warp_affine, warp_perspective
 from .pyramid import Frame, Level
 
@@ -259,6 +259,6 @@ def basis_functions(k: int, sides: tuple[int, ...], halvings: int) -> np.ndarray
 @lru_cache(maxsize=8)
 def bending_matrix(k: int) -> np.ndarray:
     """The positive semi-definite matrix (K, K) of the bending energy, up to a factor of 16 pi."""
-    _, matrix = solution(k, 0.0)
+    _, matrix = solve_spline(k, 0.0)
     energy = (matrix[: k * k] + matrix[: k * k].T) / 2
     return energy if np.trace(energy) > 0 else -energy

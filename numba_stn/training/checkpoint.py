@@ -14,7 +14,7 @@ import numpy as np
 
 from ..nn.train import Learner
 from ..nn.tree import Tree, flatten, tree_map, unflatten
-from ..utils.namespace import host
+from ..utils.namespace import to_host
 from ..utils.record import write_atomically
 
 FORMAT = "numba_stn checkpoint 2"
@@ -55,7 +55,7 @@ def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> No
         "seconds": state.seconds,
         "optimiser_step": state.learner.optimiser_state["step"],
     }
-    arrays = {name: np.ascontiguousarray(host(a)) for name, a in flatten(_arrays(state)).items()}
+    arrays = {name: np.ascontiguousarray(to_host(a)) for name, a in flatten(_arrays(state)).items()}
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(config)),

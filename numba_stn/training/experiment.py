@@ -20,7 +20,7 @@ from ..nn.layer import Layer, Shape
 from ..nn.optim import Optimiser
 from ..nn.tree import size
 from ..utils import namespace
-from ..utils.record import commit
+from ..utils.record import current_commit
 from .checkpoint import TrainingState, load_checkpoint
 
 # The distorted test and validation sets of a task are drawn once, with fixed seeds, whatever the
@@ -170,7 +170,7 @@ def initial_state(setup: Setup) -> TrainingState:
         If something that the device "cuda" needs is missing.
     """
     rng, shape = np.random.default_rng(setup.config.seed), setup.test.images.shape[1:]
-    library = namespace.library(setup.config.device)
+    library = namespace.array_library(setup.config.device)
     return TrainingState(train.init_learner(setup.net, setup.optimiser, shape, rng, library))
 
 
@@ -184,7 +184,7 @@ def resumed_state(setup: Setup, path: pathlib.Path) -> TrainingState:
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
-    library = namespace.library(setup.config.device)
+    library = namespace.array_library(setup.config.device)
     return load_checkpoint(path, setup.config, initial_state(setup).learner, library)
 
 
@@ -233,9 +233,9 @@ def run(
         If something that the device "cuda" needs is missing.
     """
     config, state = setup.config, state or initial_state(setup)
-    library = namespace.library(config.device)
+    library = namespace.array_library(config.device)
     origin = {"gpu": namespace.gpu_name(library), "versions": versions(library),
-              "commit": commit()}  # fmt: skip
+              "commit": current_commit()}  # fmt: skip
     began = time.perf_counter() - state.seconds
     interrupted = False
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from ..nn import train
 from ..nn.layer import Layer
 from ..nn.tree import flatten, unflatten
-from ..utils.record import uninterrupted, write_atomically
+from ..utils.record import ignore_interrupts, write_atomically
 from . import experiment
 from .checkpoint import TrainingState, load_config, save_checkpoint
 from .experiment import Config, DivergedError, Setup
@@ -121,7 +121,7 @@ def run_in_folder(
     path = folder / CHECKPOINT
 
     def save(state):
-        with uninterrupted():
+        with ignore_interrupts():
             save_checkpoint(path, setup.config, state)
 
     try:
@@ -129,7 +129,7 @@ def run_in_folder(
     except DivergedError:
         path.unlink()
         raise
-    with uninterrupted():
+    with ignore_interrupts():
         written = save_results(folder, setup, learner, metrics)
         if metrics["interrupted"]:
             return [*written, CHECKPOINT], metrics

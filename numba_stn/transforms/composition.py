@@ -1,20 +1,21 @@
-"""Maps that form a group, as theta: the identity, products and inverses, and their gradients.
+"""Compose and invert affine and projective maps, given as theta, and their gradients.
 
 Theta is (N, 2, 3) for affine maps of the plane, (N, 3, 4) for those of space, and (N, 3, 3) for
 projective maps of the plane. Translations, scales, rotations, rigid maps and similarities are
-affine maps, and closed under all of this. With ``compose_theta(first, second)`` an output point
-goes through ``second`` first, so warping by it is warping by ``first`` and the result by
-``second``, but for what interpolating twice adds.
+affine maps; composing and inverting them gives maps of the same kind. ``compose_theta(first,
+second)`` sends an output point through ``second`` first. Warping by it gives the same result as
+warping by ``first`` and then by ``second``, except that the image is interpolated only once.
 
-A projective map is a matrix up to a factor, which no warp sees. Products and inverses are those of
-the matrices as they are: divide by ``theta[:, 2:, 2:]`` where a 1 should stand there.
+A projective map is a matrix up to a factor, which no warp sees. The functions work on the matrices
+as they are: divide by ``theta[:, 2:, 2:]`` if the last entry has to be 1.
 """
 
 from typing import Any
 
 import numpy as np
 
-from ..ops.validate import chosen, float_type, whole_number
+from ..ops.docs import documented
+from ..ops.validate import check_float_dtype, check_integer, look_up
 from ..utils.namespace import as_array, namespace
 
 __all__ = [
@@ -30,15 +31,18 @@ Array = Any
 SHAPES = {"affine": (2, 3), "affine 3-D": (3, 4), "projective": (3, 3)}
 
 
+@documented
 def identity_theta(count: int, kind: str = "affine", dtype: Any = np.float64) -> np.ndarray:
-    """Theta of so many identity maps.
+    """Create theta of N identity maps.
+
+    ``count -> theta (N, 2, 3)``
 
     Parameters
     ----------
     count : int
-        How many, N.
+        Number of maps, N.
     kind : {"affine", "affine 3-D", "projective"}
-        Of which shape: (N, 2, 3), (N, 3, 4) or (N, 3, 3).
+        Shape of theta: (N, 2, 3), (N, 3, 4) or (N, 3, 3).
     dtype : data type
         float64 or float32.
 
@@ -48,8 +52,7 @@ def identity_theta(count: int, kind: str = "affine", dtype: Any = np.float64) ->
 
     Raises
     ------
-    ValueError, TypeError
-        If there is no such kind, or an argument is of the wrong type.
+    {errors}
 
     Examples
     --------
@@ -58,22 +61,26 @@ def identity_theta(count: int, kind: str = "affine", dtype: Any = np.float64) ->
     array([[[1., 0., 0.],
             [0., 1., 0.]]])
     """
-    one = np.eye(*chosen("kind", kind, SHAPES), dtype=float_type(dtype))
-    return np.tile(one, (whole_number("count", count, 0), 1, 1))
+    one = np.eye(*look_up("kind", kind, SHAPES), dtype=check_float_dtype(dtype))
+    return np.tile(one, (check_integer("count", count, 0), 1, 1))
 
 
-# --- Product --------------------------------------------------------------------------------------
+# --- Compose --------------------------------------------------------------------------------------
 
 
+@documented
 def compose_theta(first: Array, second: Array) -> Array:
-    """Theta of "``second``, then ``first``": their product as matrices.
+    """Compose maps: apply ``second``, then ``first``.
 
-    Affine ones have a last row (0, .., 0, 1) for that.
+    ``first (N, 2, 3), second (N, 2, 3) -> theta (N, 2, 3)``
+
+    The result is the matrix product ``first @ second``; affine maps are completed by a last row
+    (0, ..., 0, 1) for this.
 
     Parameters
     ----------
     first, second : (N, 2, 3), (N, 3, 4) or (N, 3, 3) arrays of float32 or float64
-        Of one shape and dtype.
+        Of the same shape and dtype.
 
     Returns
     -------
@@ -81,12 +88,11 @@ def compose_theta(first: Array, second: Array) -> Array:
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape or dtype; the message names it.
+    {errors}
 
     Examples
     --------
-    Twice as large a view, moved by 0.1 of it:
+    A view that is twice as large, moved by 0.1 of its size:
 
     >>> import numpy as np
     >>> import numba_stn as stn
@@ -95,21 +101,24 @@ def compose_theta(first: Array, second: Array) -> Array:
     array([[[2. , 0. , 0.2],
             [0. , 2. , 0. ]]])
     """
-    first = checked("first", first)
-    return multiplied(first, checked("second", second, first))
+    first = check_theta("first", first)
+    return compose_unchecked(first, check_theta("second", second, first))
 
 
+@documented
 def compose_theta_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array, Array]:
-    """Gradients of :func:`compose_theta` with respect to both.
+    """Compute the gradients of :func:`compose_theta` with respect to both maps.
+
+    ``dtheta (N, 2, 3) -> dfirst (N, 2, 3), dsecond (N, 2, 3)``
 
     ``dfirst = dtheta second^T`` and ``dsecond = first^T dtheta``, as matrices.
 
     Parameters
     ----------
-    dtheta : array of the product's shape and dtype
-        Gradient of the loss with respect to the product.
+    dtheta : array of the maps' shape and dtype
+        Gradient of the loss with respect to the composition.
     first, second
-        As given to :func:`compose_theta`.
+        The inputs of :func:`compose_theta`.
 
     Returns
     -------
@@ -117,8 +126,7 @@ def compose_theta_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape or dtype; the message names it.
+    {errors}
 
     Examples
     --------
@@ -130,40 +138,43 @@ def compose_theta_vjp(dtheta: Array, first: Array, second: Array) -> tuple[Array
     array([[[1., 1., 1.],
             [1., 1., 1.]]])
     """
-    first = checked("first", first)
-    second = checked("second", second, first)
-    return multiplied_vjp(checked("dtheta", dtheta, first), first, second)
+    first = check_theta("first", first)
+    second = check_theta("second", second, first)
+    return compose_unchecked_vjp(check_theta("dtheta", dtheta, first), first, second)
 
 
-def multiplied(first, second):
-    """:func:`compose_theta`, of arrays that are as they should be."""
-    linear, whole = _parts(first)
+def compose_unchecked(first, second):
+    """Do as :func:`compose_theta`, without checks."""
+    linear, square = _linear_part(first)
     theta = linear @ second
-    if not whole:
+    if not square:
         theta[:, :, -1] += first[:, :, -1]
     return theta
 
 
-def multiplied_vjp(dtheta, first, second):
-    """:func:`compose_theta_vjp`, of arrays that are as they should be."""
-    linear, whole = _parts(first)
+def compose_unchecked_vjp(dtheta, first, second):
+    """Do as :func:`compose_theta_vjp`, without checks."""
+    linear, square = _linear_part(first)
     dfirst = dtheta @ second.swapaxes(1, 2)
-    if not whole:
+    if not square:
         dfirst = np.concatenate([dfirst, dtheta[:, :, -1:]], axis=2)
     return dfirst, linear.swapaxes(1, 2) @ dtheta
 
 
-def _parts(theta):
-    """The columns that multiply coordinates, and whether they are all: of a square theta."""
-    whole = theta.shape[1] == theta.shape[2]
-    return theta if whole else theta[:, :, :-1], whole
+def _linear_part(theta):
+    """Return the columns that multiply coordinates, and whether theta is square: all columns do."""
+    square = theta.shape[1] == theta.shape[2]
+    return theta if square else theta[:, :, :-1], square
 
 
-# --- Inverse --------------------------------------------------------------------------------------
+# --- Invert ---------------------------------------------------------------------------------------
 
 
+@documented
 def invert_theta(theta: Array) -> Array:
-    """Theta of the maps back: ``compose_theta(theta, invert_theta(theta))`` is the identity.
+    """Invert maps: ``compose_theta(theta, invert_theta(theta))`` is the identity.
+
+    ``theta (N, 2, 3) -> inverse (N, 2, 3)``
 
     Parameters
     ----------
@@ -171,13 +182,13 @@ def invert_theta(theta: Array) -> Array:
 
     Returns
     -------
-    theta : array of its shape and dtype
+    inverse : array of theta's shape and dtype
 
     Raises
     ------
     ValueError, TypeError
-        If it has the wrong shape or dtype, or a map has no inverse; of arrays on a GPU, which are
-        not looked at, such a map's inverse is not finite.
+        If theta has the wrong shape or dtype, or a map has no inverse. Arrays on a GPU are not
+        tested for this: there, the inverse of such a map is not finite.
 
     Examples
     --------
@@ -187,20 +198,23 @@ def invert_theta(theta: Array) -> Array:
     array([[[ 0.5 ,  0.  , -0.5 ],
             [ 0.  ,  0.25, -0.5 ]]])
     """
-    theta = checked("theta", theta)
+    theta = check_theta("theta", theta)
     try:
-        found = np.linalg.inv(square(theta))[:, : theta.shape[1]]
-        # CuPy's are not looked at, for that would wait for the GPU.
-        sound = not isinstance(found, np.ndarray) or bool(np.isfinite(found).all())
+        found = np.linalg.inv(with_last_row(theta))[:, : theta.shape[1]]
+        # CuPy's arrays are not tested, because the test would wait for the GPU.
+        invertible = not isinstance(found, np.ndarray) or bool(np.isfinite(found).all())
     except np.linalg.LinAlgError:
-        sound = False
-    if not sound:
-        raise ValueError("theta: expected maps that have an inverse, got one that has none")
+        invertible = False
+    if not invertible:
+        raise ValueError("theta: expected maps with an inverse, got one without")
     return found
 
 
+@documented
 def invert_theta_vjp(dinverse: Array, inverse: Array) -> Array:
-    """Gradient of :func:`invert_theta` with respect to theta, from its result.
+    """Compute the gradient of :func:`invert_theta` with respect to theta, from its result.
+
+    ``dinverse (N, 2, 3), inverse (N, 2, 3) -> dtheta (N, 2, 3)``
 
     ``dtheta = -inverse^T dinverse inverse^T``, as matrices.
 
@@ -209,16 +223,15 @@ def invert_theta_vjp(dinverse: Array, inverse: Array) -> Array:
     dinverse : array of the inverse's shape and dtype
         Gradient of the loss with respect to the inverse.
     inverse : array
-        What :func:`invert_theta` gave.
+        The result of :func:`invert_theta`.
 
     Returns
     -------
-    dtheta : array of its shape and dtype
+    dtheta : array of the inverse's shape and dtype
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument has the wrong shape or dtype; the message names it.
+    {errors}
 
     Examples
     --------
@@ -228,28 +241,28 @@ def invert_theta_vjp(dinverse: Array, inverse: Array) -> Array:
     array([[[-1., -1., -1.],
             [-1., -1., -1.]]])
     """
-    inverse = checked("inverse", inverse)
-    dinverse = checked("dinverse", dinverse, inverse)
-    back = square(inverse).swapaxes(1, 2)
-    linear = back[:, : inverse.shape[1], : inverse.shape[1]]
-    return -(linear @ dinverse @ back)
+    inverse = check_theta("inverse", inverse)
+    dinverse = check_theta("dinverse", dinverse, inverse)
+    transposed = with_last_row(inverse).swapaxes(1, 2)
+    linear = transposed[:, : inverse.shape[1], : inverse.shape[1]]
+    return -(linear @ dinverse @ transposed)
 
 
-# --- Both -----------------------------------------------------------------------------------------
+# --- Shared by both -------------------------------------------------------------------------------
 
 
-def square(theta):
-    """Theta with the last row (0, .., 0, 1) that affine maps go without."""
+def with_last_row(theta):
+    """Return theta with the last row (0, ..., 0, 1), which affine maps omit."""
     count, rows, columns = theta.shape
     if rows == columns:
         return theta
-    whole = namespace(theta).zeros((count, columns, columns), theta.dtype)
-    whole[:, :rows], whole[:, -1, -1] = theta, 1
-    return whole
+    square = namespace(theta).zeros((count, columns, columns), theta.dtype)
+    square[:, :rows], square[:, -1, -1] = theta, 1
+    return square
 
 
-def checked(name, theta, like=None):
-    """Maps, if they are some; of the shape and dtype of others."""
+def check_theta(name, theta, like=None):
+    """Return maps of a known shape, or of the shape and dtype of others."""
     theta = as_array(theta, name)
     if theta.dtype.name not in ("float32", "float64"):
         raise TypeError(f"{name}: expected float32 or float64, got {theta.dtype}")

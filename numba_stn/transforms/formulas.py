@@ -1,7 +1,7 @@
-"""The formulas of :mod:`numba_stn.transforms`: params (N, P) -> theta, and gradients back.
+"""The formulas of :mod:`numba_stn.transforms`: params (N, P) -> theta, and their gradients.
 
-``f(params)`` gives theta, ``f_vjp(dtheta, params)`` the gradient of the parameters; both are new
-arrays, of the parameters' dtype and library.
+``f(params)`` returns theta, ``f_vjp(dtheta, params)`` the gradient with respect to the parameters;
+both are new arrays of the parameters' dtype and library.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from ..utils.namespace import namespace
 
 
 def identity(params):
-    """Theta (N, 2, 3) of identities."""
+    """Theta (N, 2, 3) of N identity maps."""
     theta = namespace(params).zeros((len(params), 2, 3), params.dtype)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     return theta
@@ -66,7 +66,7 @@ def rotation_vjp(dtheta, params):
     return (by_sin * cos - by_cos * sin)[:, None]
 
 
-# --- Shear: (kx, ky), x reads kx y more, y reads ky x more ----------------------------------------
+# --- Shear: (kx, ky); kx y is added to x, and ky x to y -------------------------------------------
 
 
 def shear(params):
@@ -94,8 +94,8 @@ def attention(params):
 
 def attention_vjp(dtheta, params):
     """Gradient of :func:`attention`."""
-    zoom = dtheta[:, 0, 0] + dtheta[:, 1, 1]
-    return np.concatenate([zoom[:, None], dtheta[:, :, 2]], axis=1)
+    dscale = dtheta[:, 0, 0] + dtheta[:, 1, 1]
+    return np.concatenate([dscale[:, None], dtheta[:, :, 2]], axis=1)
 
 
 # --- Affine: theta's six entries, row by row ------------------------------------------------------
@@ -111,7 +111,7 @@ def affine_vjp(dtheta, params):
     return dtheta.reshape(-1, 6).copy()
 
 
-# --- Rigid: (angle, tx, ty); similarity: (angle, s, tx, ty), with one scale for both axes --------
+# --- Rigid: (angle, tx, ty); similarity: (angle, s, tx, ty), with one scale for both axes ---------
 
 
 def rigid(params):
@@ -140,11 +140,11 @@ def similarity_vjp(dtheta, params):
     return np.concatenate([dangle, dscale[:, None], dtheta[:, :, 2]], axis=1)
 
 
-# --- Projective: theta's entries row by row, but for the last, which is 1 ------------------------
+# --- Projective: theta's entries row by row, except the last, which is 1 --------------------------
 
 
 def projective(params):
-    """Eight entries -> theta (N, 3, 3)."""
+    """The first eight entries -> theta (N, 3, 3)."""
     theta = namespace(params).zeros((len(params), 9), params.dtype)
     theta[:, :8], theta[:, 8] = params, 1
     return theta.reshape(-1, 3, 3)
@@ -155,7 +155,7 @@ def projective_vjp(dtheta, params):
     return dtheta.reshape(-1, 9)[:, :8].copy()
 
 
-# --- Thin-plate spline: where its control points read the input, x before y ----------------------
+# --- Thin-plate spline: the sampling positions of its control points, x before y ------------------
 
 
 def points(params):
@@ -181,19 +181,20 @@ def affine_3d_vjp(dtheta, params):
     return dtheta.reshape(-1, 12).copy()
 
 
-# --- Rigid maps of volumes: (rx, ry, rz, tx, ty, tz), turned by |r| radians about the axis r ------
+# --- Rigid maps of volumes: (rx, ry, rz, tx, ty, tz), a rotation by |r| radians about the axis r --
 #
 # Rodrigues' formula: R = I + a K + b K K, with K v = r x v, a = sin(t) / t, b = (1 - cos(t)) / t^2,
-# t = |r|. Below a hundredth the factors are their series, whose next terms are below 1e-11.
+# t = |r|. Below t = 0.01 the factors are computed by their series; the first omitted terms are
+# below 1e-11.
 
 
 def rigid_3d(params):
     """(rx, ry, rz, tx, ty, tz) -> theta (N, 3, 4)."""
-    turn = params[:, :3]
-    (a, b), _ = _turning(turn)
-    across = _crosses(turn)
+    r = params[:, :3]
+    (a, b), _ = _rodrigues_factors(r)
+    cross = _cross_matrices(r)
     theta = namespace(params).zeros((len(params), 3, 4), params.dtype)
-    theta[:, :, :3] = a * across + b * (across @ across)
+    theta[:, :, :3] = a * cross + b * (cross @ cross)
     theta[:, :, 3] = params[:, 3:]
     for k in range(3):
         theta[:, k, k] += 1
@@ -202,31 +203,32 @@ def rigid_3d(params):
 
 def rigid_3d_vjp(dtheta, params):
     """Gradient of :func:`rigid_3d`."""
-    turn, dturned = params[:, :3], dtheta[:, :, :3]
-    (a, b), (da, db) = _turning(turn)
-    across = _crosses(turn)
-    by_length = (da * across + db * (across @ across)) * dturned  # d/dt / t, of each entry
-    entries = a * dturned + b * (
-        dturned @ across.transpose(0, 2, 1) + across.transpose(0, 2, 1) @ dturned
+    r, drotation = params[:, :3], dtheta[:, :, :3]
+    (a, b), (da, db) = _rodrigues_factors(r)
+    cross = _cross_matrices(r)
+    by_length = (da * cross + db * (cross @ cross)) * drotation  # d/dt / t, per entry
+    dcross = a * drotation + b * (
+        drotation @ cross.transpose(0, 2, 1) + cross.transpose(0, 2, 1) @ drotation
     )
-    own = np.stack([
-        entries[:, 2, 1] - entries[:, 1, 2],
-        entries[:, 0, 2] - entries[:, 2, 0],
-        entries[:, 1, 0] - entries[:, 0, 1],
+    by_entries = np.stack([
+        dcross[:, 2, 1] - dcross[:, 1, 2],
+        dcross[:, 0, 2] - dcross[:, 2, 0],
+        dcross[:, 1, 0] - dcross[:, 0, 1],
     ], axis=1)  # fmt: skip
-    return np.concatenate([own + by_length.sum((1, 2))[:, None] * turn, dtheta[:, :, 3]], axis=1)
+    dr = by_entries + by_length.sum((1, 2))[:, None] * r
+    return np.concatenate([dr, dtheta[:, :, 3]], axis=1)
 
 
-def _crosses(turn):
-    """K (N, 3, 3) of each r (N, 3)."""
-    across = namespace(turn).zeros((len(turn), 3, 3), turn.dtype)
-    across[:, 2, 1], across[:, 0, 2], across[:, 1, 0] = turn.T
-    return across - across.transpose(0, 2, 1)
+def _cross_matrices(r):
+    """Return K (N, 3, 3) of each r (N, 3)."""
+    cross = namespace(r).zeros((len(r), 3, 3), r.dtype)
+    cross[:, 2, 1], cross[:, 0, 2], cross[:, 1, 0] = r.T
+    return cross - cross.transpose(0, 2, 1)
 
 
-def _turning(turn):
-    """Of each r: a and b (N, 1, 1), and their derivatives with respect to t, divided by t."""
-    square = (turn * turn).sum(1)[:, None, None]
+def _rodrigues_factors(r):
+    """Return a and b (N, 1, 1) of each r, and their derivatives with respect to t, over t."""
+    square = (r * r).sum(1)[:, None, None]
     small = square < 1e-4
     t = np.sqrt(np.where(small, 1, square))
     cos, sin = np.cos(t), np.sin(t)

@@ -1,7 +1,7 @@
-"""Matrices between :func:`numba_stn.warp_image` and other libraries.
+"""Conversion of :func:`numba_stn.warp_image`'s matrices from and to those of other libraries.
 
-Ours maps output pixels (x, y) to input pixels (x, y), whose centres are whole numbers. What others
-mean by a matrix differs in direction, in the order of the axes, and in the units:
+Our matrix maps output pixels (x, y) to input pixels (x, y), with pixel centres at integers. The
+matrices of other libraries differ in direction, in the order of the axes, and in units:
 
 ============  ================  ==========  =======================================
 library       direction         axes        units
@@ -12,12 +12,22 @@ SciPy         output to input   (row, col)  pixels
 PyTorch       output to input   (x, y)      [-1, 1] across each side: ``theta``
 ============  ================  ==========  =======================================
 
-Each function takes one matrix or a stack of them, and gives float64.
+Each function takes one matrix or a stack of them, and returns float64.
 """
 
 from typing import Any
 
 import numpy as np
+
+from ..ops.docs import documented
+from .matrix_checks import (
+    as_3x3,
+    check_affine,
+    check_four_points,
+    check_numbers,
+    drop_last_row,
+    invert,
+)
 
 __all__ = [
     "from_opencv",
@@ -33,7 +43,7 @@ __all__ = [
 
 Array = Any
 
-# x and y, exchanged.
+# Exchanges x and y.
 _SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
 
 
@@ -41,25 +51,27 @@ _SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])
 
 
 def from_points(points: Array, images: Array) -> np.ndarray:
-    """The projective matrix that maps four points to four others.
+    """Compute the projective matrix that maps four points to four others.
 
-    With the lower right number fixed at 1, ``(u, v) = ((a x + b y + c) / w, (d x + e y + f) / w)``,
-    ``w = g x + h y + 1``, gives two linear equations a point for the other eight (Hartley and
-    Zisserman 2004, section 4.1). In whatever units the points are: pixels for
+    ``points (..., 4, 2), images (..., 4, 2) -> matrix (..., 3, 3)``
+
+    With the last entry fixed at 1, ``(u, v) = ((a x + b y + c) / w, (d x + e y + f) / w)`` with
+    ``w = g x + h y + 1`` gives two linear equations per point for the other eight entries (Hartley
+    and Zisserman 2004, section 4.1). The units are those of the points: pixels for
     :func:`numba_stn.warp_image`, normalised coordinates for a theta of
     :func:`numba_stn.warp_perspective`.
 
     Parameters
     ----------
     points : (..., 4, 2) array
-        (x, y) each.
+        (x, y) of each point.
     images : (..., 4, 2) array
-        Where the matrix takes them.
+        (x, y) that the matrix maps each point to.
 
     Returns
     -------
     matrix : (..., 3, 3) array
-        ``cv2.getPerspectiveTransform(points, images)``, for a stack of them.
+        The same as ``cv2.getPerspectiveTransform(points, images)``, for each of a stack.
 
     Raises
     ------
@@ -75,7 +87,7 @@ def from_points(points: Array, images: Array) -> np.ndarray:
            [0., 3., 0.],
            [0., 0., 1.]])
     """
-    points, images = _fours("points", points), _fours("images", images)
+    points, images = check_four_points("points", points), check_four_points("images", images)
     (x, y), (u, v) = np.moveaxis(points, -1, 0), np.moveaxis(images, -1, 0)
     one, zero = np.ones_like(x), np.zeros_like(x)
     of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
@@ -89,14 +101,16 @@ def from_points(points: Array, images: Array) -> np.ndarray:
 
 
 def from_opencv(matrix: Array) -> np.ndarray:
-    """Our matrix, from the ``M`` of ``cv2.warpAffine(image, M, ...)``: its inverse.
+    """Convert the ``M`` of ``cv2.warpAffine(image, M, ...)`` to our matrix, its inverse.
 
-    With ``flags=cv2.WARP_INVERSE_MAP`` OpenCV takes ours as it is.
+    ``matrix (..., 2, 3) -> matrix (..., 2, 3)``
+
+    With ``flags=cv2.WARP_INVERSE_MAP``, OpenCV takes our matrix without conversion.
 
     Parameters
     ----------
     matrix : (..., 2, 3) or (..., 3, 3) array
-        From input to output pixels.
+        Maps input pixels to output pixels.
 
     Returns
     -------
@@ -114,13 +128,29 @@ def from_opencv(matrix: Array) -> np.ndarray:
     array([[ 1.,  0., -5.],
            [ 0.,  1.,  0.]])
     """
-    return _short(_inverse("matrix", _square("matrix", matrix)))
+    return drop_last_row(invert("matrix", as_3x3("matrix", matrix)))
 
 
 def to_opencv(matrix: Array) -> np.ndarray:
-    """The ``M`` of ``cv2.warpAffine`` or ``cv2.warpPerspective``, without WARP_INVERSE_MAP.
+    """Convert our matrix to its inverse, the ``M`` of ``cv2.warpAffine`` and ``warpPerspective``.
 
-    See :func:`from_opencv`, which does the same.
+    ``matrix (..., 2, 3) -> matrix (..., 2, 3)``
+
+    OpenCV takes this matrix without ``WARP_INVERSE_MAP``.
+
+    Parameters
+    ----------
+    matrix : (..., 2, 3) or (..., 3, 3) array
+        Maps output pixels to input pixels.
+
+    Returns
+    -------
+    matrix : (..., 2, 3) or, for a projective one, (..., 3, 3) array
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the matrix has the wrong shape, is not finite, or has no inverse.
 
     Examples
     --------
@@ -136,12 +166,15 @@ def to_opencv(matrix: Array) -> np.ndarray:
 
 
 def from_skimage(inverse_map: Any) -> np.ndarray:
-    """Our matrix, from what ``skimage.transform.warp(image, inverse_map)`` is given.
+    """Convert the ``inverse_map`` of ``skimage.transform.warp(image, inverse_map)`` to our matrix.
+
+    ``inverse_map (..., 3, 3) -> matrix (..., 2, 3)``
 
     Parameters
     ----------
     inverse_map : (..., 3, 3) array, or a transform of scikit-image
-        ``transform.inverse`` where ``warp`` is given that. A transform's ``params`` are taken.
+        The argument of ``warp``: pass ``transform.inverse`` if ``warp`` is called with it. Of a
+        transform, the ``params`` are used.
 
     Returns
     -------
@@ -160,11 +193,27 @@ def from_skimage(inverse_map: Any) -> np.ndarray:
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
-    return _short(_square("inverse_map", getattr(inverse_map, "params", inverse_map)))
+    return drop_last_row(as_3x3("inverse_map", getattr(inverse_map, "params", inverse_map)))
 
 
 def to_skimage(matrix: Array) -> np.ndarray:
-    """The ``inverse_map`` of ``skimage.transform.warp``, (..., 3, 3).
+    """Convert our matrix to the ``inverse_map`` of ``skimage.transform.warp``.
+
+    ``matrix (..., 2, 3) -> inverse_map (..., 3, 3)``
+
+    Parameters
+    ----------
+    matrix : (..., 2, 3) or (..., 3, 3) array
+        Maps output pixels to input pixels.
+
+    Returns
+    -------
+    inverse_map : (..., 3, 3) array
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the matrix has the wrong shape or is not finite.
 
     Examples
     --------
@@ -174,21 +223,23 @@ def to_skimage(matrix: Array) -> np.ndarray:
            [0., 1., 0.],
            [0., 0., 1.]])
     """
-    return _square("matrix", matrix)
+    return as_3x3("matrix", matrix)
 
 
 # --- SciPy ----------------------------------------------------------------------------------------
 
 
 def from_scipy(matrix: Array, offset: Array = 0.0) -> np.ndarray:
-    """Our matrix, from those of ``scipy.ndimage.affine_transform(image, matrix, offset)``.
+    """Convert the arguments of ``scipy.ndimage.affine_transform(image, ...)`` to our matrix.
+
+    ``matrix (..., 2, 2), offset (..., 2) -> matrix (..., 2, 3)``
 
     Parameters
     ----------
     matrix : (2,), (..., 2, 2), (..., 2, 3) or (..., 3, 3) array
-        From output to input pixels (row, column); of two numbers, the diagonal.
+        Maps output pixels (row, column) to input pixels; two numbers are the diagonal.
     offset : number or (..., 2) array
-        Added to the rows and columns; where the matrix has a third column, that counts.
+        Added to the rows and columns; ignored if the matrix has a third column.
 
     Returns
     -------
@@ -206,22 +257,36 @@ def from_scipy(matrix: Array, offset: Array = 0.0) -> np.ndarray:
     array([[2., 0., 4.],
            [0., 1., 3.]])
     """
-    found = _numbers("matrix", matrix)
+    found = check_numbers("matrix", matrix)
     if found.shape == (2,):
         found = np.diag(found)
     if found.shape[-2:] == (2, 2):
         try:
-            shift = np.broadcast_to(_numbers("offset", offset), found.shape[:-1])
+            shift = np.broadcast_to(check_numbers("offset", offset), found.shape[:-1])
         except ValueError:
             raise ValueError(
                 f"offset: expected a number, or two, got shape {np.shape(offset)}"
             ) from None
         found = np.concatenate([found, shift[..., None]], axis=-1)
-    return _affine(_SWAP @ _square("matrix", found) @ _SWAP)
+    return check_affine(_SWAP @ as_3x3("matrix", found) @ _SWAP)
 
 
 def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix`` (..., 2, 2) and ``offset`` (..., 2) of ``scipy.ndimage.affine_transform``.
+    """Convert our matrix to ``matrix`` and ``offset`` of ``scipy.ndimage.affine_transform``.
+
+    ``matrix (..., 2, 3) -> matrix (..., 2, 2), offset (..., 2)``
+
+    Parameters
+    ----------
+    matrix : (..., 2, 3) or (..., 3, 3) array
+        Maps output pixels to input pixels.
+
+    Returns
+    -------
+    matrix : (..., 2, 2) array
+        Maps output pixels (row, column) to input pixels, without the offset.
+    offset : (..., 2) array
+        Added to the rows and columns.
 
     Raises
     ------
@@ -238,30 +303,32 @@ def to_scipy(matrix: Array) -> tuple[np.ndarray, np.ndarray]:
     >>> offset
     array([3., 4.])
     """
-    found = _affine(_SWAP @ _square("matrix", matrix) @ _SWAP)
+    found = check_affine(_SWAP @ as_3x3("matrix", matrix) @ _SWAP)
     return np.ascontiguousarray(found[..., :2]), np.ascontiguousarray(found[..., 2])
 
 
-# --- PyTorch, and this library's batches ----------------------------------------------------------
+# --- PyTorch and our batches ----------------------------------------------------------------------
 
 
+@documented
 def from_theta(
     theta: Array, size: tuple[int, int], image_size: tuple[int, int], *, align_corners: bool = False
 ) -> np.ndarray:
-    """Our matrix, from the theta of ``affine_grid`` and :func:`numba_stn.warp_affine`.
+    """Convert the theta of ``affine_grid`` and :func:`numba_stn.warp_affine` to our matrix.
 
-    ``P theta Q`` with P from normalised to pixel coordinates of the image,
-    ``((c + 1) S - 1) / 2``, or ``(c + 1) / 2 (S - 1)`` where corners are aligned, and Q from those
-    of the output's pixels.
+    ``theta (..., 2, 3) -> matrix (..., 2, 3)``
+
+    The matrix is ``P theta Q``. P maps normalised coordinates to pixels of the image by
+    ``((c + 1) S - 1) / 2``, or ``(c + 1) / 2 (S - 1)`` if corners are aligned; Q maps pixels of the
+    output to normalised coordinates.
 
     Parameters
     ----------
     theta : (..., 2, 3) or (..., 3, 3) array
-        Maps normalised output to normalised input coordinates.
+        Maps normalised output coordinates to normalised input coordinates.
     size, image_size : (H_out, W_out) and (H, W)
         Sides of the output and of the image.
-    align_corners : bool
-        Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges.
+    {align_corners}
 
     Returns
     -------
@@ -279,22 +346,40 @@ def from_theta(
     array([[1., 0., 1.],
            [0., 1., 0.]])
     """
-    theta = _square("theta", theta)
-    to_unit, from_unit = _normalise(size, align_corners), _pixels(image_size, align_corners)
-    return _short(from_unit @ theta @ to_unit)
+    theta = as_3x3("theta", theta)
+    to_normalised = _normalised_matrix(size, align_corners)
+    to_pixels = _pixels_matrix(image_size, align_corners)
+    return drop_last_row(to_pixels @ theta @ to_normalised)
 
 
+@documented
 def to_theta(
     matrix: Array, size: tuple[int, int], image_size: tuple[int, int], *,
     align_corners: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """Theta for ``affine_grid`` and :func:`numba_stn.warp_affine`: :func:`from_theta` undone.
+    """Convert our matrix to theta for ``affine_grid`` and :func:`numba_stn.warp_affine`.
+
+    ``matrix (..., 2, 3) -> theta (..., 2, 3)``
+
+    This is the inverse of :func:`from_theta`.
+
+    Parameters
+    ----------
+    matrix : (..., 2, 3) or (..., 3, 3) array
+        Maps output pixels to input pixels.
+    size, image_size : (H_out, W_out) and (H, W)
+        Sides of the output and of the image.
+    {align_corners}
+
+    Returns
+    -------
+    theta : (..., 2, 3) or, for a projective one, (..., 3, 3) array
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape, the matrix is not finite, or corners are aligned on a
-        side of one pixel, whose normalised coordinates say nothing.
+        If an argument has the wrong shape, the matrix is not finite, or corners are aligned and a
+        side has one pixel: all normalised coordinates then mean that pixel.
 
     Examples
     --------
@@ -303,17 +388,18 @@ def to_theta(
     array([[1. , 0. , 0.5],
            [0. , 1. , 0. ]])
     """
-    matrix = _square("matrix", matrix)
+    matrix = as_3x3("matrix", matrix)
     if align_corners and 1 in (*size, *image_size):
         raise ValueError(
             f"align_corners: expected sides of at least two pixels, got {size} and {image_size}"
         )
-    to_unit, from_unit = _normalise(image_size, align_corners), _pixels(size, align_corners)
-    return _short(to_unit @ matrix @ from_unit)
+    to_normalised = _normalised_matrix(image_size, align_corners)
+    to_pixels = _pixels_matrix(size, align_corners)
+    return drop_last_row(to_normalised @ matrix @ to_pixels)
 
 
-def _pixels(size, align_corners):
-    """Matrix from normalised to pixel coordinates of these sides (H, W)."""
+def _pixels_matrix(size, align_corners):
+    """Return the matrix from normalised to pixel coordinates on sides (H, W)."""
     height, width = size
     off = 0.0 if align_corners else 1.0
     return np.array([
@@ -323,72 +409,10 @@ def _pixels(size, align_corners):
     ])  # fmt: skip
 
 
-def _normalise(size, align_corners):
-    """The way back; on a side of one pixel with aligned corners, all is 0."""
-    found = _pixels(size, align_corners)
+def _normalised_matrix(size, align_corners):
+    """Return the inverse of :func:`_pixels_matrix`; 0 on a side of one pixel, corners aligned."""
+    found = _pixels_matrix(size, align_corners)
     for k in range(2):
         scale = 1 / found[k, k] if found[k, k] else 0.0
         found[k, k], found[k, 2] = scale, -found[k, 2] * scale
-    return found
-
-
-# --- Checks ---------------------------------------------------------------------------------------
-
-
-def _numbers(name, array):
-    try:
-        found = np.asarray(array, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected numbers, got {array!r}") from None
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name}: expected finite numbers, got {found.tolist()}")
-    return found
-
-
-def _fours(name, array):
-    """Four points, no three of which lie on a line."""
-    found = _numbers(name, array)
-    if found.shape[-2:] != (4, 2):
-        raise ValueError(f"{name}: expected four points, (..., 4, 2), got {found.shape}")
-    without_one = np.stack([np.delete(found, k, axis=-2) for k in range(4)], axis=-3)
-    (ax, ay), (bx, by) = np.moveaxis(without_one[..., 1:, :] - without_one[..., :1, :], (-2, -1),
-                                     (0, 1))  # fmt: skip
-    longest = np.ptp(found, axis=-2).max(-1)[..., None]
-    if not (abs(ax * by - ay * bx) > 1e-9 * longest**2).all():
-        raise ValueError(
-            f"{name}: expected four points of which no three lie on a line, got {found.tolist()}"
-        )
-    return found
-
-
-def _square(name, array):
-    """Matrices as (..., 3, 3)."""
-    found = _numbers(name, array)
-    if found.shape[-2:] not in ((2, 3), (3, 3)):
-        raise ValueError(f"{name}: expected shape (..., 2, 3) or (..., 3, 3), got {found.shape}")
-    if found.shape[-2] == 3:
-        return found.copy()
-    last = np.broadcast_to([0.0, 0.0, 1.0], (*found.shape[:-2], 1, 3))
-    return np.concatenate([found, last], axis=-2)
-
-
-def _inverse(name, found):
-    try:
-        return np.linalg.inv(found)
-    except np.linalg.LinAlgError:
-        raise ValueError(f"{name}: expected one with an inverse, got {found.tolist()}") from None
-
-
-def _short(found):
-    """Without the last row, if it is (0, 0, 1) in all of them, or a multiple of that."""
-    scale = found[..., 2:, 2:]
-    if found[..., 2, :2].any() or not scale.all():
-        return found
-    return found[..., :2, :] / scale
-
-
-def _affine(found):
-    found = _short(found)
-    if found.shape[-2] == 3:
-        raise ValueError(f"matrix: expected an affine one for SciPy, got {found.tolist()}")
     return found

@@ -1,13 +1,13 @@
-"""Parametrisations of theta: params (N, P) -> theta (N, 2, 3), and the way back for gradients.
+"""Parametrisations of theta: params (N, P) -> theta (N, 2, 3), and their gradients.
 
-A transform is a frozen value with ``theta(params)`` and ``vjp(dtheta, params) -> dparams``, which
-stand side by side in :mod:`numba_stn.transforms.formulas`, and with the parameters of its identity.
-Theta maps normalised output coordinates to normalised input coordinates, so a scale of 0.5 reads
-half of the input's width: it zooms in. Angles are true ones where an image is square. A projective
-transform's theta is (N, 3, 3); a thin-plate spline's is its control points, (N, K, 2); a volume's,
-(N, 3, 4).
+A transform is a frozen value with ``theta(params)``, ``vjp(dtheta, params) -> dparams`` and the
+parameters of its identity map. Its formulas are in :mod:`numba_stn.transforms.formulas`. Theta maps
+normalised output coordinates to normalised input coordinates, so a scale of 0.5 samples half of
+the input's width: it zooms in. Angles are exact on square images. The theta of a projective
+transform is (N, 3, 3), that of a volume (N, 3, 4); the theta of a thin-plate spline is its control
+points, (N, K, 2).
 
-:mod:`numba_stn.transforms.composition` has products and inverses of theta.
+:mod:`numba_stn.transforms.composition` composes and inverts theta.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.tps_grid import control_points, smoothing
-from ..ops.validate import chosen
+from ..ops.tps_grid import check_regularisation, control_points
+from ..ops.validate import look_up
 from ..utils.namespace import as_array
 from . import formulas
-from .composition import multiplied, multiplied_vjp, square
+from .composition import SHAPES, compose_unchecked, compose_unchecked_vjp, with_last_row
 
 __all__ = [
     "SHAPES",
@@ -47,18 +47,15 @@ __all__ = [
 
 Array = Any
 
-# Theta's shape, but for N, of each kind but the splines, which may have any number of points.
-SHAPES = {"affine": (2, 3), "affine 3-D": (3, 4), "projective": (3, 3)}
-
 
 @dataclass(frozen=True)
 class Transform:
-    """A family of maps.
+    """A parametrisation of maps: params (N, P) -> theta.
 
     Parameters
     ----------
     name : str
-        What it is called on the command line.
+        Name on the command line.
     identity : tuple of float
         The P parameters of the identity map.
     forward : callable
@@ -66,12 +63,12 @@ class Transform:
     backward : callable
         (dtheta, params) -> dparams.
     kind : {"affine", "affine 3-D", "projective", "tps"}
-        Whose theta it is: that of ``warp_affine``, on images or volumes, of ``warp_perspective``
-        or of ``warp_tps``.
+        The warp that takes theta: ``warp_affine`` on images or on volumes, ``warp_perspective``,
+        or ``warp_tps``.
     regularisation : float
-        What ``warp_tps`` is given besides.
+        The regularisation for ``warp_tps``.
     scales : tuple of int
-        Which of the identity's parameters a zoom multiplies; none, if the family has no zoom.
+        Indices of the parameters that a zoom multiplies; empty if the transform cannot zoom.
 
     Examples
     --------
@@ -97,19 +94,19 @@ class Transform:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Theta's shape, but for N."""
+        """Shape of theta without N; a spline may have any number of points."""
         return SHAPES.get(self.kind, (self.size // 2, 2))
 
     def __repr__(self) -> str:
         return self.name
 
     def zoomed(self, share: float) -> tuple[float, ...]:
-        """The P parameters of the map that reads this share of the image's sides, in its middle.
+        """Return the P parameters of the map that samples the central part of the image.
 
         Parameters
         ----------
         share : float
-            1 for the identity; less zooms in.
+            Length of this part relative to the image's sides: 1 is the identity, less zooms in.
 
         Returns
         -------
@@ -118,7 +115,7 @@ class Transform:
         Raises
         ------
         ValueError
-            If the share is not positive and finite, or if the family has no zoom.
+            If the share is not positive and finite, or if the transform cannot zoom.
 
         Examples
         --------
@@ -129,31 +126,31 @@ class Transform:
         if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < np.inf:
             raise ValueError(f"zoom: expected a positive number, got {share!r}")
         if share != 1 and not self.scales:
-            raise ValueError(f"zoom: {self.name} has none, expected 1, got {share!r}")
+            raise ValueError(f"zoom: {self.name} cannot zoom, expected 1, got {share!r}")
         return tuple(
             value * float(share) if number in self.scales else value
             for number, value in enumerate(self.identity)
         )
 
     def theta(self, params: Array) -> Array:
-        """Theta ``(N, *shape)`` of the params (N, P), in their dtype and library.
+        """Compute theta ``(N, *shape)`` of the params (N, P), in their dtype and library.
 
         Raises
         ------
         ValueError, TypeError
             If ``params`` has the wrong shape or is not floating.
         """
-        return self.forward(self._checked(params))
+        return self.forward(self._check(params))
 
     def vjp(self, dtheta: Array, params: Array) -> Array:
-        """Gradient (N, P) with respect to the parameters, from the one with respect to theta.
+        """Compute the gradient (N, P) with respect to the parameters from that of theta.
 
         Raises
         ------
         ValueError, TypeError
             If ``params`` or ``dtheta`` has the wrong shape or is not floating.
         """
-        params, dtheta = self._checked(params), as_array(dtheta, "dtheta")
+        params, dtheta = self._check(params), as_array(dtheta, "dtheta")
         if dtheta.dtype.kind != "f":
             raise TypeError(f"dtheta: expected float32 or float64, got {dtheta.dtype}")
         if dtheta.shape != (len(params), *self.shape):
@@ -162,7 +159,8 @@ class Transform:
             )
         return self.backward(dtheta, params)
 
-    def _checked(self, params):
+    def _check(self, params):
+        """Return params (N, P) of float32 or float64."""
         params = as_array(params, "params")
         if params.ndim != 2 or params.shape[1] != self.size:
             raise ValueError(
@@ -177,33 +175,52 @@ class Transform:
 
 
 def by_name(transform: str | Transform) -> Transform:
-    """The transform of this name, or the transform itself.
+    """Return the transform of this name; a transform is returned as it is.
+
+    ``name -> Transform``
+
+    Parameters
+    ----------
+    transform : str or Transform
+
+    Returns
+    -------
+    Transform
 
     Raises
     ------
     ValueError
-        If there is none; the message lists the names.
+        If there is no transform of this name; the message lists the names.
+
+    Examples
+    --------
+    >>> from numba_stn.transforms import by_name
+    >>> by_name("similarity").size
+    4
     """
     if isinstance(transform, Transform):
         return transform
-    return chosen("transform", transform, TRANSFORMS)
+    return look_up("transform", transform, TRANSFORMS)
 
 
 # --- Thin-plate splines ---------------------------------------------------------------------------
 
 
 def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
-    """Thin-plate splines of k x k control points: see :func:`numba_stn.warp_tps`.
+    """Create the transform of thin-plate splines with k x k control points.
 
-    The parameters are where the points of :func:`numba_stn.control_points` read the input, one
-    after another, x before y. By the name "tps" there is the paper's, of 16 points.
+    ``k -> Transform: params (N, 2 k * k) -> control (N, k * k, 2)``
+
+    The parameters are the sampling positions of :func:`numba_stn.control_points`, point by point, x
+    before y; see :func:`numba_stn.warp_tps`. The transform named "tps" is the paper's, with 16
+    points.
 
     Parameters
     ----------
     k : int
-        Points a side, 2 at least.
+        Points per side, at least 2.
     regularisation : float
-        0: the points read where they are told to. More: a smoother map only comes near.
+        0: the spline passes through the points. Above 0: a smoother spline only comes near them.
 
     Returns
     -------
@@ -220,7 +237,7 @@ def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
     >>> tps(3).size
     18
     """
-    points, regularisation = control_points(k), smoothing(regularisation)
+    points, regularisation = control_points(k), check_regularisation(regularisation)
     sides = [f"k={k}"] if k != 4 else []
     smooth = [f"regularisation={regularisation}"] if regularisation else []
     name = f"tps({', '.join(sides + smooth)})" if sides or smooth else "tps"
@@ -235,16 +252,19 @@ def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
 
 
 def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
-    """The product of transforms: an output point goes through the last one first.
+    """Compose transforms: the last one is applied to an output point first.
 
-    The parameters are those of the transforms, one after another. With a projective one among
-    them the product is projective.
+    ``transforms of P1, P2, ... parameters -> Transform of P1 + P2 + ... parameters``
+
+    The parameters are those of the transforms in order. If one of them is projective, so is the
+    composition.
 
     Parameters
     ----------
     *transforms : Transform or str
         At least one; affine or projective, of the plane.
     name : str, optional
+        Name of the composition; by default, the names joined by " * ".
 
     Returns
     -------
@@ -253,7 +273,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     Raises
     ------
     ValueError
-        If there are none, or one is a spline or of volumes.
+        If no transform is given, or one is a spline or a transform of volumes.
 
     Examples
     --------
@@ -276,31 +296,32 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     *ends, _ = accumulate(transform.size for transform in parts)
 
     def factors(params):
-        own = np.split(params, ends, axis=1)
-        thetas = [t.theta(part) for t, part in zip(parts, own, strict=True)]
-        return thetas if kind == "affine" else [square(theta) for theta in thetas], own
+        """Return each transform's theta, and its params."""
+        split = np.split(params, ends, axis=1)
+        thetas = [t.theta(part) for t, part in zip(parts, split, strict=True)]
+        return thetas if kind == "affine" else [with_last_row(theta) for theta in thetas], split
 
     def forward(params):
         thetas, _ = factors(params)
         product = thetas[0]
         for theta in thetas[1:]:
-            product = multiplied(product, theta)
+            product = compose_unchecked(product, theta)
         return product
 
     def backward(dtheta, params):
-        thetas, own = factors(params)
+        thetas, split = factors(params)
         products = [thetas[0]]
         for theta in thetas[1:-1]:
-            products.append(multiplied(products[-1], theta))
+            products.append(compose_unchecked(products[-1], theta))
         dparams = []
         for k in range(len(parts) - 1, 0, -1):
-            dtheta, dlast = multiplied_vjp(dtheta, products[k - 1], thetas[k])
-            dparams.append(parts[k].vjp(dlast[:, : parts[k].shape[0]], own[k]))
-        dparams.append(parts[0].vjp(dtheta[:, : parts[0].shape[0]], own[0]))
+            dtheta, dlast = compose_unchecked_vjp(dtheta, products[k - 1], thetas[k])
+            dparams.append(parts[k].vjp(dlast[:, : parts[k].shape[0]], split[k]))
+        dparams.append(parts[0].vjp(dtheta[:, : parts[0].shape[0]], split[0]))
         return np.concatenate(dparams[::-1], axis=1)
 
     identity = tuple(value for transform in parts for value in transform.identity)
-    # At the identity it makes no difference which of the factors zooms: the first that can.
+    # At the identity it makes no difference which factor zooms; the first that can does.
     starts = [0, *ends]
     zooms = [(start, t.scales) for start, t in zip(starts, parts, strict=True) if t.scales]
     scales = tuple(start + number for start, numbers in zooms[:1] for number in numbers)

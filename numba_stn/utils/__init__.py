@@ -1,4 +1,4 @@
-"""Helpers of every package: array namespaces, records of a result's origin, progress bars.
+"""Helpers for all packages: array namespaces, progress bars, commits and atomic writing.
 
 Begin with :mod:`.namespace`.
 """

@@ -1,7 +1,7 @@
-"""Whose functions work on an array: NumPy's or CuPy's, as the array itself is one or the other.
+"""The library of an array: NumPy or CuPy.
 
-CuPy is imported when someone asks for the device "cuda", and nowhere else: an array of it can come
-only from a process that has it.
+CuPy is imported when the device "cuda" is requested, and nowhere else: a process with an array of
+CuPy has already imported it.
 """
 
 import importlib
@@ -15,21 +15,21 @@ from ..kernels import on_gpu
 
 DEVICES = ("cpu", "cuda")
 
-_NEEDED = (
+_CUDA_REQUIREMENTS = (
     'the device "cuda" needs CuPy, numba-cuda, an NVIDIA GPU and its driver; '
     '`pip install "numba-stn[train,cupy12]"`, or `"numba-stn[train,cupy13]"` for a driver of '
-    "CUDA 13, brings the packages"
+    "CUDA 13, installs the packages"
 )
 
 
 def is_cupy(array: Any) -> bool:
-    """Whether ``array`` is CuPy's."""
+    """Return whether ``array`` is CuPy's."""
     kind = type(array)
     return kind is not np.ndarray and kind.__module__.partition(".")[0] == "cupy"
 
 
 def namespace(*arrays: Any) -> ModuleType:
-    """The module ``cupy`` if the arrays are CuPy's, else ``numpy``.
+    """Return the module ``cupy`` if the arrays are CuPy's, else ``numpy``.
 
     Raises
     ------
@@ -51,84 +51,86 @@ def namespace(*arrays: Any) -> ModuleType:
 
 
 def as_array(array: Any, name: str) -> Any:
-    """An array of CuPy's as it is, anything else as NumPy's; an error names it.
+    """Return CuPy's arrays unchanged, and anything else as an array of NumPy.
 
     Raises
     ------
     TypeError
-        If it is on a GPU and not CuPy's: NumPy would copy it to the host. Or is no array.
+        If it is not an array, or is on a GPU and not CuPy's: NumPy would copy it to the host. The
+        message begins with ``name``.
     """
     if is_cupy(array):
         return array
     if on_gpu(array):
         kind = f"{type(array).__module__}.{type(array).__name__}"
         raise TypeError(
-            f"{name}: expected an array of NumPy or CuPy, got {kind}; cupy.asarray makes one of "
-            f"it, in the same memory"
+            f"{name}: expected an array of NumPy or CuPy, got {kind}; cupy.asarray converts it "
+            f"without a copy"
         )
     try:
         return np.asarray(array)
-    except ValueError as error:  # lists of several lengths
+    except ValueError as error:  # nested lists of unequal lengths
         kind = type(array).__name__
         raise TypeError(f"{name}: expected an array, got {kind}: {error}") from error
 
 
-def beside(array: Any, *others: Any) -> Any:
-    """``array`` where the others are: copied to the GPU if any of them is CuPy's."""
-    there = next((other for other in others if is_cupy(other)), None)
-    return array if there is None else namespace(there).asarray(array)
+def to_device_of(array: Any, *others: Any) -> Any:
+    """Copy ``array`` to the GPU if any of the others is CuPy's."""
+    on_device = next((other for other in others if is_cupy(other)), None)
+    return array if on_device is None else namespace(on_device).asarray(array)
 
 
-def host(array: Any) -> Any:
-    """``array`` as NumPy's, copied from the GPU if it is CuPy's."""
+def to_host(array: Any) -> Any:
+    """Return ``array`` as NumPy's, copied from the GPU if it is CuPy's."""
     return array.get() if is_cupy(array) else array
 
 
 # --- Devices by name ------------------------------------------------------------------------------
 
 
-def library(device: str) -> ModuleType:
-    """The library whose arrays live on ``device``: "cpu" or "cuda".
+def array_library(device: str) -> ModuleType:
+    """Return the library whose arrays are on ``device``, "cpu" or "cuda".
 
     Raises
     ------
     ValueError
         If there is no such device.
     RuntimeError
-        If something that "cuda" needs is missing; the message says what, and how to get it.
+        If a requirement of "cuda" is missing; the message names it and how to install it.
 
     Examples
     --------
-    >>> from numba_stn.utils.namespace import library
-    >>> library("cpu").__name__
+    >>> from numba_stn.utils.namespace import array_library
+    >>> array_library("cpu").__name__
     'numpy'
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {list(DEVICES)}, got {device!r}")
-    return np if device == "cpu" else _cupy()
+    return np if device == "cpu" else _import_cupy()
 
 
-def _cupy() -> ModuleType:
+def _import_cupy() -> ModuleType:
+    """Import CuPy and check that it can use a GPU."""
     try:
         cupy = importlib.import_module("cupy")
         ready = cupy.cuda.is_available()
-    except Exception as error:  # one that does not fit its driver fails in ways of its own
-        raise RuntimeError(f"{_NEEDED}: {_first_line(error)}") from error
+    except Exception as error:  # CuPy with a wrong driver raises many kinds of errors
+        raise RuntimeError(f"{_CUDA_REQUIREMENTS}: {_first_line(error)}") from error
     if not ready:
-        raise RuntimeError(f"{_NEEDED}: CuPy finds no GPU, or no driver for it")
-    from ..kernels.cuda import device  # what the warps run on
+        raise RuntimeError(f"{_CUDA_REQUIREMENTS}: CuPy finds no GPU, or no driver for it")
+    from ..kernels.cuda import device  # the warps' driver
 
     device._require_driver()
     return cupy
 
 
 def _first_line(error: Exception) -> str:
-    """An error's first line, for CuPy's own are pages; its type if it says nothing."""
+    """Return the first line of an error (CuPy's have pages), or its type if it has no text."""
     return next(iter(str(error).split("\n")), "").strip() or type(error).__name__
 
 
 def gpu_name(array_library: ModuleType) -> str | None:
-    """What the current GPU is called; None for NumPy."""
+    """Return the name of the current GPU; None for NumPy."""
     if array_library is np:
         return None
     runtime = array_library.cuda.runtime

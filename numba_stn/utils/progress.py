@@ -1,4 +1,4 @@
-"""Progress on stderr, for work of several parts."""
+"""Progress bars on stderr."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def progress(parts: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
-    """The parts, one after the other, under a bar; a line for each where tqdm is not installed."""
+    """Yield the parts under a progress bar; without tqdm, print a line for each."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -17,26 +17,26 @@ def progress(parts: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
             print(f"{number}/{len(parts)} {name(part)}", file=sys.stderr)
             yield part
         return
-    pace = _pace()
-    with tqdm(parts, mininterval=pace, maxinterval=max(pace, 10)) as bar:
+    interval = _refresh_interval()
+    with tqdm(parts, mininterval=interval, maxinterval=max(interval, 10)) as bar:
         for part in bar:
             bar.set_description(name(part), refresh=False)
             yield part
 
 
 @contextlib.contextmanager
-def counted(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A bar for so many things, on stderr; call what it gives with how many more are done."""
+def progress_bar(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar for ``total`` things; it yields a function to call with the number done since."""
     try:
         from tqdm import tqdm
     except ImportError:
         yield lambda more: None
         return
-    pace = _pace()
-    with tqdm(total=total, unit=unit, mininterval=pace, maxinterval=max(pace, 10)) as bar:
-        yield lambda more: bar.update(more)  # which returns what is of no use
+    interval = _refresh_interval()
+    with tqdm(total=total, unit=unit, mininterval=interval, maxinterval=max(interval, 10)) as bar:
+        yield lambda more: bar.update(more)
 
 
-def _pace():
-    """Seconds between a bar's states: one that nobody watches live must not fill a log."""
+def _refresh_interval():
+    """Return the seconds between updates: few of them if stderr goes to a log."""
     return 0.1 if sys.stderr.isatty() else 10

@@ -1,4 +1,4 @@
-"""What results are kept with: the commit they belong to, and files that are whole or not there."""
+"""Records of results: the commit that they belong to, and files that are written atomically."""
 
 import contextlib
 import os
@@ -9,8 +9,11 @@ import threading
 from collections.abc import Iterator
 
 
-def commit() -> str | None:
-    """The checkout's commit, marked if the package has changed; None for an installed package."""
+def current_commit() -> str | None:
+    """Return the commit of this checkout, with "-dirty" if the package differs from it.
+
+    None for an installed package.
+    """
     here = pathlib.Path(__file__)
 
     def git(*words):
@@ -18,7 +21,7 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", here.name)  # not some other project's checkout
+        git("ls-files", "--error-unmatch", here.name)  # fails in another project's checkout
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
@@ -26,18 +29,18 @@ def commit() -> str | None:
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write a file beside ``path``, then put it there, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file completely or not at all: beside ``path`` first, then moved there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C is ignored while files are written; it is the main thread's affair alone."""
+def ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C while files are written; only the main thread receives it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

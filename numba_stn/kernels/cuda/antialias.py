@@ -2,8 +2,8 @@
 
 A thread reads all parts of its output pixels, so the finer samples are never in memory. The number
 of parts is computed on the GPU too (:mod:`.pixel_parts`). This module has the functions that
-:class:`numba_stn.ops.sampler.Pass` calls, under the names of :mod:`.backend`; arrays, ``kind`` and
-``geometry`` are those of :mod:`.general`.
+:class:`numba_stn.ops.sampler.Sampler` calls, under the names of :mod:`.backend`; arrays, ``kind``
+and ``geometry`` are those of :mod:`.general`.
 """
 
 import functools

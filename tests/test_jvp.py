@@ -19,7 +19,7 @@ def _serial(monkeypatch):
 
 
 def moving(seed, sampler, align_corners):
-    """A problem, and how its images and coordinates change; those of the nearest pixel do not."""
+    """A problem, and tangents of its images and coordinates."""
     rng = np.random.default_rng(seed)
     given = problem(rng, sampler, align=align_corners)
     return given, rng.standard_normal(given.images.shape), rng.standard_normal(given.coords.shape)
@@ -27,8 +27,8 @@ def moving(seed, sampler, align_corners):
 
 def difference(f, at, towards, step=1e-8):
     """Central difference of f along a direction."""
-    ahead, behind = ([a + s * d for a, d in zip(at, towards, strict=True)] for s in (step, -step))
-    return (f(*ahead) - f(*behind)) / (2 * step)
+    plus, minus = ([a + s * d for a, d in zip(at, towards, strict=True)] for s in (step, -step))
+    return (f(*plus) - f(*minus)) / (2 * step)
 
 
 # --- Every sampler --------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def difference(f, at, towards, step=1e-8):
 def test_against_differences(sampler, align_corners):
     given, images_dot, coords_dot = moving(0, sampler, align_corners)
     got = sampler.jvp(given, images_dot, coords_dot, align_corners)
-    if sampler.mode == "nearest":  # of which the one that is read may jump, but does not move
+    if sampler.mode == "nearest":  # small steps do not change the nearest pixel
         coords_dot = 0 * coords_dot
 
     def samples(images, coords):
@@ -56,15 +56,15 @@ def test_against_the_gradients(sampler, align_corners):
     """<d, J v> = <J^T d, v>."""
     given, images_dot, coords_dot = moving(1, sampler, align_corners)
     arrays = (given.dsamples, given.images, given.coords)
-    ahead = np.sum(given.dsamples * sampler.jvp(given, images_dot, coords_dot, align_corners))
+    forward = np.sum(given.dsamples * sampler.jvp(given, images_dot, coords_dot, align_corners))
     dimages, dcoords = sampler.vjp(*arrays, align_corners, fill=given.fill)
-    back = np.sum(dimages * images_dot) + np.sum(dcoords * coords_dot)
+    backward = np.sum(dimages * images_dot) + np.sum(dcoords * coords_dot)
     scale = np.sum(np.abs(dcoords * coords_dot)) + np.sum(np.abs(dimages * images_dot))
-    assert abs(ahead - back) < 1e-12 * scale
-    assert abs(back) > 0.1
+    assert abs(forward - backward) < 1e-12 * scale
+    assert abs(backward) > 0.1
 
 
-# --- What is left out -----------------------------------------------------------------------------
+# --- Tangents that are zero -----------------------------------------------------------------------
 
 
 def plane(seed):
@@ -83,7 +83,7 @@ def test_a_tangent_that_is_not_given_is_zero():
     assert not stn.warp_affine_jvp(images, theta).any()
 
 
-def test_the_nearest_pixel_does_not_move():
+def test_the_nearest_mode_has_no_slope():
     rng, images, theta = plane(4)
     theta_dot = rng.standard_normal(theta.shape)
     assert not stn.warp_affine_jvp(images, theta, theta_dot=theta_dot, mode="nearest").any()
@@ -100,7 +100,7 @@ NORMAL = [
 
 
 def jacobian(sampler, given, align_corners):
-    """Of the oracle's samples (N, C, H, W) with respect to theta's six numbers."""
+    """Jacobian of the oracle's samples (N, C, H, W) with respect to theta's six numbers."""
     grid = sampler.grid(given.coords, given.size, align_corners)
     chosen = sampler.options(align_corners) | {"fill": given.fill}
     points = [point for _, point in reference.base_points(given.size, align_corners)]
@@ -116,9 +116,9 @@ def jacobian(sampler, given, align_corners):
 @pytest.mark.parametrize("sampler", NORMAL, ids=str)
 def test_the_normal_equations_are_those_of_the_jacobian(sampler, align_corners):
     given = problem(np.random.default_rng(5), sampler, align=align_corners)
-    laid = sampler.laid(given.images), given.coords, sampler.laid(given.dsamples)
+    arrays = sampler.to_layout(given.images), given.coords, sampler.to_layout(given.dsamples)
     chosen = sampler.options(align_corners) | {"layout": sampler.layout, "fill": given.fill}
-    jtj, jtr = stn.warp_affine_gauss_newton(*laid, **chosen)
+    jtj, jtr = stn.warp_affine_gauss_newton(*arrays, **chosen)
     j = jacobian(sampler, given, align_corners)
     np.testing.assert_allclose(jtj, np.einsum("nchwi,nchwj->nij", j, j), atol=1e-9)
     np.testing.assert_allclose(jtr, np.einsum("nchwi,nchw->ni", j, given.dsamples), atol=1e-9)
@@ -137,7 +137,7 @@ def test_gauss_newton_aligns_images():
     np.testing.assert_allclose(theta, moved, atol=1e-6)
 
 
-def test_integers_move_in_float32():
+def test_integers_have_tangents_in_float32():
     image = (np.arange(48).reshape(1, 1, 6, 8) * 5).astype(np.uint8)
     theta, theta_dot = np.eye(2, 3)[None], np.full((1, 2, 3), 0.1)
     got = stn.warp_affine_jvp(image, theta, theta_dot=theta_dot)

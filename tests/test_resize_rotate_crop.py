@@ -1,4 +1,4 @@
-"""rotate, resize and crop_and_resize against a float64 oracle, and by what must hold exactly."""
+"""rotate, resize and crop_and_resize against a float64 oracle, and their exact properties."""
 
 import math
 
@@ -16,16 +16,16 @@ CHANNELS = [(), (1,), (3,), (6,)]
 
 
 def picture(shape, dtype="float32", seed=0):
-    """Noise of the dtype's whole range, or around zero."""
+    """Noise over the dtype's whole range, or around zero."""
     rng = np.random.default_rng(seed)
     if np.dtype(dtype).kind == "u":
         return rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
 
 
-def check(got, image, places, padding="zeros", fill=0):
-    """Hold a result against the oracle's at these places, up to coordinates' few millionths."""
-    want = plain.read(image, *places, padding, fill)
+def check(got, image, positions, padding="zeros", fill=0):
+    """Compare a result with the oracle's at these positions, up to rounding of the coordinates."""
+    want = plain.bilinear(image, *positions, padding, fill)
     assert got.dtype == image.dtype
     scale = max(np.abs(image.astype(float)).max(), np.abs(fill).max())
     slack = scale * (1e-12 if image.dtype == np.float64 else 2e-5)
@@ -38,19 +38,19 @@ def check(got, image, places, padding="zeros", fill=0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_rotate_is_what_the_oracle_does(dtype, channels):
+def test_rotate_against_the_oracle(dtype, channels):
     image = picture((37, 53, *channels), dtype)
     for degrees, center, zoom in ((30, None, 1), (-100.5, (3, 30.25), 1.7), (725, (-9, 4), 0.6)):
         for padding in PADDINGS:
             fill = 7 if padding == "zeros" else 0
             options = {"center": center, "zoom": zoom, "padding_mode": padding, "fill": fill}
-            places = plain.turned((37, 53), degrees, center, zoom)
-            check(stn.rotate(image, degrees, **options), image, places, padding, fill)
+            positions = plain.rotated_positions((37, 53), degrees, center, zoom)
+            check(stn.rotate(image, degrees, **options), image, positions, padding, fill)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(-400, 400), st.floats(0.2, 3))
-def test_an_expanded_canvas_holds_all_of_the_image_and_no_more(height, width, degrees, zoom):
+def test_an_expanded_canvas_is_the_smallest_that_holds_the_image(height, width, degrees, zoom):
     image = picture((height, width), "float64")
     found = stn.rotate(image, degrees, zoom=zoom, expand=True, fill=np.nan)
     corners = np.array([width + 1j * height, width - 1j * height]) * zoom
@@ -58,17 +58,17 @@ def test_an_expanded_canvas_holds_all_of_the_image_and_no_more(height, width, de
     for side, extent in zip(found.shape, (corners.imag, corners.real), strict=True):
         assert side - 1 < np.abs(extent).max() + 1e-5 or side == 1
         assert np.abs(extent).max() <= side + 1e-5
-    places = plain.turned(image.shape, degrees, None, zoom, found.shape)
-    inside = plain.within(places, image.shape, 1e-6)
-    np.testing.assert_allclose(found[inside], plain.read(image, *places)[inside], atol=1e-11)
-    beyond = ~plain.within(places, image.shape, -1 - 1e-6)
+    positions = plain.rotated_positions(image.shape, degrees, None, zoom, found.shape)
+    inside = plain.is_inside(positions, image.shape, 1e-6)
+    np.testing.assert_allclose(found[inside], plain.bilinear(image, *positions)[inside], atol=1e-11)
+    beyond = ~plain.is_inside(positions, image.shape, -1 - 1e-6)
     assert np.isnan(found[beyond]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 7), (16, 16), (33, 33), (40, 37), (37, 64)])
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_quarter_turns_are_exact(dtype, sides, padding):
+def test_multiples_of_90_degrees_are_exact(dtype, sides, padding):
     for channels in ((), (3,)):
         image = picture((*sides, *channels), dtype)
         for k in range(-5, 6):
@@ -85,9 +85,9 @@ def test_a_positive_angle_brings_the_right_edge_up():
     image[10, 20] = 1
     for degrees in (10, 45, 80, 90):
         row, column = np.unravel_index(stn.rotate(image, degrees).argmax(), image.shape)
-        turn = math.radians(degrees)
-        assert abs(row - (10 - 10 * math.sin(turn))) < 1
-        assert abs(column - (10 + 10 * math.cos(turn))) < 1
+        angle = math.radians(degrees)
+        assert abs(row - (10 - 10 * math.sin(angle))) < 1
+        assert abs(column - (10 + 10 * math.cos(angle))) < 1
 
 
 def test_the_center_stays_and_the_zoom_enlarges():
@@ -111,24 +111,24 @@ def test_the_center_stays_and_the_zoom_enlarges():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_resize_is_what_the_oracle_does(dtype, channels):
+def test_resize_against_the_oracle(dtype, channels):
     image = picture((37, 53, *channels), dtype)
     for shape in ((1, 1), (13, 90), (100, 17), (74, 106), (38, 54)):
-        places = plain.cropped((0, 0, 53, 37), shape)
+        positions = plain.cropped_positions((0, 0, 53, 37), shape)
         for padding in PADDINGS:
-            check(stn.resize(image, shape, padding_mode=padding), image, places, padding)
-        check(stn.resize(image, shape), image, places, "border")
+            check(stn.resize(image, shape, padding_mode=padding), image, positions, padding)
+        check(stn.resize(image, shape), image, positions, "border")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_resize_to_the_own_shape_returns_the_image(dtype):
+def test_resize_to_the_same_shape_returns_the_image(dtype):
     for shape in ((1, 1), (3, 50), (64, 64, 3), (17, 33, 5)):
         image = picture(shape, dtype)
         np.testing.assert_array_equal(stn.resize(image, shape[:2]), image)
 
 
-def test_resize_keeps_what_is_linear():
-    """A ramp stays a ramp, between the outermost pixels' centres."""
+def test_resize_keeps_linear_images():
+    """A ramp stays a ramp between the centres of the border pixels."""
     ramp = np.tile(np.arange(50.0) + 0.5, (4, 1))
     found = stn.resize(ramp, (4, 200)) / 50
     np.testing.assert_allclose(found[:, 2:-2], np.tile((np.arange(2, 198) + 0.5) / 200, (4, 1)))
@@ -145,7 +145,7 @@ BOXES = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_crops_are_what_the_oracle_does(dtype, channels):
+def test_crops_against_the_oracle(dtype, channels):
     image = picture((37, 53, *channels), dtype)
     for padding in PADDINGS:
         fill = 5 if padding == "zeros" else 0
@@ -153,7 +153,7 @@ def test_crops_are_what_the_oracle_does(dtype, channels):
         found = stn.crop_and_resize(image, BOXES, (21, 34), **options)
         assert found.shape == (len(BOXES), 21, 34, *channels)
         for box, crop in zip(BOXES, found, strict=True):
-            check(crop, image, plain.cropped(box, (21, 34)), padding, fill)
+            check(crop, image, plain.cropped_positions(box, (21, 34)), padding, fill)
             alone = stn.crop_and_resize(image, box, (21, 34), **options)
             np.testing.assert_array_equal(alone, crop)
     by_default = stn.crop_and_resize(image, BOXES, (21, 34))
@@ -180,7 +180,7 @@ def test_a_crop_of_the_whole_image_is_its_resize(dtype):
         np.testing.assert_array_equal(whole, stn.resize(image, shape))
 
 
-def test_a_crop_reads_beyond_its_box():
+def test_a_crop_samples_beyond_its_box():
     image = np.float32([[0, 0, 8, 8]])
     np.testing.assert_array_equal(stn.crop_and_resize(image, (0, 0, 2, 1), (1, 4)), [[0, 0, 0, 2]])
 
@@ -190,8 +190,8 @@ def test_no_boxes():
     assert stn.crop_and_resize(image, np.zeros((0, 4)), (2, 3)).shape == (0, 2, 3, 3)
 
 
-def test_boxes_read_the_image_where_it_is(monkeypatch):
-    """Every warp is given the very image; a strided one is copied once."""
+def test_boxes_share_the_image_without_copies(monkeypatch):
+    """Every warp gets the same image; a strided one is copied once."""
     from numba_stn.images import resize_rotate_crop
 
     given = []
@@ -210,7 +210,7 @@ def test_boxes_read_the_image_where_it_is(monkeypatch):
     assert all(array is given[0] for array in given)
 
 
-# --- What they have in common ---------------------------------------------------------------------
+# --- All functions --------------------------------------------------------------------------------
 
 CALLS = {
     "rotate": lambda image, **options: stn.rotate(image, 30, **options),
@@ -243,7 +243,7 @@ def test_layouts_and_out(call):
     [
         ("mode: expected", {"mode": "sharp"}),
         ("padding_mode: expected", {"padding_mode": "edge"}),
-        ("fill: expected a number that uint8 holds", {"fill": -1}),
+        ("fill: expected a number that uint8 can hold", {"fill": -1}),
         ("out: expected shape", {"out": np.zeros((2, 2), np.uint8)}),
         ("out: expected a NumPy array", {"out": [1]}),
         ("stream: expected None", {"stream": 7}),
@@ -269,11 +269,11 @@ def test_wrong_images_are_named(call):
 IMAGE = np.zeros((4, 5, 3), np.uint8)
 WRONG = {
     "degrees: expected a finite number, got nan": lambda: stn.rotate(IMAGE, math.nan),
-    "degrees: expected a finite number, got 'half": lambda: stn.rotate(IMAGE, "half a turn"),
+    "degrees: expected a finite number, got 'half": lambda: stn.rotate(IMAGE, "half a circle"),
     r"degrees: expected a finite number, got shape \(2,\)": lambda: stn.rotate(IMAGE, (1, 2)),
     "zoom: expected a positive, finite number, got 0": lambda: stn.rotate(IMAGE, 1, zoom=0),
     "zoom: expected a positive, finite number, got inf": lambda: stn.rotate(IMAGE, 1, zoom=np.inf),
-    "zoom: expected at most": lambda: stn.rotate(IMAGE, 1, zoom=1e10, expand=True),
+    "zoom: expected a canvas": lambda: stn.rotate(IMAGE, 1, zoom=1e10, expand=True),
     "center: expected two finite numbers": lambda: stn.rotate(IMAGE, 1, center=3),
     "center: expected None with": lambda: stn.rotate(IMAGE, 1, center=(1, 1), expand=True),
     "expand: expected True or False, got 1": lambda: stn.rotate(IMAGE, 1, expand=1),

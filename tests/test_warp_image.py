@@ -1,4 +1,4 @@
-"""warp_image against SciPy, which counts pixels alike."""
+"""warp_image against SciPy, which has the same pixel coordinates."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ PADDINGS = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflec
 
 
 def picture(rng, shape, dtype):
-    """Noise of the dtype's whole range, or around zero."""
+    """Noise over the dtype's whole range, or around zero."""
     if np.dtype(dtype).kind == "u":
         return rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
 
 
 def expected(image, matrix, shape, padding, fill):
-    """The same in float64, by SciPy."""
+    """SciPy's result in float64."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
     full = np.vstack([matrix, [0, 0, 1]]) if len(matrix) == 2 else np.asarray(matrix)
     u, v, w = (row[0] * x + row[1] * y + row[2] for row in full)
@@ -41,7 +41,7 @@ def check(image, matrix, shape, padding="zeros", fill=0):
     want = expected(image, matrix, shape, padding, fill)
     assert got.dtype == image.dtype
     scale = np.abs(image.astype(float)).max() + np.abs(fill).max()
-    # Coordinates are off by up to a few millionths; integers are rounded besides.
+    # Coordinates have errors of a few millionths; integers are rounded too.
     slack = scale * (1e-12 if image.dtype == np.float64 else 2e-5)
     atol = slack + (0.5 if image.dtype.kind == "u" else 0)
     np.testing.assert_allclose(got, want, rtol=0, atol=atol)
@@ -50,11 +50,11 @@ def check(image, matrix, shape, padding="zeros", fill=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("channels", [None, 2, 3, 4, 6])
-def test_it_is_what_scipy_does(dtype, padding, channels):
+def test_against_scipy(dtype, padding, channels):
     rng = np.random.default_rng(0)
     image = picture(rng, (37, 53) if channels is None else (37, 53, channels), dtype)
-    for turn, zoom in ((0, 1), (30, 0.6), (90, 1.7), (-140, 1)):
-        cos, sin = zoom * np.cos(np.deg2rad(turn)), zoom * np.sin(np.deg2rad(turn))
+    for angle, zoom in ((0, 1), (30, 0.6), (90, 1.7), (-140, 1)):
+        cos, sin = zoom * np.cos(np.deg2rad(angle)), zoom * np.sin(np.deg2rad(angle))
         matrix = [[cos, -sin, 26 - cos * 40 + sin * 20], [sin, cos, 18 - sin * 40 - cos * 20]]
         check(image, matrix, (41, 80), padding, 7 if padding == "zeros" else 0)
 
@@ -65,7 +65,7 @@ def test_perspective(dtype, padding):
     rng = np.random.default_rng(0)
     image = picture(rng, (60, 50, 3), dtype)
     check(image, [[1.1, 0.1, -3], [0.05, 0.9, 2], [2e-3, -1e-3, 1]], (48, 64), padding)
-    # w passes through 0, where the map has no value.
+    # w passes through 0, where the map is undefined.
     found = stn.warp_image(image, [[1, 0, 0], [0, 1, 0], [1 / 16, 0, -1]], padding_mode=padding)
     assert found.shape == image.shape
 
@@ -75,14 +75,14 @@ def test_perspective(dtype, padding):
     st.integers(0, 2**32), st.sampled_from(DTYPES), st.integers(1, 7), st.sampled_from([*PADDINGS])
 )
 def test_random_sides(seed, dtype, channels, padding):
-    """Narrow images and outputs, that no block fits into, and such as just do."""
+    """Images and outputs narrower than a block of pixels, and a little wider."""
     rng = np.random.default_rng(seed)
     image = picture(rng, (*rng.integers(1, 24, 2), channels), dtype)
     matrix = np.eye(2, 3) + rng.normal(0, 0.4, (2, 3)) + [[0, 0, rng.normal(0, 5)], [0, 0, 0]]
     check(image, matrix, tuple(map(int, rng.integers(1, 40, 2))), padding)
 
 
-def test_the_identity_returns_the_image_and_a_fill_for_each_channel_surrounds_it():
+def test_the_identity_is_exact_and_each_channel_has_its_fill():
     for dtype in DTYPES:
         for channels in (1, 3, 4, 5):
             image = picture(np.random.default_rng(1), (19, 40, channels), dtype)
@@ -112,7 +112,7 @@ def test_halves_are_rounded_to_even():
     np.testing.assert_array_equal(found[0], np.rint(np.arange(32) + 0.5))
 
 
-def test_nothing_is_read_from_outside_where_values_are_not_finite():
+def test_infinite_pixels_do_not_reach_samples_outside():
     image = np.full((30, 30, 3), np.inf, np.float32)
     moved = stn.warp_image(image, [[1, 0, 100], [0, 1, 0]])
     assert not moved.any()
@@ -156,15 +156,15 @@ WRONG = {
     r"image: expected shape \(H, W\)": ((IMAGE[None], MATRIX), {}),
     "image: expected sides": ((IMAGE[:0], MATRIX), {}),
     r"matrix: expected shape \(2, 3\)": ((IMAGE, np.eye(4)), {}),
-    "matrix: expected numbers": ((IMAGE, "turn"), {}),
+    "matrix: expected numbers": ((IMAGE, "rotate"), {}),
     "matrix: expected finite": ((IMAGE, MATRIX * np.nan), {}),
     "matrix: expected a last row": ((IMAGE, np.zeros((3, 3))), {}),
     "shape: expected two positive": ((IMAGE, MATRIX, (0, 4)), {}),
     "shape: expected two": ((IMAGE, MATRIX, 4), {}),
     "mode: expected": ((IMAGE, MATRIX), {"mode": "cubic"}),
     "padding_mode: expected": ((IMAGE, MATRIX), {"padding_mode": "wrap around"}),
-    "fill: expected a number that uint8 holds, got 256": ((IMAGE, MATRIX), {"fill": 256}),
-    "fill: expected a number that uint8 holds, got 0.5": ((IMAGE, MATRIX), {"fill": 0.5}),
+    "fill: expected a number that uint8 can hold, got 256": ((IMAGE, MATRIX), {"fill": 256}),
+    "fill: expected a number that uint8 can hold, got 0.5": ((IMAGE, MATRIX), {"fill": 0.5}),
     "fill: expected 1 or 3 numbers": ((IMAGE, MATRIX), {"fill": [1, 2]}),
     "fill: expected a number or one": ((IMAGE, MATRIX), {"fill": "black"}),
     "out: expected shape": ((IMAGE, MATRIX), {"out": np.zeros((4, 5), np.uint8)}),

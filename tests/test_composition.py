@@ -1,4 +1,4 @@
-"""Products and inverses of theta: the laws of a group, warps of warps, gradients."""
+"""Compose and invert theta: the laws of a group, warps of warps, gradients."""
 
 import sys
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import numba_stn as stn
 from numba_stn.transforms import composition, parametrisations
 
-# A name of a family of maps, which kind they are, and maps near the identity.
+# Transforms that are closed under composition.
 FAMILIES = ("translation", "scale", "rotation", "rigid", "similarity", "affine", "projective")
 
 
@@ -58,8 +58,8 @@ def test_laws_of_a_group(name, seed):
 
 
 @pytest.mark.parametrize("name", FAMILIES[:-2])
-def test_families_are_closed(name):
-    """What a family's products and inverses have in common with it."""
+def test_compositions_are_of_the_same_kind(name):
+    """Compositions and inverses keep the transform's properties."""
     first, second = maps(name, 0), maps(name, 1)
     for theta in (composition.compose_theta(first, second), composition.invert_theta(first)):
         linear = theta[:, :, :2]
@@ -76,7 +76,7 @@ def test_families_are_closed(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_warp_by_the_product_is_a_warp_of_a_warp(name):
+def test_a_warp_by_the_composition_is_a_warp_of_a_warp(name):
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     images = np.exp(-8 * ((x - 0.1) ** 2 + 0.6 * y**2 + 0.4 * x * y))[None, None]
     first, second = maps(name, 2, 1, 0.1), maps(name, 3, 1, 0.1)
@@ -115,7 +115,7 @@ def test_float32_is_kept():
 
 
 @pytest.mark.parametrize("name", ["affine", "projective"])
-def test_arrays_of_cupy_stay_there(monkeypatch, name):
+def test_arrays_of_cupy_stay_on_the_gpu(monkeypatch, name):
     cupy = fake_cupy.module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
 
@@ -125,15 +125,15 @@ def test_arrays_of_cupy_stay_there(monkeypatch, name):
         yield from composition.compose_theta_vjp(second, first, second)
         yield from (back, composition.invert_theta_vjp(second, back))
 
-    own = maps(name, 9), maps(name, 10)
-    there = map(cupy.asarray, own)
-    for got, want in zip(everything(*there), everything(*own), strict=True):
+    on_cpu = maps(name, 9), maps(name, 10)
+    on_gpu = map(cupy.asarray, on_cpu)
+    for got, want in zip(everything(*on_gpu), everything(*on_cpu), strict=True):
         assert isinstance(got, fake_cupy.ndarray)
         np.testing.assert_allclose(got.get(), want, atol=1e-14)
 
 
 class OnGpu:
-    """An array there that is not CuPy's, which NumPy would copy to the host."""
+    """An array on a GPU that is not CuPy's, which NumPy would copy to the host."""
 
     __cuda_array_interface__ = None
 
@@ -149,7 +149,7 @@ BAD = {
     "second.*1, 2, 3.*1, 3, 3": lambda: composition.compose_theta(AFFINE, SQUARE),
     "dtheta.*1, 2, 3.*1, 3, 3": lambda: composition.compose_theta_vjp(SQUARE, AFFINE, AFFINE),
     "dinverse.*float64.*float32": lambda: composition.invert_theta_vjp(AFFINE.astype("f"), AFFINE),
-    "theta.*inverse.*none": lambda: composition.invert_theta(0 * AFFINE),
+    "theta.*inverse.*without": lambda: composition.invert_theta(0 * AFFINE),
     "NumPy or CuPy.*OnGpu": lambda: composition.invert_theta(OnGpu()),
     "theta.*inverse, got one": lambda: composition.invert_theta(np.nan * SQUARE),
 }

@@ -1,4 +1,4 @@
-"""Dask arrays give what NumPy's give, a chunk at a time, and only when asked."""
+"""Dask arrays: the same results as NumPy's, chunk by chunk, and computed lazily."""
 
 import inspect
 
@@ -44,8 +44,8 @@ def test_forward_and_backward(name):
         (IMAGES, dask(coords, 2)),
         (dask(IMAGES, 7), dask(coords, 2)),
     ]
-    for images, places in given:
-        same(function(images, places, **size, **options), expected)
+    for images, theta in given:
+        same(function(images, theta, **size, **options), expected)
     gradients = vjp(expected, IMAGES, coords, **options)
     found = vjp(dask(expected), dask(IMAGES), coords, **options)
     for one, other in zip(found, gradients, strict=True):
@@ -74,14 +74,14 @@ def test_coverage_is_a_second_array():
         same(one, other)
 
 
-def test_chunks_of_other_axes_are_brought_together():
+def test_chunks_of_other_axes_are_merged():
     images = da.from_array(IMAGES, chunks=(4, 1, 5, 3))
     found = stn.warp_affine(images, AFFINE)
     assert found.chunks[0] == (4, 3)
     same(found, stn.warp_affine(IMAGES, AFFINE))
 
 
-def test_nothing_is_computed_until_asked():
+def test_nothing_is_computed_before_compute():
     def boom(block):
         raise RuntimeError("computed")
 
@@ -92,7 +92,7 @@ def test_nothing_is_computed_until_asked():
         found.compute(scheduler="synchronous")
 
 
-def test_tasks_leave_the_threads_to_dask(monkeypatch):
+def test_tasks_run_on_one_thread(monkeypatch):
     from numba_stn.kernels import launch
 
     seen = []

@@ -1,4 +1,4 @@
-"""What nobody should send, to every public function of arrays: one clear error, or a result."""
+"""Invalid arguments of every public function of arrays: one clear error, or a result."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ THETA, SQUARE = np.tile(np.eye(2, 3), (2, 1, 1)), np.tile(np.eye(3), (2, 1, 1))
 CONTROL, GRID = np.tile(stn.control_points(3), (2, 1, 1)), np.zeros((2, 5, 6, 2))
 POINTS, VALUES = np.zeros((2, 4, 2)), np.ones((2, 3, 4))
 
-# What each takes, where that is right.
+# Valid arguments of each function.
 CALLS = {
     stn.affine_grid: (THETA, (5, 6)),
     stn.affine_grid_vjp: (GRID,),
@@ -71,17 +71,19 @@ def variants(array):
 
 
 def attempt(function, given, name, odd):
-    """Call it with one argument that is odd; any error has to begin with an argument's name.
+    """Call the function with one unusual argument; an error has to begin with an argument's name.
 
-    Often another's: where images and maps do not fit each other, one of them is named.
+    It may be another's: if images and maps do not fit each other, one of them is named.
     """
-    said = None
+    message = None
     try:
         function(**given | {name: odd})
     except (ValueError, TypeError) as error:
-        said = str(error)
+        message = str(error)
     names = "|".join(inspect.signature(function).parameters)
-    assert said is None or re.match(rf"({names}): .*expect(ed|s) ", said), (name, odd, said)
+    assert message is None or re.match(rf"({names}): .*expect(ed|s) ", message), (
+        name, odd, message
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__name__)
@@ -117,8 +119,8 @@ WARPS = {
 
 
 @each
-def test_numbers_that_are_none_and_sides_of_one(transform):
-    """NaN, infinities and 1e30 read outside, or something finite; nothing fails."""
+def test_nan_parameters_and_sides_of_one_pixel(transform):
+    """NaN, infinities and 1e30 sample outside, or something finite; nothing fails."""
     rng, dims = np.random.default_rng(1), transform.shape[1] - (transform.kind != "projective")
     dims = 2 if transform.kind in ("tps", "projective") else dims
     warp, vjp = WARPS[transform.kind]
@@ -128,7 +130,7 @@ def test_numbers_that_are_none_and_sides_of_one(transform):
             params = np.tile(transform.identity, (count, 1))
             params[rng.random(params.shape) < 0.4] = rng.choice(odd)
             images = rng.random((count, 2, *sides))
-            with np.errstate(all="ignore"):  # a transform is a formula of NumPy's, which warns
+            with np.errstate(all="ignore"):  # a transform's formula is in NumPy, which warns
                 theta = transform.theta(params)
             samples = warp(images, theta)
             dimages, dtheta = vjp(samples, images, theta)
@@ -140,7 +142,7 @@ def test_numbers_that_are_none_and_sides_of_one(transform):
 
 
 @each
-def test_sides_of_nothing_are_refused(transform):
+def test_sides_without_pixels_are_refused(transform):
     dims = 3 if transform.kind == "affine 3-D" else 2
     theta = transform.theta(np.tile(transform.identity, (2, 1)))
     for side in range(dims):

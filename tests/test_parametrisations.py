@@ -17,8 +17,7 @@ ALL = list(parametrisations.TRANSFORMS.values())
 @pytest.mark.parametrize("transform", ALL, ids=repr)
 def test_identity_and_gradient(transform):
     identity = transform.theta(np.array([transform.identity]))
-    own = transform.kind == "tps"
-    expected = control_points(4) if own else np.eye(*transform.shape)
+    expected = control_points(4) if transform.kind == "tps" else np.eye(*transform.shape)
     np.testing.assert_array_equal(identity, expected[None])
     rng = np.random.default_rng(0)
     params = rng.standard_normal((4, transform.size))
@@ -42,24 +41,24 @@ ZOOMS = [transform for transform in ALL if transform.scales] + [
 
 
 @pytest.mark.parametrize("transform", ZOOMS, ids=repr)
-def test_a_zoom_reads_the_middle(transform):
+def test_a_zoom_samples_the_centre(transform):
     theta = transform.theta(np.array([transform.zoomed(0.25)]))
     if transform.kind == "tps":
         expected = 0.25 * transform.theta(np.array([transform.identity]))[0]
     else:
         expected = np.eye(*transform.shape)
-        own = transform.shape[0] - (transform.kind == "projective")
-        expected[:own] *= 0.25
+        rows = transform.shape[0] - (transform.kind == "projective")
+        expected[:rows] *= 0.25
     np.testing.assert_allclose(theta[0], expected, rtol=0, atol=1e-15)
     assert transform.zoomed(1) == transform.identity
 
 
-def test_a_zoom_that_cannot_be():
+def test_invalid_zooms():
     assert [t.name for t in ALL if not t.scales] == [
         "translation", "rotation", "shear", "rigid", "rigid_3d",
     ]  # fmt: skip
     assert parametrisations.rotation.zoomed(1) == (0.0,)
-    with pytest.raises(ValueError, match=r"zoom: rigid has none, expected 1, got 0\.5"):
+    with pytest.raises(ValueError, match=r"zoom: rigid cannot zoom, expected 1, got 0\.5"):
         parametrisations.rigid.zoomed(0.5)
     for share in (0, -1.0, np.inf, np.nan, "2", None, True):
         with pytest.raises(ValueError, match="zoom: expected a positive number, got"):
@@ -76,7 +75,7 @@ KNOWN = {
     "rigid": ([np.pi / 2, 3.0, 4.0], [[0, -1, 3], [1, 0, 4]]),
     "similarity": ([np.pi / 2, 2.0, 3.0, 4.0], [[0, -2, 3], [2, 0, 4]]),
     "projective": ([1.0, 2, 3, 4, 5, 6, 7, 8], [[1, 2, 3], [4, 5, 6], [7, 8, 1]]),
-    # Scaled to (2, 0), not sheared, turned to (0, 2), moved to (1, 2).
+    # Scaled to (2, 0), not sheared, rotated to (0, 2), translated to (1, 2).
     "restricted_affine": ([1.0, 0, np.pi / 2, 0, 0, 2, 3], [[0, -3, 1], [2, 0, 0]]),
 }
 
@@ -88,14 +87,14 @@ def test_known_maps(name):
     np.testing.assert_allclose(found[0], theta, atol=1e-15)
 
 
-def test_volumes_turn_as_scipys_do():
-    """Also by nearly nothing, where the formula's factors are series."""
+def test_volumes_rotate_as_scipys_do():
+    """Also by tiny angles, where the formula's factors are computed by series."""
     rng = np.random.default_rng(5)
-    turn = rng.standard_normal((6, 3)) * np.array([[3.0, 1.0, 0.02, 0.009, 1e-9, 0.0]]).T
+    rotation = rng.standard_normal((6, 3)) * np.array([[3.0, 1.0, 0.02, 0.009, 1e-9, 0.0]]).T
     shift = rng.standard_normal((6, 3))
-    params = np.concatenate([turn, shift], axis=1)
+    params = np.concatenate([rotation, shift], axis=1)
     theta = parametrisations.rigid_3d.theta(params)
-    expected = Rotation.from_rotvec(turn).as_matrix()
+    expected = Rotation.from_rotvec(rotation).as_matrix()
     np.testing.assert_allclose(theta[:, :, :3], expected, atol=1e-11)
     np.testing.assert_array_equal(theta[:, :, 3], shift)
     check_vjp(
@@ -131,8 +130,8 @@ def test_composition_is_the_matrix_product():
         return np.concatenate([theta, np.tile([[[0.0, 0, 1]]], (5, 1, 1))], axis=1)
 
     product = np.tile(np.eye(3), (5, 1, 1))
-    for part, own in zip(parts, params, strict=True):
-        product = product @ square(part.theta(own))
+    for part, values in zip(parts, params, strict=True):
+        product = product @ square(part.theta(values))
     both = parametrisations.compose(*parts)
     np.testing.assert_allclose(
         both.theta(np.concatenate(params, axis=1)), product[:, :2], atol=1e-12
@@ -147,8 +146,8 @@ def test_composition_with_a_projective_map():
     assert both.kind == "projective"
     params = rng.standard_normal((3, both.size))
     parts = [
-        composition.square(part.theta(own))
-        for part, own in (
+        composition.with_last_row(part.theta(values))
+        for part, values in (
             (parametrisations.similarity, params[:, :4]),
             (parametrisations.projective, params[:, 4:12]),
             (parametrisations.shear, params[:, 12:]),
@@ -180,8 +179,8 @@ def test_splines_of_any_size():
 
 
 @pytest.mark.parametrize("name", ["projective", "tps"])
-def test_bent_digits_are_learned(name):
-    """An epoch lowers the loss by more than a fifth of it, and moves the transformer."""
+def test_a_bent_transformer_learns_digits(name):
+    """One epoch learns some of the digits, and changes the transformer."""
     config = experiment.Config(model="st-fcn", transform=name, epochs=1)
     learner, metrics = experiment.run(experiment.prepare(config))
     head = learner.params[0]["localisation"]["head"]
@@ -192,7 +191,7 @@ def test_bent_digits_are_learned(name):
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflection"])
 def test_gradients_are_finite_where_the_divisor_is_near_zero(padding_mode):
-    """w is 0 on a line through the output, on pixels' centres and beside them."""
+    """w is 0 on a line through the output, at pixel centres and near them."""
     rng = np.random.default_rng(4)
     images, dsamples = rng.standard_normal((4, 1, 9, 9)), rng.standard_normal((4, 1, 9, 9))
     params = np.array([parametrisations.projective.identity] * 4)

@@ -1,4 +1,4 @@
-"""The sampler against the oracle, by gradient checks, and by what must hold for any input."""
+"""affine_grid, grid_sample and warp_affine: the oracle, gradient checks, properties, bad input."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ def options(padding_mode, align_corners):
 
 
 def problem(rng, dtype=np.float64, images=(3, 2, 5, 7), size=(6, 4)):
-    """Images, theta, a grid reaching far outside, and a gradient to pull back."""
+    """Images, theta, a grid reaching far outside, and a gradient of the samples."""
     batch = images[0]
     theta = np.eye(2, 3) + rng.standard_normal((batch, 2, 3))
     grid = rng.standard_normal((batch, *size, 2)) * rng.choice([0.7, 4.0], (batch, *size, 1))
@@ -33,7 +33,7 @@ def problem(rng, dtype=np.float64, images=(3, 2, 5, 7), size=(6, 4)):
 
 
 def away_from_kinks(rng, batch, size, sides, align_corners):
-    """A grid whose pixel coordinates keep off integers and half integers."""
+    """A grid whose pixel coordinates are away from integers and half integers."""
     pixel = rng.integers(-9, 18, (batch, *size, 2)) + rng.choice([0.25, 0.75], (batch, *size, 2))
     pixel += rng.uniform(-0.15, 0.15, pixel.shape)
     side = np.array(sides[::-1], float)
@@ -66,7 +66,7 @@ def test_affine_grid_and_its_vjp(dtype, align_corners, size):
 def test_grid_sample_and_its_vjp(dtype, padding_mode, align_corners, fill):
     images, _, grid, dsamples = problem(np.random.default_rng(2), dtype)
     chosen = options(padding_mode, align_corners) | {"fill": fill}
-    _agree(
+    agree(
         dtype,
         (stn.grid_sample(images, grid, **chosen),
          *stn.grid_sample_vjp(dsamples, images, grid, **chosen)),
@@ -81,7 +81,7 @@ def test_grid_sample_and_its_vjp(dtype, padding_mode, align_corners, fill):
 def test_warp_affine_and_its_vjp(dtype, padding_mode, align_corners, size):
     images, theta, _, dsamples = problem(np.random.default_rng(3), dtype, size=size)
     chosen = options(padding_mode, align_corners)
-    _agree(
+    agree(
         dtype,
         (stn.warp_affine(images, theta, size, **chosen),
          *stn.warp_affine_vjp(dsamples, images, theta, **chosen)),
@@ -90,7 +90,7 @@ def test_warp_affine_and_its_vjp(dtype, padding_mode, align_corners, size):
     )  # fmt: skip
 
 
-def _agree(dtype, got, expected):
+def agree(dtype, got, expected):
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.dtype == dtype
         scale = max(1.0, np.abs(theirs).max())
@@ -99,7 +99,7 @@ def _agree(dtype, got, expected):
 
 
 @pytest.mark.parametrize(("padding_mode", "align_corners"), CASES)
-def test_one_image_serves_many_maps(padding_mode, align_corners):
+def test_one_image_for_many_maps(padding_mode, align_corners):
     images, theta, grid, dsamples = problem(np.random.default_rng(4))
     one, chosen = images[:1], options(padding_mode, align_corners)
     many = np.repeat(one, 3, axis=0)
@@ -143,7 +143,7 @@ def test_gradients_of_warp_affine(padding_mode, align_corners):
     )  # fmt: skip
 
 
-def test_the_border_has_no_slope_where_the_coordinate_is_clipped():
+def test_border_padding_has_no_slope_where_the_coordinate_is_clipped():
     image = np.arange(16.0).reshape(1, 1, 4, 4)
     identity = np.array([[[1.0, 0, 0], [0, 1, 0]]])
     grid = stn.affine_grid(identity, (4, 4), align_corners=True)
@@ -170,11 +170,11 @@ def any_problem(draw):
     theta = np.eye(2, 3) + rng.standard_normal((batch, 2, 3))
     chosen = options(draw(st.sampled_from(PADDINGS)), draw(st.booleans()))
     images, theta = images.astype(draw(dtypes)), theta.astype(draw(dtypes))
-    return _strided(draw, images), _strided(draw, theta), (draw(side), draw(side)), chosen
+    return strided(draw, images), strided(draw, theta), (draw(side), draw(side)), chosen
 
 
-def _strided(draw, array):
-    """The same values, laid out in some other way."""
+def strided(draw, array):
+    """The same values with other strides or another byte order."""
     layout = draw(st.sampled_from(["C", "F", "reversed", "every other", "swapped bytes"]))
     if layout == "reversed":
         return np.ascontiguousarray(array[..., ::-1])[..., ::-1]
@@ -201,7 +201,7 @@ def test_fused_and_unfused_agree(problem):
     dexpected, dgrid = stn.grid_sample_vjp(dsamples, images, grid, **chosen)
     np.testing.assert_allclose(dimages, dexpected, atol=atol)
     assert (dimages.dtype, dtheta.dtype) == (samples.dtype, theta.dtype.newbyteorder("="))
-    if atol == 1e-9:  # in float32 a coordinate at a kink may fall on either side of it
+    if atol == 1e-9:  # in float32 a coordinate at a kink may be on either side of it
         dunfused = stn.affine_grid_vjp(dgrid, align_corners=chosen["align_corners"])
         np.testing.assert_allclose(dtheta, dunfused, atol=1e-8)
     np.testing.assert_array_equal(images, before[0])
@@ -215,11 +215,11 @@ def test_the_image_gradient_is_the_transpose_of_the_warp(problem):
     samples = stn.warp_affine(images, theta, size, **chosen).astype(float)
     dsamples = np.cos(np.arange(samples.size)).reshape(samples.shape).astype(images.dtype)
     dimages, _ = stn.warp_affine_vjp(dsamples, images, theta, **chosen, wrt=("images",))
-    ahead, back = np.sum(samples * dsamples), np.sum(dimages.astype(float) * images)
+    forward, backward = np.sum(samples * dsamples), np.sum(dimages.astype(float) * images)
     inside = reference.warp_affine(np.ones_like(images), theta, size, **chosen) > 1e-3
-    assert ahead != 0 or not inside.any()
+    assert forward != 0 or not inside.any()
     scale = 1 + np.sum(np.abs(samples * dsamples))
-    assert abs(ahead - back) <= 1e-5 * scale
+    assert abs(forward - backward) <= 1e-5 * scale
 
 
 @pytest.mark.parametrize(("padding_mode", "align_corners"), CASES)
@@ -233,7 +233,7 @@ def test_odd_coordinates_are_safe(padding_mode, align_corners):
         samples = stn.grid_sample(image, grid, fill=-7.0, **chosen)
         expected = reference.grid_sample(image, np.clip(np.nan_to_num(grid, nan=-1e5), -1e5, 1e5),
                                          fill=-7.0, **chosen)  # fmt: skip
-        if padding_mode == "reflection":  # too large to reflect exactly: the low edge
+        if padding_mode == "reflection":  # too large to reflect exactly, so at the low edge
             low = np.where(np.abs(grid) < 10, grid, -1 if align_corners else -1 + 1e-9)
             expected = reference.grid_sample(image, low, fill=-7.0, **chosen)
             reflected = np.abs(grid) < 2**22  # a float64 of 2^31 is too large as well
@@ -325,7 +325,7 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
         assert np.abs(serial).max() > 0.1
 
 
-# --- What is asked for, and where it goes ---------------------------------------------------------
+# --- Arguments out, wrt and size ------------------------------------------------------------------
 
 
 def test_out_is_filled_and_returned():
@@ -340,7 +340,7 @@ def test_out_is_filled_and_returned():
     assert stn.grid_sample(images, grid, out=out) is out
 
 
-def test_a_gradient_not_asked_for_is_none():
+def test_a_gradient_that_is_not_wanted_is_none():
     images, theta, grid, dsamples = problem(np.random.default_rng(10))
     for vjp, coords, name in (
         (stn.grid_sample_vjp, grid, "grid"),
@@ -357,7 +357,7 @@ def test_a_gradient_not_asked_for_is_none():
         assert vjp(dsamples, images, coords, wrt=()) == (None, None)
 
 
-def test_the_full_shape_is_a_size_too():
+def test_the_full_shape_is_accepted_as_a_size():
     theta = np.eye(2, 3)[None]
     assert stn.affine_grid(theta, (1, 5, 3, 4)).shape == (1, 3, 4, 2)
     assert stn.affine_grid(theta, np.array([3, 4])).shape == (1, 3, 4, 2)
