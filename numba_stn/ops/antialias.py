@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.cpu.antialias import part_counts
-from ..kernels.cpu.general import unwatched
+from ..kernels.cpu.arrays import ignore_float_errors
 from ..kernels.math.matrix_rows import shrunk
 from .validate import checked, nonzero
 
@@ -82,7 +82,7 @@ class _Group(NamedTuple):
         end = axis + len(self.finer)
         parts = array.reshape(*array.shape[:axis], *sides, *array.shape[end:])
         real = np.float64 if array.dtype == np.float64 else np.float32
-        with unwatched():
+        with ignore_float_errors():
             return parts.mean(axis=tuple(range(axis + 1, end + len(self.finer), 2)), dtype=real)
 
     def spread(self, array, axis):
