@@ -1,7 +1,7 @@
 """CPU kernels under the names that the public operations call, forward beside backward.
 
-:mod:`numba_stn.kernels.cuda.backend` has the same names for arrays on a GPU. Functions with fast
-kernels for the common case, those of :mod:`.bilinear`, choose between these and :mod:`.general`.
+:mod:`numba_stn.kernels.cuda.backend` has the same names for arrays on a GPU. Some choose
+between the fast kernels of the common case, :mod:`.bilinear`, and those of :mod:`.general`.
 
 Coordinates are computed in float64 for images of any type; values are summed in the images' own
 precision, and theta's gradient in float64. Nothing depends on the number of threads. One thread
@@ -150,7 +150,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
-    """Fill ``dcoords``: dgrid, or dtheta where the source is a matrix."""
+    """Fill ``dcoords``: dgrid, or dtheta if the source is a matrix."""
     if not _is_common(kind, images) or not _is_uniform(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return

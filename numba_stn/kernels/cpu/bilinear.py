@@ -57,7 +57,7 @@ SUMS = TILE_BANDS * 6 * LANES * 8
 
 
 class Task(NamedTuple):
-    """What a visitor works on.
+    """A tile of a kernel, and what its visitor needs there.
 
     ``arrays`` are the images (or their gradient), the coordinates, the samples (or their gradient),
     and for a gradient one more array. ``elements`` is the first array as a one-dimensional one.
@@ -113,7 +113,7 @@ def make_sample(source, padding, parallel):
         samples, n = task.arrays[2], task.tile.n
         for c in range(samples.shape[1]):
             for j in range(first, stop):
-                samples[n, c, i, np.uint64(j)] = task.fill  # without a sign, for LLVM's vectors
+                samples[n, c, i, np.uint64(j)] = task.fill  # unsigned for LLVM to vectorise
 
     def interior(task, row, segment, slots):
         (i, k, count, slot), tile = segment, task.tile

@@ -268,7 +268,7 @@ def read(image, y, x, c, fill, real):
 
 @scalar
 def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
-    """Sample one pixel, all channels."""
+    """Write all channels of one sample."""
     (image, out), (x, y), (i, j) = arrays, pixel, at
     ix, tx, _ = locate(x, image.shape[1], padding, OFF)
     iy, ty, _ = locate(y, image.shape[0], padding, OFF)
@@ -291,7 +291,7 @@ def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
 
 
 class Task(NamedTuple):
-    """What the visitor works on: a tile of the output."""
+    """A tile of the output, and what the visitor needs there."""
 
     arrays: Any  # image and output
     matrix: Any
@@ -343,7 +343,7 @@ def _make_visitor(source, padding, channels, integers):
         out = task.arrays[1]
         size = out.shape[2]
         elements, start = out.reshape(-1), i * out.shape[1] * size
-        for k in range(first * size, stop * size):  # without a sign, for LLVM's vectors
+        for k in range(first * size, stop * size):  # unsigned, so that LLVM vectorises
             elements[np.uint64(start + k)] = task.fill[np.uint64(k)]
 
     def interior(task, row, segment, slots):

@@ -25,7 +25,7 @@ from .weighted_sum import make_lengths
 
 
 class Task(NamedTuple):
-    """What the visitor works on: a tile of samples."""
+    """A tile of samples, and what the visitor needs there."""
 
     arrays: Any  # images and samples, from :func:`.general.as_volume`
     elements: Any  # the same, as one-dimensional arrays
@@ -40,7 +40,7 @@ class Task(NamedTuple):
 
 @functools.cache
 def make_sample_plane(kind, dtype, channels_together, parallel):
-    """Kernel: images, coords -> samples of this dtype, of :func:`.general.as_volume` arrays."""
+    """Kernel: images, coords -> samples of this dtype; arrays are :func:`.general.as_volume`."""
     stamp = launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)

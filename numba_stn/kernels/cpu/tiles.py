@@ -22,13 +22,13 @@ class Tile(NamedTuple):
     start: int
     end: int
     columns: int
-    blocked: bool  # whether its rows are divided into blocks: see :func:`can_block`
+    blocked: bool  # whether its rows are divided into blocks, by :func:`can_block`
 
 
 def bands_per_tile(batch, rows, workers):
-    """The number of bands in a tile of a gradient for which all workers finish at the same time.
+    """The number of bands in a tile of a gradient with which the workers finish first.
 
-    Of several such numbers, the largest is best: fewer image rows are read by two tiles.
+    Of equally good numbers it is the largest: then fewer rows of the image are read by two tiles.
     """
     bands = -(-rows // BAND)
 
@@ -40,7 +40,10 @@ def bands_per_tile(batch, rows, workers):
 
 
 def rows_per_tile(batch, rows, workers):
-    """The number of rows in a tile of samples, not always whole bands: workers get equal shares."""
+    """The number of rows in a tile of samples with which the workers finish first.
+
+    A tile of samples need not be whole bands, so that workers get equal shares.
+    """
     least = max(1, -(-rows // TILE_ROWS))
 
     def time(tiles):

@@ -170,7 +170,7 @@ def spline_room(count, size, control):
 
 def spline_weights(control, points, matrix, start):
     """Weights (N, K + 3, 2) of the splines through ``control`` minus ``start`` times ``points``."""
-    # Rounding to control's dtype makes float32 points at their lattice the identity, too.
+    # Rounded to control's dtype, so that float32 control points at the lattice give the identity.
     offsets = control.astype(np.float64) - start * points.astype(control.dtype)
     return np.einsum("kc,ncd->nkd", matrix, offsets)
 

@@ -2,9 +2,9 @@
 
 A kernel of the plane says what is done with a block, in a few functions (:class:`Visitor`), and
 :func:`make_traverse` calls them for the blocks of a tile. While the blocks of one row are visited,
-the addresses that the next row reads are computed (:mod:`.simd.addresses`) and prefetched. In one
-step the processor would wait, because the chain of operations from a block's coordinates to its
-samples is longer than what it can look ahead.
+the addresses that the next row reads are computed (:mod:`.simd.addresses`) and prefetched. If both
+were done in one step, the processor would wait: the chain of operations from a block's coordinates
+to its samples is longer than what it can look ahead.
 
 Kernels of volumes, and others without blocks, go over the pixels of a row: :func:`make_fold_row`.
 """

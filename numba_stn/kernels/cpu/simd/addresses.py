@@ -4,8 +4,9 @@ A block is LANES neighbouring pixels of an output row, in LLVM vectors. :func:`c
 computes the sampling positions of the blocks of a chunk, from a grid or from a row's map. For each
 block whose taps are all inside the image, it stores the offsets of the lower taps and the fractions
 in the block's :class:`.slots.Slot`. The functions of :mod:`.bilinear` and :mod:`.any_mode` then
-load the taps and use them, one row segment at a time. In one step the processor would wait: the
-chain of operations from a block's coordinates to its samples is longer than what it can look ahead.
+load the taps and use them, one row segment at a time. If both were done in one step, the processor
+would wait: the chain of operations from a block's coordinates to its samples is longer than what it
+can look ahead.
 """
 
 from llvmlite import ir
