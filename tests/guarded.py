@@ -1,8 +1,8 @@
-"""Run :mod:`everything` on arrays that lie where memory begins or ends: a program of its own.
+"""Program: run :mod:`everything` on arrays next to memory that must not be accessed.
 
-Numba's bounds check sees the indices of arrays, not the addresses that the vector code computes.
-So every input and result is put right after a page that may not be touched, then right before
-one: a read or a write beyond it kills the process. Linux and macOS have such pages.
+Numba's bounds check sees the indices of arrays, not the addresses that the vector code computes. So
+every input and result is placed directly after a page without access rights, then directly before
+one. A read or a write beyond the array then kills the process. Linux and macOS have such pages.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def forbid(address):
-    """No access to the page at an address."""
+    """Forbid access to the page at an address."""
     if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), 0):
         raise OSError(ctypes.get_errno(), "mprotect")
 
 
 def guarded(shape, dtype, at_end):
-    """An array between two forbidden pages, at the end of what lies between or at its start."""
+    """An array between two forbidden pages, next to the second one (``at_end``) or to the first."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     body = -(-size // PAGE) * PAGE
     region = mmap.mmap(-1, body + 2 * PAGE)
@@ -37,10 +37,10 @@ def guarded(shape, dtype, at_end):
 
 
 def main():
-    """All calls, plainly, then with guards at either side; the results must be the same."""
+    """Make all calls without guards, then with a guard at either side; results must be equal."""
     plain_empty = np.empty
     for name, call in calls(sys.argv[1:]):
-        expected = call()  # compiled now, while allocations are as usual
+        expected = call()  # compiles, with normal allocations
         for at_end in (True, False):
 
             def empty(shape, dtype=float, *, at_end=at_end, **kind):
@@ -55,22 +55,22 @@ def main():
                 return copy
 
             print(name, "at the end" if at_end else "at the start", file=sys.stderr, flush=True)
-            np.empty = empty  # what is allocated for results is guarded too
+            np.empty = empty  # guards the results, too
             try:
                 found = call(like=like)
             finally:
                 np.empty = plain_empty
             for ours, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(ours, other)
-    print("nothing beyond")
+    print("no access beyond an array")
 
 
 def calls(words):
-    """What to call: everything, or an overrun to see it die."""
+    """The calls: everything, or an overrun that must kill the process."""
     if words == ["overrun"]:
         yield "overrun", overrun
         return
-    yield "the last pixel first", last_pixel
+    yield "last pixel first", last_pixel
     yield from everything.samplers("float32")
     yield from everything.samplers("float64", everything.SERIAL)
     yield from everything.kinds()
@@ -82,8 +82,8 @@ def calls(words):
 
 
 def last_pixel(like=np.array):
-    """Turn pixels of three numbers by 180 degrees, so that a block does not end with the last."""
-    theta = np.array([[[-1, 0, -0.6 / 64], [0, -1, -0.6 / 40]]] * 2)  # 0.3 pixels beside it
+    """Rotate pixels of three channels by 180 degrees, so that a block ends before the last."""
+    theta = np.array([[[-1, 0, -0.6 / 64], [0, -1, -0.6 / 40]]] * 2)  # 0.3 pixels off
     return [
         stn.warp_affine(like(np.ones((2, 40, 64, 3), dtype)), theta, mode="nearest", layout="NHWC",
                         padding_mode="border")
@@ -92,7 +92,7 @@ def last_pixel(like=np.array):
 
 
 def overrun(like=np.array):
-    """Read one element too many."""
+    """Read the element after the last."""
     array = like(np.zeros(7))
     ctypes.c_double.from_address(array.ctypes.data + array.nbytes).value  # noqa: B018
     return ()

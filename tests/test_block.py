@@ -1,4 +1,4 @@
-"""Blocks of pixels against the scalar code beside them."""
+"""Blocks of pixels give what the scalar code gives, in any division into bands and tiles."""
 
 import numba
 import numpy as np
@@ -6,13 +6,13 @@ import pytest
 
 import numba_stn as stn
 from numba_stn.kernels.cpu import bilinear
-from numba_stn.kernels.cpu.rows import tile_height
 from numba_stn.kernels.cpu.simd.vectors import LANES
+from numba_stn.kernels.cpu.tiles import BAND, bands_per_tile, rows_per_tile
 from numba_stn.kernels.math.coordinates import AFFINE, BORDER, GRID, REFLECTION, ZEROS, scalar
 
 
 def compiled(make, source, padding):
-    """A kernel compiled afresh, with what its module's globals say now."""
+    """A kernel that is compiled now, with the present globals of its module."""
     return numba.njit(make(source, padding, False).py_func, error_model="numpy")
 
 
@@ -22,7 +22,7 @@ def never(height, width, columns):
 
 
 def problem(source, dtype, columns):
-    """Images, coordinates inside, on the rims and far outside, and a gradient."""
+    """Images, coordinates inside, at the borders and far outside, and a gradient."""
     rng = np.random.default_rng(columns)
     images = rng.standard_normal((2, 3, 12, 19)).astype(dtype)
     theta = (np.eye(2, 3) + 0.5 * rng.standard_normal((2, 2, 3))).astype(dtype)
@@ -65,14 +65,14 @@ def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
         for name, a, b in zip(("samples", "dimages", "dcoords"), ours, expected, strict=True):
             assert np.isfinite(b).all()
             assert np.abs(b).max() > 0.1
-            if name == "dimages":  # the block's own order of the terms
+            if name == "dimages":  # a block sums in its own order
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
             else:
                 np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-def test_infinite_gradients_stay_where_they_belong():
-    """An infinite gradient of a sample that reads nothing leaves no NaN, in blocks too."""
+def test_infinite_gradients_of_samples_outside_leave_no_nan():
+    """Also in blocks: the gradients of an image that no sample reads are 0."""
     images = np.ones((1, 1, 20, 20), np.float32)
     theta = np.array([[[1.0, 0, 0], [0, 1, 0]]], np.float32)
     dsamples = np.zeros((1, 1, 20, 40), np.float32)
@@ -86,7 +86,7 @@ def test_infinite_gradients_stay_where_they_belong():
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("sides", [(1, 64), (2, 64), (3, 40), (40, 2), (33, 3)])
 def test_thin_images(sides, padding_mode):
-    """No room inside: a row's limits must come out empty, not turned round."""
+    """No block is inside: a row's limits must be empty, not reversed."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1, 1, *sides)).astype(np.float32)
     dsamples = rng.standard_normal((1, 1, 40, 64)).astype(np.float32)
@@ -106,8 +106,8 @@ def test_thin_images(sides, padding_mode):
 
 
 @pytest.mark.parametrize("padding", [ZEROS, BORDER, REFLECTION])
-def test_bands_of_the_images_gradient_do_not_show(padding):
-    """However many bands there are, and be they one row each, every bit is the same."""
+def test_the_images_gradient_has_the_same_bits_in_any_bands(padding):
+    """For any number of bands, up to one for each row."""
     rng = np.random.default_rng(0)
     dsamples = np.zeros((1, 1, 48, 64), np.float32)
     dsamples[0, 0, [0, 7, 24, 47]] = rng.standard_normal((4, 64))
@@ -124,8 +124,8 @@ def test_bands_of_the_images_gradient_do_not_show(padding):
 
 
 @pytest.mark.parametrize("source", [AFFINE, GRID])
-def test_heights_of_tiles_do_not_show(source):
-    """However many bands a task works through together, every bit is the same."""
+def test_tiles_of_any_height_give_the_same_bits(source):
+    """For samples, tiles of any number of rows; for the gradient, of 1 to 4 bands."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1, 2, 40, 50)).astype(np.float32)
     dsamples = rng.standard_normal((1, 2, 150, 300)).astype(np.float32)
@@ -134,12 +134,12 @@ def test_heights_of_tiles_do_not_show(source):
     sample = bilinear.make_sample(source, ZEROS, False)
     to_coords = bilinear.make_sample_vjp_coords(source, ZEROS, False)
     found = []
-    for tall in (1, 2, 3, 4):
+    for bands, height in ((1, 1), (2, BAND + 5), (3, 3 * BAND), (4, 4 * BAND)):
         samples = np.full_like(dsamples, np.nan)
-        sample(images, coords, 1.0, np.float32(0), tall, samples)
+        sample(images, coords, 1.0, np.float32(0), height, samples)
         shape = (1, 5, 2, 3) if source == AFFINE else coords.shape
         dcoords = np.full(shape, np.nan, np.float64 if source == AFFINE else np.float32)
-        to_coords(dsamples, images, coords, 1.0, np.float32(0), tall, dcoords)
+        to_coords(dsamples, images, coords, 1.0, np.float32(0), bands, dcoords)
         assert np.isfinite(samples).all()
         assert np.isfinite(dcoords).all()
         found.append((samples, dcoords))
@@ -148,16 +148,23 @@ def test_heights_of_tiles_do_not_show(source):
             np.testing.assert_array_equal(a, b)
 
 
-def test_tiles_are_tall_where_no_worker_waits_for_it():
-    assert tile_height(1, 4096, 2) == 4  # 32 tiles for two
-    assert tile_height(1, 1080, 2) == 3  # 12 tiles of 3 bands, not 9 of 4
-    assert tile_height(1, 128, 4) == 1
-    assert tile_height(64, 28, 2) in (1, 2, 3, 4)  # one tile each
+def test_tiles_are_tall_if_no_worker_waits():
+    assert bands_per_tile(1, 4096, 2) == 4  # 32 tiles for two workers
+    assert bands_per_tile(1, 1080, 2) == 3  # 12 tiles of 3 bands, not 9 of 4
+    assert bands_per_tile(1, 128, 4) == 1
+    assert bands_per_tile(64, 28, 2) in (1, 2, 3, 4)  # one tile per image
+
+
+def test_tiles_of_samples_share_the_rows_evenly():
+    assert rows_per_tile(1, 4096, 2) == 4 * BAND  # 32 tiles for two workers
+    assert rows_per_tile(1, 1080, 2) == 108  # 10 tiles, five for each worker
+    assert rows_per_tile(1, 100, 4) == 25
+    assert rows_per_tile(64, 28, 2) == 28  # one tile per image
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 15])
 def test_rows_too_short_for_blocks_have_exact_coordinates(columns):
-    """A few pixels that are far apart in the image, and whose steps must not be rounded."""
+    """Their few pixels are far apart in the image, and their steps must not be rounded."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((1, 1, 40, 300)).astype(np.float32)
     theta = np.array([[[1.5, 0.3, 0.26], [-0.2, 1.1, -0.4]]], np.float32)
@@ -169,13 +176,13 @@ def test_rows_too_short_for_blocks_have_exact_coordinates(columns):
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
-def test_an_infinite_gradient_on_the_edge_goes_to_the_same_pixels_in_any_bands(bad):
-    """A clipped sample's tap of weight 0 makes NaN in row 1, also where a band begins there."""
+def test_an_infinite_gradient_at_the_edge_reaches_the_same_pixels_in_any_bands(bad):
+    """A clipped sample's tap of weight 0 gives NaN in row 1, also if a band begins there."""
     theta = np.tile(np.float32([[[1, 0, 0], [0, 1, -3]]]), (100, 1, 1))
     dsamples = np.zeros((100, 1, 40, 16), np.float32)
     dsamples[0, 0, 1, 5] = bad
     image, found = np.zeros((1, 1, 2, 16), np.float32), []
-    stn.warp_affine_vjp(dsamples, image, theta, padding_mode="border")  # the threads are there
+    stn.warp_affine_vjp(dsamples, image, theta, padding_mode="border")  # starts the threads
     most = numba.get_num_threads()
     try:
         for threads in (1, most):

@@ -1,4 +1,4 @@
-"""Where Numba alone is not safe: memory's ends, bounds, threads, and places that are read-only."""
+"""Accesses beyond arrays, indices out of bounds, Python threads, and read-only folders."""
 
 import os
 import pathlib
@@ -16,13 +16,13 @@ TESTS = pathlib.Path(__file__).parent
 
 
 def run(*arguments, cwd=None, **env):
-    """A Python process of its own."""
+    """Run a Python process."""
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=cwd, env=os.environ | env, capture_output=True, text=True)
 
 
 def python(code, cwd=None, **env):
-    """What a program prints."""
+    """The output of a Python program."""
     done = run("-c", code, cwd=cwd, **env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -30,13 +30,13 @@ def python(code, cwd=None, **env):
 
 # --- Memory ---------------------------------------------------------------------------------------
 
-posix = pytest.mark.skipif(os.name != "posix", reason="pages are forbidden by mprotect")
+posix = pytest.mark.skipif(os.name != "posix", reason="pages are protected by mprotect")
 
 
 @posix
-def test_nothing_is_read_or_written_beyond_an_array():
+def test_no_access_beyond_an_array():
     done = run(str(TESTS / "guarded.py"))
-    assert done.stdout == "nothing beyond\n", (done.returncode, done.stderr[-400:])
+    assert done.stdout == "no access beyond an array\n", (done.returncode, done.stderr[-400:])
 
 
 @posix
@@ -64,7 +64,7 @@ print(checked(), digest.hexdigest())
 """.replace("TESTS", repr(str(TESTS)))
 
 
-# In parts that share few kernels, so that two processes may compile them at once.
+# Two parts that share few kernels, so that two processes can compile them at the same time.
 CALLS = {
     "usual": 'everything.samplers("float32", everything.SERIAL), everything.layers(), '
     'everything.pictures(("uint8", "float64"))',
@@ -75,11 +75,11 @@ CALLS = {
 
 @pytest.mark.parametrize("part", CALLS)
 def test_no_index_is_out_of_bounds(part, tmp_path):
-    """Numba's check raises where an index is; a cache of its own, which does not know of it."""
+    """Numba's check raises IndexError. The cache is a separate one: its key ignores the check."""
     code = EVERYTHING.replace("CALLS", CALLS[part])
     checked, found = python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path)).split()
-    plainly, expected = python(code).split()
-    assert (checked, plainly) == ("True", "False")
+    unchecked, expected = python(code).split()
+    assert (checked, unchecked) == ("True", "False")
     assert found == expected
 
 
@@ -93,7 +93,7 @@ theta = numpy.tile(numpy.array([[[0.9, 0.1, 0.0], [-0.1, 0.9, 0.1]]]), (4, 1, 1)
 def work(_=None):
     samples = numba_stn.warp_affine(images, theta)
     return samples, *numba_stn.warp_affine_vjp(samples, images, theta)
-with concurrent.futures.ThreadPoolExecutor(4) as pool:  # the first launch is one of them
+with concurrent.futures.ThreadPoolExecutor(4) as pool:  # one of them is the first launch
     try:
         results = list(pool.map(work, range(40)))
     except ValueError as error:
@@ -108,7 +108,7 @@ print(numba.threading_layer(), same)
 
 
 @pytest.mark.parametrize("layer", ["tbb", "omp", "workqueue"])
-def test_python_threads_call_at_once_under_every_layer(layer):
+def test_python_threads_call_at_the_same_time_under_every_layer(layer):
     found = python(TOGETHER, NUMBA_THREADING_LAYER=layer)
     if found == "absent":
         pytest.skip(f"{layer} is not installed")
@@ -135,7 +135,7 @@ print(all((a == b).all() for result in results for a, b in zip(result, results[0
     assert python(code, NUMBA_NUM_THREADS="4") == "True"
 
 
-# --- Places that are read-only --------------------------------------------------------------------
+# --- Read-only folders ----------------------------------------------------------------------------
 
 WARN = """
 import warnings, numpy, numba_stn
@@ -148,7 +148,7 @@ print(numba_stn.__file__, [str(w.message)[:16] for w in seen])
 
 
 def read_only_install(folder):
-    """A copy of the package in which nothing can be cached: a file is where the folder would be."""
+    """A copy of the package in which nothing can be cached: a file has the cache folder's name."""
     copy = folder / "numba_stn"
     shutil.copytree(ROOT / "numba_stn", copy, ignore=shutil.ignore_patterns("__pycache__"))
     for inside in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
@@ -157,7 +157,7 @@ def read_only_install(folder):
 
 
 def test_a_read_only_install_works_and_warns_once(tmp_path):
-    """No place for the cache, for root neither: every one of them lies below a file."""
+    """No folder can be the cache, not even for root: all of them are below a file."""
     copy = read_only_install(tmp_path)
     nowhere = str(copy / "__init__.py" / "cache")
     env = {"PYTHONPATH": str(tmp_path), "HOME": nowhere, "XDG_CACHE_HOME": nowhere}
@@ -166,8 +166,8 @@ def test_a_read_only_install_works_and_warns_once(tmp_path):
         assert found == f"{copy / '__init__.py'} ['numba_stn compil']"
 
 
-def test_a_read_only_cache_folder_is_passed_over(tmp_path):
-    """Numba takes the next place that it can write to; nobody need be warned."""
+def test_a_read_only_cache_folder_is_skipped(tmp_path):
+    """Numba uses the next folder that it can write to, without a warning."""
     cache = tmp_path / "cache"
     cache.touch()  # a file: read-only for root, too
     home = tmp_path / "home"
@@ -177,7 +177,7 @@ def test_a_read_only_cache_folder_is_passed_over(tmp_path):
     assert list(home.rglob("*.nbc"))
 
 
-def test_folders_without_permission_are_no_harm(tmp_path):
+def test_folders_without_permission_do_no_harm(tmp_path):
     copy = tmp_path / "numba_stn"
     shutil.copytree(ROOT / "numba_stn", copy, ignore=shutil.ignore_patterns("__pycache__"))
     locked = tmp_path / "locked"
@@ -186,7 +186,7 @@ def test_folders_without_permission_are_no_harm(tmp_path):
     for folder in folders:
         folder.chmod(0o555)
     if os.access(locked, os.W_OK):
-        pytest.skip("permissions do not bind this user, as root")
+        pytest.skip("permissions do not restrict this user, such as root")
     env = {"PYTHONPATH": str(tmp_path), "HOME": str(locked), "XDG_CACHE_HOME": str(locked)}
     try:
         found = python(WARN, tmp_path, NUMBA_CACHE_DIR=str(locked), **env)

@@ -1,7 +1,8 @@
-"""The compiled loops. One module a target, the same names in both; the arrays choose.
+"""The compiled kernels, for CPU and GPU; the arrays of a call choose.
 
-Nothing here is public: kernels trust their arguments, and :mod:`numba_stn.ops.grid_sample` checks
-them.
+:mod:`.cpu.backend` and :mod:`.cuda.backend` have the same functions: begin there. The scalar
+formulas that both use are in :mod:`.math`. Nothing here is public: kernels trust their arguments,
+which :mod:`numba_stn.ops` checks.
 """
 
 import importlib
@@ -10,10 +11,10 @@ from typing import Any
 
 
 def on_gpu(array: Any) -> bool:
-    """Whether ``array`` lives on a CUDA device (or on Numba's simulated one)."""
+    """Whether ``array`` is on a CUDA device, or on Numba's simulated one."""
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
 
 
 def backend(gpu: bool) -> ModuleType:
-    """The module whose kernels run: imported on first use, because importing CUDA takes long."""
+    """The module whose functions run; it is imported on first use, as importing CUDA is slow."""
     return importlib.import_module(f".{'cuda' if gpu else 'cpu'}.backend", __name__)

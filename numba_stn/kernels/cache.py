@@ -1,11 +1,12 @@
-"""Numba's cache, for kernels and helpers that a factory puts together.
+"""Numba's cache, for kernels and helpers that factories make.
 
-Numba tells kernels that close over something else apart by pickling it, and the pickle of a
-function made in a factory is another one in every process: what was compiled is never found again.
-It numbers the variants of a kernel, so that two processes may write two under one number. And it
-numbers the functions of a process, which is all that tells those from one factory apart in
-compiled code: two kernels that two processes compiled may hold two functions of one name, and a
-third, which loads both, links one of them twice. Here all are named by what they are made of.
+Numba's own cache does not work for these, for three reasons. It identifies a kernel that closes
+over other functions by pickling them, and the pickle of a function made in a factory differs from
+process to process, so a compiled kernel is never found again. It numbers the variants of a kernel,
+so two processes may write two variants under the same number. And compiled code tells the functions
+of one factory apart only by numbers that Numba counts in each process. So kernels from two
+processes may contain different functions of the same name, and a third process that loads both
+links one of them twice. Here all functions are named by what they are made of.
 """
 
 import hashlib
@@ -16,9 +17,9 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
 def described(value: Any) -> Any:
-    """What a closed-over value is, the same in every process.
+    """A description of a closed-over value that is the same in every process.
 
-    A function is where it stands in the sources, and what it closes over.
+    A function is described by its position in the sources and by what it closes over.
     """
     if isinstance(value, tuple):
         return tuple(described(item) for item in value)
@@ -26,24 +27,24 @@ def described(value: Any) -> Any:
     if not isinstance(function, FunctionType):
         return repr(value)
     cells = tuple(described(cell.cell_contents) for cell in function.__closure__ or ())
-    place = function.__module__, function.__qualname__, function.__code__.co_firstlineno
-    return (*place, cells)
+    position = function.__module__, function.__qualname__, function.__code__.co_firstlineno
+    return (*position, cells)
 
 
 def digest(value: Any) -> str:
-    """A short name for something that has a repr."""
+    """A short name for a value, from its repr."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def named(function: Any) -> Any:
-    """The function, under a name of its own if it closes over anything."""
+    """The function; if it closes over anything, its name is extended by a hash of that."""
     if function.__closure__:
         function.__qualname__ += f"_{digest(described(function))}"
     return function
 
 
 class _Files(IndexDataCacheFile):
-    """A kernel's index, and a file for each signature: its number is the signature's hash."""
+    """The index of a kernel, and a file for each signature, numbered by the signature's hash."""
 
     def save(self, key, data):
         overloads = self._load_index()
@@ -53,7 +54,7 @@ class _Files(IndexDataCacheFile):
 
 
 class KernelCache(FunctionCache):
-    """Where the variants of a :func:`named` kernel are found again."""
+    """The cache of the variants of a :func:`named` kernel."""
 
     def __init__(self, function):
         super().__init__(function)

@@ -1,7 +1,7 @@
-"""How CPU kernels are compiled, cached and started.
+"""Compiling, caching and starting CPU kernels.
 
-A kernel is written once and compiled twice: a serial variant for small work, for which waking
-threads would cost more than the work, and a parallel one. Both run the same code over the same
+A kernel is written once and compiled in two variants: a parallel one, and a serial one for small
+work, for which waking threads would cost more than the work. Both run the same code over the same
 rows, so they give the same bits.
 """
 
@@ -20,8 +20,9 @@ import numba.np.ufunc.parallel
 
 from .cache import KernelCache, named
 
-# Array elements touched, about a nanosecond each, below which one thread is faster than waking
-# the others: a launch costs up to 60 microseconds, and milliseconds while other work has the cores.
+# The number of array elements read or written, about a nanosecond each, below which one thread is
+# faster than waking the others. A parallel launch takes up to 60 microseconds, and milliseconds
+# while other work occupies the cores.
 PARALLEL_WORK = 200_000
 
 _SPIN = "GOMP_SPINCOUNT"
@@ -29,18 +30,19 @@ _HOME = pathlib.Path(__file__).parent
 
 
 class _Process:
-    """What is known of this process."""
+    """The state of this process."""
 
     def __init__(self, serial: bool = False):
-        self.serial = serial  # forked from a process with Numba's threads, which did not come along
+        # Whether it is forked from a process with Numba's threads, which a fork does not copy.
+        self.serial = serial
         self.launched = False
-        self.one_at_a_time = threading.Lock()
-        self.limits = 0  # how many callers want BLAS on one thread
-        self.limiter: Any = None
+        self.launch_lock = threading.Lock()  # for launches that must not overlap
+        self.blas_callers = 0  # the number of callers for which BLAS uses one thread
+        self.blas_limit: Any = None
 
 
 _process = _Process()
-_limits = threading.Lock()
+_blas_lock = threading.Lock()
 _thread = threading.local()
 
 
@@ -55,11 +57,11 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def stamp(parallel: bool) -> int:
-    """Number that names this package's sources and a kernel's variant.
+    """A number that identifies the sources of the kernels and a kernel's variant.
 
-    Numba's cache sees neither an edit in a helper that lives in another file nor the options a
-    kernel is compiled with, but it does see the values that a kernel closes over. So every kernel
-    closes over its stamp, by returning it.
+    Numba's cache does not notice an edit of a helper in another file, nor the options with which a
+    kernel is compiled. It does notice the values that a kernel closes over. So every kernel closes
+    over its stamp, by returning it.
     """
     return 2 * source_hash() + parallel
 
@@ -74,12 +76,12 @@ def source_hash() -> int:
 
 
 def jit(function: Callable, parallel: bool = False) -> Callable:
-    """Compile a kernel, cached on disk where there is a place for it."""
+    """Compile a kernel, and cache it on disk if a folder can be written to."""
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     kernel = numba.njit(**options)(named(function))
     try:
         kernel._cache = KernelCache(function)
-    except RuntimeError as error:  # no writable place for the cache
+    except RuntimeError as error:  # no folder for the cache can be written to
         if "cannot cache" not in str(error):
             raise
         _warn_no_cache()
@@ -89,18 +91,18 @@ def jit(function: Callable, parallel: bool = False) -> Callable:
 @functools.cache
 def _warn_no_cache() -> None:
     warnings.warn(
-        "numba_stn compiles its kernels anew in every process, because Numba found no writable "
-        "cache folder; set NUMBA_CACHE_DIR to a folder that can be written",
+        "numba_stn compiles its kernels again in every process, because Numba found no cache "
+        "folder that it can write to; set NUMBA_CACHE_DIR to a writable folder",
         RuntimeWarning,
         stacklevel=4,
     )
 
 
 def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args: Any) -> None:
-    """Run the kernel ``make(*flags, parallel)`` on ``args``, in parallel if ``work`` is worth it.
+    """Run the kernel ``make(*flags, parallel)`` on ``args``, in parallel if there is enough work.
 
     A child forked from a process that has started Numba's threads has the pool but not the
-    threads, and would hang or die in it, so there the serial kernel runs.
+    threads. A parallel kernel would hang or crash there, so the serial one runs.
     """
     if not parallel(work):
         make(*flags, False)(*args)
@@ -109,21 +111,21 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     if _process.launched and _layer_is_thread_safe():
         kernel(*args)
         return
-    with _process.one_at_a_time, _first_launch():
+    with _process.launch_lock, _first_launch():
         kernel(*args)
 
 
 def parallel(work: int) -> bool:
-    """Whether so much work is shared out here and now."""
+    """Whether this thread runs a kernel with this amount of work in parallel."""
     alone = _process.serial or getattr(_thread, "alone", False)
     return work >= PARALLEL_WORK and not alone
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Kernels on this thread alone meanwhile; other threads' kernels are shared out as ever.
+    """Context in which this thread's kernels run serially; those of other threads may be parallel.
 
-    For work in the background, which must not take the cores from what waits for it.
+    It is for work in the background, which must not take cores from the work in the foreground.
     """
     before = getattr(_thread, "alone", False)
     _thread.alone = True
@@ -135,13 +137,13 @@ def one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
-    """Kernels of this thread on so many threads meanwhile, at most."""
+    """Context in which the kernels of this thread run on at most ``count`` threads."""
     if count == 1:
         with one_thread():
             yield
         return
-    with _process.one_at_a_time, _first_launch():
-        before = numba.get_num_threads()  # which starts them
+    with _process.launch_lock, _first_launch():
+        before = numba.get_num_threads()  # this starts the threads
     numba.set_num_threads(min(count, before))
     try:
         yield
@@ -151,13 +153,13 @@ def at_most(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _first_launch() -> Iterator[None]:
-    """Let the pool's threads sleep soon after a launch.
+    """Context of the first launch, which makes the pool's threads sleep soon after each launch.
 
-    GNU OpenMP's threads otherwise spin for long while they wait, and so do OpenBLAS's: where
-    matrix products alternate with our kernels they take the cores from each other (a training
-    step was 6 times slower). Threads that sleep at once cost every launch 60 microseconds to
-    wake. So they spin for some ten microseconds. OpenMP reads the count once, when Numba loads
-    it, which is during the first launch; a setting of the user's own stands.
+    By default GNU OpenMP's threads spin for a long time while they wait, and so do OpenBLAS's. If
+    matrix products alternate with our kernels, these threads take the cores from each other: a
+    training step was 6 times slower. If threads sleep at once, waking them costs every launch 60
+    microseconds. So they spin for about ten microseconds. OpenMP reads the count once, when Numba
+    loads it, which is during the first launch. A user's own setting is not changed.
     """
     mine = not _process.launched and not {"OMP_WAIT_POLICY", _SPIN} & os.environ.keys()
     if mine:
@@ -171,9 +173,10 @@ def _first_launch() -> Iterator[None]:
 
 
 def _layer_is_thread_safe() -> bool:
-    """Whether two Python threads may launch at once: not under workqueue, nor before it is known.
+    """Whether two Python threads may launch at the same time.
 
-    Numba names the layer some time after it has started it.
+    They may not under workqueue, nor before the layer is known: Numba reports its name only some
+    time after it has started it.
     """
     try:
         return numba.threading_layer() != "workqueue"
@@ -181,36 +184,37 @@ def _layer_is_thread_safe() -> bool:
         return False
 
 
-# --- BLAS, which works beside the kernels ---------------------------------------------------------
+# --- Threads of BLAS ------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """BLAS on one thread meanwhile, where threadpoolctl is installed to see to it.
+    """Context in which BLAS uses one thread, if threadpoolctl is installed.
 
-    Two pools that wait for each other's cores are slower than one, the more so on a busy machine.
-    The limit is the whole process's: the first caller in sets it, the last one out lifts it.
+    Two thread pools that compete for the cores are slower than one, especially on a busy machine.
+    The limit holds for the whole process: the first caller to enter sets it, and the last one to
+    leave removes it.
     """
     blas, process = _blas(), _process
     if blas is None:
         yield
         return
-    with _limits:
-        process.limits += 1
-        if process.limits == 1:
-            process.limiter = blas.limit(limits=1)
+    with _blas_lock:
+        process.blas_callers += 1
+        if process.blas_callers == 1:
+            process.blas_limit = blas.limit(limits=1)
     try:
         yield
     finally:
-        with _limits:
-            process.limits -= 1
-            if process.limits == 0:
-                process.limiter.restore_original_limits()
+        with _blas_lock:
+            process.blas_callers -= 1
+            if process.blas_callers == 0:
+                process.blas_limit.restore_original_limits()
 
 
 @functools.cache
 def _blas() -> Any:
-    """Where BLAS's threads are set; None without threadpoolctl (the extra ``train`` brings it)."""
+    """Controller of BLAS's threads; None without threadpoolctl, which the extra ``train`` has."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -219,7 +223,7 @@ def _blas() -> Any:
 
 
 def workers(work: int) -> int:
-    """Threads that a kernel will use. Numba is not asked before it has started them."""
+    """The number of threads that a kernel uses; asking Numba for it would start the threads."""
     if not parallel(work):
         return 1
     return numba.get_num_threads() if _process.launched else numba.config.NUMBA_NUM_THREADS

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.cpu.antialias import part_counts
-from ..kernels.cpu.general import unwatched
+from ..kernels.cpu.arrays import ignore_float_errors
 from ..kernels.math.matrix_rows import shrunk
 from .validate import check_array, check_not_empty
 
@@ -84,7 +84,7 @@ class _Group(NamedTuple):
         end = axis + len(self.finer_size)
         parts = array.reshape(*array.shape[:axis], *sides, *array.shape[end:])
         real = np.float64 if array.dtype == np.float64 else np.float32
-        with unwatched():
+        with ignore_float_errors():
             axes = tuple(range(axis + 1, end + len(self.finer_size), 2))
             return parts.mean(axis=axes, dtype=real)
 

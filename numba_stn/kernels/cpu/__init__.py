@@ -1,5 +1,5 @@
-"""The CPU's kernels: loops over tiles and rows, compiled serial and parallel.
+"""CPU kernels: loops over tiles of the output, compiled serial and parallel, forward and backward.
 
-Begin with :mod:`.backend`, which lists what the public operations call; :mod:`.simd` has the vector
-code of their inner blocks.
+:mod:`.traversal` goes over tiles, rows and blocks; the other modules say what is done with each.
+Begin with :mod:`.backend`, which the public operations call, then read :mod:`.bilinear`.
 """

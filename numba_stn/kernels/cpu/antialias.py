@@ -1,4 +1,4 @@
-"""CPU kernel of :mod:`numba_stn.ops.antialias`: how finely each map's output pixels are divided."""
+"""CPU kernel of :mod:`numba_stn.ops.antialias`: the number of parts of a map's output pixels."""
 
 import functools
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from .. import launch
 from ..math.matrix_rows import divided_into
-from .coordinate_sources import make_matrix
+from .coordinate_sources import make_theta_rows
 
 
 @functools.cache
 def make_part_counts(source, dims, parallel):
-    """Kernel: theta -> parts of an output pixel along (D, H, W), (N, 3)."""
-    stamp, matrix = launch.stamp(parallel), make_matrix(source, dims)
+    """Kernel: theta -> number of parts of an output pixel along (D, H, W), as (N, 3)."""
+    stamp, theta_rows = launch.stamp(parallel), make_theta_rows(source, dims)
 
     def part_counts(theta, sides, sizes, off, counts):
         for n in range(len(theta)):
-            found = divided_into(source, matrix(theta, n, type(off)), sides, sizes, off)
+            found = divided_into(source, theta_rows(theta, n, type(off)), sides, sizes, off)
             counts[n, 0], counts[n, 1], counts[n, 2] = found
         return stamp
 
@@ -24,7 +24,10 @@ def make_part_counts(source, dims, parallel):
 
 
 def part_counts(kind, theta, sides, sizes, off):
-    """Parts of an output pixel along (D, H, W) for each map, in float64; a plane's D has one."""
+    """Number of parts of an output pixel along (D, H, W), (N, 3); a plane has one along D.
+
+    They are computed in float64.
+    """
     counts = np.empty((len(theta), 3), np.int64)
     sides, sizes = ((1, *lengths)[-3:] for lengths in (sides, sizes))
     make_part_counts(kind.source, kind.dims, False)(theta, sides, sizes, np.float64(off), counts)

@@ -1,21 +1,26 @@
-"""Arrays on the CPU: what the kernels take, where results go. device.py has the same names."""
+"""NumPy arrays: inputs and results of the CPU kernels.
+
+:mod:`numba_stn.kernels.cuda.device` has the same names for arrays on a GPU.
+"""
 
 import numpy as np
 
 
 def taken(name, array, stream=None):
-    """``array`` as the kernels take it: NumPy's, contiguous, in the machine's byte order.
+    """``array`` as the kernels expect it: a contiguous NumPy array in the machine's byte order.
 
-    Other libraries' arrays on the CPU are looked at where they are, through ``__array__``, the
-    buffer protocol or DLPack. There are no streams here.
+    Arrays of other libraries are viewed without a copy, through ``__array__``, the buffer protocol
+    or DLPack. The CPU has no streams.
     """
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask, which would be lost")
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a masked array (its mask would be lost)"
+        )
     try:
         if hasattr(array, "__dlpack__") and not hasattr(array, "__array__"):
             array = np.from_dlpack(array)
         array = np.asarray(array)
-    except Exception as error:  # whatever the array's own library has to say
+    except Exception as error:  # the array's library may raise any error
         raise TypeError(
             f"{name}: expected an array, got {type(array).__name__}: {error}"
         ) from error
@@ -25,7 +30,7 @@ def taken(name, array, stream=None):
 
 
 def empty(shape, dtype, like):
-    """An array to be filled."""
+    """A new array, not yet filled."""
     return np.empty(shape, dtype)
 
 
@@ -50,7 +55,7 @@ def output(shape, images, coords, out, stream=None):
 
 
 def returned(result, out=None):
-    """What the caller gets: ``result``, or ``out`` holding it."""
+    """The result for the caller: ``result``, or ``out`` with the result in it."""
     if out is None or out is result:
         return result
     out[...] = result
@@ -58,7 +63,7 @@ def returned(result, out=None):
 
 
 def converted(array, dtype):
-    """``array``, of this dtype."""
+    """``array``, converted to this dtype."""
     return array.astype(dtype, copy=False)
 
 
@@ -68,10 +73,15 @@ def clear(array):
 
 
 def some_of(array, chosen):
-    """Some of a batch, as a slice says."""
+    """The items of a batch that a slice chooses: a view of the same memory."""
     return array[chosen]
 
 
 def add(array, other):
-    """Add another array to an array."""
+    """Add another array to ``array``, in place."""
     array += other
+
+
+def ignore_float_errors():
+    """Context without NumPy's warnings: gradients need not be finite, and kernels do not warn."""
+    return np.errstate(invalid="ignore", over="ignore")

@@ -1,8 +1,8 @@
 """CPU kernels of the common case: bilinear samples of float planes with their channels first.
 
-:mod:`.backend` calls these kernels. Each says what is done with a block of a tile; the way over the
-blocks is that of :mod:`.traversal`. Interior blocks and most border blocks are vector code
-(:mod:`.simd.bilinear`); single pixels (:mod:`.single_pixels`) are what that code leaves.
+:mod:`.backend` calls these kernels. Each defines what is done with a block of a tile;
+:mod:`.traversal` visits the blocks. Interior blocks and most border blocks are computed by vector
+code (:mod:`.simd.bilinear`), the remaining pixels one by one (:mod:`.single_pixels`).
 """
 
 import functools
@@ -14,20 +14,18 @@ from numba import carray, prange
 from .. import launch
 from ..math.coordinates import AFFINE, BILINEAR, GRID, inlined, scalar
 from .limits import Window, row_limits
-from .rows import ImageMap, image_map, position, row_map
+from .rows import ImageMap, image_map, input_pixel, row_map
 from .simd.bilinear import (
     accumulate_border,
     accumulate_interior,
-    accumulate_quads_border,
-    accumulate_quads_interior,
     coords_gradient_border,
     coords_gradient_interior,
-    gather_quads,
     sample_border,
     sample_interior,
 )
 from .simd.lanes import prefetch_taps
 from .simd.memory import borrowed, stack_memory
+from .simd.quads import accumulate_quads_border, accumulate_quads_interior, gather_quads
 from .simd.vectors import LANES
 from .single_pixels import (
     accumulate_pixel,
@@ -48,10 +46,10 @@ from .tiles import (
 )
 from .traversal import Visitor, make_traverse, nothing_outside
 
-# Channels of the images' gradient that a task works on, so that their planes stay in cache.
+# The number of channels of the images' gradient that a task computes, so that they stay in cache.
 GROUP = 4
 
-# Bytes for the quads of a small image's planes: see :func:`.bilinear.accumulate_quads_interior`.
+# Bytes for the quads of a small image's planes: see :mod:`.simd.quads`.
 QUADS = 2**16
 
 # Bytes for six sums of each lane, for each band of a tile.
@@ -59,10 +57,10 @@ SUMS = TILE_BANDS * 6 * LANES * 8
 
 
 class Task(NamedTuple):
-    """What a visitor works on.
+    """A tile of a kernel, and what its visitor needs there.
 
     ``arrays`` are the images (or their gradient), the coordinates, the samples (or their gradient),
-    and an array that a gradient also needs. ``elements`` are those of the first array in a line.
+    and for a gradient one more array. ``elements`` is the first array as a one-dimensional one.
     """
 
     arrays: Any
@@ -79,7 +77,7 @@ class Task(NamedTuple):
 
 @functools.cache
 def make_rows(source, padding):
-    """Function: what :class:`.traversal.Visitor` calls ``rows``."""
+    """Function ``rows`` of a :class:`.traversal.Visitor`: a row's map and limits."""
 
     def rows(task, i):
         row = row_map(source, task.map.axes, i, task.sides)
@@ -91,14 +89,14 @@ def make_rows(source, padding):
 
 @functools.cache
 def make_prefetch(source):
-    """Function: prefetch what the next row's blocks read at the coordinates of a grid."""
+    """Function: for a grid, prefetch what the next row's interior blocks read."""
 
-    def prefetch(task, found, slots):
+    def prefetch(task, inside, slots):
         if source == GRID and not task.small:
             (h, w), (first, last) = task.sides[:2], task.channels
             start = (task.tile.m * task.arrays[0].shape[1] + first) * h * w
             zero = task.arrays[0].dtype.type(0)
-            prefetch_taps(task.elements, zero, (start, last - first, h * w, 1, found), slots)
+            prefetch_taps(task.elements, zero, (start, last - first, h * w, 1, inside), slots)
 
     return inlined(prefetch)
 
@@ -115,7 +113,7 @@ def make_sample(source, padding, parallel):
         samples, n = task.arrays[2], task.tile.n
         for c in range(samples.shape[1]):
             for j in range(first, stop):
-                samples[n, c, i, np.uint64(j)] = task.fill  # without a sign, for LLVM's vectors
+                samples[n, c, i, np.uint64(j)] = task.fill  # unsigned for LLVM to vectorise
 
     def interior(task, row, segment, slots):
         (i, k, count, slot), tile = segment, task.tile
@@ -130,7 +128,7 @@ def make_sample(source, padding, parallel):
             return
         for j in range(first, stop):
             origin, real = block_origin(j, first, tile.columns), samples.dtype.type
-            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
             at = (tile.m, tile.n, i, j)
             sample_pixel(images, samples, padding, task.off, task.fill, at, pixel)
 
@@ -166,10 +164,10 @@ def make_sample(source, padding, parallel):
 def make_sample_vjp_images(source, padding, parallel):
     """Kernel: dsamples, coords -> dimages.
 
-    Each task owns a band of one image's rows, of a few channels, and goes through all the
-    samples, always in the same order, for what falls into it. However many bands there are, a
-    pixel's sum has the same terms in the same order. A ``small`` image is one band, and is summed
-    in quads: see :func:`.bilinear.accumulate_quads_interior`.
+    Each task owns a band of one image's rows, in a few channels. It goes through all samples in a
+    fixed order, and adds what belongs to its band. So a pixel's sum has the same terms in the same
+    order, whatever the number of bands. A ``small`` image is one band, and is summed in quads: see
+    :mod:`.simd.quads`.
     """
     stamp = launch.stamp(parallel)
     traverse = make_traverse(source, padding, BILINEAR, _make_accumulate(source, padding))
@@ -223,7 +221,7 @@ def _make_accumulate(source, padding):
     def border(task, row, i, k):
         (dimages, coords, dsamples, quads), tile, window = task.arrays, task.tile, task.window
         (c, end_c), (first, stop) = task.channels, block_span(k, tile.columns)
-        skip = k * LANES - first  # of the last block: what the block before it has, too
+        skip = k * LANES - first  # the last block's pixels that the block before it has, too
         where = (tile.m, tile.n, i, first, skip, c, end_c, window.top, window.bottom)
         done = False
         if tile.blocked and task.small:
@@ -232,7 +230,7 @@ def _make_accumulate(source, padding):
             done = accumulate_border(source, padding, task.arrays, row, task.fill, where)
         for j in range(stop if done else first + skip, stop):
             origin, real = block_origin(j, first, tile.columns), dimages.dtype.type
-            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
             at = (tile.m, tile.n, i, j)
             if task.small:
                 accumulate_quad(dsamples, quads, padding, task.off, c, at, pixel)
@@ -248,7 +246,7 @@ def _make_accumulate(source, padding):
 
 @scalar
 def pixels_of_quads(quads, dimages, m, c):
-    """Sum quads in the pixels of image m, from channel c on."""
+    """Write the sums of quads to the pixels of image m, from channel c on."""
     h, w = dimages.shape[2:]
     for k in range(quads.shape[0]):
         for y in range(h):
@@ -298,7 +296,7 @@ def make_sample_vjp_coords(source, padding, parallel):
 
 
 def _make_differentiate(source, padding):
-    """The visitor that finds the gradient with respect to the coordinates of a tile's samples."""
+    """The visitor that computes the gradient of the coordinates of a tile's samples."""
 
     def arrays_of(task, i):
         images, coords, dsamples, out = task.arrays
@@ -315,14 +313,14 @@ def _make_differentiate(source, padding):
 
     def border(task, row, i, k):
         tile, (first, stop) = task.tile, block_span(k, task.tile.columns)
-        skip = k * LANES - first  # of the last block: what the block before it has, too
+        skip = k * LANES - first  # the last block's pixels that the block before it has, too
         arrays, where = arrays_of(task, i), (tile.m, tile.n, i, first, skip)
         if tile.blocked and coords_gradient_border(source, padding, arrays, row, task.fill, where):
             return
         images, coords, dsamples, out = arrays
         for j in range(first + skip, stop):
             origin, real = block_origin(j, first, tile.columns), images.dtype.type
-            pixel = position(source, coords, row, tile.n, i, j, origin, real)
+            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
             at = (tile.m, tile.n, i, j)
             gx, gy = coords_gradient(dsamples, images, padding, task.off, task.fill, at, pixel)
             if source == AFFINE:
@@ -339,7 +337,7 @@ def _make_differentiate(source, padding):
 
 @inlined
 def add_moments(sums, lane, gx, gy, i, j):
-    """Add a pixel's gradient times its column, its row, and 1, to a lane's sums."""
+    """Add a pixel's gradient times its column, times its row, and times 1 to a lane's sums."""
     sums[0, lane] += gx * j
     sums[1, lane] += gx * i
     sums[2, lane] += gx

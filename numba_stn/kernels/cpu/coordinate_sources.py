@@ -1,13 +1,17 @@
-"""Where samples read, in two and three dimensions: a row of the output, a pixel of it, and back.
+"""Sampling positions in two and three dimensions: of the pixels of an output row, and gradients.
 
-A *row* is what does not change from column to column: start and step of the numerators of x, y and
-z, in pixels, and of their divisor (which is 1 but for projective maps); of a grid, which is
-normalised, what takes its coordinates to pixels.
-``point`` gives the input pixel (x, y, z) of a column. ``pull`` takes a gradient with respect to it
-to one with respect to numerators and divisor, from which theta's follows by sums over columns.
+A *row* is what all columns of an output row have in common. For theta, it has start and step of the
+numerators of x, y and z, in pixels, and of their divisor, which is 1 unless the map is projective.
+For a grid, it has scale and shift from normalised coordinates to pixels.
 
-``sides`` are (D, H, W) of the images, ``sizes`` those of the output; a plane's depth is 1. ``off``
-is that of :mod:`.coordinates`. Coordinates are a grid (N, D_out, H_out, W_out, 2 or 3), or theta.
+:func:`make_input_pixel` computes the sampling position (x, y, z) of a column,
+:func:`make_input_pixel_dot` its tangent, and :func:`make_theta_row_gradients` takes the gradient
+with respect to a position to the gradient with respect to numerators and divisor, from which
+theta's gradient follows by sums over columns.
+
+``sides`` are (D, H, W) of the images, ``sizes`` those of the output; a plane's depth is 1.
+:mod:`.coordinates` defines ``off``. ``coords`` is a grid, (N, D_out, H_out, W_out, 2 or 3), or
+theta.
 """
 
 import functools
@@ -32,33 +36,33 @@ from .tiles import block_origin, block_span
 
 
 @functools.cache
-def make_matrix(source, dims, tangent=False):
-    """Function: coords, n, type -> the rows of theta for x, y, z and the divisor.
+def make_theta_rows(source, dims, tangent=False):
+    """Function: coords, n, type -> the rows of theta n for x, y, z and the divisor.
 
-    Each has the factors of column, row and slice, and what is added. In a ``tangent`` the divisor
-    that an affine map does not have is 0, and not 1.
+    Each has the factors of column, row and slice, and a constant. The divisor of an affine map is
+    the constant 1, and 0 if ``coords`` is a ``tangent``.
     """
     unit = 0 if tangent else 1
     if source == GRID:
 
-        def matrix(coords, n, real):
+        def theta_rows(coords, n, real):
             none = (real(0), real(0), real(0), real(0))
             return none, none, none, none
 
     elif dims == 3:
 
-        def matrix(coords, n, real):
+        def theta_rows(coords, n, real):
             return (
-                _entries(coords, n, 0, real),
-                _entries(coords, n, 1, real),
-                _entries(coords, n, 2, real),
+                _volume_row(coords, n, 0, real),
+                _volume_row(coords, n, 1, real),
+                _volume_row(coords, n, 2, real),
                 (real(0), real(0), real(0), real(unit)),
             )
 
     else:
         projective = source == PROJECTIVE
 
-        def matrix(coords, n, real):
+        def theta_rows(coords, n, real):
             none, one = real(0), real(unit)
             x0, x1, x2 = real(coords[n, 0, 0]), real(coords[n, 0, 1]), real(coords[n, 0, 2])
             y0, y1, y2 = real(coords[n, 1, 0]), real(coords[n, 1, 1]), real(coords[n, 1, 2])
@@ -70,23 +74,24 @@ def make_matrix(source, dims, tangent=False):
                 (none, none, none, none), (w0, w1, none, w2),
             )  # fmt: skip
 
-    return scalar(matrix)
+    return scalar(theta_rows)
 
 
 @scalar
-def _entries(coords, n, k, real):
+def _volume_row(coords, n, k, real):
+    """Row k of a volume's theta."""
     return (
         real(coords[n, k, 0]), real(coords[n, k, 1]), real(coords[n, k, 2]), real(coords[n, k, 3])
     )  # fmt: skip
 
 
-# --- Rows and pixels ------------------------------------------------------------------------------
+# --- Rows and sampling positions ------------------------------------------------------------------
 
 
 @functools.cache
 def make_row(source, dims, between_pixels, tangent=False):
-    """Function: coords, n, k, i, sides, sizes, off -> the row."""
-    matrix = make_matrix(source, dims, tangent)
+    """Function: coords, n, k, i, sides, sizes, off -> the row, i of slice k of samples n."""
+    theta_rows = make_theta_rows(source, dims, tangent)
     if source == GRID:
 
         def row(coords, n, k, i, sides, sizes, off):
@@ -101,7 +106,7 @@ def make_row(source, dims, between_pixels, tangent=False):
     elif between_pixels:
 
         def row(coords, n, k, i, sides, sizes, off):
-            tx, ty, tz, tw = matrix(coords, n, type(off))
+            tx, ty, tz, tw = theta_rows(coords, n, type(off))
             return (
                 (tx[1] * i + tx[3], tx[0]), (ty[1] * i + ty[3], ty[0]),
                 (tz[3], tz[0]), (tw[1] * i + tw[3], tw[0]),
@@ -110,7 +115,7 @@ def make_row(source, dims, between_pixels, tangent=False):
     else:
 
         def row(coords, n, k, i, sides, sizes, off):
-            (tx, ty, tz, tw), (d, h, w) = matrix(coords, n, type(off)), sides
+            (tx, ty, tz, tw), (d, h, w) = theta_rows(coords, n, type(off)), sides
             divisor = divisor_row(tw, i, sizes, off)
             return (
                 axis_row(tx, w, divisor, k, i, sizes, off),
@@ -123,16 +128,16 @@ def make_row(source, dims, between_pixels, tangent=False):
 
 
 @functools.cache
-def make_point(source, dims, mode):
-    """Function: coords, row, n, k, i, j, columns, real -> (x, y, z) in pixels.
+def make_input_pixel(source, dims, mode):
+    """Function: coords, row, n, k, i, j, columns, real -> sampling position (x, y, z), in pixels.
 
-    Of a row of so many columns; in the plane, where the blocks of :mod:`.addresses` put them for
-    images of the type ``real``.
+    The row has ``columns`` columns. In the plane, the position is the one that the blocks of
+    :mod:`.addresses` have, for images of the type ``real``.
     """
     deep, along = dims == 3, along_row_evenly if mode == NEAREST else along_row
     if source == GRID and deep:
 
-        def point(coords, row, n, k, i, j, columns, real):
+        def input_pixel(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, zs), _ = row
             x = from_grid(coords[n, k, i, j, 0], x0, xs, real)
             y = from_grid(coords[n, k, i, j, 1], y0, ys, real)
@@ -140,78 +145,78 @@ def make_point(source, dims, mode):
 
     elif source == GRID:
 
-        def point(coords, row, n, k, i, j, columns, real):
+        def input_pixel(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), _ = row
             x = from_grid(coords[n, i, j, 0], x0, xs, real)
             return x, from_grid(coords[n, i, j, 1], y0, ys, real), z0
 
     elif source == PROJECTIVE:
 
-        def point(coords, row, n, k, i, j, columns, real):
+        def input_pixel(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), (w0, ws) = row
             inverse = 1.0 / (w0 + ws * j)
             return (x0 + xs * j) * inverse, (y0 + ys * j) * inverse, z0
 
     elif deep:
 
-        def point(coords, row, n, k, i, j, columns, real):
+        def input_pixel(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, zs), _ = row
             return x0 + xs * j, y0 + ys * j, z0 + zs * j
 
     else:
 
-        def point(coords, row, n, k, i, j, columns, real):
+        def input_pixel(coords, row, n, k, i, j, columns, real):
             (x0, xs), (y0, ys), (z0, _), _ = row
             first = block_origin(j, block_span(j // LANES, columns)[0], columns)
             return along(x0, xs, first, j - first, real), along(y0, ys, first, j - first, real), z0
 
-    return inlined(point)
+    return inlined(input_pixel)
 
 
-# --- The adjoint ----------------------------------------------------------------------------------
+# --- Tangents and gradients -----------------------------------------------------------------------
 
 
 @functools.cache
-def make_push(source, dims):
-    """Function: coords_dot, row, row_dot, (n, k, i, j), pixel -> how the pixel moves, in pixels.
+def make_input_pixel_dot(source, dims):
+    """Function: coords_dot, row, row_dot, (n, k, i, j), pixel -> the tangent of ``pixel``.
 
-    ``row_dot`` is the row of ``coords_dot`` as a tangent; the map is linear in theta but for the
-    division.
+    ``pixel`` is the sampling position; the tangent is in pixels. ``row_dot`` is the row of the
+    tangent ``coords_dot``: except for the division, the map is linear in theta.
     """
     deep = dims == 3
     if source == GRID and deep:
 
-        def push(coords_dot, row, row_dot, at, pixel):
+        def input_pixel_dot(coords_dot, row, row_dot, at, pixel):
             d = coords_dot[at]
             return d[0] * row[0][1], d[1] * row[1][1], d[2] * row[2][1]
 
     elif source == GRID:
 
-        def push(coords_dot, row, row_dot, at, pixel):
+        def input_pixel_dot(coords_dot, row, row_dot, at, pixel):
             d = coords_dot[at[0], at[2], at[3]]
             return d[0] * row[0][1], d[1] * row[1][1], 0.0
 
     else:
 
-        def push(coords_dot, row, row_dot, at, pixel):
+        def input_pixel_dot(coords_dot, row, row_dot, at, pixel):
             return moved(source, row, row_dot, at[3], pixel)
 
-    return scalar(push)
+    return scalar(input_pixel_dot)
 
 
 @functools.cache
-def make_pull(source):
-    """Function: row, j, pixel, its gradient, sides, off -> gradient of the numerators, or divisor.
+def make_theta_row_gradients(source):
+    """Function: row, j, pixel, its gradient, sides, off -> gradients of numerators and divisor.
 
-    In pixels; the third is z's for an affine map and the divisor's for a projective one. Where the
-    gradient is 0 so are these, however near the divisor is to 0.
+    They are in pixels. The third is z's for an affine map and the divisor's for a projective one.
+    If the gradient of ``pixel`` is 0, so are these, even if the divisor is close to 0.
     """
     if source != PROJECTIVE:
         return scalar(lambda row, j, pixel, slopes, sides, off: slopes)
     return divided
 
 
-def scales(source, sides, off):
-    """What the sums over pixels are multiplied by, for each row of theta."""
+def theta_scales(source, sides, off):
+    """For each row of theta, the factor from sums over pixels to its gradient."""
     half = [(side - 1 + off) / 2 for side in sides[::-1]]
     return (*half[:2], 1.0) if source == PROJECTIVE else tuple(half)

@@ -1,14 +1,14 @@
 """CPU kernels of every sampler: any mode, padding, dtype and layout, in two and three dimensions.
 
-A coordinate source (:mod:`.coordinate_sources`), the rule of an axis (:mod:`.interpolation`), how
-numbers are stored (:mod:`.storage`), and the loops that stand here: each is written once, and a
-factory puts them together. Samples of the plane are those of :mod:`.planes`, and :mod:`.backend`
-has vector code for the common case.
+A sampler is composed of a coordinate source (:mod:`.coordinate_sources`), an interpolation and a
+padding rule (:mod:`.interpolation`), a storage (:mod:`.storage`), and the loops of this module,
+each of which is written once. :mod:`.planes` computes samples of the plane. For the common case,
+:mod:`.backend` calls the kernels of :mod:`.bilinear` instead.
 
-Images are (N, C, D, H, W), or (N, D, H, W, C) where channels stand last; a plane has D = 1. Samples
-are laid out alike. ``kind`` is a :class:`.kind.Kind`; ``fill`` has a number for each
-channel. Coordinates and theta's gradient are float64, values of the type that ``fill`` has.
-Nothing depends on the number of threads.
+Images are (N, C, D, H, W), or (N, D, H, W, C) if channels are last; a plane has D = 1. Samples have
+the same layout. ``kind`` is a :class:`.kind.Kind`; ``fill`` has a number for each channel.
+Coordinates and theta's gradient are float64; values have the type of ``fill``. Nothing depends on
+the number of threads.
 """
 
 import functools
@@ -18,39 +18,30 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import (
-    GRID,
-    base_coordinate,
-    from_middle,
-    inlined,
-    scalar,
-    unnormalize_slope,
-)
+from ..math.coordinates import GRID, from_middle, inlined, scalar, unnormalize_slope
 from ..math.interpolation import MISSING, TAPS, all_covered, tap
 from ..math.storage import bits
-from .coordinate_sources import make_point, make_pull, make_row, scales
+from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
 from .planes import make_sample_plane
 from .row_segments import make_sample_pixel
 from .simd.memory import borrowed
+from .theta_sums import ROWS_PER_PART, add_row, write_dtheta
 from .tiles import rows_per_tile
 from .traversal import make_fold_row
 from .weighted_sum import (
-    make_at,
     make_channel_slopes,
+    make_get,
     make_lengths,
     make_locate,
     make_put,
     make_weights,
 )
 
-# Rows whose shares of theta's gradient are added up before others.
-BAND = 16
-
-# Up to this many channels that are last are sampled together.
-MOST = 4
+# The largest number of channels, if they are last, that are sampled together.
+MOST_CHANNELS = 4
 
 
-# --- sample ---------------------------------------------------------------------------------------
+# --- Samples and coverage -------------------------------------------------------------------------
 
 
 @functools.cache
@@ -80,8 +71,8 @@ def make_sample(kind, dtype, parallel):
 
 
 @functools.cache
-def make_covered(kind, parallel):
-    """Kernel: coords -> how much of each sample comes from inside; with FILL, all or nothing."""
+def make_coverage(kind, parallel):
+    """Kernel: coords -> the share of each sample that comes from inside; with FILL it is 0 or 1."""
     stamp = launch.stamp(parallel)
     _, mode, padding, dims, _, _ = kind
 
@@ -102,7 +93,7 @@ def make_covered(kind, parallel):
     return launch.jit(coverage, parallel)
 
 
-# --- dimages --------------------------------------------------------------------------------------
+# --- Gradient of the images -----------------------------------------------------------------------
 
 
 @functools.cache
@@ -110,22 +101,25 @@ def make_sample_vjp_images(kind, parallel):
     """Kernel: dsamples, coords -> dimages.
 
     A task owns some rows of one image and goes through all samples, always in the same order. The
-    loop over pixels is written out here: with :func:`.traversal.make_fold_row` LLVM divides the
-    work differently, and bicubic planes took 1.16 times as long, volumes 1.08 times.
+    loop over pixels is written out here: with :func:`.traversal.make_fold_row` LLVM optimises it
+    differently, and bicubic planes took 1.16 times as long, volumes 1.08 times.
     """
     stamp = launch.stamp(parallel)
     source, mode, padding, dims, channels_last, between = kind
-    row_of, point = make_row(source, dims, between), make_point(source, dims, mode)
+    row_of, input_pixel = make_row(source, dims, between), make_input_pixel(source, dims, mode)
     locate, weights_of = make_locate(mode, padding, dims), make_weights(mode, dims)
-    at, put, lengths = make_at(channels_last), make_put(channels_last), make_lengths(channels_last)
+    get, put, lengths = (
+        make_get(channels_last),
+        make_put(channels_last),
+        make_lengths(channels_last),
+    )
     taps, deep = TAPS[mode], TAPS[mode] if dims == 3 else 1
 
     def sample_vjp_images(dsamples, coords, off, bands, dimages):
         real = dimages.dtype.type
         count, _, sides = lengths(dimages)
         batch, channels, sizes = lengths(dsamples)
-        d, h, w = sides
-        depth, rows, columns = sizes
+        (d, h, w), (depth, rows, columns) = sides, sizes
         for task in prange(count * bands):
             m, band = task // bands, task % bands
             gradients, where, sums = borrowed((dsamples, coords, dimages))
@@ -139,7 +133,7 @@ def make_sample_vjp_images(kind, parallel):
                 n, k, i = line // rows // depth, line // rows % depth, line % rows
                 row = row_of(where, n, k, i, sides, sizes, off)
                 for j in range(columns):
-                    pixel = point(where, row, n, k, i, j, columns, real)
+                    pixel = input_pixel(where, row, n, k, i, j, columns, real)
                     (iz, iy, ix), t, _, some, _ = locate(pixel, sides, off)
                     if not some:
                         continue
@@ -157,28 +151,29 @@ def make_sample_vjp_images(kind, parallel):
                                     continue
                                 weight = wz[z] * wy[y] * wx[x]
                                 for c in range(channels):
-                                    share = at(gradients, n, c, k, i, j) * weight
-                                    total = at(sums, m, c, jz, jy, jx) + share
+                                    share = get(gradients, n, c, k, i, j) * weight
+                                    total = get(sums, m, c, jz, jy, jx) + share
                                     put(sums, m, c, jz, jy, jx, total)
         return stamp
 
     return launch.jit(sample_vjp_images, parallel)
 
 
-# --- dcoords --------------------------------------------------------------------------------------
+# --- Gradient of the coordinates ------------------------------------------------------------------
 
 
 @functools.cache
-def make_slopes(kind, dtype):
-    """Function: pixel -> slopes in x, y and z of the samples, weighted by ``dsamples`` and summed.
+def make_pixel_gradient(kind, dtype):
+    """Function: gradient (x, y, z) with respect to one sample's position, in float64.
 
-    All channels of one pixel; float64. ``arrays`` are (images, dsamples).
+    It sums over the channels the slopes of the sample times ``dsamples``. ``arrays`` are (images,
+    dsamples).
     """
     _, mode, padding, dims, channels_last, _ = kind
-    at_of, locate = make_at(channels_last), make_locate(mode, padding, dims)
+    get, locate = make_get(channels_last), make_locate(mode, padding, dims)
     channel_slopes, lengths = make_channel_slopes(kind, dtype), make_lengths(channels_last)
 
-    def slopes(arrays, fill, at, pixel, sides, off):
+    def pixel_gradient(arrays, fill, at, pixel, sides, off):
         (images, dsamples), (n, k, i, j) = arrays, at
         real, zero = fill.dtype.type, type(off)(0)
         count, channels, _ = lengths(images)
@@ -188,7 +183,7 @@ def make_slopes(kind, dtype):
             return zero, zero, zero
         gx, gy, gz = real(0), real(0), real(0)
         for c in range(channels):
-            g = at_of(dsamples, n, c, k, i, j)
+            g = get(dsamples, n, c, k, i, j)
             x, y, z = channel_slopes(images, fill, (m, c, first), t, inside, sides, off)
             gx, gy, gz = gx + g * x, gy + g * y, gz + g * z
         # A slope of 0 must win over an infinite difference, as a missing tap does.
@@ -198,12 +193,12 @@ def make_slopes(kind, dtype):
             type(off)(gz) * sz if sz != zero else zero,
         )
 
-    return scalar(slopes)
+    return scalar(pixel_gradient)
 
 
 @functools.cache
 def make_sample_vjp_coords(kind, dtype, parallel):
-    """Kernel: dsamples, images, coords -> dgrid, or sums of each BAND of rows for theta."""
+    """Kernel: dsamples, images, coords -> dgrid, or sums for theta of each part."""
     stamp = launch.stamp(parallel)
     source, lengths = kind.source, make_lengths(kind.channels_last)
     fold_row = make_fold_row(kind, _make_differentiate(kind, dtype))
@@ -212,13 +207,13 @@ def make_sample_vjp_coords(kind, dtype, parallel):
         _, _, sides = lengths(images)
         batch, _, sizes = lengths(dsamples)
         depth, rows, _ = sizes
-        parts = (depth * rows + BAND - 1) // BAND
+        parts = (depth * rows + ROWS_PER_PART - 1) // ROWS_PER_PART
         for number in prange(batch * parts):
             n, part = number // parts, number % parts
             arrays, where, outside, dgrid = borrowed(((images, dsamples), coords, fill, dcoords))
             task = (arrays, outside, dgrid, sides, sizes, off)
             sums, zeros = np.zeros((3, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for r in range(part * BAND, min(depth * rows, (part + 1) * BAND)):
+            for r in range(part * ROWS_PER_PART, min(depth * rows, (part + 1) * ROWS_PER_PART)):
                 line = n * depth * rows + r
                 found = fold_row(task, zeros, line, where, sides, sizes, off, fill.dtype.type)
                 z, y = from_middle(r // rows, depth), from_middle(r % rows, rows)
@@ -232,20 +227,21 @@ def make_sample_vjp_coords(kind, dtype, parallel):
 
 
 def _make_differentiate(kind, dtype):
-    """Function: write a grid's gradient at one pixel, or add a matrix's to a row's sums.
+    """Function: write a grid's gradient at one pixel, or add a matrix's to the sums of a row.
 
-    The sums are those of the gradients in x, y and z, and of those times the column.
+    The sums are those of the gradients in x, y and z, then of those times the column.
     """
-    slopes, pull = make_slopes(kind, dtype), make_pull(kind.source)
-    source, put_slopes = kind.source, make_put_slopes(kind.dims)
+    gradient_of = make_pixel_gradient(kind, dtype)
+    row_gradients = make_theta_row_gradients(kind.source)
+    source, write_grid_gradient = kind.source, make_write_grid_gradient(kind.dims)
 
     def visit(task, state, row, at, pixel):
         arrays, fill, dgrid, sides, sizes, off = task
-        g = slopes(arrays, fill, at, pixel, sides, off)
+        g = gradient_of(arrays, fill, at, pixel, sides, off)
         if source == GRID:
-            put_slopes(dgrid, at, g, sides, off)
+            write_grid_gradient(dgrid, at, g, sides, off)
             return state
-        gx, gy, gz = pull(row, at[3], pixel, g, sides, off)
+        gx, gy, gz = row_gradients(row, at[3], pixel, g, sides, off)
         column = from_middle(at[3], sizes[2])
         x0, y0, z0, x1, y1, z1 = state
         return x0 + gx, y0 + gy, z0 + gz, x1 + gx * column, y1 + gy * column, z1 + gz * column
@@ -254,104 +250,37 @@ def _make_differentiate(kind, dtype):
 
 
 @functools.cache
-def make_put_slopes(dims):
-    """Function: write a gradient with respect to a pixel coordinate as one to a grid's."""
+def make_write_grid_gradient(dims):
+    """Function: write the gradient with respect to a sampling position as that of the grid."""
     if dims == 3:
 
-        def put_slopes(dgrid, at, g, sides, off):
+        def write_grid_gradient(dgrid, at, g, sides, off):
             n, k, i, j = at
             for axis in range(3):
                 dgrid[n, k, i, j, axis] = g[axis] * unnormalize_slope(sides[2 - axis], off)
 
     else:
 
-        def put_slopes(dgrid, at, g, sides, off):
+        def write_grid_gradient(dgrid, at, g, sides, off):
             n, _, i, j = at
             for axis in range(2):
                 dgrid[n, i, j, axis] = g[axis] * unnormalize_slope(sides[2 - axis], off)
 
-    return scalar(put_slopes)
+    return scalar(write_grid_gradient)
 
 
-@scalar
-def add_row(sums, r, total, by_column, i, k):
-    """Add a row's sum, and its sum times the column, to what is summed for row r of theta."""
-    sums[r, 0] += by_column
-    sums[r, 1] += total * i
-    sums[r, 2] += total * k
-    sums[r, 3] += total
-
-
-# --- affine_grid of volumes -----------------------------------------------------------------------
-
-
-@functools.cache
-def make_affine_volume(parallel):
-    """Kernel: theta (N, 3, 4) -> grid."""
-    stamp = launch.stamp(parallel)
-
-    def affine_grid(theta, off, grid):
-        batch, depth, rows, columns, _ = grid.shape
-        for task in prange(batch * depth * rows):
-            n, k, i = task // rows // depth, task // rows % depth, task % rows
-            z, y = base_coordinate(k, depth, off), base_coordinate(i, rows, off)
-            for j in range(columns):
-                x = base_coordinate(j, columns, off)
-                for r in range(3):
-                    t = theta[n, r]
-                    grid[n, k, i, j, r] = t[0] * x + t[1] * y + t[2] * z + t[3]
-        return stamp
-
-    return launch.jit(affine_grid, parallel)
-
-
-@functools.cache
-def make_volume_moments(parallel):
-    """Kernel: dgrid -> each slice's sums for theta, (N, D_out, 3, 4)."""
-    stamp = launch.stamp(parallel)
-
-    def moments(dgrid, sums):
-        batch, depth, rows, columns, _ = dgrid.shape
-        for task in prange(batch * depth):
-            n, k = task // depth, task % depth
-            sums[n, k] = 0
-            for i in range(rows):
-                for r in range(3):
-                    total, by_column = 0.0, 0.0
-                    for j in range(columns):
-                        d = np.float64(dgrid[n, k, i, j, r])
-                        total += d
-                        by_column += d * from_middle(j, columns)
-                    y, z = from_middle(i, rows), from_middle(k, depth)
-                    add_row(sums[n, k], r, total, by_column, y, z)
-        return stamp
-
-    return launch.jit(moments, parallel)
-
-
-# --- What :mod:`.backend` calls -------------------------------------------------------------------
-
-
-def affine_grid(theta, off, grid):
-    """Fill ``grid``, (N, D_out, H_out, W_out, 3)."""
-    launch.run(make_affine_volume, (), grid.size, theta, np.float64(off), grid)
-
-
-def affine_grid_vjp(dgrid, off, dtheta):
-    """Fill ``dtheta``, (N, 3, 4)."""
-    sums = np.empty((*dgrid.shape[:2], 3, 4))
-    launch.run(make_volume_moments, (), dgrid.size, dgrid, sums)
-    with unwatched():
-        dtheta[...] = sums.sum(axis=1) * _across(dgrid.shape[1:4], off)
+# --- Functions that :mod:`.backend` calls ---------------------------------------------------------
 
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
     channels = kind.channels(images)
-    together = channels if kind.channels_last and kind.dims == 2 and channels <= MOST else 0
+    together = (
+        channels if kind.channels_last and kind.dims == 2 and channels <= MOST_CHANNELS else 0
+    )
     work = samples.size * TAPS[kind.mode] ** kind.dims
     dtype, rows = images.dtype, kind.spatial(samples)[0]
-    images, samples = volume(kind, images), volume(kind, samples)
+    images, samples = as_volume(kind, images), as_volume(kind, samples)
     if kind.dims == 3:
         launch.run(make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples)
         return
@@ -363,10 +292,10 @@ def sample(kind, images, coords, off, fill, samples):
 
 
 def coverage(kind, coords, sides, off, covered):
-    """Fill ``covered``, the samples' shape but for the channels, for images with such sides."""
+    """Fill ``covered``, of the samples' shape without channels, for images of these ``sides``."""
     shape = covered if kind.dims == 3 else covered[:, None]
     sides = (1, *sides)[-3:]
-    launch.run(make_covered, (kind,), covered.size * 4, coords, sides, np.float64(off), shape)
+    launch.run(make_coverage, (kind,), covered.size * 4, coords, sides, np.float64(off), shape)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
@@ -376,7 +305,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     bands = max(1, min(-(-launch.workers(work) // max(len(dimages), 1)), lines))
     launch.run(
         make_sample_vjp_images, (kind,), work,
-        volume(kind, dsamples), coords, np.float64(off), bands, volume(kind, dimages),
+        as_volume(kind, dsamples), coords, np.float64(off), bands, as_volume(kind, dimages),
     )  # fmt: skip
 
 
@@ -384,39 +313,19 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta."""
     work = dsamples.size * TAPS[kind.mode] ** kind.dims
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
-    parts = -(-sizes[0] * sizes[1] // BAND)
+    parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
     sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
     launch.run(
         make_sample_vjp_coords, (kind, images.dtype), work,
-        volume(kind, dsamples), volume(kind, images), coords, np.float64(off), fill, sums,
+        as_volume(kind, dsamples), as_volume(kind, images), coords, np.float64(off), fill, sums,
     )  # fmt: skip
     if kind.source != GRID:
-        theta_from(kind, sums, sides, sizes, off, dcoords)
+        write_dtheta(kind, sums, sides, sizes, off, dcoords)
 
 
-def volume(kind, array):
-    """A batch as kernels take it: of volumes, planes have a depth of 1; float16 as bits."""
+def as_volume(kind, array):
+    """View a batch as the kernels expect it: a plane with a depth of 1, float16 as its bits."""
     array = bits(array)
     if kind.dims == 3:
         return array
     return array[:, None] if kind.channels_last else array[:, :, None]
-
-
-def theta_from(kind, sums, sides, sizes, off, dtheta):
-    """Theta's gradient from parts' sums: in pixels, of columns from the middle, times two."""
-    columns = [0, 1, 2, 3] if kind.dims == 3 else [0, 1, 3]
-    with unwatched():
-        found = sums.sum(axis=1) * _across(sizes, off)
-        found *= np.array(scales(kind.source, sides, off))[:, None]
-        dtheta[...] = found[:, : dtheta.shape[1], columns]
-
-
-def unwatched():
-    """No warnings from NumPy, where gradients need not be finite, as kernels do not warn either."""
-    return np.errstate(invalid="ignore", over="ignore")
-
-
-def _across(sizes, off):
-    """What takes twice the columns, rows and slices from the middle to normalised coordinates."""
-    lengths = [side - 1 + off for side in sizes[::-1]]
-    return np.array([1 / length if length else 0.0 for length in lengths] + [1.0])

@@ -1,9 +1,9 @@
-"""Sampling one image (H, W, C), whose channels stand together in memory, by a matrix.
+"""CPU kernel of one image (H, W, C), whose channels are neighbours in memory, warped by a matrix.
 
-A block of LANES pixels is placed as in :mod:`.backend`. Then, pixel by pixel, one load fetches both
-neighbours with all their channels from each of the two rows; of more than four channels, four at
-a time. Integers are blended in float32 and rounded half to even; nothing is copied to floats.
-Blocks whose taps are not all inside are left to scalar code.
+The addresses of a block of LANES pixels are computed by :mod:`.simd.addresses`. Then, pixel by
+pixel, one load per row of taps gets both neighbours with all their channels; more than four
+channels are loaded four at a time. Integers are blended in float32 and rounded half to even; the
+image is not copied to floats. Border blocks are computed by scalar code.
 """
 
 import functools
@@ -29,29 +29,29 @@ from ..math.coordinates import (
 )
 from .limits import divided_row_limits
 from .rows import ROWS_AHEAD
-from .simd.lanes import Run
+from .simd.lanes import RowSegment
 from .simd.memory import borrowed
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .tiles import Tile, block_origin, block_span, can_block, rows_per_tile
 from .traversal import Visitor, make_traverse
 
-# Kernels are made for 1 to 4 channels, and one for this many or more.
+# There are kernels for 1 to 4 channels each, and one for this number or more.
 MANY = 5
 
-# The mirrors of reflection stand at the pixels' outer edges, as in OpenCV's BORDER_REFLECT.
+# Reflection mirrors at the outer edges of the outermost pixels, as OpenCV's BORDER_REFLECT does.
 OFF = 1.0
 
 
-# --- Blocks ---------------------------------------------------------------------------------------
+# --- Interior blocks ------------------------------------------------------------------------------
 
 
 @intrinsic(prefer_literal=True)
 def sample_interior(typingctx, channels, image, out, real, where, slots):
-    """Sample neighbouring interior blocks.
+    """Sample a segment of interior blocks.
 
-    ``where`` is (i, k, count, slot, columns, ahead): in row i, ``count`` blocks from the k-th on,
-    the first of them in that slot; what will be read soon is so many pixels ahead. ``real`` is a
-    number of the type that blends.
+    ``where`` is (i, k, count, slot, columns, ahead): in row i, ``count`` blocks from the k-th on;
+    ``slot`` is that of the first. A later row reads ``ahead`` pixels further on, which is
+    prefetched. ``real`` is a number of the type that blends.
     """
     if not isinstance(channels, types.IntegerLiteral):
         return None
@@ -62,16 +62,16 @@ def sample_interior(typingctx, channels, image, out, real, where, slots):
         emit = Emitter(builder, context.get_value_type(real))
         source, target = (Plane(context, builder, *pair) for pair in ((image, image_), (out, out_)))
         pixels = _Pixels(emit, channels.literal_value, image.dtype, source)
-        with Run(emit, blocks, start).each_block() as (slot, j):
+        with RowSegment(emit, blocks, start).each_block() as (slot, j):
             pixels.prefetch(slot, ahead)
-            pixels.blend(slot, target.at(i, j, I64(0)))
+            pixels.blend(slot, target.address(i, j, I64(0)))
         return context.get_dummy_value()
 
     return types.void(channels, image, out, real, where, slots), codegen
 
 
 class _Pixels:
-    """How pixels of an image are loaded, blended and stored."""
+    """Loads, blends and stores the pixels of an image."""
 
     def __init__(self, emit, channels, dtype, image):
         self.emit, self.channels, self.image = emit, channels, image
@@ -95,63 +95,68 @@ class _Pixels:
         else:
             self._blend_many(slot, target)
 
-    def _rows(self):
-        """Addresses of the image's first two rows, hidden from LLVM."""
+    def _bases(self):
+        """Opaque addresses of the image's first two rows."""
         b = self.emit.builder
         pitch = b.mul(self.image.shape[1], self.image.shape[2])
         lower = b.add(self.image.start, b.mul(pitch, I64(self.bytes)))
-        return self.emit.hidden(self.image.start), self.emit.hidden(lower)
+        return self.emit.opaque(self.image.start), self.emit.opaque(lower)
 
     def _blend_grey(self, slot, target):
+        """Blend pixels of one channel, all lanes together."""
         emit, b = self.emit, self.emit.builder
         tx, ty = slot.fractions()
         one = lanes(emit.real, 1.0)
-        taps = [self._real(tap) for tap in emit.pairs(self._rows(), slot.offset, self.image)]
-        west, east = (self._column(taps[k], taps[k + 2], b.fsub(one, ty), ty) for k in (0, 1))
+        taps = [
+            self._to_real(tap) for tap in emit.load_pairs(self._bases(), slot.offset, self.image)
+        ]
+        west, east = (self._blend_column(taps[k], taps[k + 2], b.fsub(one, ty), ty) for k in (0, 1))
         value = b.fadd(b.fmul(west, b.fsub(one, tx)), b.fmul(east, tx))
         self._store(value, target, LANES)
 
-    def _column(self, upper, lower, sy, ty):
+    def _blend_column(self, upper, lower, sy, ty):
+        """Weighted sum of an upper and a lower tap."""
         b = self.emit.builder
         return b.fadd(b.fmul(upper, sy), b.fmul(lower, ty))
 
     def _blend_channels(self, slot, target):
-        """One pixel after another; each store but the last overlaps the next pixel.
+        """Blend pixels of 2 to 4 channels one after another.
 
-        Two neighbours' channels, west then east, fill a vector of 4 or 8.
+        The channels of two neighbours, west then east, fill a vector of 4 or 8. Each store, except
+        the last, may overlap the next pixel, which is stored later.
         """
         emit, b = self.emit, self.emit.builder
         count = 4 if self.channels == 2 else 8
         tx, ty = slot.fractions()
         one = lanes(emit.real, 1.0)
-        tys, sys = emit.stored(ty), emit.stored(b.fsub(one, ty))
-        txs, sxs = emit.stored(tx), emit.stored(b.fsub(one, tx))
-        rows = self._rows()
+        tys, sys = emit.spill(ty), emit.spill(b.fsub(one, ty))
+        txs, sxs = emit.spill(tx), emit.spill(b.fsub(one, tx))
+        rows = self._bases()
         for k in range(LANES):
             far = b.mul(b.zext(slot.offset(k), I64), I64(self.channels * self.bytes))
             upper, lower = (self._load(b.add(row, far), count) for row in rows)
             sy, t = (emit.splat(emit.lane(values, k), count) for values in (sys, tys))
-            column = self._column(upper, lower, sy, t)
+            column = self._blend_column(upper, lower, sy, t)
             sides = [emit.splat(emit.lane(values, k), count) for values in (sxs, txs)]
             half = count // 2
             east = [min(self.channels + c, count - 1) for c in range(half)]
-            west = _some(b, column, list(range(half)))
-            east = _some(b, column, east)
-            sx, t = (_some(b, side, list(range(half))) for side in sides)
+            west = _select(b, column, list(range(half)))
+            east = _select(b, column, east)
+            sx, t = (_select(b, side, list(range(half))) for side in sides)
             value = b.fadd(b.fmul(west, sx), b.fmul(east, t))
-            place = b.add(target, I64(k * self.channels * self.bytes))
-            self._store(value, place, half if k < LANES - 1 else self.channels)
+            address = b.add(target, I64(k * self.channels * self.bytes))
+            self._store(value, address, half if k < LANES - 1 else self.channels)
 
     def _blend_many(self, slot, target):
-        """One pixel after another, four channels at a time; the last four may overlap others."""
+        """Blend pixels one after another, four channels at a time; the last four may overlap."""
         emit, b = self.emit, self.emit.builder
         tx, ty = slot.fractions()
         one = lanes(emit.real, 1.0)
-        stored = [emit.stored(v) for v in (tx, b.fsub(one, tx), ty, b.fsub(one, ty))]
+        stored = [emit.spill(v) for v in (tx, b.fsub(one, tx), ty, b.fsub(one, ty))]
         channels = self.image.shape[2]
         size = b.mul(channels, I64(self.bytes))
         groups = b.udiv(b.add(channels, I64(3)), I64(4))
-        rows = self._rows()
+        rows = self._bases()
         for k in range(LANES):
             far = b.mul(b.zext(slot.offset(k), I64), size)
             tx, sx, ty, sy = (emit.splat(emit.lane(values, k), 4) for values in stored)
@@ -160,20 +165,21 @@ class _Pixels:
                 first = b.select(b.icmp_signed("<", first, end), first, end)
                 step = b.mul(first, I64(self.bytes))
                 upper, lower = (b.add(b.add(row, far), step) for row in rows)
-                west = self._column(self._load(upper, 4), self._load(lower, 4), sy, ty)
+                west = self._blend_column(self._load(upper, 4), self._load(lower, 4), sy, ty)
                 upper, lower = b.add(upper, size), b.add(lower, size)
-                east = self._column(self._load(upper, 4), self._load(lower, 4), sy, ty)
+                east = self._blend_column(self._load(upper, 4), self._load(lower, 4), sy, ty)
                 value = b.fadd(b.fmul(west, sx), b.fmul(east, tx))
                 self._store(value, b.add(b.add(target, b.mul(size, I64(k))), step), 4)
 
     def _load(self, address, count):
+        """Load ``count`` elements, as numbers to blend."""
         b, kind = self.emit.builder, ir.VectorType(self.kind, count)
         load = b.load(b.inttoptr(address, kind.as_pointer()))
         load.align = self.bytes
-        return self._real(load)
+        return self._to_real(load)
 
-    def _real(self, vector):
-        """Numbers to blend."""
+    def _to_real(self, vector):
+        """Convert elements to the type that blends."""
         if not self.whole:
             return vector
         kind = ir.VectorType(self.emit.real, vector.type.count)
@@ -181,7 +187,7 @@ class _Pixels:
         return self.emit.builder.sitofp(wide, kind)
 
     def _store(self, vector, address, count):
-        """Write the first ``count`` numbers, rounded to whole ones where the image has those."""
+        """Store the first ``count`` numbers of a vector, rounded if the image has integers."""
         b = self.emit.builder
         if self.whole:
             whole = b.fptosi(self.emit.call("rint", vector), ir.VectorType(I32, vector.type.count))
@@ -189,15 +195,15 @@ class _Pixels:
         while count:
             part = 1 << (count.bit_length() - 1)
             kind = ir.VectorType(self.kind, part)
-            place = b.inttoptr(address, kind.as_pointer())
-            b.store(_some(b, vector, list(range(part))), place).align = self.bytes
+            pointer = b.inttoptr(address, kind.as_pointer())
+            b.store(_select(b, vector, list(range(part))), pointer).align = self.bytes
             count -= part
-            vector = _some(b, vector, list(range(part, part + max(count, 1)))) if count else vector
+            vector = _select(b, vector, list(range(part, part + count))) if count else vector
             address = b.add(address, I64(part * self.bytes))
 
 
-def _some(builder, vector, order):
-    """Some elements of a vector."""
+def _select(builder, vector, order):
+    """The elements of a vector that ``order`` lists."""
     if order == list(range(vector.type.count)):
         return vector
     mask = ir.Constant(ir.VectorType(I32, len(order)), order)
@@ -222,7 +228,7 @@ def matrix_row(matrix, i):
 
 @scalar
 def pixels_ahead(source, matrix, h, w):
-    """The distance, in pixels, from what a row reads to what a later row reads; 0: not known."""
+    """The distance, in pixels, from what a row reads to what a later row reads; 0 if not known."""
     x, y = ROWS_AHEAD * matrix[0, 1], ROWS_AHEAD * matrix[1, 1]
     if source != AFFINE or not (abs(x) < w and abs(y) < h):
         return 0
@@ -230,14 +236,14 @@ def pixels_ahead(source, matrix, h, w):
 
 
 @functools.cache
-def make_position(source):
-    """Function: row, first, j, type -> the input pixel (x, y) that output pixel j reads.
+def make_input_pixel(source):
+    """Function: row, first, j, type -> the sampling position (x, y) of column j.
 
     ``first`` is the :func:`.tiles.block_origin`.
     """
     if source == AFFINE:
 
-        def position(row, first, j, real):
+        def input_pixel(row, first, j, real):
             return (
                 along_row(row[0], row[1], first, j - first, real),
                 along_row(row[2], row[3], first, j - first, real),
@@ -245,11 +251,11 @@ def make_position(source):
 
     else:
 
-        def position(row, first, j, real):
+        def input_pixel(row, first, j, real):
             inverse = 1.0 / (row[4] + row[5] * j)
             return (row[0] + row[1] * j) * inverse, (row[2] + row[3] * j) * inverse
 
-    return inlined(position)
+    return inlined(input_pixel)
 
 
 @inlined
@@ -262,7 +268,7 @@ def read(image, y, x, c, fill, real):
 
 @scalar
 def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
-    """Sample one pixel, all channels."""
+    """Write all channels of one sample."""
     (image, out), (x, y), (i, j) = arrays, pixel, at
     ix, tx, _ = locate(x, image.shape[1], padding, OFF)
     iy, ty, _ = locate(y, image.shape[0], padding, OFF)
@@ -285,7 +291,7 @@ def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
 
 
 class Task(NamedTuple):
-    """What the visitor works on: a tile of the output."""
+    """A tile of the output, and what the visitor needs there."""
 
     arrays: Any  # image and output
     matrix: Any
@@ -323,12 +329,12 @@ def make_warp(source, padding, channels, integers, parallel):
 
 
 def _make_visitor(source, padding, channels, integers):
-    """What is done with a tile's rows and blocks."""
-    numbers, position = 6 if source == PROJECTIVE else 4, make_position(source)
+    """The visitor that samples the rows and blocks of a tile."""
+    numbers, input_pixel = 6 if source == PROJECTIVE else 4, make_input_pixel(source)
 
     def rows(task, i):
         row, width = matrix_row(task.matrix, i), task.sides[1]
-        # Loads of three channels, eight numbers long, reach into a third pixel.
+        # A load of three channels is eight elements long, and reaches into a third pixel.
         right = width - 1 if channels == 3 else width
         limits = divided_row_limits(source, padding, BILINEAR, row, right, task.sides)
         return row[:numbers], limits
@@ -337,7 +343,7 @@ def _make_visitor(source, padding, channels, integers):
         out = task.arrays[1]
         size = out.shape[2]
         elements, start = out.reshape(-1), i * out.shape[1] * size
-        for k in range(first * size, stop * size):  # without a sign, for LLVM's vectors
+        for k in range(first * size, stop * size):  # unsigned, so that LLVM vectorises
             elements[np.uint64(start + k)] = task.fill[np.uint64(k)]
 
     def interior(task, row, segment, slots):
@@ -349,7 +355,7 @@ def _make_visitor(source, padding, channels, integers):
         first, stop = block_span(k, task.tile.columns)
         for j in range(first, stop):
             real = type(task.zero)
-            pixel = position(row, block_origin(j, first, task.tile.columns), j, real)
+            pixel = input_pixel(row, block_origin(j, first, task.tile.columns), j, real)
             sample_pixel(integers, padding, task.arrays, task.fill, pixel, (i, j), real)
 
     return Visitor(
@@ -358,8 +364,8 @@ def _make_visitor(source, padding, channels, integers):
 
 
 @inlined
-def nothing_to_prefetch(task, found, slots):
-    """Interior blocks prefetch by themselves what a later row reads."""
+def nothing_to_prefetch(task, inside, slots):
+    """Nothing: interior blocks prefetch what a later row reads."""
 
 
 def warp_image(source, padding, image, matrix, fill, out):

@@ -1,6 +1,6 @@
-"""CPU kernels of forward derivatives: directional ones, and the Gauss-Newton matrix of theta.
+"""CPU kernels of forward derivatives: tangents of samples, and the Gauss-Newton matrix of theta.
 
-Arrays and ``kind`` are those of :mod:`.general`. Nothing depends on the number of threads.
+Arrays and ``kind`` are described in :mod:`.general`. Nothing depends on the number of threads.
 """
 
 import functools
@@ -12,22 +12,24 @@ from .. import launch
 from ..math.coordinates import base_coordinate, inlined, scalar
 from ..math.interpolation import padded_way, product
 from ..math.matrix_rows import second_moments
-from .coordinate_sources import make_push, make_row, scales
-from .general import BAND, unwatched, volume
+from .arrays import ignore_float_errors
+from .coordinate_sources import make_input_pixel_dot, make_row, theta_scales
+from .general import as_volume
 from .simd.memory import borrowed
+from .theta_sums import ROWS_PER_PART
 from .traversal import make_fold_row
-from .weighted_sum import make_at, make_channel_slopes, make_lengths, make_locate, make_put
+from .weighted_sum import make_channel_slopes, make_get, make_lengths, make_locate, make_put
 
-# --- jvp ------------------------------------------------------------------------------------------
+# --- Tangents -------------------------------------------------------------------------------------
 
 
 @functools.cache
 def make_sample_jvp_coords(kind, dtype, parallel):
-    """Kernel: images, coords, coords_dot -> what moving the coordinates adds to samples_dot."""
+    """Kernel: images, coords, coords_dot -> the tangent of the samples, added to samples_dot."""
     stamp = launch.stamp(parallel)
     lengths = make_lengths(kind.channels_last)
     row_dot_of = make_row(kind.source, kind.dims, kind.between_pixels, True)
-    fold_row = make_fold_row(kind, _make_add_change(kind, dtype))
+    fold_row = make_fold_row(kind, _make_add_tangent(kind, dtype))
 
     def sample_jvp_coords(images, coords, coords_dot, off, fill, samples_dot):
         _, _, sides = lengths(images)
@@ -46,13 +48,13 @@ def make_sample_jvp_coords(kind, dtype, parallel):
     return launch.jit(sample_jvp_coords, parallel)
 
 
-def _make_add_change(kind, dtype):
-    """Function: add to one sample's tangent, in all channels, what its moving pixel changes."""
+def _make_add_tangent(kind, dtype):
+    """Function: add to one sample's tangent, in all channels, what its position's tangent gives."""
     locate = make_locate(kind.mode, kind.padding, kind.dims)
-    slopes, push = make_channel_slopes(kind, dtype), make_push(kind.source, kind.dims)
-    channels_last = kind.channels_last
-    at_of, put, lengths = (
-        make_at(channels_last),
+    slopes, channels_last = make_channel_slopes(kind, dtype), kind.channels_last
+    input_pixel_dot = make_input_pixel_dot(kind.source, kind.dims)
+    get, put, lengths = (
+        make_get(channels_last),
         make_put(channels_last),
         make_lengths(channels_last),
     )
@@ -64,39 +66,40 @@ def _make_add_change(kind, dtype):
         if not some:
             return state
         m = n if count > 1 else 0
-        x, y, z = push(coords_dot, row, row_dot, at, pixel)
+        x, y, z = input_pixel_dot(coords_dot, row, row_dot, at, pixel)
         x, y, z = padded_way(sx, x), padded_way(sy, y), padded_way(sz, z)
         for c in range(channels):
             gx, gy, gz = slopes(images, fill, (m, c, first), t, inside, sides, off)
             change = product(gx, x) + product(gy, y) + product(gz, z)
-            put(samples_dot, n, c, k, i, j, at_of(samples_dot, n, c, k, i, j) + real(change))
+            put(samples_dot, n, c, k, i, j, get(samples_dot, n, c, k, i, j) + real(change))
         return state
 
     return inlined(visit)
 
 
 def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
-    """Add to ``samples_dot`` what moving the coordinates by ``coords_dot`` changes."""
+    """Add to ``samples_dot`` the samples' tangent for the coordinates' tangent ``coords_dot``."""
     launch.run(
         make_sample_jvp_coords, (kind, images.dtype), samples_dot.size * 8,
-        volume(kind, images), coords, coords_dot, np.float64(off), fill,
-        volume(kind, samples_dot),
+        as_volume(kind, images), coords, coords_dot, np.float64(off), fill,
+        as_volume(kind, samples_dot),
     )  # fmt: skip
 
 
-# --- Gauss-Newton ---------------------------------------------------------------------------------
+# --- Gauss-Newton matrix --------------------------------------------------------------------------
 
 
 @functools.cache
-def make_normal(kind, dtype, parallel):
-    """Kernel: images, theta -> each band's sums of products of slopes and coordinates.
+def make_normal_sums(kind, dtype, parallel):
+    """Kernel: images, theta -> each part's sums of products of slopes and coordinates.
 
-    (N, bands, 3, 6): of the slopes' products xx, xy and yy, times those of (x, y, 1) of the output.
+    ``sums`` is (N, parts, 3, 6): the products xx, xy and yy of the slopes in x and y, each times
+    the six products of the output coordinates (x, y, 1).
     """
     stamp = launch.stamp(parallel)
     lengths, fold_row = (
         make_lengths(kind.channels_last),
-        make_fold_row(kind, _make_add_normal(kind, dtype)),
+        make_fold_row(kind, _make_add_products(kind, dtype)),
     )
 
     def normal(images, coords, off, fill, sizes, sums):
@@ -108,7 +111,7 @@ def make_normal(kind, dtype, parallel):
             own = np.zeros((3, 6))
             image, where, outside, totals = borrowed((images, coords, fill, own))
             task = (image, outside, totals, sides, sizes, off)
-            for i in range(part * BAND, min(rows, (part + 1) * BAND)):
+            for i in range(part * ROWS_PER_PART, min(rows, (part + 1) * ROWS_PER_PART)):
                 fold_row(task, 0, n * rows + i, where, sides, sizes, off, fill.dtype.type)
             sums[n, part] = own
         return stamp
@@ -116,8 +119,8 @@ def make_normal(kind, dtype, parallel):
     return launch.jit(normal, parallel)
 
 
-def _make_add_normal(kind, dtype):
-    """Function: add one pixel's products of slopes, in all channels, to a band's sums."""
+def _make_add_products(kind, dtype):
+    """Function: add one pixel's products of slopes, summed over its channels, to a part's sums."""
     locate = make_locate(kind.mode, kind.padding, kind.dims)
     slopes, lengths = make_channel_slopes(kind, dtype), make_lengths(kind.channels_last)
 
@@ -149,20 +152,20 @@ def add_products(sums, r, value, x, y):
         sums[r, k] += found[k]
 
 
-# Where the products of (x, y, 1) stand in their matrix.
+# For each entry of the 3 x 3 matrix of products of (x, y, 1), the index of the product.
 _PRODUCTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 
 
 def normal_matrix(kind, images, coords, sizes, off, fill, normal):
-    """Fill ``normal``, (N, 6, 6): J^T J of the samples with respect to theta, row by row."""
+    """Fill ``normal``, (N, 6, 6), with J^T J; J is the samples' Jacobian by theta, row by row."""
     rows, columns = sizes
-    sums = np.empty((len(coords), -(-rows // BAND), 3, 6))
+    sums = np.empty((len(coords), -(-rows // ROWS_PER_PART), 3, 6))
     launch.run(
-        make_normal, (kind, images.dtype), len(coords) * rows * columns * 8,
-        volume(kind, images), coords, np.float64(off), fill, (1, rows, columns), sums,
+        make_normal_sums, (kind, images.dtype), len(coords) * rows * columns * 8,
+        as_volume(kind, images), coords, np.float64(off), fill, (1, rows, columns), sums,
     )  # fmt: skip
-    x, y, _ = scales(kind.source, (1, *kind.spatial(images)), off)
-    with unwatched():
+    x, y, _ = theta_scales(kind.source, (1, *kind.spatial(images)), off)
+    with ignore_float_errors():
         xx, xy, yy = np.moveaxis(sums.sum(axis=1)[..., _PRODUCTS], 1, 0)
         normal[:, :3, :3], normal[:, 3:, 3:] = xx * x * x, yy * y * y
         normal[:, :3, 3:] = normal[:, 3:, :3] = xy * x * y

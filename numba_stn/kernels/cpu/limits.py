@@ -1,4 +1,4 @@
-"""Which blocks of a row read anything, and which read only pixels inside the image."""
+"""Which blocks of a row have taps, and which have all taps inside the image."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from .tiles import block_count
 
 
 class Window(NamedTuple):
-    """The part of the image whose taps count, and how offsets in it are counted."""
+    """The part of the image that a task reads or writes, and the pitch of offsets in it."""
 
     top: int
     bottom: int  # rows top to bottom - 1
@@ -19,11 +19,11 @@ class Window(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What the traversal and :func:`.addresses.compute_addresses` need to know of a row.
+    """The limits of a row, for the traversal and :func:`.addresses.compute_addresses`.
 
-    ``first`` and ``last``: of an affine row, all taps of columns first to last - 1 are inside; of
-    other rows, the image rows first to last - 1 are those that taps may be in. ``low`` and
-    ``high``: blocks low to high - 1 have taps at all. ``pitch`` and ``right`` are the window's.
+    All taps of the columns ``first`` to ``last`` - 1 of an affine row are inside. For other rows,
+    ``first`` to ``last`` - 1 are the image rows that taps may be in. Only the blocks ``low`` to
+    ``high`` - 1 have taps. ``pitch`` and ``right`` are those of the window.
     """
 
     first: int
@@ -36,7 +36,7 @@ class Limits(NamedTuple):
 
 @scalar
 def row_limits(source, padding, mode, row, inverse, window, sides):
-    """The :class:`Limits` of a row; ``inverse`` are 1 by the steps of x and y, of an affine row."""
+    """The :class:`Limits` of a row; ``inverse`` has 1 / step of x and of y of an affine row."""
     if source == AFFINE:
         return affine_limits(padding, mode, row, inverse, window, sides)
     top, bottom, right, pitch = window
@@ -45,7 +45,7 @@ def row_limits(source, padding, mode, row, inverse, window, sides):
 
 @scalar
 def divided_row_limits(source, padding, mode, row, right, sides):
-    """The :func:`row_limits` in a whole image of a row whose x and y may have a divisor.
+    """The :func:`row_limits` of a row whose x and y may have a divisor, in a whole image.
 
     ``row`` has start and step of x, of y, and of the divisor.
     """
@@ -74,12 +74,12 @@ def affine_limits(padding, mode, row, inverse, window, sides):
     first, last = max(first, one), min(last, two)
     if padding in (REFLECTION, WRAP) or (first == 0 and last == columns):
         return Limits(first, last, 0, block_count(columns), pitch, right)
-    # A coordinate that is clipped to an edge is read there.
+    # With the other paddings a coordinate outside is clipped to an edge, and has taps there.
     none, infinite = padding in (ZEROS, FILL), 1e30
     left, stop = (0, columns)
     if none:
         left, stop = between(row[0], row[1], inverse[0], -1 - x, width + x, columns)
-    # What is clipped to row 0 has a tap in row 1 too, of weight 0, which makes NaN of infinity.
+    # A coordinate clipped to row 0 also has a tap in row 1, of weight 0, where infinity gives NaN.
     low = top - 1 - y if none or top > 1 else -infinite
     high = bottom + y if none or bottom < height else infinite
     one, two = between(row[2], row[3], inverse[1], low, high, columns)
@@ -89,13 +89,13 @@ def affine_limits(padding, mode, row, inverse, window, sides):
 
 @scalar
 def slack(step):
-    """More than a coordinate of an affine row is ever rounded by."""
+    """A bound of the rounding error of a coordinate of an affine row."""
     return 1e-3 * (1.0 + abs(step))
 
 
 @scalar
 def between(start, step, inverse, low, high, columns):
-    """First column and last + 1 of those for which ``start + step j`` is in [low, high)."""
+    """First column and last + 1 of those at which ``start + step j`` is in [low, high)."""
     one, two = (low - start) * inverse, (high - start) * inverse
     if step == 0.0:
         one, two = (-1.0, np.float64(columns)) if low <= start < high else (0.0, 0.0)
@@ -109,7 +109,7 @@ def between(start, step, inverse, low, high, columns):
 
 @scalar
 def projected_limits(padding, mode, line, sides):
-    """First column and last + 1 of those of a projective row that have any taps.
+    """First column and last + 1 of those of a projective row that may have taps.
 
     While the divisor w keeps its sign, the edge x = e is crossed where the numerator equals e w.
     """
@@ -133,7 +133,7 @@ def projected_limits(padding, mode, line, sides):
 
 @scalar
 def reaching(start, step, columns):
-    """First column and last + 1 of those for which ``start + step j`` may be 0 or more."""
+    """First column and last + 1 of those at which ``start + step j`` may be 0 or more."""
     if step == 0.0:
         return 0, columns if start >= 0.0 else 0
     root = min(max(-start / step, -1.0), np.float64(columns))

@@ -1,8 +1,8 @@
 """CPU kernel of samples of the plane, of any mode, padding, dtype and layout.
 
-Interior blocks are sampled in vectors where there is such code, columns that read nothing are
-filled, and all other pixels are sampled one by one (:mod:`.row_segments`). The way over the blocks
-is that of :mod:`.traversal`.
+Interior blocks are sampled by vector code if there is such code, columns without taps are filled,
+and all other pixels are sampled one by one (:mod:`.row_segments`). :mod:`.traversal` visits the
+blocks.
 """
 
 import functools
@@ -12,7 +12,7 @@ from numba import prange
 
 from .. import launch
 from ..math.coordinates import GRID, PROJECTIVE, inlined, scalar
-from .coordinate_sources import make_point, make_row
+from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
 from .row_segments import make_fill_columns, make_interior, make_sample_pixel
 from .rows import ROWS_AHEAD
@@ -25,22 +25,22 @@ from .weighted_sum import make_lengths
 
 
 class Task(NamedTuple):
-    """What the visitor works on: a tile of samples."""
+    """A tile of samples, and what the visitor needs there."""
 
-    arrays: Any  # images and samples, as :func:`.general.volume` makes them
-    elements: Any  # the same, each in a line
+    arrays: Any  # images and samples, from :func:`.general.as_volume`
+    elements: Any  # the same, as one-dimensional arrays
     coords: Any
     tile: Tile
     shape: Any  # (channels, H, W, H_out, W_out)
     sizes: Any  # (sides, sizes), each (D, H, W)
-    drift: Any  # what a row some rows further down adds to the numerators and to the divisor
+    drift: Any  # how numerators and divisor change within ROWS_AHEAD rows
     fill: Any
     off: float
 
 
 @functools.cache
 def make_sample_plane(kind, dtype, channels_together, parallel):
-    """Kernel: images, coords -> samples of this dtype, of :func:`.general.volume` arrays."""
+    """Kernel: images, coords -> samples of this dtype; arrays are :func:`.general.as_volume`."""
     stamp = launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
@@ -75,9 +75,9 @@ def make_sample_plane(kind, dtype, channels_together, parallel):
 
 @functools.cache
 def _make_visitor(kind, dtype, channels_together):
-    """What is done with a tile's rows and blocks."""
+    """The visitor that samples the rows and blocks of a tile."""
     source, mode, padding, _, channels_last, between = kind
-    row_of, point = make_row(source, 2, between), make_point(source, 2, mode)
+    row_of, input_pixel = make_row(source, 2, between), make_input_pixel(source, 2, mode)
     fill_columns = make_fill_columns(channels_last, dtype)
     sample_pixel = make_sample_pixel(kind, dtype)
     flat, axes_of = _make_flat(source)
@@ -95,17 +95,17 @@ def _make_visitor(kind, dtype, channels_together):
         _, _, _, height, width = task.shape
         fill_columns(task.elements[1], task.fill, (task.tile.n, i, first, stop), (height, width))
 
-    def prefetch(task, found, slots):
+    def prefetch(task, inside, slots):
         if source == GRID:
             channels, h, w, _, _ = task.shape
             planes, together = (1, channels) if channels_last else (channels, 1)
-            where = (task.tile.m * channels * h * w, planes, h * w, together, found)
+            where = (task.tile.m * channels * h * w, planes, h * w, together, inside)
             prefetch_taps(task.elements[0], task.fill.dtype.type(0), where, slots)
 
     def border(task, row, i, k):
         axes, tile, real = axes_of(row), task.tile, task.fill.dtype.type
         for j in range(k * LANES, min((k + 1) * LANES, tile.columns)):
-            pixel = point(task.coords, axes, tile.n, 0, i, j, tile.columns, real)
+            pixel = input_pixel(task.coords, axes, tile.n, 0, i, j, tile.columns, real)
             at = (tile.n, 0, i, j)
             sample_pixel(task.arrays, task.fill, tile.m, at, pixel, task.sizes[0], task.off)
 
@@ -116,7 +116,7 @@ def _make_visitor(kind, dtype, channels_together):
 
 
 def _make_flat(source):
-    """Functions: what is kept of a row (four numbers, or six with a divisor), and the row of it."""
+    """Functions: a row as four numbers, or six if it has a divisor; and those numbers as a row."""
     if source == PROJECTIVE:
         return (
             inlined(lambda row: row),
@@ -130,7 +130,7 @@ def _make_flat(source):
 
 @scalar
 def drift_of(row, later):
-    """How the numerators of x and y and their divisor differ between two rows."""
+    """The differences of the numerators of x and y and of their divisor between two rows."""
     (x, _), (y, _), _, (w, _) = row
     (x_later, _), (y_later, _), _, (w_later, _) = later
     return x_later - x, y_later - y, w_later - w

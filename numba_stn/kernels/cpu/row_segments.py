@@ -1,6 +1,6 @@
-"""Parts of a row of samples of the plane: columns that read nothing, interior blocks, one pixel.
+"""Parts of a row of samples of the plane: columns without taps, interior segments, single pixels.
 
-What the visitor of :mod:`.planes` does with each; ``task`` is a :class:`.planes.Task`.
+The visitor of :mod:`.planes` calls these functions; ``task`` is a :class:`.planes.Task`.
 """
 
 import functools
@@ -10,8 +10,8 @@ from numba import carray
 
 from ..math.coordinates import AFFINE, NEAREST, PROJECTIVE, inlined, scalar
 from ..math.storage import make_store
-from .simd.addresses import WORKSPACE
 from .simd.any_mode import make_sample_block
+from .simd.slots import WORKSPACE
 from .simd.vectors import LANES
 from .tiles import block_span
 from .weighted_sum import (
@@ -23,7 +23,7 @@ from .weighted_sum import (
     make_weights,
 )
 
-# Numbers of four bytes in a workspace of blocks.
+# The number of four-byte numbers in a workspace.
 FLOATS = WORKSPACE // 4
 
 
@@ -50,10 +50,10 @@ def make_fill_columns(channels_last, dtype):
 
 @functools.cache
 def make_sample_pixel(kind, dtype):
-    """Function: write all channels of one sample, at (n, k, i, j), which reads ``pixel``."""
+    """Function: write all channels of the sample ``at`` (n, k, i, j); ``pixel`` is its position."""
     _, mode, padding, dims, channels_last, _ = kind
     locate = make_locate(mode, padding, dims)
-    within, anywhere = make_weighted_sum(kind, dtype)
+    sum_inside, sum_checked = make_weighted_sum(kind, dtype)
     weights_of, lengths = make_weights(mode, dims), make_lengths(channels_last)
     put, store = make_put(channels_last), make_store(dtype)
 
@@ -64,11 +64,11 @@ def make_sample_pixel(kind, dtype):
         weights = weights_of(t, real)
         if inside and some:
             for c in range(channels):
-                value = within(images, fill, m, c, first, weights, sides, off)
+                value = sum_inside(images, fill, m, c, first, weights, sides, off)
                 put(samples, n, c, k, i, j, store(value))
         elif some:
             for c in range(channels):
-                value = anywhere(images, fill, m, c, first, weights, sides, off)
+                value = sum_checked(images, fill, m, c, first, weights, sides, off)
                 put(samples, n, c, k, i, j, store(value))
         else:
             for c in range(channels):
@@ -82,7 +82,7 @@ def make_sample_pixel(kind, dtype):
 
 @functools.cache
 def make_interior(kind, dtype, channels_together):
-    """Function: sample a :class:`.traversal.Segment`, in vectors where there is code for it.
+    """Function: sample a :class:`.traversal.Segment`, by vector code if there is such code.
 
     ``channels_together``: the number of channels if they are last and at most 4; else 0.
     """
@@ -113,10 +113,10 @@ def make_interior(kind, dtype, channels_together):
 
 @functools.cache
 def make_ahead(source):
-    """Function: row, drift, block k, h, w -> the distance, in elements, to what a later row reads.
+    """Function: row, drift, block k, h, w -> the distance, in pixels, to what a later row reads.
 
-    0 if it is not known. ``drift`` is what the later row adds to the numerators of x and y and to
-    their divisor.
+    It is 0 if it is not known. ``drift`` has the changes, from this row to the later one, of the
+    numerators of x and y and of their divisor.
     """
     if source == AFFINE:
 
@@ -145,7 +145,7 @@ def make_ahead(source):
 
 @functools.cache
 def make_interior_by_pixels(kind, dtype):
-    """Function: the same, pixel by pixel, for float16 and more than 4 channels that are last."""
+    """Function: sample a segment pixel by pixel: float16, or more than 4 channels that are last."""
     block_sum, weights_of = make_block_sum(kind.mode, dtype), make_weights(kind.mode, 2)
     store, channels_last = make_store(dtype), kind.channels_last
 

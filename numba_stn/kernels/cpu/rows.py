@@ -1,8 +1,8 @@
-"""The coordinates of an output row: of bilinear samples from a grid or by an affine theta.
+"""The coordinates of an output row, for bilinear samples at a grid or by an affine theta.
 
 ``coords`` is the grid, (N, H_out, W_out, 2), or theta as (N, 1, 2, 3). ``sides`` are
-(H, W, H_out, W_out); ``off`` is that of :mod:`..math.coordinates`. :mod:`.coordinate_sources` has
-the rows of all other samplers.
+(H, W, H_out, W_out); :mod:`..math.coordinates` defines ``off``. For all other samplers,
+:mod:`.coordinate_sources` computes the rows.
 """
 
 from typing import Any, NamedTuple
@@ -22,16 +22,16 @@ from ..math.coordinates import (
     unnormalize_slope,
 )
 
-# A row's block prefetches what the row this many rows further down will read. The processor does
-# not foresee which lines a rotated image needs, and a line from memory takes as long as 3 blocks.
+# A block prefetches what the row this many rows further down reads. The processor does not foresee
+# which cache lines a rotated image needs, and loading one from memory takes as long as 3 blocks.
 ROWS_AHEAD = 8
 
 
 class ImageMap(NamedTuple):
     """What all rows of samples n have in common."""
 
-    axes: Any  # of x and of y: :func:`.coordinates.affine_axis`; of a grid, its scale and shift
-    inverse: Any  # 1 by the steps of x and of y
+    axes: Any  # of x and of y: :func:`.coordinates.affine_axis`; for a grid, its scale and shift
+    inverse: Any  # 1 / step of x and of y
     ahead: int  # the distance, in elements, to what a later row reads; 0 if it is not known
 
 
@@ -62,7 +62,7 @@ def elements_ahead(x, y, w, h):
 
 @scalar
 def row_map(source, axes, i, sides):
-    """Start and step of x, then of y: along output row i, or of a normalised coordinate."""
+    """Start and step of x, then of y, along output row i; for a grid, its shifts and scales."""
     h, w, rows, _ = sides
     x, y = axes
     if source != AFFINE:
@@ -71,8 +71,8 @@ def row_map(source, axes, i, sides):
 
 
 @scalar
-def position(source, coords, row, n, i, j, first, real):
-    """The input pixel coordinate (x, y), in float64, that output pixel (i, j) of image n reads.
+def input_pixel(source, coords, row, n, i, j, first, real):
+    """The sampling position (x, y) of output pixel (i, j) of samples n: input pixels, in float64.
 
     ``first`` is the :func:`.tiles.block_origin`, ``real`` the type of the images.
     """
@@ -86,7 +86,7 @@ def position(source, coords, row, n, i, j, first, real):
 
 
 def from_grid(c, start, step, real):
-    """Pixel coordinate ``start + step c`` in float64; of float32 by :func:`.coordinates.split`."""
+    """Pixel coordinate ``start + step c`` in float64; for float32 by :func:`.coordinates.split`."""
     raise NotImplementedError("for compiled code")
 
 

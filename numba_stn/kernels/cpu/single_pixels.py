@@ -1,6 +1,7 @@
-"""Single pixels of (N, C, H, W), forward and backward: what the vector code of blocks leaves.
+"""Single pixels of images (N, C, H, W), forward and backward: those without vector code.
 
-``at`` is (m, n, i, j): image m is read for sample (i, j) of samples n, at the ``pixel`` (x, y).
+``at`` is (m, n, i, j): sample (i, j) of samples n, which sample image m. ``pixel`` is the sampling
+position (x, y).
 """
 
 from ..math.coordinates import (
@@ -30,7 +31,7 @@ def read(images, n, c, y, x, fill):
 
 @scalar
 def sample_pixel(images, samples, padding, off, fill, at, pixel):
-    """Sample one pixel, all channels."""
+    """Write all channels of one sample."""
     real = samples.dtype.type
     (m, n, i, j), (x, y) = at, pixel
     ix, tx, _ = locate(x, images.shape[3], padding, off)
@@ -57,7 +58,8 @@ def sample_pixel(images, samples, padding, off, fill, at, pixel):
 def accumulate_pixel(dsamples, dimages, padding, off, part, at, pixel):
     """Add one sample's gradient to the pixels it was read from.
 
-    ``part`` is (first, last, top, bottom): channels first to last - 1, rows top to bottom - 1.
+    ``part`` is (first, last, top, bottom): only channels ``first`` to ``last`` - 1 and rows ``top``
+    to ``bottom`` - 1 are written.
     """
     real = dimages.dtype.type
     h, w = dimages.shape[2:]
@@ -83,7 +85,7 @@ def accumulate_pixel(dsamples, dimages, padding, off, part, at, pixel):
 
 @scalar
 def accumulate_quad(dsamples, quads, padding, off, c, at, pixel):
-    """Add one sample's gradient, of the quads' channels from c on, to the quad of its lower tap."""
+    """Add one sample's gradient, in channels c and following, to the quad of its lower tap."""
     real = quads.dtype.type
     h, w = quads.shape[1] - 1, quads.shape[2] - 1
     (_, n, i, j), (x, y) = at, pixel
@@ -99,10 +101,10 @@ def accumulate_quad(dsamples, quads, padding, off, c, at, pixel):
 
 @scalar
 def pixel_of_quads(quads, k, y, x):
-    """The sum of the quads' contributions to pixel (y, x): one number from each of four quads.
+    """The gradient of pixel (y, x): the sum of one number from each of four quads.
 
-    The first number of its own quad, the second of the one to the left, the third of the one
-    above, and the fourth of the one above to the left.
+    These are the first number of the pixel's own quad, the second of the one to the left, the third
+    of the one above, and the fourth of the one above and to the left.
     """
     upper = quads[k, y + 1, x + 1, 0] + quads[k, y + 1, x, 1]
     return upper + quads[k, y, x + 1, 2] + quads[k, y, x, 3]
@@ -113,7 +115,7 @@ def pixel_of_quads(quads, k, y, x):
 
 @scalar
 def coords_gradient(dsamples, images, padding, off, fill, at, pixel):
-    """Gradient with respect to the pixel coordinate (x, y) of one sample, in float64."""
+    """Gradient with respect to the sampling position (x, y) of one sample, in float64."""
     real = images.dtype.type
     h, w = images.shape[2:]
     (m, n, i, j), (x, y) = at, pixel

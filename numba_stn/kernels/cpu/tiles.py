@@ -1,34 +1,34 @@
-"""How an output is divided: bands and tiles of rows, and blocks of LANES pixels of a row."""
+"""The division of an output into bands and tiles of rows, and of a row into blocks of pixels."""
 
 from typing import NamedTuple
 
 from ..math.coordinates import FAR, MIDDLE, scalar
 from .simd.vectors import LANES
 
-# A band is this many rows: the rows whose contributions to theta's gradient are summed first.
+# The number of rows in a band: their contributions to theta's gradient are summed first.
 BAND = 32
 
-# The largest number of bands in a tile. A task works on the rows of a tile together, a few blocks
-# of columns at a time, so that what the tile reads stays in cache and within few pages.
+# The largest number of bands in a tile. A task computes all rows of a tile, a few blocks of columns
+# at a time, so that what the tile reads stays in cache and within few pages of memory.
 TILE_BANDS = 4
 TILE_ROWS = TILE_BANDS * BAND
 
 
 class Tile(NamedTuple):
-    """Rows ``start`` to ``end`` - 1 of samples n, which read image m."""
+    """Rows ``start`` to ``end`` - 1 of samples n, which sample image m."""
 
     m: int
     n: int
     start: int
     end: int
     columns: int
-    blocked: bool  # whether its rows are divided into blocks: see :func:`can_block`
+    blocked: bool  # whether its rows are divided into blocks, by :func:`can_block`
 
 
 def bands_per_tile(batch, rows, workers):
-    """The number of bands in a tile of gradients for which all workers finish together.
+    """The number of bands in a tile of a gradient with which the workers finish first.
 
-    The taller a tile is, the fewer lines of the image are read by two tiles.
+    Of equally good numbers it is the largest: then fewer rows of the image are read by two tiles.
     """
     bands = -(-rows // BAND)
 
@@ -40,7 +40,10 @@ def bands_per_tile(batch, rows, workers):
 
 
 def rows_per_tile(batch, rows, workers):
-    """The number of rows in a tile of samples, not always whole bands: workers get equal shares."""
+    """The number of rows in a tile of samples with which the workers finish first.
+
+    A tile of samples need not be whole bands, so that workers get equal shares.
+    """
     least = max(1, -(-rows // TILE_ROWS))
 
     def time(tiles):
@@ -76,7 +79,7 @@ def block_span(k, columns):
 def block_origin(j, first, columns):
     """The column from which :func:`.coordinates.along_row` counts column j: its block's first.
 
-    A row too short for blocks may have steps that are long for its size: there each pixel is the
-    middle of a block of its own.
+    A row too short for blocks may have long steps. There each pixel is the middle of a block of its
+    own.
     """
     return first if columns >= LANES else j - MIDDLE

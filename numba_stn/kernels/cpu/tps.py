@@ -1,9 +1,9 @@
-"""CPU kernels of thin-plate splines: from their points to weights and a grid, and back.
+"""CPU kernels of thin-plate splines: from control points to weights and a grid, and back.
 
-A spline is the sum of K + 3 functions of the output's pixel, each times its weight: U of the
-distance to each of the K points, 1, x and y. A row's functions are computed once, for all images.
-All is float64, but for grids that are asked for in float32. A row is one thread's, so nothing
-depends on the number of threads.
+A spline is the weighted sum of K + 3 functions of an output pixel: U of the distance to each of the
+K points, 1, x and y. A row's functions are computed once for all images. Everything is computed in
+float64; only the grid may be float32. One thread computes a whole row, so nothing depends on the
+number of threads.
 """
 
 import functools
@@ -14,28 +14,30 @@ from numba import prange
 
 from .. import launch
 from ..math.coordinates import base_coordinate, scalar
-from .general import unwatched
+from .arrays import ignore_float_errors
 
-# Sums that are kept apart along a row, so that they fit a vector.
+# The number of partial sums along a row, which are one vector.
 PARTS = 8
 
-# Numbers of float64 in memory at a time, grid and sums of its rows, but for one image's.
+# The largest number of float64 numbers in memory at a time, for grids and sums of their rows; a
+# single image may need more.
 CHUNK = 2**20
 
 _LOG_2 = math.log(2)
 _LEAST = np.float64(math.sqrt(0.5)).view(np.int64)
 
 
-# --- The functions --------------------------------------------------------------------------------
+# --- Basis functions ------------------------------------------------------------------------------
 
 
 @scalar
 def energy(square):
-    """U of Bookstein 1989: ``r^2 log r^2``, of r^2; 0 at 0.
+    """U of Bookstein 1989, ``r^2 log r^2``, as a function of r^2; 0 at 0.
 
-    The logarithm is formed here, without a branch, so that compilers make vectors of a row: with
-    ``r^2 = 2^e m`` and m from the root of 1/2 to that of 2, it is ``e log 2 + 2 artanh s``, with
-    ``s = (m - 1) / (m + 1)``, whose series is cut off behind s^21. Of 0 it is some number.
+    The logarithm is computed here without a branch, so that compilers vectorise a row. With
+    ``r^2 = 2^e m`` and m between sqrt(1/2) and sqrt(2), it is ``e log 2 + 2 artanh s``, with
+    ``s = (m - 1) / (m + 1)``. The series of artanh is cut off after s^21. The logarithm of 0 comes
+    out as a finite number, which is multiplied by 0.
     """
     bits = np.float64(square).view(np.int64)
     exponent = np.int64(np.int64(bits - _LEAST) >> 52)
@@ -57,7 +59,7 @@ def energy_by_log(square):
 
 @scalar
 def fill_basis(points, i, rows, columns, off, basis):
-    """The K + 3 functions along output row i: U of each point, 1, x and y."""
+    """Fill ``basis`` with the K + 3 functions along output row i: U of each point, 1, x and y."""
     count = len(points)
     y = base_coordinate(i, rows, off)
     ones, xs, ys = basis[count], basis[count + 1], basis[count + 2]
@@ -70,12 +72,12 @@ def fill_basis(points, i, rows, columns, off, basis):
             line[j] = energy(along * along + across)
 
 
-# --- grid -----------------------------------------------------------------------------------------
+# --- Grid -----------------------------------------------------------------------------------------
 
 
 @functools.cache
 def make_spline_grid(parallel):
-    """Kernel: weights (N, K + 3, 2) at points (K, 2) -> the spline, added to ``start`` (x, y)."""
+    """Kernel: weights (N, K + 3, 2), points (K, 2) -> the splines plus ``start`` times (x, y)."""
     stamp = launch.stamp(parallel)
 
     def spline_grid(weights, points, start, off, grid):
@@ -110,7 +112,7 @@ def make_spline_grid_vjp(parallel):
         count = len(points)
         wide = (columns + PARTS - 1) // PARTS * PARTS
         for i in prange(rows):
-            # Zeros stand where the last part of a row is cut short.
+            # A row is padded with zeros to whole parts.
             basis, line = np.zeros((count + 3, wide)), np.zeros((2, wide))
             parts = np.empty((2, PARTS))
             fill_basis(points, i, rows, columns, off, basis)
@@ -127,7 +129,7 @@ def make_spline_grid_vjp(parallel):
 
 @scalar
 def add_products(function, line, parts):
-    """Sums of the products of a function and both rows of a line, every ``PARTS``-th in one."""
+    """Sum a function times each row of ``line``; part p sums columns p, p + PARTS, and so on."""
     xs, ys, sums_x, sums_y = line[0], line[1], parts[0], parts[1]
     sums_x[:] = 0.0
     sums_y[:] = 0.0
@@ -147,34 +149,34 @@ def total(parts):
     return found
 
 
-# --- What :mod:`numba_stn.ops.tps_grid` calls; cuda_spline.py has the same names ------------------
+# --- Functions that :mod:`numba_stn.ops.tps_grid` calls; kernels/cuda/tps.py has the same names ---
 
 
 def spline_groups(count, size, points):
-    """Images whose grids, and sums of rows, stand in memory together, as slices."""
+    """Slices of the batch: the images whose grids, and sums of rows, are in memory together."""
     rows, columns = size
     return slices(count, max(1, CHUNK // (2 * rows * max(columns, points + 3))))
 
 
 def slices(count, step):
-    """Slices of ``step`` of so many, one after another."""
+    """Slices of length ``step`` that divide a batch of ``count``; the last may be shorter."""
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def spline_room(count, size, control):
-    """Memory for the grids of so many images, in the precision that splines are computed in."""
+    """Memory for the grids of ``count`` images, in the precision in which splines are computed."""
     return np.empty((count, *size, 2))
 
 
 def spline_weights(control, points, matrix, start):
-    """Weights (N, K + 3, 2) of the splines through ``control`` less ``start`` times the lattice."""
-    # In control's own dtype, so that a float32 lattice is the identity too.
+    """Weights (N, K + 3, 2) of the splines through ``control`` minus ``start`` times ``points``."""
+    # Rounded to control's dtype, so that float32 control points at the lattice give the identity.
     offsets = control.astype(np.float64) - start * points.astype(control.dtype)
     return np.einsum("kc,ncd->nkd", matrix, offsets)
 
 
 def spline_grid(weights, points, start, off, grid):
-    """Fill ``grid``: ``start`` times the output's own coordinates, plus the spline."""
+    """Fill ``grid`` with ``start`` times the output's own coordinates, plus the spline."""
     work = grid.size * (len(points) + 3) // 8 + math.prod(grid.shape[1:3]) * len(points)
     launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
 
@@ -183,7 +185,7 @@ def spline_points(dgrid, points, matrix, off, dcontrol):
     """Fill ``dcontrol``, (N, K, 2), from the gradient of a grid."""
     for group in spline_groups(len(dgrid), dgrid.shape[1:3], len(points)):
         dweights = np.empty((group.stop - group.start, len(matrix), 2))
-        with unwatched():
+        with ignore_float_errors():
             spline_grid_vjp(dgrid[group], points, off, dweights)
             dcontrol[group] = np.einsum("kc,nkd->ncd", matrix, dweights)
 

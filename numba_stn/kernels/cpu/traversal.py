@@ -1,13 +1,12 @@
-"""How kernels go over their output: tiles of rows, chunks of blocks, rows of pixels.
+"""The order in which kernels process their output: tiles of rows, chunks of blocks, pixels.
 
 A kernel of the plane says what is done with a block, in a few functions (:class:`Visitor`), and
 :func:`make_traverse` calls them for the blocks of a tile. While the blocks of one row are visited,
-the addresses that the next row reads are already computed (:mod:`.simd.addresses`) and prefetched:
-in one step the processor would wait, because the chain of operations from a block's coordinates to
-its samples is longer than what the processor can look ahead.
+the addresses that the next row reads are computed (:mod:`.simd.addresses`) and prefetched. If both
+were done in one step, the processor would wait: the chain of operations from a block's coordinates
+to its samples is longer than what it can look ahead.
 
-Kernels of volumes, and others that have no blocks, go over the pixels of a row:
-:func:`make_fold_row`.
+Kernels of volumes, and others without blocks, go over the pixels of a row: :func:`make_fold_row`.
 """
 
 import functools
@@ -18,10 +17,11 @@ import numpy as np
 from numba import carray
 
 from ..math.coordinates import PROJECTIVE, inlined, scalar
-from .coordinate_sources import make_point, make_row
+from .coordinate_sources import make_input_pixel, make_row
 from .limits import Limits
-from .simd.addresses import SLOTS, WORKSPACE, compute_addresses, interior_length
+from .simd.addresses import compute_addresses
 from .simd.memory import stack_memory
+from .simd.slots import SLOTS, WORKSPACE, interior_length
 from .simd.vectors import LANES
 from .tiles import TILE_ROWS, block_count
 
@@ -37,16 +37,16 @@ class Visitor(NamedTuple):
     """
 
     rows: Callable  # (task, i) -> row, Limits
-    outside: Callable  # (task, i, first, stop): columns first to stop - 1 of row i read nothing
-    prefetch: Callable  # (task, found, slots): the slots whose bits are set are read next
+    outside: Callable  # (task, i, first, stop): columns first to stop - 1 of row i have no taps
+    prefetch: Callable  # (task, inside, slots): the slots whose bits are set are read next
     interior: Callable  # (task, row, segment, slots): blocks all of whose taps are inside
     border: Callable  # (task, row, i, k): block k of row i, which may have taps outside
 
 
 class Segment(NamedTuple):
-    """``length`` neighbouring interior blocks of row i, from block k on, whose first slot is given.
+    """A row segment: ``length`` neighbouring interior blocks of row i, from block k on.
 
-    The slot has the block's addresses: see :class:`.addresses.Slot`.
+    ``slot`` is the number of block k's :class:`.slots.Slot`; the others follow.
     """
 
     i: int
@@ -57,18 +57,19 @@ class Segment(NamedTuple):
 
 @inlined
 def nothing_outside(task, i, first, stop):
-    """What a gradient does with columns that read nothing."""
+    """What a gradient does with columns without taps."""
 
 
 @functools.cache
 def make_traverse(source, padding, mode, visitor):
     """Function: visit the blocks of a :class:`.tiles.Tile`.
 
-    ``coords`` is what the rows' coordinates come from; ``zero`` has the type that computes.
+    It is called as ``traverse(task, coords, tile, zero)``: ``coords`` is the array from which the
+    coordinates of the rows come, and ``zero`` has the type that computes.
     """
     rows_of, outside, prefetch, interior, border = visitor
     numbers = 6 if source == PROJECTIVE else 4
-    kept_row = make_kept_row(numbers)
+    load_row = make_load_row(numbers)
 
     def traverse(task, coords, tile, zero):
         n, start, end, columns = tile.n, tile.start, tile.end, tile.columns
@@ -78,7 +79,7 @@ def make_traverse(source, padding, mode, visitor):
         limits = carray(stack_memory(ROWS), (TILE_ROWS, 6), np.int64)
         for i in range(start, end):
             row, limit = rows_of(task, i)
-            keep_row(i - start, row, limit, maps, limits)
+            store_row(i - start, row, limit, maps, limits)
             outside(task, i, 0, min(limit.low * LANES, columns))
             outside(task, i, limit.high * LANES, columns)
         for chunk in range(0, blocks, SLOTS):
@@ -87,7 +88,7 @@ def make_traverse(source, padding, mode, visitor):
             for i in range(start - 1, end):
                 inside, following = following, np.int64(0)
                 if tile.blocked and i + 1 < end:
-                    row, limit = kept_row(maps, limits, i + 1 - start)
+                    row, limit = load_row(maps, limits, i + 1 - start)
                     low, high = max(chunk, limit.low), min(stop, limit.high)
                     where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
                     following = compute_addresses(
@@ -96,7 +97,7 @@ def make_traverse(source, padding, mode, visitor):
                     prefetch(task, following, slots)
                 if i < start:
                     continue
-                row, limit = kept_row(maps, limits, i - start)
+                row, limit = load_row(maps, limits, i - start)
                 base = first_slot(chunk, i)
                 k, high = max(chunk, limit.low), min(stop, limit.high)
                 while k < high:
@@ -113,13 +114,13 @@ def make_traverse(source, padding, mode, visitor):
 
 @scalar
 def first_slot(chunk, i):
-    """The block that has the workspace's first slot: a row's chunk and the next alternate."""
+    """The block that has the workspace's first slot; rows use its two halves alternately."""
     return chunk - SLOTS * (i & 1)
 
 
 @scalar
-def keep_row(r, row, limit, maps, limits):
-    """Keep what was found for the r-th row of a tile."""
+def store_row(r, row, limit, maps, limits):
+    """Store the map and the limits of the r-th row of a tile."""
     for k in range(len(row)):
         maps[r, k] = row[k]
     for k in range(6):
@@ -127,26 +128,26 @@ def keep_row(r, row, limit, maps, limits):
 
 
 @functools.cache
-def make_kept_row(numbers):
-    """Function: what was kept for the r-th row, whose map has 4 or 6 numbers."""
+def make_load_row(numbers):
+    """Function: the map, of 4 or 6 numbers, and the limits of the r-th row of a tile."""
     if numbers == 6:
 
-        def kept_row(maps, limits, r):
+        def load_row(maps, limits, r):
             row = (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3], maps[r, 4], maps[r, 5])
-            return row, kept_limits(limits, r)
+            return row, load_limits(limits, r)
 
     else:
 
-        def kept_row(maps, limits, r):
+        def load_row(maps, limits, r):
             row = (maps[r, 0], maps[r, 1], maps[r, 2], maps[r, 3])
-            return row, kept_limits(limits, r)
+            return row, load_limits(limits, r)
 
-    return inlined(kept_row)
+    return inlined(load_row)
 
 
 @inlined
-def kept_limits(limits, r):
-    """The :class:`.limits.Limits` of the r-th row."""
+def load_limits(limits, r):
+    """The :class:`.limits.Limits` of the r-th row of a tile."""
     return Limits(
         limits[r, 0], limits[r, 1], limits[r, 2], limits[r, 3], limits[r, 4], limits[r, 5]
     )
@@ -157,21 +158,22 @@ def kept_limits(limits, r):
 
 @functools.cache
 def make_fold_row(kind, visit):
-    """Function: ``state = visit(task, state, row, at, pixel)`` for the pixels of an output row.
+    """Function: call ``state = visit(task, state, row, at, pixel)`` for each pixel of a row.
 
-    The row is the ``line``-th of the batch, (n, k, i) = (sample, slice, row); ``at`` is
-    (n, k, i, j), and ``pixel`` the coordinate (x, y, z) that is read there. Returns the last state.
-    ``real`` is the type of the images, whose ``sides`` and the samples' ``sizes`` are (D, H, W).
+    It returns the last state. The output row has the number ``line`` in the batch, which gives
+    (n, k, i) = (sample, slice, row). ``at`` is (n, k, i, j), and ``pixel`` is the sampling position
+    (x, y, z). ``sides`` of the images and ``sizes`` of the samples are (D, H, W); ``real`` is the
+    images' type.
     """
     row_of = make_row(kind.source, kind.dims, kind.between_pixels)
-    point = make_point(kind.source, kind.dims, kind.mode)
+    input_pixel = make_input_pixel(kind.source, kind.dims, kind.mode)
 
     def fold_row(task, state, line, coords, sides, sizes, off, real):
         depth, rows, columns = sizes
         n, k, i = line // rows // depth, line // rows % depth, line % rows
         row = row_of(coords, n, k, i, sides, sizes, off)
         for j in range(columns):
-            pixel = point(coords, row, n, k, i, j, columns, real)
+            pixel = input_pixel(coords, row, n, k, i, j, columns, real)
             state = visit(task, state, row, (n, k, i, j), pixel)
         return state
 

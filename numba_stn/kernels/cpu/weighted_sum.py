@@ -1,7 +1,7 @@
-"""One sample of an image, whatever its layout and dtype: elements, weights, and their product.
+"""One sample of an image of any layout and dtype: its taps, their weights, and the weighted sum.
 
-``inside`` says that all taps are pixels of the image, so that none has to be looked for. Images are
-(N, C, D, H, W), or (N, D, H, W, C) where channels stand last; a plane has D = 1.
+``inside`` means that all taps are inside the image, so that none needs a check. Images are
+(N, C, D, H, W), or (N, D, H, W, C) if channels are last; a plane has D = 1.
 """
 
 import functools
@@ -12,12 +12,12 @@ from ..math.coordinates import ZEROS, inlined, scalar
 from ..math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
 from ..math.storage import make_load
 
-# --- Elements of arrays, whatever their layout ----------------------------------------------------
+# --- Elements of arrays of either layout ----------------------------------------------------------
 
 
 @functools.cache
-def make_at(channels_last):
-    """Function: array, n, c, z, y, x -> element. An index without a sign counts from no end."""
+def make_get(channels_last):
+    """Function: array, n, c, z, y, x -> element. Unsigned indices never count from the end."""
     u = np.uint64
     if channels_last:
         return inlined(lambda a, n, c, z, y, x: a[u(n), u(z), u(y), u(x), u(c)])
@@ -26,7 +26,7 @@ def make_at(channels_last):
 
 @functools.cache
 def make_put(channels_last):
-    """Function: array, n, c, z, y, x, element: write it."""
+    """Function: write an element, ``put(array, n, c, z, y, x, element)``."""
     u = np.uint64
     if channels_last:
 
@@ -54,9 +54,9 @@ def make_lengths(channels_last):
 
 @functools.cache
 def make_locate(mode, padding, dims):
-    """Function: pixel, sides, off -> first, fractions, slopes, whether anything is read, inside.
+    """Function: pixel, sides, off -> first tap, fractions, slopes, whether it has taps, ``inside``.
 
-    The first is the first tap; it, the fractions and the slopes are of (z, y, x).
+    The first tap, the fractions and the slopes are each given along (z, y, x).
     """
     deep, count = dims == 3, TAPS[mode]
 
@@ -79,7 +79,7 @@ def make_locate(mode, padding, dims):
 def make_weights(mode, dims, slope_of=-1):
     """Function: fractions, type -> weights of the taps along (z, y, x).
 
-    Along the axis ``slope_of`` (0 to 2) the slopes of the weights.
+    Along the axis ``slope_of``, 0 to 2 if it is given, these are the slopes of the weights.
     """
     of = [WEIGHTS[mode if axis or dims == 3 else 0] for axis in range(3)]
     if slope_of >= 0:
@@ -90,15 +90,15 @@ def make_weights(mode, dims, slope_of=-1):
 
 @functools.cache
 def make_weighted_sum(kind, dtype):
-    """Functions: image m, channel c, first and weights -> the weighted sum of the taps.
+    """Functions: image m, channel c, first tap, weights -> the weighted sum of the taps.
 
-    The first for a first whose taps are all inside, the second for any.
+    The first function is for taps that are all inside, the second checks each tap.
     """
     _, mode, padding, dims, channels_last, _ = kind
-    at, load = make_at(channels_last), make_load(dtype)
+    get, load = make_get(channels_last), make_load(dtype)
     count, deep = TAPS[mode], TAPS[mode] if dims == 3 else 1
 
-    def within(images, fill, m, c, first, weights, sides, off):
+    def sum_inside(images, fill, m, c, first, weights, sides, off):
         real = fill.dtype.type
         (iz, iy, ix), (wz, wy, wx) = first, weights
         total = real(0)
@@ -106,12 +106,12 @@ def make_weighted_sum(kind, dtype):
             column = real(0)
             for y in range(count):
                 for z in range(deep):
-                    value = load(at(images, m, c, iz + z, iy + y, ix + x), real)
+                    value = load(get(images, m, c, iz + z, iy + y, ix + x), real)
                     column += wz[z] * wy[y] * value
             total += column * wx[x]
         return total
 
-    def anywhere(images, fill, m, c, first, weights, sides, off):
+    def sum_checked(images, fill, m, c, first, weights, sides, off):
         real = fill.dtype.type
         (iz, iy, ix), (wz, wy, wx), (d, h, w) = first, weights, sides
         total = real(0)
@@ -123,23 +123,23 @@ def make_weighted_sum(kind, dtype):
                     jz, weight = tap(iz + z, d, mode, padding, off), wz[z] * wy[y]
                     # A missing tap is skipped and not multiplied: 0 * inf is NaN.
                     if jx != MISSING and jy != MISSING and jz != MISSING:
-                        column += weight * load(at(images, m, c, jz, jy, jx), real)
+                        column += weight * load(get(images, m, c, jz, jy, jx), real)
                     elif padding == ZEROS and weight != real(0) and wx[x] != real(0):
                         column += weight * fill[c]
             total += column * wx[x]
         return total
 
-    return inlined(within), scalar(anywhere)
+    return inlined(sum_inside), scalar(sum_checked)
 
 
 @functools.cache
 def make_channel_slopes(kind, dtype):
-    """Function: fractions -> slopes of one channel's samples in x, y and z, in pixels.
+    """Function: fractions -> slopes of one channel's sample in x, y and z, per pixel.
 
     ``where`` is (m, c, first): image m, channel c, and the first tap along (z, y, x).
     """
     dims = kind.dims
-    within, anywhere = make_weighted_sum(kind, dtype)
+    sum_inside, sum_checked = make_weighted_sum(kind, dtype)
     along_z, along_y, along_x = (make_weights(kind.mode, dims, axis) for axis in range(3))
     deep = dims == 3
 
@@ -148,15 +148,15 @@ def make_channel_slopes(kind, dtype):
         wz, wy, wx = along_z(t, real), along_y(t, real), along_x(t, real)
         z = real(0)
         if inside:
-            x = within(images, fill, m, c, first, wx, sides, off)
-            y = within(images, fill, m, c, first, wy, sides, off)
+            x = sum_inside(images, fill, m, c, first, wx, sides, off)
+            y = sum_inside(images, fill, m, c, first, wy, sides, off)
             if deep:
-                z = within(images, fill, m, c, first, wz, sides, off)
+                z = sum_inside(images, fill, m, c, first, wz, sides, off)
         else:
-            x = anywhere(images, fill, m, c, first, wx, sides, off)
-            y = anywhere(images, fill, m, c, first, wy, sides, off)
+            x = sum_checked(images, fill, m, c, first, wx, sides, off)
+            y = sum_checked(images, fill, m, c, first, wy, sides, off)
             if deep:
-                z = anywhere(images, fill, m, c, first, wz, sides, off)
+                z = sum_checked(images, fill, m, c, first, wz, sides, off)
         return x, y, z
 
     return scalar(channel_slopes)
@@ -166,8 +166,9 @@ def make_channel_slopes(kind, dtype):
 def make_block_sum(mode, dtype):
     """Function: elements, first, steps, weights -> the weighted sum of the taps around an element.
 
-    In the plane, all taps inside: ``elements`` are the image's, ``first`` is the lower or
-    nearest tap, and from pixel to pixel and from row to row are ``steps`` elements.
+    It is for planes, and for taps that are all inside. ``elements`` are the image's, ``first`` is
+    the lower or nearest tap, and ``steps`` are the numbers of elements from pixel to pixel and from
+    row to row.
     """
     load, count = make_load(dtype), TAPS[mode]
 

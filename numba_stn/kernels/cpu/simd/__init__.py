@@ -1,5 +1,5 @@
-"""LLVM vector code: 16 pixels of a row at a time.
+"""LLVM vector code: blocks of 16 pixels of a row at a time.
 
-Begin with :mod:`.addresses`, which finds where blocks read; :mod:`.bilinear` and :mod:`.any_mode`
-load, weight and store them.
+:mod:`.addresses` computes where a row's interior blocks read; :mod:`.bilinear`, :mod:`.quads` and
+:mod:`.any_mode` load those taps and use them. Begin with :mod:`.addresses`, then :mod:`.bilinear`.
 """

@@ -1,10 +1,11 @@
-"""Where blocks read: the first of the two steps in which a row is worked through.
+"""The first of two steps in which a row is sampled: compute the addresses of its interior blocks.
 
-A block is LANES neighbouring pixels of an output row, in LLVM vectors. :func:`place` finds where
-the blocks of a chunk read, from a grid or from a row's map, and leaves in a workspace, of those
-whose taps are all inside the image, the lower taps' offsets and the fractions. The functions of
-:mod:`.bilinear` load those taps and use them, a run of such blocks at a time. In one step the
-processor would wait: a block's chain from its coordinates to its samples is longer than what it
+A block is LANES neighbouring pixels of an output row, in LLVM vectors. :func:`compute_addresses`
+computes the sampling positions of the blocks of a chunk, from a grid or from a row's map. For each
+block whose taps are all inside the image, it stores the offsets of the lower taps and the fractions
+in the block's :class:`.slots.Slot`. The functions of :mod:`.bilinear` and :mod:`.any_mode` then
+load the taps and use them, one row segment at a time. If both were done in one step, the processor
+would wait: the chain of operations from a block's coordinates to its samples is longer than what it
 can look ahead.
 """
 
@@ -12,179 +13,142 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.coordinates import AFFINE, BICUBIC, FAR, GRID, MIDDLE, NEAREST, PROJECTIVE, SNAP, ZEROS
+from ...math.coordinates import AFFINE, BICUBIC, GRID, MIDDLE, NEAREST, SNAP, ZEROS
+from .positions import can_split, compute_positions, split_positions
+from .slots import Slot, first_column
 from .vectors import F32, F64, I32, I64, LANES, Emitter, Plane, lanes
 
-# Blocks that a workspace has room for: a chunk of a row.
-SLOTS = 16
-
-# Blocks whose middles are found at a time.
+# The number of blocks whose middles are computed at a time.
 GROUP = 8
 
-# Bytes of a workspace for two chunks: of each block the fractions in x and in y, and the offsets.
-WORKSPACE = 2 * SLOTS * LANES * (8 + 8 + 4)
-
-# A tile's rows of a grid lie too far apart for the processor to foresee the next one.
+# Rows of a grid are so far apart in memory that the processor does not foresee the next one. A row
+# therefore prefetches the row of the grid that is this many rows further down.
 GRID_ROWS_AHEAD = 4
 
-# Bytes of a line of the cache.
+# Bytes of a cache line.
 LINE = 64
-
-
-class Slot:
-    """A placed block in the workspace that starts at the pointer ``start``."""
-
-    def __init__(self, emit, start, number):
-        b, vector = emit.builder, LANES * emit.bytes
-        self.emit = emit
-        self.x = b.add(b.ptrtoint(start, I64), b.mul(number, I64(2 * vector + LANES * 4)))
-        self.y, self.offsets = (b.add(self.x, I64(k * vector)) for k in (1, 2))
-
-    def fractions(self):
-        """Fractions in x and in y."""
-        kind = lanes(self.emit.real)
-        return [self.emit.load(address, kind) for address in (self.x, self.y)]
-
-    def offset(self, k):
-        """How many elements the lower tap of lane k is from the image's first."""
-        b = self.emit.builder
-        place = b.inttoptr(self.offsets, I32.as_pointer())
-        return self.emit.lane(place, k)
-
-
-@intrinsic
-def interior_length(typingctx, inside):
-    """How many blocks from the first on are inside: the lowest bits that are set."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(builder.not_(args[0]), ir.IntType(1)(0))
-
-    return types.int64(types.int64), codegen
-
-
-def column_of(emit, k, columns):
-    """First column of block k: the last block is moved back to end with the row."""
-    b = emit.builder
-    return emit.least(b.mul(k, I64(LANES)), b.sub(columns, I64(LANES)))
 
 
 @intrinsic(prefer_literal=True)
 def compute_addresses(typingctx, source, padding, mode, fill, coords, row, slots):
-    """Place blocks of a row; bit k of the result: whether the k-th of a chunk is inside.
+    """Fill the slots of a row's interior blocks.
 
-    ``where`` is (n, i, first, stop, chunk, columns): of samples n, row i of so many columns, blocks
-    first to stop - 1; block ``chunk`` has the workspace's first slot. ``row`` and ``limits`` are
-    those of :mod:`.rows`. Fractions are of ``fill``'s type. Where the ``mode`` is the nearest
-    pixel, that is what is left in place of the lower tap.
+    Returns an integer whose bit k is set if block k of the chunk is inside. ``row`` is (map,
+    limits, where): the start and step of the row's coordinates, its :class:`.limits.Limits`, and
+    (n, i, first, stop, chunk, columns). That is, blocks ``first`` to ``stop`` - 1 of row i of
+    samples n, a row of ``columns`` samples; block ``chunk`` has the workspace's first slot.
+    Fractions are of ``fill``'s type. Offsets are those of the lower tap, or of the nearest pixel if
+    that is the ``mode``.
     """
     if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding, mode)):
         return None
 
     def codegen(context, builder, signature, args):
-        row_, limits_, where_ = (
+        map_, limits, where = (
             cgutils.unpack_tuple(builder, part) for part in cgutils.unpack_tuple(builder, args[5])
         )
         emit = Emitter(builder, context.get_value_type(fill))
-        blocks = _Blocks(emit, where_, args[6], mode.literal_value)
+        blocks = _Blocks(emit, where, args[6], mode.literal_value)
         if source.literal_value == AFFINE:
-            return _place_along(blocks, row_, limits_)
-        grid = Plane(context, builder, coords, args[4])
-        return _place_anywhere(
-            blocks, source.literal_value, padding.literal_value, grid, row_, limits_
-        )
+            return _compute_affine(blocks, map_, limits)
+        grid, flags = Plane(context, builder, coords, args[4]), (source, padding)
+        return _compute_checked(blocks, *(flag.literal_value for flag in flags), grid, map_, limits)
 
     return types.int64(source, padding, mode, fill, coords, row, slots), codegen
 
 
 class _Blocks:
-    """The blocks to be placed."""
+    """The blocks whose addresses are computed."""
 
     def __init__(self, emit, where, slots, mode):
         self.emit, self.slots, self.mode = emit, slots, mode
         self.n, self.i, self.first, self.stop, self.chunk, self.columns = where
 
     def slot(self, k):
+        """The slot of block k."""
         return Slot(self.emit, self.slots, self.emit.builder.sub(k, self.chunk))
 
     def tap(self, c):
         """Lower tap, or nearest one, of coordinates."""
         return self.emit.call("rint" if self.mode == NEAREST else "floor", c)
 
-    def base(self, place):
-        """Whole numbers from which coordinates near ``place`` are counted.
+    def base(self, c):
+        """Whole numbers close to ``c``, from which coordinates are counted.
 
-        Even ones where a half is rounded to the even neighbour.
+        They are even if a half is rounded to the even neighbour.
         """
         emit, b = self.emit, self.emit.builder
         if self.mode != NEAREST:
-            return emit.call("floor", place)
-        half = ir.Constant(place.type, [0.5] * place.type.count)
-        whole = emit.call("floor", b.fmul(place, half))
+            return emit.call("floor", c)
+        half = ir.Constant(c.type, [0.5] * c.type.count)
+        whole = emit.call("floor", b.fmul(c, half))
         return b.fadd(whole, whole)
 
     def margin(self):
-        """How many more pixels are read to each side of the lower tap and its neighbour."""
+        """The number of pixels read on each side of the lower tap and its neighbour."""
         return F64(1.0 if self.mode == BICUBIC else 0.0)
 
+    def store(self, slot, parts, pitch, base=None):
+        """Store the fractions, and the offsets of the lower taps, in a slot.
 
-def _leave(blocks, slot, parts, width, whole=None):
-    """Leave fractions, and offsets of lower taps; ``parts`` are those of x and y."""
-    emit, b = blocks.emit, blocks.emit.builder
-    if blocks.mode != NEAREST:
-        for (_, fraction), address in zip(parts, (slot.x, slot.y), strict=True):
-            emit.store(emit.narrow(fraction), address)
-    (x, _), (y, _) = parts
-    offsets = b.add(b.mul(y, emit.splat(b.trunc(width, I32))), x)
-    emit.store(offsets if whole is None else b.add(offsets, whole), slot.offsets)
+        ``parts`` are (lower tap, fraction) of x and of y; ``base`` is added to the offsets.
+        """
+        emit, b = self.emit, self.emit.builder
+        if self.mode != NEAREST:
+            for (_, fraction), address in zip(parts, (slot.x, slot.y), strict=True):
+                emit.store(emit.narrow(fraction), address)
+        (x, _), (y, _) = parts
+        offsets = b.add(b.mul(y, emit.splat(b.trunc(pitch, I32))), x)
+        emit.store(offsets if base is None else b.add(offsets, base), slot.offsets)
 
 
 # --- Affine rows ----------------------------------------------------------------------------------
 
 
-def _place_along(blocks, row, limits):
-    """Place the blocks of an affine row that its limits say are inside.
+def _compute_affine(blocks, row, limits):
+    """Fill the slots of an affine row's blocks; its limits say which are inside.
 
-    Coordinates are those of :func:`.coordinates.along_row`. What is done in float64, once a block,
-    is done for GROUP blocks at a time.
+    Coordinates are those of :func:`.coordinates.along_row`. The float64 part of the computation, of
+    which each block has one number, is done for GROUP blocks at a time.
     """
     emit, b = blocks.emit, blocks.emit.builder
     low, high = _inner_blocks(blocks, *limits[:2])
-    count, width = emit.most(b.sub(high, low), I64(0)), limits[4]
-    axes = [_Along(blocks, start, step) for start, step in (row[:2], row[2:4])]
-    whole = None
+    count, pitch = emit.maximum(b.sub(high, low), I64(0)), limits[4]
+    axes = [_AffineAxis(blocks, start, step) for start, step in (row[:2], row[2:4])]
+    base = None
     groups = b.udiv(b.add(count, I64(GROUP - 1)), I64(GROUP))
     with cgutils.for_range(b, groups) as group:
         first = b.mul(group.index, I64(GROUP))
-        bases = [axis.find(b.add(low, first)) for axis in axes]
+        wholes = [axis.compute_bases(b.add(low, first)) for axis in axes]
         if emit.real != F64:
-            x, y = (b.fptosi(base, ir.VectorType(I32, GROUP)) for base in bases)
-            pitch = emit.splat(b.trunc(width, I32), GROUP)
-            wholes = emit.stored(b.add(b.mul(y, pitch), x))
-        with cgutils.for_range(b, emit.least(b.sub(count, first), I64(GROUP))) as loop:
+            x, y = (b.fptosi(whole, ir.VectorType(I32, GROUP)) for whole in wholes)
+            pitches = emit.splat(b.trunc(pitch, I32), GROUP)
+            bases = emit.spill(b.add(b.mul(y, pitches), x))
+        with cgutils.for_range(b, emit.minimum(b.sub(count, first), I64(GROUP))) as loop:
             k = loop.index
             if emit.real != F64:
-                whole = emit.splat(b.load(b.gep(wholes, [k])))
+                base = emit.splat(b.load(b.gep(bases, [k])))
             slot = blocks.slot(b.add(b.add(low, first), k))
-            _leave(blocks, slot, [axis.parts(k) for axis in axes], width, whole)
+            blocks.store(slot, [axis.parts(k) for axis in axes], pitch, base)
     ones = b.sub(b.shl(I64(1), count), I64(1))
-    # Where there are none, low may be far: shifted by so much, not even 0 is anything.
-    return b.shl(ones, emit.least(b.sub(low, blocks.chunk), I64(63)))
+    # If no block is inside, low may be large, and a shift by 64 bits or more is undefined.
+    return b.shl(ones, emit.minimum(b.sub(low, blocks.chunk), I64(63)))
 
 
 def _inner_blocks(blocks, first, last):
-    """The blocks, from and up to, that lie in columns first to last - 1."""
+    """First block and last + 1 of those that are within columns ``first`` to ``last`` - 1."""
     emit, b = blocks.emit, blocks.emit.builder
     ends = b.icmp_signed(">=", last, blocks.columns)
     low = b.sdiv(b.add(first, I64(LANES - 1)), I64(LANES))
     high = b.select(ends, blocks.stop, b.sdiv(last, I64(LANES)))
-    # The row's last block may begin before the others' next would.
+    # The row's last block may begin less than LANES columns after the one before it.
     final = b.sdiv(b.sub(blocks.columns, I64(1)), I64(LANES))
     late = b.icmp_signed(">", first, b.sub(blocks.columns, I64(LANES)))
-    high = b.select(late, emit.least(high, final), high)
-    return emit.most(low, blocks.first), emit.least(high, blocks.stop)
+    high = b.select(late, emit.minimum(high, final), high)
+    return emit.maximum(low, blocks.first), emit.minimum(high, blocks.stop)
 
 
-class _Along:
+class _AffineAxis:
     """One coordinate of an affine row's blocks: a whole number for each, and offsets from it."""
 
     def __init__(self, blocks, start, step):
@@ -197,26 +161,26 @@ class _Along:
         steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
         self.steps = b.fmul(emit.splat(emit.narrow(step)), steps)
 
-    def find(self, low):
+    def compute_bases(self, low):
         """The whole numbers of GROUP blocks from ``low`` on."""
         emit, b = self.emit, self.emit.builder
         numbers = ir.Constant(ir.VectorType(F64, GROUP), [float(k * LANES) for k in range(GROUP)])
         first = b.fadd(emit.splat(b.sitofp(b.mul(low, I64(LANES)), F64), GROUP), numbers)
         ends = b.fcmp_ordered(">", first, self.last)
-        middle = ir.Constant(first.type, [float(MIDDLE)] * GROUP)
-        columns = b.fadd(b.select(ends, self.last, first), middle)
-        place = b.fadd(self.start, b.fmul(self.step, columns))
-        base = self.blocks.base(place)
-        self.nears = emit.stored(emit.narrow(b.fsub(place, base)))
-        self.bases = emit.stored(base)
-        return base
+        half = ir.Constant(first.type, [float(MIDDLE)] * GROUP)
+        columns = b.fadd(b.select(ends, self.last, first), half)
+        middles = b.fadd(self.start, b.fmul(self.step, columns))
+        bases = self.blocks.base(middles)
+        self.nears = emit.spill(emit.narrow(b.fsub(middles, bases)))
+        self.bases = emit.spill(bases)
+        return bases
 
     def parts(self, k):
-        """Lower taps and fractions of the k-th block; float32's taps still lack the whole."""
+        """Lower taps and fractions of the k-th block; float32's taps are counted from the base."""
         emit, b = self.emit, self.emit.builder
         near, snap = b.load(b.gep(self.nears, [k])), lanes(emit.real, SNAP)
         c = b.fsub(b.fadd(b.fadd(emit.splat(near), self.steps), snap), snap)
-        if emit.real == F64:  # the sum is rounded, and that is what counts
+        if emit.real == F64:  # the definition is the rounded sum
             c = b.fadd(emit.splat(b.load(b.gep(self.bases, [k]))), c)
         low = self.blocks.tap(c)
         return b.fptosi(low, lanes(I32)), b.fsub(c, low)
@@ -225,147 +189,70 @@ class _Along:
 # --- Other rows -----------------------------------------------------------------------------------
 
 
-def _place_anywhere(blocks, source, padding, grid, row, limits):
-    """Place blocks whose coordinates may be anything."""
+def _compute_checked(blocks, source, padding, grid, row, limits):
+    """Fill the slots of blocks that are inside, which the coordinates of each block decide."""
     emit, b = blocks.emit, blocks.emit.builder
     inside = cgutils.alloca_once_value(b, I64(0))
     with cgutils.for_range(b, b.sub(blocks.stop, blocks.first)) as loop:
         k = b.add(blocks.first, loop.index)
-        where = (blocks.n, blocks.i, column_of(emit, k, blocks.columns))
+        where = (blocks.n, blocks.i, first_column(emit, k, blocks.columns))
         if source == GRID:
-            _fetch_grid(emit, grid, where)
-        if blocks.mode != NEAREST and _is_split(emit, source, grid):
-            parts = _split(emit, grid, where, row)
-            holds = _whole_inside(blocks, parts, padding, limits)
+            _prefetch_grid(emit, grid, where)
+        if blocks.mode != NEAREST and can_split(emit, source, grid):
+            parts = split_positions(emit, grid, where, row)
+            is_inside = _taps_inside(blocks, parts, padding, limits)
         else:
-            found = coordinates(emit, source, grid, row, where)
-            holds = _inside(blocks, found, padding, limits)
+            found = compute_positions(emit, source, grid, row, where)
+            is_inside = _coordinates_inside(blocks, found, padding, limits)
             lows = [blocks.tap(c) for c in found]
             parts = [(low, b.fsub(c, low)) for low, c in zip(lows, found, strict=True)]
-        with b.if_then(holds, likely=True):
+        with b.if_then(is_inside, likely=True):
             taps = [(b.fptosi(low, lanes(I32)), fraction) for low, fraction in parts]
-            _leave(blocks, blocks.slot(k), taps, limits[4])
+            blocks.store(blocks.slot(k), taps, limits[4])
             bit = b.shl(I64(1), b.sub(k, blocks.chunk))
             b.store(b.or_(b.load(inside), bit), inside)
     return b.load(inside)
 
 
-def _fetch_grid(emit, grid, where):
-    """Ask for the lines of a grid that a later row of the tile has at these columns."""
+def _prefetch_grid(emit, grid, where):
+    """Prefetch the cache lines that a later row's grid has at these columns."""
     b, (n, i, j) = emit.builder, where
-    later = grid.at(n, b.add(i, I64(GRID_ROWS_AHEAD)), j, I64(0))
+    later = grid.address(n, b.add(i, I64(GRID_ROWS_AHEAD)), j, I64(0))
     for line in range(0, 2 * LANES * grid.bytes, LINE):
         emit.prefetch(b.add(later, I64(line)))
 
 
-def _spans(blocks, padding, limits):
-    """The lower taps that are inside, in x and in y: from and up to; float64.
+def _interior_ranges(blocks, padding, limits):
+    """Ranges [low, high) of the coordinates, in x and in y, whose taps are inside; float64.
 
-    A coordinate that is clipped, 0 too, has no slope, and is left to others.
+    A clipped coordinate, and 0 too, has no slope; such blocks are border blocks.
     """
     emit, b, margin = blocks.emit, blocks.emit.builder, blocks.margin()
     least = F64(0.0 if padding == ZEROS else 1.0)
     top, bottom, right = (b.sitofp(limits[k], F64) for k in (0, 1, 5))
-    low = emit.number("maxnum", least, top)
+    low = emit.call_float64("maxnum", least, top)
     return [
         (b.fadd(low, margin), b.fsub(b.fsub(high, F64(1.0)), margin))
         for low, high in ((least, right), (low, bottom))
     ]
 
 
-def _inside(blocks, found, padding, limits):
-    """Whether all taps of these coordinates are inside."""
+def _coordinates_inside(blocks, found, padding, limits):
+    """Whether all taps of a block are inside, by its coordinates x and y."""
     emit, b = blocks.emit, blocks.emit.builder
-    return emit.every([
-        check for c, (low, high) in zip(found, _spans(blocks, padding, limits), strict=True)
-        for check in (b.fcmp_ordered(">=", c, emit.splat(low)),
-                      b.fcmp_ordered("<", c, emit.splat(high)))
-    ])  # fmt: skip
-
-
-def _whole_inside(blocks, parts, padding, limits):
-    """The same of lower taps, in float32; they are whole numbers."""
-    emit, b = blocks.emit, blocks.emit.builder
-    spans = _spans(blocks, padding, limits)
     checks = []
-    for (low, _), (least, high) in zip(parts, spans, strict=True):
-        checks.append(b.fcmp_ordered(">=", low, emit.splat(b.fptrunc(least, F32))))
-        checks.append(b.fcmp_ordered("<", low, emit.splat(b.fptrunc(high, F32))))
-    return emit.every(checks)
+    for c, (low, high) in zip(found, _interior_ranges(blocks, padding, limits), strict=True):
+        checks.append(b.fcmp_ordered(">=", c, emit.splat(low)))
+        checks.append(b.fcmp_ordered("<", c, emit.splat(high)))
+    return emit.true_everywhere(*checks)
 
 
-# --- Coordinates ----------------------------------------------------------------------------------
-
-
-def coordinates(emit, source, coords, row, where):
-    """Coordinates x and y of every lane, in float64; ``where`` is (n, i, j)."""
-    b = emit.builder
-    if source == PROJECTIVE:
-        return _projected(emit, row, where[2])
-    if source == AFFINE:
-        return [_along(emit, start, step, where[2]) for start, step in (row[:2], row[2:4])]
-    found = [
-        b.fadd(emit.splat(start), b.fmul(emit.splat(step), emit.widen(c)))
-        for c, start, step in zip(_loaded(emit, coords, where), row[:4:2], row[1:4:2], strict=True)
-    ]
-    if not _is_split(emit, source, coords):
-        return found
-    near = [b.fadd(emit.widen(low), emit.widen(t)) for low, t in _split(emit, coords, where, row)]
-    limit = lanes(F64, float(FAR))
-    return [
-        b.select(b.fcmp_ordered("<", emit.call("fabs", far), limit), close, far)
-        for far, close in zip(found, near, strict=True)
-    ]
-
-
-def _along(emit, start, step, j):
-    """A coordinate of an affine row: :func:`.coordinates.along_row`."""
-    b = emit.builder
-    place = b.fadd(start, b.fmul(step, b.fadd(b.sitofp(j, F64), F64(float(MIDDLE)))))
-    base = emit.number("floor", place)
-    near, step = emit.narrow(b.fsub(place, base)), emit.narrow(step)
-    near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
-    steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])
-    offsets = b.fadd(emit.splat(near), b.fmul(emit.splat(step), steps))
-    snap = lanes(emit.real, SNAP)
-    return b.fadd(emit.splat(base), emit.widen(b.fsub(b.fadd(offsets, snap), snap)))
-
-
-def _projected(emit, row, j):
-    """Coordinates of a projective row: each a quotient of two that are linear."""
-    b = emit.builder
-    columns = b.fadd(emit.splat(b.sitofp(j, F64)), lanes(F64, [float(k) for k in range(LANES)]))
-    x, y, w = (
-        b.fadd(emit.splat(start), b.fmul(emit.splat(step), columns))
-        for start, step in (row[:2], row[2:4], row[4:])
-    )
-    inverse = b.fdiv(lanes(F64, 1.0), w)
-    return [b.fmul(x, inverse), b.fmul(y, inverse)]
-
-
-def _loaded(emit, grid, where):
-    """Normalised coordinates x and y of every lane."""
-    b = emit.builder
-    address, size = grid.at(*where, I64(0)), LANES * grid.bytes
-    return emit.apart(*(emit.load(b.add(address, I64(k * size)), lanes(grid.kind)) for k in (0, 1)))
-
-
-def _is_split(emit, source, coords):
-    """Whether coordinates are found in float32: :func:`.coordinates.split`."""
-    return source == GRID and emit.real == F32 and coords.kind == F32
-
-
-def _split(emit, grid, where, row):
-    """Lower taps and fractions of a float32 grid, in float32: :func:`.coordinates.split`."""
-    b, one = emit.builder, lanes(F32, 1.0)
-    parts = []
-    for c, start, step in zip(_loaded(emit, grid, where), row[:4:2], row[1:4:2], strict=True):
-        middle, step = (emit.splat(emit.narrow(value)) for value in (start, step))
-        product = b.fmul(c, step)
-        rest = emit.call("fma", c, step, b.fneg(product))
-        base = emit.call("floor", b.fadd(product, middle))
-        far = b.fadd(b.fsub(product, b.fsub(base, middle)), rest)
-        far = b.fsub(b.fadd(far, one), one)
-        low = emit.call("floor", far)
-        parts.append((b.fadd(base, low), b.fsub(far, low)))
-    return parts
+def _taps_inside(blocks, parts, padding, limits):
+    """Whether all taps of a block are inside, by its lower taps: whole numbers in float32."""
+    emit, b = blocks.emit, blocks.emit.builder
+    ranges = _interior_ranges(blocks, padding, limits)
+    checks = []
+    for (tap, _), (low, high) in zip(parts, ranges, strict=True):
+        checks.append(b.fcmp_ordered(">=", tap, emit.splat(b.fptrunc(low, F32))))
+        checks.append(b.fcmp_ordered("<", tap, emit.splat(b.fptrunc(high, F32))))
+    return emit.true_everywhere(*checks)

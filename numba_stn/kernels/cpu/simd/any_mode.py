@@ -1,9 +1,10 @@
-"""Placed blocks of any mode, in LLVM vectors: of one plane, or of pixels of 2 to 4 channels.
+"""Samples of interior blocks in any mode: of one plane, or of pixels of 2 to 4 channels.
 
-All taps of a block of :mod:`.addresses` are inside the image. Along each axis a mode reads n of
-them (1, 2 or 4), which stand together in a row of memory, so each pixel takes n loads of n
-neighbours. They are weighted and summed by rows first, then by columns, in the order of
-:func:`.weighted_sum.make_run_contract`, whose bits these are. Integers are computed in float32.
+All taps of a block are inside the image. Along each axis a mode reads n taps (1, 2 or 4), which are
+neighbours in a row of memory, so each pixel takes n loads of n neighbours. They are weighted and
+summed by rows first, then by columns, in the order of
+:func:`numba_stn.kernels.cpu.weighted_sum.make_block_sum`, whose bits they give. Integers are
+computed in float32.
 """
 
 import functools
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 
 from ...math.coordinates import BICUBIC, BILINEAR, NEAREST
 from ...math.interpolation import KEYS, TAPS
-from .addresses import Slot
+from .slots import Slot
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
 
@@ -22,12 +23,12 @@ from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 def make_sample_block(mode, channels):
     """Function: write an interior block's samples; ``channels``: 1, or 2 to 4 in each pixel.
 
-    ``f(image, samples, where, steps, slots, real)``, with the elements of images and of samples in
-    a line. ``where`` is (planes, start, target, slot): of the first of so many planes, the image's
-    elements begin at ``start`` and the block's samples at ``target``; the slot has the block's
-    addresses. ``steps`` are the numbers of elements from plane to plane of the image, and of the
-    samples, from row to row of the image, and to what a later row reads. ``real`` is a number of
-    the type that computes.
+    It is called as ``f(image, samples, where, steps, slots, real)``, with the elements of images
+    and of samples as one-dimensional arrays. ``where`` is (planes, start, target, slot): the number
+    of planes; the elements at which the first one's image and the block's samples begin; and the
+    slot with the block's addresses. ``steps`` are the numbers of elements from plane to plane of
+    the image, from plane to plane of the samples, from row to row of the image, and to what a later
+    row reads. ``real`` is a number of the type that computes.
     """
 
     @intrinsic
@@ -40,19 +41,19 @@ def make_sample_block(mode, channels):
             (planes, first, first_target, slot), (far, along, pitch, ahead) = (
                 cgutils.unpack_tuple(builder, each) for each in (where_, steps_)
             )
-            taps = _Taps(emit, mode, channels, source, image.dtype)
-            taps.weigh(Slot(emit, slots_, slot))
+            block = _Block(emit, mode, channels, source, image.dtype)
+            block.compute_weights(Slot(emit, slots_, slot))
             with cgutils.for_range(builder, planes) as loop:
                 start, to = (
                     builder.add(one, builder.mul(loop.index, step))
                     for one, step in ((first, far), (first_target, along))
                 )
-                taps.prefetch(source.at(builder.add(start, ahead)))
-                taps.start(start, pitch)
+                block.prefetch(source.address(builder.add(start, ahead)))
+                block.compute_bases(start, pitch)
                 if channels == 1:
-                    taps.plane(target.at(to))
+                    block.sample_plane(target.address(to))
                 else:
-                    taps.pixels(target.at(to))
+                    block.sample_pixels(target.address(to))
             return context.get_dummy_value()
 
         return types.void(image, samples, where, steps, slots, real), codegen
@@ -60,158 +61,171 @@ def make_sample_block(mode, channels):
     return sample_block
 
 
-class _Taps:
+class _Block:
     """A block's taps, weights and samples."""
 
     def __init__(self, emit, mode, channels, image, dtype):
         self.emit, self.mode, self.channels, self.image = emit, mode, channels, image
         self.count, self.whole = TAPS[mode], isinstance(dtype, types.Integer)
-        self.most = float(2 ** (8 * image.bytes) - 1)
+        self.largest = float(2 ** (8 * image.bytes) - 1)
 
-    def weigh(self, slot):
-        """The weights of a block's taps."""
+    def compute_weights(self, slot):
+        """Compute the weights of a block's taps from its fractions."""
         emit, self.slot = self.emit, slot
         if self.mode != NEAREST:
             x, y = slot.fractions()
             self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
-            self.down_each = [emit.stored(weight) for weight in self.down]
+            self.down_lanes = [emit.spill(weight) for weight in self.down]
 
     def prefetch(self, start):
-        """Ask for what a later row will read, counted from the address ``start``."""
+        """Prefetch what a later row reads, which is counted from the address ``start``."""
         b = self.emit.builder
         for k in range(0, LANES, LANES // 2):
             far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.channels * self.image.bytes))
             self.emit.prefetch(b.add(start, far))
 
-    def start(self, first, pitch):
-        """The addresses of the rows of taps around the first pixel of an image."""
+    def compute_bases(self, first, pitch):
+        """Compute the addresses of the rows of taps, if the lower tap is element ``first``."""
         emit, b = self.emit, self.emit.builder
         size = I64(self.image.bytes)
         if self.mode == BICUBIC:  # one pixel to the left, one row up
             first = b.sub(first, b.add(pitch, I64(self.channels)))
-        start, step = self.image.at(first), b.mul(pitch, size)
-        self.rows = []
+        start, step = self.image.address(first), b.mul(pitch, size)
+        self.bases = []
         for _ in range(self.count):
-            self.rows.append(emit.hidden(start))
+            self.bases.append(emit.opaque(start))
             start = b.add(start, step)
 
-    def plane(self, target):
-        """Samples of one plane, side by side."""
+    # --- Samples of a plane -----------------------------------------------------------------------
+
+    def sample_plane(self, target):
+        """Write the samples of one plane, which are neighbours in memory."""
         emit, b = self.emit, self.emit.builder
         if self.mode == NEAREST:
             block = ir.Constant(ir.VectorType(self.image.kind, LANES), ir.Undefined)
             for k in range(LANES):
-                block = b.insert_element(block, self._raw(self.rows[0], k, 1), I32(k))
+                block = b.insert_element(block, self._load(self.bases[0], k, 1), I32(k))
             _store(b, block, target, self.image.bytes)
             return
         if self.mode == BILINEAR:
-            taps = emit.pairs(self.rows, self.slot.offset, self.image)
+            taps = emit.load_pairs(self.bases, self.slot.offset, self.image)
             west, east = (
-                self._sum(self.down, [self._real(tap) for tap in taps[k::2]]) for k in (0, 1)
+                self._weighted_sum(self.down, [self._to_real(tap) for tap in taps[k::2]])
+                for k in (0, 1)
             )
-            _store(b, self._stored(self._sum(self.across, [west, east])), target)
+            _store(b, self._to_stored(self._weighted_sum(self.across, [west, east])), target)
             return
-        columns = emit.join([self._column(k) for k in range(LANES)])
+        columns = emit.concatenate([self._sum_columns(k) for k in range(LANES)])
         orders = [
             lanes(I32, list(range(n, self.count * LANES, self.count))) for n in range(self.count)
         ]
-        apart = [b.shuffle_vector(columns, columns, order) for order in orders]
-        _store(b, self._stored(self._sum(self.across, apart)), target)
+        by_tap = [b.shuffle_vector(columns, columns, order) for order in orders]
+        _store(b, self._to_stored(self._weighted_sum(self.across, by_tap)), target)
 
-    def pixels(self, target):
-        """Samples of pixels, one after another, all their channels together."""
+    # --- Samples of pixels with several channels --------------------------------------------------
+
+    def sample_pixels(self, target):
+        """Write the samples of pixels, one after another, all channels of a pixel together."""
         emit, b, size = self.emit, self.emit.builder, self.channels * self.image.bytes
         if self.mode == NEAREST:
-            self._nearest(target)
+            self._copy_pixels(target)
             return
-        across = [emit.stored(weight) for weight in self.across]
+        across = [emit.spill(weight) for weight in self.across]
         for k in range(LANES):
-            place = b.add(target, I64(k * size))
-            column, kind = self._column(k), ir.VectorType(I32, self.channels)
+            address = b.add(target, I64(k * size))
+            columns, kind = self._sum_columns(k), ir.VectorType(I32, self.channels)
             orders = [
                 ir.Constant(kind, [n * self.channels + c for c in range(self.channels)])
                 for n in range(self.count)
             ]
             weights = [emit.splat(emit.lane(each, k), self.channels) for each in across]
-            apart = [b.shuffle_vector(column, column, order) for order in orders]
-            _store(b, self._stored(self._sum(weights, apart)), place, self.image.bytes)
+            by_tap = [b.shuffle_vector(columns, columns, order) for order in orders]
+            samples = self._to_stored(self._weighted_sum(weights, by_tap))
+            _store(b, samples, address, self.image.bytes)
 
-    def _nearest(self, target):
-        """Pixels as they are; of three elements one more is moved, which the next overwrites.
+    def _copy_pixels(self, target):
+        """Copy pixels unchanged.
 
-        Two instructions move what is no power of two, one would do for the larger power.
+        A pixel of three elements is copied as four, since that takes one instruction and three take
+        two. The next pixel overwrites the fourth. The last pixel is copied as three, and so is the
+        whole block if one of its pixels is the image's last.
         """
         b, size = self.emit.builder, self.channels * self.image.bytes
         if self.channels != 3:
-            self._move(target, self.channels)
+            self._copy(target, self.channels)
             return
         end = b.add(self.image.start, b.mul(self.image.shape[0], I64(self.image.bytes)))
-        last = b.sub(b.udiv(b.sub(end, self.rows[0]), I64(size)), I64(1))  # none is behind that one
-        last = b.trunc(self.emit.least(last, I64(2**31 - 1)), I32)
+        last = b.sub(b.udiv(b.sub(end, self.bases[0]), I64(size)), I64(1))
+        last = b.trunc(self.emit.minimum(last, I64(2**31 - 1)), I32)
         offsets = self.emit.load(self.slot.offsets, lanes(I32))
         early = b.icmp_unsigned("<", offsets, self.emit.splat(last))
-        with b.if_else(self.emit.every([early]), likely=True) as (then, otherwise):
+        with b.if_else(self.emit.true_everywhere(early), likely=True) as (then, otherwise):
             with then:
-                self._move(target, 4, LANES - 1)
-                at = b.add(target, I64((LANES - 1) * size))
-                _store(b, self._raw(self.rows[0], LANES - 1, 3), at, self.image.bytes)
+                self._copy(target, 4, LANES - 1)
+                address = b.add(target, I64((LANES - 1) * size))
+                _store(b, self._load(self.bases[0], LANES - 1, 3), address, self.image.bytes)
             with otherwise:
-                self._move(target, 3)
+                self._copy(target, 3)
 
-    def _move(self, target, count, pixels=LANES):
-        """So many elements from each pixel on."""
+    def _copy(self, target, count, pixels=LANES):
+        """Copy ``count`` elements from each pixel on."""
         b, size = self.emit.builder, self.channels * self.image.bytes
         for k in range(pixels):
-            raw = self._raw(self.rows[0], k, count)
-            _store(b, raw, b.add(target, I64(k * size)), self.image.bytes)
+            elements = self._load(self.bases[0], k, count)
+            _store(b, elements, b.add(target, I64(k * size)), self.image.bytes)
 
-    def _raw(self, row, k, count):
-        """Elements of lane k from its tap in a row on; a single one is no vector."""
-        b, bytes_ = self.emit.builder, self.image.bytes
-        far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.channels * bytes_))
+    # --- Loads, sums and conversions --------------------------------------------------------------
+
+    def _load(self, base, k, count):
+        """Load ``count`` elements of a row of taps, from lane k's first tap on; one is a scalar."""
+        b, size = self.emit.builder, self.image.bytes
+        far = b.mul(b.zext(self.slot.offset(k), I64), I64(self.channels * size))
         kind = self.image.kind if count == 1 else ir.VectorType(self.image.kind, count)
-        load = b.load(b.inttoptr(b.add(row, far), kind.as_pointer()))
-        load.align = bytes_
+        load = b.load(b.inttoptr(b.add(base, far), kind.as_pointer()))
+        load.align = size
         return load
 
-    def _sum(self, weights, vectors):
+    def _weighted_sum(self, weights, vectors):
         """Weighted sum of vectors, in their order."""
         b = self.emit.builder
-        one, *terms = [b.fmul(each, by) for each, by in zip(vectors, weights, strict=True)]
+        total, *terms = [b.fmul(each, by) for each, by in zip(vectors, weights, strict=True)]
         for term in terms:
-            one = b.fadd(one, term)
-        return one
+            total = b.fadd(total, term)
+        return total
 
-    def _column(self, k):
-        """Lane k's neighbours along its row, each the weighted sum of its column."""
+    def _sum_columns(self, k):
+        """For each column of lane k's taps, the weighted sum over its rows."""
         emit, width = self.emit, self.count * self.channels
-        weights = [emit.splat(emit.lane(each, k), width) for each in self.down_each]
-        return self._sum(weights, [self._real(self._raw(row, k, width)) for row in self.rows])
+        weights = [emit.splat(emit.lane(each, k), width) for each in self.down_lanes]
+        rows = [self._to_real(self._load(base, k, width)) for base in self.bases]
+        return self._weighted_sum(weights, rows)
 
-    def _real(self, vector):
-        """Numbers to compute with."""
+    def _to_real(self, vector):
+        """Convert elements of the image to the type that computes."""
         if not self.whole:
             return vector
         b, count = self.emit.builder, vector.type.count
         wide = b.zext(vector, ir.VectorType(I32, count))
         return b.sitofp(wide, ir.VectorType(self.emit.real, count))
 
-    def _stored(self, vector):
-        """Elements of the samples: rounded half to even and saturated, where they are whole."""
+    def _to_stored(self, vector):
+        """Convert to elements of the samples; integers are rounded half to even and saturated."""
         if not self.whole:
             return vector
         emit, b, count = self.emit, self.emit.builder, vector.type.count
-        limits = (ir.Constant(vector.type, [limit] * count) for limit in (0.0, self.most))
-        low, high = limits
+        low, high = (ir.Constant(vector.type, [limit] * count) for limit in (0.0, self.largest))
         vector = emit.call("minnum", high, emit.call("maxnum", low, emit.call("rint", vector)))
         whole = b.fptosi(vector, ir.VectorType(I32, count))
         return b.trunc(whole, ir.VectorType(self.image.kind, count))
 
 
 def _store(builder, vector, address, align=1):
-    """A vector to an address."""
-    place = builder.inttoptr(address, vector.type.as_pointer())
-    builder.store(vector, place).align = align
+    """Store a vector at an address."""
+    pointer = builder.inttoptr(address, vector.type.as_pointer())
+    builder.store(vector, pointer).align = align
+
+
+# --- Weights --------------------------------------------------------------------------------------
 
 
 def _weights(emit, mode, t):
@@ -225,11 +239,13 @@ def _weights(emit, mode, t):
 
 
 def _inner(emit, d):
+    """Keys's kernel at distances of 0 to 1."""
     b, (two, three, one) = emit.builder, (lanes(emit.real, c) for c in (KEYS + 2, KEYS + 3, 1.0))
     return b.fadd(b.fmul(b.fmul(b.fsub(b.fmul(two, d), three), d), d), one)
 
 
 def _outer(emit, d):
+    """Keys's kernel at distances of 1 to 2."""
     b = emit.builder
     a, five, eight, four = (lanes(emit.real, c * KEYS) for c in (1.0, 5.0, 8.0, 4.0))
     inner = b.fadd(b.fmul(b.fsub(b.fmul(a, d), five), d), eight)

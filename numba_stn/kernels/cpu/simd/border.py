@@ -1,0 +1,121 @@
+"""A border block, some of whose taps may be outside the image: its coordinates and its taps."""
+
+import contextlib
+
+from numba.core import cgutils
+
+from ...math.coordinates import AFFINE, BORDER, OUTSIDE, REFLECTION, ZEROS
+from .positions import compute_positions
+from .vectors import F64, I1, I32, I64, lanes
+
+
+class BorderBlock:
+    """A border block at column j of a row, and what its function was called with.
+
+    ``map`` is the row's map, and ``numbers`` are those that only some functions have. ``done`` is
+    where the block's code stores whether it computed the block.
+    """
+
+    def __init__(self, row, flags, map_, j, fill, numbers):
+        self.row, self.map, self.j, self.fill, self.numbers = row, map_, j, fill, numbers
+        self.source, self.padding = flags
+        self.affine = self.source == AFFINE
+        self.done = cgutils.alloca_once_value(row.emit.builder, I1(1))
+
+    @contextlib.contextmanager
+    def axes(self):
+        """Its two axes, and the mask of the lanes that have taps, for code that computes it.
+
+        The mask is None if all lanes have taps. A block with a reflected coordinate is not computed
+        here.
+        """
+        row, emit, b = self.row, self.row.emit, self.row.emit.builder
+        where = (row.n, row.i, self.j)
+        found = compute_positions(emit, self.source, row.coords, self.map, where)
+        x, y = (
+            Axis(emit, c, side, self.padding)
+            for c, side in zip(found, (row.width, row.height), strict=True)
+        )
+        touching = emit.all_of(x.sloped, y.sloped)
+        if self.padding == REFLECTION:
+            b.store(emit.true_everywhere(touching), self.done)
+        with b.if_then(b.load(self.done), likely=True):
+            yield x, y, touching if self.padding == ZEROS else None
+
+
+class Axis:
+    """The lower tap and fraction of each lane along an axis, and the mask of those with a slope.
+
+    A coordinate that is clipped has no slope. With zeros outside, one without taps has none.
+    """
+
+    def __init__(self, emit, c, side, padding):
+        b = emit.builder
+        last = emit.splat(b.sitofp(b.sub(side, I64(1)), F64))
+        zero = lanes(F64, 0.0)
+        above, below = b.fcmp_ordered(">", c, zero), b.fcmp_ordered("<", c, last)
+        self.sloped = emit.all_of(above, below)
+        if padding == BORDER:
+            c = b.select(above, c, zero)
+            c = b.select(b.fcmp_ordered(">=", c, last), last, c)
+        low = emit.call("floor", c)
+        fraction = b.fsub(c, low)
+        if padding not in (BORDER, REFLECTION):
+            size = emit.splat(b.sitofp(side, F64))
+            self.sloped = emit.all_of(
+                b.fcmp_ordered(">=", c, lanes(F64, -1.0)), b.fcmp_ordered("<", c, size)
+            )
+            low = b.select(self.sloped, low, lanes(F64, float(OUTSIDE)))
+            fraction = b.select(self.sloped, fraction, zero)
+        self.index = b.fptosi(low, lanes(I32))
+        self.fraction = emit.narrow(fraction)
+
+
+def border_taps(row, x, y, fill):
+    """Function: a channel's address -> the four vectors of taps, ``fill`` where there is none.
+
+    Each lane loads two neighbours that exist, and selects from them what it should have read.
+    """
+    emit, b = row.emit, row.emit.builder
+    width, height = (b.trunc(side, I32) for side in (row.width, row.height))
+    one, fill = lanes(I32, 1), emit.splat(fill)
+    columns = emit.clamp(x.index, I32(0), b.sub(width, I32(2)))
+    shift = b.sub(x.index, columns)
+    exact, left, right = (b.icmp_signed("==", shift, lanes(I32, k)) for k in (0, 1, -1))
+    rows = []
+    for index in (y.index, b.add(y.index, one)):
+        clamped = emit.clamp(index, I32(0), b.sub(height, I32(1)))
+        offsets = emit.spill(row.offsets(clamped, columns))
+        rows.append((offsets, b.icmp_signed("==", clamped, index)))
+
+    def taps(start):
+        found = []
+        base = emit.opaque(start)
+        for offsets, exists in rows:
+            low, high = emit.load_pairs(
+                [base], lambda k, own=offsets: emit.lane(own, k), row.images
+            )
+            west = b.select(exact, low, b.select(left, high, fill))
+            east = b.select(exact, high, b.select(right, low, fill))
+            found += [b.select(exists, west, fill), b.select(exists, east, fill)]
+        return found
+
+    return taps
+
+
+def clamped_taps(row, x, y, top, bottom):
+    """Rows of the two taps in y and columns of the two in x, clamped to rows top to bottom - 1.
+
+    Each comes with the mask of the lanes in which clamping changed nothing.
+    """
+    emit, b = row.emit, row.emit.builder
+    one, last = lanes(I32, 1), b.sub(b.trunc(row.width, I32), I32(1))
+
+    def taps(axis, low, high):
+        found = []
+        for index in (axis.index, b.add(axis.index, one)):
+            clamped = emit.clamp(index, low, high)
+            found.append((clamped, b.icmp_signed("==", clamped, index)))
+        return found
+
+    return taps(y, top, b.sub(bottom, I32(1))), taps(x, I32(0), last)
