@@ -128,7 +128,7 @@ def skip_fields(app, what, name, obj, skip, options):
 
 
 def write_history(app, exception):
-    """Write the site of the speed history next to the pages, or a page that says why there is none."""
+    """Write the speed history's site next to the pages, or a page that says why there is none."""
     if app.builder.name != "html" or exception is not None:
         return
     if reason := history.write(pathlib.Path(app.outdir, "history")):

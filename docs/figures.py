@@ -8,8 +8,7 @@ from looks import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from matplotlib import pyplot as plt
 
 import numba_stn as stn
-from numba_stn import data
-from numba_stn.transforms import parametrisations
+from numba_stn import data, transforms
 
 FOLDER = pathlib.Path(__file__).parent / "images"
 EXTENT = (-1, 1, 1, -1)  # an image in normalised coordinates, y down
@@ -100,13 +99,13 @@ def parameters():
     angle = np.array([[np.deg2rad(30)]])
     cases = [
         ("identity", np.eye(2, 3)[None]),
-        ("translation\n(0.4, 0)", parametrisations.translation.theta(np.array([[0.4, 0]]))),
-        ("translation\n(0, 0.4)", parametrisations.translation.theta(np.array([[0, 0.4]]))),
-        ("scale\n(0.6, 0.6)", parametrisations.scale.theta(np.array([[0.6, 0.6]]))),
-        ("scale\n(1.3, 0.7)", parametrisations.scale.theta(np.array([[1.3, 0.7]]))),
-        ("rotation\n30°", parametrisations.rotation.theta(angle)),
-        ("shear\n(0.4, 0)", parametrisations.shear.theta(np.array([[0.4, 0]]))),
-        ("shear\n(0, 0.4)", parametrisations.shear.theta(np.array([[0, 0.4]]))),
+        ("translation\n(0.4, 0)", transforms.translation.theta(np.array([[0.4, 0]]))),
+        ("translation\n(0, 0.4)", transforms.translation.theta(np.array([[0, 0.4]]))),
+        ("scale\n(0.6, 0.6)", transforms.scale.theta(np.array([[0.6, 0.6]]))),
+        ("scale\n(1.3, 0.7)", transforms.scale.theta(np.array([[1.3, 0.7]]))),
+        ("rotation\n30°", transforms.rotation.theta(angle)),
+        ("shear\n(0.4, 0)", transforms.shear.theta(np.array([[0.4, 0]]))),
+        ("shear\n(0, 0.4)", transforms.shear.theta(np.array([[0, 0.4]]))),
     ]
     figure, rows = plt.subplots(2, len(cases), figsize=(11, 3.4), layout="constrained")
     for (title, theta), above, below in zip(cases, *rows, strict=True):
@@ -134,7 +133,8 @@ def direction():
     show(axes[0], image, "input")
     red = np.stack([pushed] * 3, -1)
     red[hits == 0] = (0.84, 0.37, 0.0)
-    show(axes[1], red, f"input pixels moved to the output:\n{(hits == 0).sum()} of {side * side} pixels get no value")
+    holes = f"{(hits == 0).sum()} of {side * side} pixels get no value"
+    show(axes[1], red, f"input pixels moved to the output:\n{holes}")
     show(axes[2], pull, "output pixels that sample the input:\nevery pixel gets one value")
     return figure
 
@@ -196,7 +196,7 @@ def weights():
 def descent():
     """Draw gradient descent on theta from the identity to the pose of a digit."""
     target = digit()
-    theta_true = parametrisations.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
+    theta_true = transforms.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
     scene = stn.warp_affine(batch(target), stn.invert_theta(theta_true))
     theta, shown, losses = np.eye(2, 3)[None], {}, []
     steps = 200

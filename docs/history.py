@@ -30,7 +30,7 @@ LIBRARIES = {
     "bootstrap.min.css": ("bootstrap@3.1.1", "dist/css/bootstrap.min.css"),
 }
 
-# A script or style sheet from another server: the tag up to the address, the address, the remainder.
+# A script or style sheet of another server: the tag up to the address, the address, the remainder.
 ELSEWHERE = re.compile(r'(<(?:script|link)[^>]* (?:src|href)=")(https://[^"]+)("[^>]*>)')
 CHECKS = re.compile(r' (?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
@@ -86,7 +86,9 @@ def localise(folder: pathlib.Path) -> None:
         def local(match):
             name = match[2].rpartition("/")[2]
             if name not in LIBRARIES:
-                raise HistoryError(f"asv's page loads {match[2]}, which docs/history.py does not know")
+                raise HistoryError(
+                    f"asv's page loads {match[2]}, which docs/history.py does not know"
+                )
             package, path = LIBRARIES[name]
             if package not in packages:
                 packages[package] = _unpacked(package, pathlib.Path(unpacked, package))
