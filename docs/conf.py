@@ -17,6 +17,10 @@ import history  # noqa: E402
 
 import numba_stn  # noqa: E402
 
+# Let autodoc import the public modules that are attributes of the package by their public names.
+sys.modules["numba_stn.inline"] = numba_stn.inline
+sys.modules["numba_stn.matrices"] = numba_stn.matrices
+
 project = "numba_stn"
 author = "The numba_stn developers"
 copyright = "2026, the numba_stn developers"
@@ -116,10 +120,10 @@ def write_helps(app):
     os.environ["COLUMNS"] = "90"
     for part in cli.PARTS:
         name = part.__name__.rpartition(".")[2]
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             cli.main([name, "--help"])
-        (folder / f"{name}.txt").write_text(text.getvalue())
+        (folder / f"{name}.txt").write_text(said.getvalue())
 
 
 def skip_fields(app, what, name, obj, skip, options):

@@ -35,11 +35,11 @@ net = nn.serial(
 rng = np.random.default_rng(0)
 steps = EPOCHS * (len(splits.train.labels) // BATCH)
 optimiser = nn.adam(nn.one_cycle(1e-2, steps))
-learner = train.start(net, optimiser, (1, 16, 16), rng)
+learner = train.init_learner(net, optimiser, (1, 16, 16), rng)
 losses = []
 for _ in range(EPOCHS):
-    for batch in train.shuffled(rng, splits.train, BATCH, rotated):
-        learner, loss, _ = train.step(net, optimiser, learner, *batch)
+    for batch in train.shuffled_batches(rng, splits.train, BATCH, rotated):
+        learner, loss, _ = train.train_step(net, optimiser, learner, *batch)
         losses.append(loss)
 print(f"test error: {train.error_percent(net, learner, *test):.1f} %")
 

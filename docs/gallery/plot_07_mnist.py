@@ -52,10 +52,10 @@ net = nn.serial(
 )
 rate = nn.one_cycle(1e-2, EPOCHS * (len(few.labels) // BATCH))
 optimiser = nn.adam(rate, factors={"localisation": 0.3})
-learner = train.start(net, optimiser, (1, rts.side(side), rts.side(side)), rng)
+learner = train.init_learner(net, optimiser, (1, rts.side(side), rts.side(side)), rng)
 for _ in range(EPOCHS):
-    for batch in train.ahead(train.shuffled(rng, few, BATCH, rts)):
-        learner, _, _ = train.step(net, optimiser, learner, *batch)
+    for batch in train.prefetch(train.shuffled_batches(rng, few, BATCH, rts)):
+        learner, _, _ = train.train_step(net, optimiser, learner, *batch)
 test = rts(np.random.default_rng(1), splits.test.take(slice(2_000)))
 error = train.error_percent(net, learner, *test)
 print(f"test error: {error:.1f} % of {len(test.labels)} digits")

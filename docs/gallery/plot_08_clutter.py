@@ -32,10 +32,10 @@ net = nn.serial(
 rng = np.random.default_rng(0)
 rate = nn.one_cycle(1e-2, EPOCHS * (len(splits.train.labels) // BATCH))
 optimiser = nn.adam(rate, factors={"localisation": 0.3})
-learner = train.start(net, optimiser, (1, side, side), rng)
+learner = train.init_learner(net, optimiser, (1, side, side), rng)
 for _ in range(EPOCHS):
-    for batch in train.ahead(train.shuffled(rng, splits.train, BATCH, clutter)):
-        learner, _, _ = train.step(net, optimiser, learner, *batch)
+    for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, clutter)):
+        learner, _, _ = train.train_step(net, optimiser, learner, *batch)
 print(f"test error: {train.error_percent(net, learner, *test):.1f} %")
 
 # %%

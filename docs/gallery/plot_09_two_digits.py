@@ -56,10 +56,10 @@ for count in (1, 2):
     net, rng = network(count), np.random.default_rng(0)
     rate = nn.one_cycle(1e-2, EPOCHS * (len(splits.train.labels) // BATCH))
     optimiser = nn.adam(rate, factors={"localisation": 0.3})
-    learner = train.start(net, optimiser, (2, 24, 24), rng)
+    learner = train.init_learner(net, optimiser, (2, 24, 24), rng)
     for _ in range(EPOCHS):
-        for batch in train.ahead(train.shuffled(rng, splits.train, BATCH, pairs)):
-            learner, _, _ = train.step(net, optimiser, learner, *batch)
+        for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, pairs)):
+            learner, _, _ = train.train_step(net, optimiser, learner, *batch)
     error = train.error_percent(net, learner, *test)
     print(f"{count} in parallel: test error {error:.0f} %")
 

@@ -65,11 +65,11 @@ learners, errors = {}, {}
 for name, net in nets.items():
     factors = {"localisation": 0.1} if "rotated" in name else {}
     optimiser = nn.adam(nn.one_cycle(1e-2, EPOCHS * (800 // BATCH)), factors=factors)
-    learner = train.start(net, optimiser, test.images.shape[1:], np.random.default_rng(0))
+    learner = train.init_learner(net, optimiser, test.images.shape[1:], np.random.default_rng(0))
     for epoch in range(EPOCHS):
         rng = np.random.default_rng([0, epoch])
-        for batch in train.ahead(train.shuffled(rng, splits.train, BATCH, solid)):
-            learner, _, _ = train.step(net, optimiser, learner, *batch)
+        for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, solid)):
+            learner, _, _ = train.train_step(net, optimiser, learner, *batch)
     errors[name] = train.error_percent(net, learner, *test)
     learners[name] = learner
     print(f"{name}: test error {errors[name]:.1f} %")

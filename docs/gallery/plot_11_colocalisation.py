@@ -27,10 +27,10 @@ classifier = nn.serial(
     nn.flatten(), nn.linear(32), nn.batch_norm(), nn.relu(), nn.linear(10),
 )
 optimiser = nn.adam(1e-2)
-learner = train.start(classifier, optimiser, (1, DIGIT, DIGIT), rng)
+learner = train.init_learner(classifier, optimiser, (1, DIGIT, DIGIT), rng)
 for _ in range(10):
-    for batch in train.shuffled(rng, splits.train, 50, data.TASKS["none"]):
-        learner, _, _ = train.step(classifier, optimiser, learner, *batch)
+    for batch in train.shuffled_batches(rng, splits.train, 50, data.TASKS["none"]):
+        learner, _, _ = train.train_step(classifier, optimiser, learner, *batch)
 features = nn.serial(*classifier.layers[:-1])
 known, statistics = learner.params[:-1], learner.state[:-1]
 
