@@ -10,7 +10,7 @@ import warnings
 from sphinx.util import logging
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the extension beside this file
+sys.path.insert(0, str(HERE))  # the extensions next to this file
 sys.path.insert(0, str(HERE.parent))
 
 import history  # noqa: E402
@@ -74,7 +74,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),  # show what a page prints, not the value of its last line
     "abort_on_example_error": True,
     "parallel": True,  # build as many pages at once as -j allows
-    "reset_modules": ("matplotlib", "looks.reset"),
+    "reset_modules": ("matplotlib", "picture_style.reset"),
 }
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
 

@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 import numpy as np
-from looks import BLUE, GREEN, GREY, ORANGE, RED, STYLE
+from picture_style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from matplotlib import pyplot as plt
 
 import numba_stn as stn

@@ -4,7 +4,7 @@ import ast
 import graphlib
 import pathlib
 
-from looks import BLUE, GREY, STYLE
+from picture_style import BLUE, GREY, STYLE
 from matplotlib import pyplot as plt
 
 import numba_stn
