@@ -4,8 +4,8 @@ import pathlib
 import sys
 
 import numpy as np
-from picture_style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from matplotlib import pyplot as plt
+from picture_style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 
 import numba_stn as stn
 from numba_stn import data, transforms

@@ -4,8 +4,8 @@ import ast
 import graphlib
 import pathlib
 
-from picture_style import BLUE, GREY, STYLE
 from matplotlib import pyplot as plt
+from picture_style import BLUE, GREY, STYLE
 
 import numba_stn
 
