@@ -1,4 +1,4 @@
-"""Sphinx's settings, for ``python -m sphinx -W -b html docs docs/_build/html``, without network."""
+"""Sphinx settings, for ``python -m sphinx -W -b html docs docs/_build/html``; needs no network."""
 
 import contextlib
 import io
@@ -10,16 +10,20 @@ import warnings
 from sphinx.util import logging
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the extension beside this file
+sys.path.insert(0, str(HERE))  # the extensions next to this file
 sys.path.insert(0, str(HERE.parent))
 
 import history  # noqa: E402
 
 import numba_stn  # noqa: E402
 
+# Let autodoc import the public modules that are attributes of the package by their public names.
+sys.modules["numba_stn.inline"] = numba_stn.inline
+sys.modules["numba_stn.matrices"] = numba_stn.matrices
+
 project = "numba_stn"
-author = "the authors of numba_stn"
-copyright = "2026, the authors of numba_stn"
+author = "The numba_stn developers"
+copyright = "2026, the numba_stn developers"
 version = release = numba_stn.__version__
 
 extensions = [
@@ -47,7 +51,7 @@ templates_path = ["templates"]
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings have shapes and dtypes, which types have not
+autodoc_typehints = "none"  # the docstrings give shapes and dtypes, which annotations do not
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 default_role = None
@@ -67,21 +71,21 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "show_signature": False,
-    "capture_repr": (),  # what a page prints, not what its last line is
+    "capture_repr": (),  # show what a page prints, not the value of its last line
     "abort_on_example_error": True,
-    "parallel": True,  # as many pages at once as -j says
-    "reset_modules": ("matplotlib", "looks.reset"),
+    "parallel": True,  # build as many pages at once as -j allows
+    "reset_modules": ("matplotlib", "picture_style.reset"),
 }
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
 
-# --- How it looks ---------------------------------------------------------------------------------
+# --- Appearance -----------------------------------------------------------------------------------
 
 html_theme = "pydata_sphinx_theme"
 html_title = "numba_stn"
 html_static_path = ["static"]
 html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
-html_context = {"default_mode": "auto"}  # as the reader's system has it
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is set
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -104,11 +108,11 @@ html_sidebars = {
     name: [] for name in ("index", "start", "how", "coming-from", "performance", "chinese")
 }
 
-# --- What is written at build time ----------------------------------------------------------------
+# --- Files written at build time ------------------------------------------------------------------
 
 
 def write_helps(app):
-    """reference/generated/COMMAND.txt: each command's own help."""
+    """Write each command's help to reference/generated/COMMAND.txt."""
     from numba_stn import cli
 
     folder = HERE / "reference" / "generated"
@@ -123,12 +127,12 @@ def write_helps(app):
 
 
 def skip_fields(app, what, name, obj, skip, options):
-    """Named tuples tell of their fields in their own docstring."""
+    """Skip the fields of named tuples, which their class docstrings describe."""
     return True if type(obj).__name__ == "_tuplegetter" else skip
 
 
 def write_history(app, exception):
-    """The speed history's site beside the pages; without one, a page that says why."""
+    """Write the speed history's site next to the pages, or a page that says why there is none."""
     if app.builder.name != "html" or exception is not None:
         return
     if reason := history.write(pathlib.Path(app.outdir, "history")):
@@ -136,7 +140,7 @@ def write_history(app, exception):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Connect the functions above; Sphinx calls this."""
     app.connect("build-finished", write_history)
     app.connect("builder-inited", write_helps)
     app.connect("autodoc-skip-member", skip_fields)

@@ -4,22 +4,21 @@ import pathlib
 import sys
 
 import numpy as np
-from looks import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 from matplotlib import pyplot as plt
+from picture_style import BLUE, GREEN, GREY, ORANGE, RED, STYLE
 
 import numba_stn as stn
-from numba_stn import data
-from numba_stn.transforms import parametrisations
+from numba_stn import data, transforms
 
 FOLDER = pathlib.Path(__file__).parent / "images"
 EXTENT = (-1, 1, 1, -1)  # an image in normalised coordinates, y down
 
 
-# --- What the figures share -----------------------------------------------------------------------
+# --- Helpers --------------------------------------------------------------------------------------
 
 
 def digit(label=5, which=3, side=64):
-    """A handwritten digit with some black around it, (side, side), float32 in [0, 1]."""
+    """Return a handwritten digit with a black margin, (side, side), float32 in [0, 1]."""
     split = data.digits().train
     small = split.images[np.flatnonzero(split.labels == label)[which]]
     wider = np.eye(2, 3, dtype=np.float32)[None] * 1.4
@@ -27,18 +26,18 @@ def digit(label=5, which=3, side=64):
 
 
 def batch(image):
-    """(H, W) -> (1, 1, H, W)."""
+    """Reshape (H, W) to (1, 1, H, W)."""
     return image[None, None]
 
 
 def frame(theta):
-    """Where the corners of the output lie in the input, (5, 2), the first one again at the end."""
+    """Map the corners of the output to the input, (5, 2); the last one repeats the first."""
     corners = np.array([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1.0]])
     return corners @ theta.T
 
 
 def show(axes, image, title="", **options):
-    """An image in normalised coordinates, without ticks."""
+    """Draw an image in normalised coordinates, without ticks."""
     axes.imshow(image, extent=EXTENT, cmap="gray", vmin=0, vmax=1, **options)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title)
@@ -46,8 +45,8 @@ def show(axes, image, title="", **options):
         spine.set_visible(False)
 
 
-def show_where(axes, image, theta, title="", dots=0):
-    """The input, the output's frame in it, its upper side marked, and some of its grid."""
+def show_frame(axes, image, theta, title="", dots=0):
+    """Draw the input, the output's frame in it with its top marked, and some points of its grid."""
     show(axes, image, title)
     x, y = frame(theta).T
     axes.plot(x, y, color=ORANGE, lw=2, clip_on=False)
@@ -59,7 +58,7 @@ def show_where(axes, image, theta, title="", dots=0):
 
 
 def arrow(figure, left, right, text):
-    """An arrow between two axes, with a word above it."""
+    """Draw an arrow between two axes, with a label above it."""
     a, b = left.get_position(), right.get_position()
     y = (a.y0 + a.y1) / 2
     figure.text((a.x1 + b.x0) / 2, y + 0.05, text, ha="center", va="bottom", fontsize=9)
@@ -72,21 +71,21 @@ def arrow(figure, left, right, text):
 
 
 def parts():
-    """The three parts, on one digit."""
+    """Draw the three parts of a transformer, on one digit."""
     image = digit()
-    turn = np.array([[0.62, 0.27, 0.1], [-0.27, 0.62, -0.06]])
-    scene = stn.warp_affine(batch(image), stn.stn.invert_theta(turn[None]), (64, 64))[0, 0]
+    theta = np.array([[0.62, 0.27, 0.1], [-0.27, 0.62, -0.06]])
+    scene = stn.warp_affine(batch(image), stn.invert_theta(theta[None]), (64, 64))[0, 0]
     figure = plt.figure(figsize=(10, 2.3))
     axes = [figure.add_axes((x, 0.04, 0.184, 0.8)) for x in (0.0, 0.29, 0.545, 0.815)]
     show(axes[0], scene, "image")
     axes[1].axis("off")
     axes[1].set(title="theta", xlim=(0, 1), ylim=(0, 1))
-    for (i, j), value in np.ndenumerate(turn):
+    for (i, j), value in np.ndenumerate(theta):
         axes[1].text(0.28 + 0.3 * j, 0.6 - 0.2 * i, f"{value:.2f}", ha="right", va="center")
     for x, inwards in ((0.02, 0.04), (0.95, -0.04)):
         axes[1].plot([x + inwards, x, x, x + inwards], [0.72, 0.72, 0.28, 0.28], "k", lw=1)
-    show_where(axes[2], scene, turn, "grid", dots=9)
-    show(axes[3], stn.warp_affine(batch(scene), turn[None])[0, 0], "samples")
+    show_frame(axes[2], scene, theta, "grid", dots=9)
+    show(axes[3], stn.warp_affine(batch(scene), theta[None])[0, 0], "samples")
     for left, right, word in zip(
         axes, axes[1:], ("localisation\nnet", "grid\ngenerator", "sampler"), strict=False
     ):
@@ -95,30 +94,30 @@ def parts():
 
 
 def parameters():
-    """What each parameter does: where the output reads, and what comes out."""
+    """Draw the effect of each parameter: the sampled frame, and the output."""
     image = digit()
-    turned = np.array([[np.deg2rad(30)]])
+    angle = np.array([[np.deg2rad(30)]])
     cases = [
         ("identity", np.eye(2, 3)[None]),
-        ("translation\n(0.4, 0)", parametrisations.translation.theta(np.array([[0.4, 0]]))),
-        ("translation\n(0, 0.4)", parametrisations.translation.theta(np.array([[0, 0.4]]))),
-        ("scale\n(0.6, 0.6)", parametrisations.scale.theta(np.array([[0.6, 0.6]]))),
-        ("scale\n(1.3, 0.7)", parametrisations.scale.theta(np.array([[1.3, 0.7]]))),
-        ("rotation\n30°", parametrisations.rotation.theta(turned)),
-        ("shear\n(0.4, 0)", parametrisations.shear.theta(np.array([[0.4, 0]]))),
-        ("shear\n(0, 0.4)", parametrisations.shear.theta(np.array([[0, 0.4]]))),
+        ("translation\n(0.4, 0)", transforms.translation.theta(np.array([[0.4, 0]]))),
+        ("translation\n(0, 0.4)", transforms.translation.theta(np.array([[0, 0.4]]))),
+        ("scale\n(0.6, 0.6)", transforms.scale.theta(np.array([[0.6, 0.6]]))),
+        ("scale\n(1.3, 0.7)", transforms.scale.theta(np.array([[1.3, 0.7]]))),
+        ("rotation\n30°", transforms.rotation.theta(angle)),
+        ("shear\n(0.4, 0)", transforms.shear.theta(np.array([[0.4, 0]]))),
+        ("shear\n(0, 0.4)", transforms.shear.theta(np.array([[0, 0.4]]))),
     ]
     figure, rows = plt.subplots(2, len(cases), figsize=(11, 3.4), layout="constrained")
     for (title, theta), above, below in zip(cases, *rows, strict=True):
-        show_where(above, image, theta[0], title)
+        show_frame(above, image, theta[0], title)
         show(below, stn.warp_affine(batch(image), theta)[0, 0])
-    for axes, label in ((rows[0, 0], "where it reads"), (rows[1, 0], "what comes out")):
+    for axes, label in ((rows[0, 0], "sampled frame"), (rows[1, 0], "output")):
         axes.set_ylabel(label, fontsize=10)
     return figure
 
 
 def direction():
-    """Pushing pixels leaves holes; reading them does not."""
+    """Show that moving input pixels leaves holes, and that sampling by output pixels does not."""
     image = digit(side=24)
     side = len(image)
     theta = np.array([[0.62, -0.36, 0.0], [0.36, 0.62, 0.0]])
@@ -131,16 +130,17 @@ def direction():
     for value, (x, y) in zip(image[inside], landed[inside], strict=True):
         pushed[y, x], hits[y, x] = value, hits[y, x] + 1
     figure, axes = plt.subplots(1, 3, figsize=(8.6, 3.1), layout="constrained")
-    show(axes[0], image, "the input")
+    show(axes[0], image, "input")
     red = np.stack([pushed] * 3, -1)
     red[hits == 0] = (0.84, 0.37, 0.0)
-    show(axes[1], red, f"input pixels sent out:\n{(hits == 0).sum()} of {side * side} get nothing")
-    show(axes[2], pull, "output pixels that read:\nevery one has its value")
+    holes = f"{(hits == 0).sum()} of {side * side} pixels get no value"
+    show(axes[1], red, f"input pixels moved to the output:\n{holes}")
+    show(axes[2], pull, "output pixels that sample the input:\nevery pixel gets one value")
     return figure
 
 
 def kernels():
-    """A sample as a function of its place, and the slope of that."""
+    """Draw a sample as a function of its position, and the slope of that function."""
     row = np.array([0.15, 0.3, 0.9, 0.5, 0.65, 0.2])
     x = np.linspace(-0.4, 5.4, 1161)
     grid = stn.grid_from_pixels(np.stack([x, 0 * x], -1)[None, None], (1, 6))
@@ -160,14 +160,14 @@ def kernels():
         below.axhline(0, color=GREY, lw=0.6)
         below.plot(x, np.where(jumps, np.nan, slope), color=RED)
         above.set_title(mode)
-        below.set(xlabel="where it reads, in pixels", xticks=range(6))
-    columns[0, 0].set_ylabel("what it reads")
+        below.set(xlabel="sampling position, in pixels", xticks=range(6))
+    columns[0, 0].set_ylabel("sample")
     columns[1, 0].set_ylabel("slope")
     return figure
 
 
 def weights():
-    """The four weights are four areas."""
+    """Draw the four bilinear weights as areas."""
     figure, axes = plt.subplots(figsize=(3.4, 3.2), layout="constrained")
     tx, ty = 0.65, 0.3
     areas = {
@@ -194,10 +194,10 @@ def weights():
 
 
 def descent():
-    """Theta led by nothing but the gradient from one digit's pose to another's."""
+    """Draw gradient descent on theta from the identity to the pose of a digit."""
     target = digit()
-    theta_true = parametrisations.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
-    scene = stn.warp_affine(batch(target), stn.stn.invert_theta(theta_true))
+    theta_true = transforms.similarity.theta(np.array([[0.5, 0.75, 0.2, -0.15]]))
+    scene = stn.warp_affine(batch(target), stn.invert_theta(theta_true))
     theta, shown, losses = np.eye(2, 3)[None], {}, []
     steps = 200
     for step in range(steps + 1):
@@ -215,21 +215,21 @@ def descent():
     for (step, (at, grid, dgrid, samples)), above, below in zip(
         shown.items(), rows[0], rows[1], strict=False
     ):
-        show_where(above, scene[0, 0], at, f"step {step}")
+        show_frame(above, scene[0, 0], at, f"step {step}")
         if step < steps:
-            some, way = grid[2::5, 2::5], -dgrid[2::5, 2::5]
-            length = np.linalg.norm(way, axis=-1)
+            some, votes = grid[2::5, 2::5], -dgrid[2::5, 2::5]
+            length = np.linalg.norm(votes, axis=-1)
             big = length > 0.1 * length.max()
             above.quiver(
-                *some[big].T, *(0.3 * way[big] / length.max()).T, color="#56b4e9",
+                *some[big].T, *(0.3 * votes[big] / length.max()).T, color="#56b4e9",
                 angles="xy", scale_units="xy", scale=1, width=0.012, zorder=3,
             )  # fmt: skip
         show(below, samples, f"error {losses[step]:.3f}")
-    rows[0, 0].set_ylabel("where it reads", fontsize=9)
-    rows[1, 0].set_ylabel("what comes out", fontsize=9)
+    rows[0, 0].set_ylabel("sampled frame", fontsize=9)
+    rows[1, 0].set_ylabel("output", fontsize=9)
     rows[0, 4].plot(losses, color=BLUE)
     rows[0, 4].set(title="mean squared error", xlabel="step", ylim=(0, None))
-    show(rows[1, 4], target, "what it should look like")
+    show(rows[1, 4], target, "target")
     return figure
 
 

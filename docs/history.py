@@ -1,8 +1,8 @@
-"""The speed history's site: asv's, made to be read without a network connection.
+"""Write the site of the speed history, which asv makes, so that it needs no network connection.
 
-``python docs/history.py FOLDER`` writes it; the documentation's build does so for its own folder
-``history``. It needs the results in benchmarks/results/asv, a clone with all commits on a branch
-main, and npm, from whose packages the libraries come that asv's page would load from elsewhere.
+``python docs/history.py FOLDER`` writes it; the build of the documentation writes it to its folder
+``history``. It needs the results in benchmarks/results/asv, a clone with all commits on the branch
+main, and npm, whose packages contain the libraries that asv's page would load from other servers.
 """
 
 import json
@@ -16,7 +16,7 @@ import tempfile
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
-# What asv's page loads, by the end of its address: npm's package, and the file in it.
+# The libraries that asv's page loads, by file name: the npm package, and the file in it.
 LIBRARIES = {
     "jquery-3.3.1.min.js": ("jquery@3.3.1", "dist/jquery.min.js"),
     "jquery.flot.min.js": ("flot@0.8.3", "jquery.flot.js"),
@@ -30,7 +30,7 @@ LIBRARIES = {
     "bootstrap.min.css": ("bootstrap@3.1.1", "dist/css/bootstrap.min.css"),
 }
 
-# A script or a style sheet of another server: its tag up to the address, the address, the rest.
+# A script or style sheet of another server: the tag up to the address, the address, the remainder.
 ELSEWHERE = re.compile(r'(<(?:script|link)[^>]* (?:src|href)=")(https://[^"]+)("[^>]*>)')
 CHECKS = re.compile(r' (?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
@@ -42,11 +42,11 @@ EMPTY = """<!DOCTYPE html>
 
 
 class HistoryError(Exception):
-    """The site cannot be made here."""
+    """The site cannot be written here."""
 
 
 def write(folder: pathlib.Path) -> str:
-    """Write the site, or a page that says why there is none; returns the reason."""
+    """Write the site, or a page that says why there is none; return the reason."""
     try:
         with tempfile.TemporaryDirectory() as made:
             publish(pathlib.Path(made, "site"))
@@ -61,12 +61,12 @@ def write(folder: pathlib.Path) -> str:
 
 
 def publish(folder: pathlib.Path) -> None:
-    """What asv itself makes of the results."""
+    """Let asv write its site from the results."""
     _run("asv publish", [sys.executable, "-m", "asv", "publish", "-o", str(folder)], BENCHMARKS)
 
 
 def leave_out_unmeasured(folder: pathlib.Path) -> None:
-    """Drop what was never measured from the list: the page would look for its graph in vain."""
+    """Remove benchmarks without results from the list, because they have no graph to load."""
     index = folder / "index.json"
     content = json.loads(index.read_text(encoding="utf-8"))
     drawn = {path.stem for path in (folder / "graphs" / "summary").glob("*.json")}
@@ -77,7 +77,7 @@ def leave_out_unmeasured(folder: pathlib.Path) -> None:
 
 
 def localise(folder: pathlib.Path) -> None:
-    """Put what the page loads from elsewhere beside it."""
+    """Store the libraries that the page loads from other servers next to it."""
     page = folder / "index.html"
     text = page.read_text(encoding="utf-8")
     packages: dict[str, pathlib.Path] = {}
@@ -86,7 +86,9 @@ def localise(folder: pathlib.Path) -> None:
         def local(match):
             name = match[2].rpartition("/")[2]
             if name not in LIBRARIES:
-                raise HistoryError(f"this asv's page loads {match[2]}, which is not known here")
+                raise HistoryError(
+                    f"asv's page loads {match[2]}, which docs/history.py does not know"
+                )
             package, path = LIBRARIES[name]
             if package not in packages:
                 packages[package] = _unpacked(package, pathlib.Path(unpacked, package))
@@ -97,7 +99,7 @@ def localise(folder: pathlib.Path) -> None:
 
 
 def _unpacked(package, folder):
-    """A package of npm's, in this folder."""
+    """Download an npm package and unpack it into this folder; return the path of its files."""
     folder.mkdir()
     _run(f"npm pack {package}", ["npm", "pack", "--silent", package], folder)
     [packed] = folder.glob("*.tgz")
@@ -107,12 +109,13 @@ def _unpacked(package, folder):
 
 
 def _run(what, command, folder):
+    """Run a command, or raise HistoryError with the last line that it printed."""
     if not (shutil.which(command[0]) and folder.is_dir()):
-        raise HistoryError(f"there is no {command[0]}")
+        raise HistoryError(f"{command[0]} was not found")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "?").splitlines()[-1]
-        raise HistoryError(f"{what} failed: {said}")
+        message = (done.stderr.strip() or done.stdout.strip() or "?").splitlines()[-1]
+        raise HistoryError(f"{what} failed: {message}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/images.md, and keep the photograph: ``python docs/pictures.py``."""
+"""Draw the picture of docs/images.md, docs/images/photograph.jpg: ``python docs/pictures.py``."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ FOLDER = pathlib.Path(__file__).parent / "images"
 
 
 def examples(photo):
-    """Titles and what they make of a photograph."""
+    """Yield a title and an image for each panel of the picture."""
     height, width = photo.shape[:2]
     boxes = [(130, 84, 210, 144), (280, 102, 360, 162), (207, 210, 307, 285)]  # eyes and nose
     yield f"the photograph, {width} x {height}", photo

@@ -1,4 +1,4 @@
-"""Every line of docs/coming-from.md: the call there and the call here give the same."""
+"""The two calls of every table row in docs/coming-from.md give the same result."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ ROW = re.compile(r"^\| `(.*)` \| `(.*)` \| .*\|$", re.MULTILINE)
 
 
 def sections():
-    """What stands before the first heading, and each library's part of the page."""
+    """Return the text before the first heading, and the section of each library."""
     first, *rest = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)
     return first, {part.split("\n")[0]: part for part in rest}
 
@@ -31,7 +31,7 @@ def lines():
 
 
 def prepared(library):
-    """The names that a library's lines use: those of the page's beginning and of its own code."""
+    """Return the names that a library's rows use, from the page's beginning and its own code."""
     before, parts = sections()
     wanted = ["PyTorch", "OpenCV", library] if library == "kornia" else [library]
     names = {}

@@ -1,6 +1,7 @@
-"""The documentation site: what it lists, and the built one, its links, and a browser's view of it.
+"""The documentation: its sources, the built site and its links, and the site in a browser.
 
-The last need ``python -m sphinx -W -b html docs docs/_build/html``, as .ci/run does it.
+The tests of the built site need ``python -m sphinx -W -b html docs docs/_build/html``, which
+.ci/run runs.
 """
 
 import functools
@@ -24,14 +25,14 @@ built = pytest.mark.skipif(
     not (SITE / "index.html").exists(),
     reason="no built site: python -m sphinx -W -b html docs docs/_build/html",
 )
-DRAWN_ELSEWHERE = {"history", "_static", "_sources", "_modules", "_downloads", "_images"}
+NOT_SPHINX = {"history", "_static", "_sources", "_modules", "_downloads", "_images"}
 
 
 # --- The sources ----------------------------------------------------------------------------------
 
 
 def listed():
-    """Every name of the reference's tables, whole."""
+    """Return every name of the reference's tables, with its module."""
     found = set()
     for page in (DOCS / "reference").glob("*.rst"):
         module = ""
@@ -43,6 +44,16 @@ def listed():
     return found
 
 
+def public_module(name):
+    """Return a module by its public name, which may be an attribute of the package."""
+    found = numba_stn
+    for part in name.split(".")[1:]:
+        if not hasattr(found, part):
+            importlib.import_module(f"{found.__name__}.{part}")
+        found = getattr(found, part)
+    return found
+
+
 def test_the_reference_lists_every_public_function():
     here = {
         f"numba_stn.{name}"
@@ -50,7 +61,7 @@ def test_the_reference_lists_every_public_function():
         if callable(getattr(numba_stn, name)) and not name.startswith("_")
     }
     for module in ("data", "export", "inline", "matrices", "nn", "transforms"):
-        names = importlib.import_module(f"numba_stn.{module}")
+        names = public_module(f"numba_stn.{module}")
         here |= {
             f"numba_stn.{module}.{name}" for name in names.__all__ if callable(getattr(names, name))
         }
@@ -58,7 +69,7 @@ def test_the_reference_lists_every_public_function():
     assert not here - listed() - values
     for name in listed():
         module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), name
+        assert hasattr(public_module(module), attribute), name
 
 
 def test_the_command_lines_page_has_every_command():
@@ -70,7 +81,7 @@ def test_the_command_lines_page_has_every_command():
 
 
 def test_the_pictures_of_the_explanation_are_drawn(monkeypatch):
-    """As docs/figures.py does; one of them is enough here, and all are known by their page."""
+    """docs/figures.py draws them; one is enough here. The page shows every figure."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pytest.importorskip("sklearn")
     pyplot.switch_backend("agg")
@@ -84,11 +95,95 @@ def test_the_pictures_of_the_explanation_are_drawn(monkeypatch):
         pyplot.close("all")
 
 
+def test_the_picture_of_the_packages_is_up_to_date(monkeypatch):
+    """Every package has a box, every import points down, and the arrows drawn are today's."""
+    pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
+    monkeypatch.syspath_prepend(DOCS)
+    packages = importlib.import_module("packages")
+    found = packages.imports()
+    assert set(found) == set(packages.BOXES)
+    for name, below in found.items():
+        for other in below:
+            assert packages.BOXES[name][1] > packages.BOXES[other][1], f"{name} imports {other}"
+    drawn = packages.PICTURE.read_bytes()
+    assert packages.description().encode() in drawn, "python docs/packages.py"
+
+
+def test_the_design_names_packages_files_and_functions_that_exist():
+    page, root = (DOCS / "design.md").read_text(), DOCS.parent / "numba_stn"
+    packages, path, where = (
+        page.split(f"## {title}")[1].split("\n## ")[0]
+        for title in ("The packages", "The path of one call", "Where to change what")
+    )
+    rows = re.findall(r"^\| (`.+?) \|", packages, re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        first, *others = re.findall(r"`([^`]+)`", row)
+        for name in (first, *(f"{first.rpartition('/')[0]}/{other}" for other in others)):
+            assert (root / name).exists(), name
+    steps = re.findall(r"^\| `(\S+\.py)` \| (.+?) \|", path, re.MULTILINE)
+    assert len(steps) > 20
+    for file, functions in steps:
+        code = (root / file).read_text()
+        for name in re.findall(r"`(\w+)`", functions):
+            assert re.search(rf"^\s*(?:def|class) {name}\b", code, re.MULTILINE), (file, name)
+    for file in re.findall(r"`([\w/]+/\w+\.(?:py|rst|md))`", path + where):
+        assert any((base / file).exists() for base in (root, root.parent)), file
+
+
+# Of a table of ratios: the columns that the summary speaks of, and its words for their range.
+RANGES = {
+    "PyTorch": "faster than PyTorch in every row of the table below, by {low} to {high} times",
+    "kornia": "kornia takes {low} to {high} times our time",
+    "scikit-image": "scikit-image {low} to {high} times",
+    "SciPy": "SciPy {low} to {high} times",
+}
+
+
+def cells(page, marker):
+    """Return the head of a generated table, and its rows."""
+    region = page.split(f"<!-- {marker} -->\n")[1].split("\n<!-- end -->")[0]
+    head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")]
+                      for line in region.split("\n"))  # fmt: skip
+    return head, rows
+
+
+def test_the_summary_of_the_speed_agrees_with_the_tables():
+    page = (DOCS / "performance.md").read_text()
+    head, rows = cells(page, "compare.json: rows")
+
+    def ratios(column, what=""):
+        k = head.index(column)
+        return [float(row[k]) for row in rows if row[k] and what in row[0]]
+
+    def between(numbers):
+        short = [f"{n:.1f}" if n < 10 else f"{n:.0f}" for n in (min(numbers), max(numbers))]
+        return {"low": short[0], "high": short[1]}
+
+    for column, words in RANGES.items():
+        assert words.format(**between(ratios(column))) in page, column
+    assert min(ratios("PyTorch")) > 1
+    slow, *others = sorted(ratios("OpenCV"))
+    assert 0.15 < slow < 0.25
+    assert min(others) == 1
+    assert f"between equally fast and {max(others):.1f} times faster" in page
+    for what, words in (
+        ("both ways", "Forward and backward together take PyTorch {low} to {high} times"),
+        ("Adam", "a training step takes it {low} to {high} times our time"),
+    ):
+        assert words.format(**between(ratios("PyTorch", what))) in page
+    _, errors = cells(page, "compare.json: errors")
+    assert all(float(ours) < float(theirs) for _, _, ours, theirs in errors)
+    _, memory = cells(page, "compare.json: memory")
+    assert {ours for _, _, ours, _ in memory} == {"1.0"}
+    assert f"PyTorch needs up to {max(float(theirs) for *_, theirs in memory):.1f} times" in page
+
+
 # --- The built pages ------------------------------------------------------------------------------
 
 
 class Page(html.parser.HTMLParser):
-    """What a page points to, what it loads, and its own anchors."""
+    """The links of a page, the files it loads, and its anchors."""
 
     def __init__(self, text):
         super().__init__()
@@ -113,9 +208,7 @@ def page(path):
 
 def pages():
     return [
-        path
-        for path in SITE.rglob("*.html")
-        if path.relative_to(SITE).parts[0] not in DRAWN_ELSEWHERE
+        path for path in SITE.rglob("*.html") if path.relative_to(SITE).parts[0] not in NOT_SPHINX
     ]
 
 
@@ -163,7 +256,7 @@ return {
 
 @pytest.fixture(scope="module")
 def address():
-    """The site on a server of this machine."""
+    """Serve the site on this machine, and yield its address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -197,7 +290,7 @@ def browser(tmp_path_factory):
         yield found
 
 
-# A page, a word of its heading, how many pictures it has at least, and formulas.
+# For each page: a part of its heading, and the least number of pictures and of formulas.
 VIEWED = {
     "index.html": ("numba_stn", 1, 0),
     "how.html": ("How a spatial transformer works", 6, 10),
@@ -206,6 +299,10 @@ VIEWED = {
     "reference/index.html": ("Reference", 0, 0),
     "reference/generated/numba_stn.warp_affine.html": ("warp_affine", 0, 0),
     "coming-from.html": ("Coming from another library", 0, 0),
+    "performance.html": ("Performance", 0, 0),
+    "results.html": ("Results", 2, 0),
+    "lab-notes.html": ("Lab notes", 0, 0),
+    "design.html": ("Design", 1, 0),
     "chinese.html": ("中文", 1, 0),
 }
 
@@ -214,7 +311,7 @@ VIEWED = {
 @pytest.mark.parametrize("name", VIEWED)
 def test_a_browser_shows_the_page(name, address, browser):
     heading, pictures, formulas = VIEWED[name]
-    browser.get_log("browser")  # what an earlier page said
+    browser.get_log("browser")  # drop the messages of an earlier page
     browser.get(f"{address}/{name}")
     seen = browser.execute_script(LOOK)
     assert heading in seen["heading"]
@@ -229,7 +326,7 @@ def test_a_browser_shows_the_page(name, address, browser):
             assert (SITE / (path or "index.html")).exists(), link
 
 
-# The speed history's points, as asv's page has drawn them: of each line, x and y.
+# The points that asv's page has drawn: x and y of each line.
 POINTS = """
 const plot = $("#main-graph").data("plot");
 return plot ? plot.getData().map(line => line.data.filter(point => point[1] !== null)) : [];
@@ -239,7 +336,7 @@ ROW = "warp_affine 1x3x1080x1920"
 
 @built
 def test_a_browser_shows_the_speed_history(address, browser):
-    """Its grid of benchmarks, and a graph with a point for each commit that was measured."""
+    """It has a grid of benchmarks, and a graph with a point for each measured commit."""
     text = (SITE / "history" / "index.html").read_text(encoding="utf-8")
     if "It was not drawn" in text:
         pytest.skip(re.search("<p>(.*)</p>", text)[1])

@@ -1,4 +1,4 @@
-"""The Python of the README and of the docs runs, and prints what they say; their links lead on."""
+"""The Python code of the README and the docs runs and prints what they show; their links work."""
 
 import doctest
 import pathlib
@@ -10,9 +10,9 @@ import pytest
 README = pathlib.Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-ELSEWHERE = {"coming-from.md"}  # its code is run by a test of its own
+ELSEWHERE = {"coming-from.md"}  # tests/test_coming_from.py runs its code
 
-# A piece of Python, and what it prints: in its comments, or in a block of text behind it.
+# A code block, and what it prints: in its comments, or in a text block after it.
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<prints>.*?)^```)?", re.MULTILINE | re.DOTALL
 )
@@ -22,14 +22,14 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page):
-    """Each piece of code, and what the page says that it prints."""
+    """Yield each code block, and the output that the page shows for it."""
     for found in BLOCK.finditer(page.read_text()):
         comments = "".join(f"{line}\n" for line in SHOWN.findall(found["code"]))
         yield found["code"], comments + (found["prints"] or "")
 
 
-def said_otherwise(shown, printed):
-    """How what was printed differs from what is shown; "..." stands for anything."""
+def difference(shown, printed):
+    """Describe how the output differs from what the page shows; "..." matches anything."""
     checker, options = doctest.OutputChecker(), doctest.ELLIPSIS
     if checker.check_output(shown, printed, options):
         return ""
@@ -41,26 +41,26 @@ WITH_CODE = [page for page in PAGES if page.name not in ELSEWHERE and list(block
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_a_page_prints_what_it_shows(page, tmp_path, monkeypatch, capsys):
-    """And shows all of it. From top to bottom: a piece may use what stands before it."""
+    """The page shows all of the output. A block may use names of the blocks before it."""
     for module in sorted(set(NEEDS.findall("".join(code for code, _ in blocks(page))))):
         pytest.importorskip(module)
-    shutil.copy(DOCS / "images" / "photograph.jpg", tmp_path / "photo.jpg")  # any picture of yours
+    shutil.copy(DOCS / "images" / "photograph.jpg", tmp_path / "photo.jpg")  # any picture
     monkeypatch.chdir(tmp_path)
     names = {}
     for number, (code, shown) in enumerate(blocks(page)):
         exec(compile(code, f"{page.name}, block {number}", "exec"), names)
-        assert not said_otherwise(shown, capsys.readouterr().out), f"block {number}"
+        assert not difference(shown, capsys.readouterr().out), f"block {number}"
 
 
-def test_a_wrong_figure_is_seen(tmp_path):
+def test_a_wrong_figure_is_noticed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1 + 1)  # -> 2\nprint(0.5)\n```\n\n```text\n0.5\n```\n")
     [(_, shown)] = blocks(page)
-    assert not said_otherwise(shown, "2\n0.5\n")
-    assert not said_otherwise(shown.replace("0.5", "0..."), "2\n0.5\n")
+    assert not difference(shown, "2\n0.5\n")
+    assert not difference(shown.replace("0.5", "0..."), "2\n0.5\n")
     for printed in ("3\n0.5\n", "2\n", "2\n0.5\n1\n"):
-        assert said_otherwise(shown, printed)
-    assert said_otherwise("", "2\n")
+        assert difference(shown, printed)
+    assert difference("", "2\n")
 
 
 def test_the_first_two_bash_blocks_are_one_line_each():
@@ -71,14 +71,14 @@ def test_the_first_two_bash_blocks_are_one_line_each():
 
 
 def anchors(page):
-    """What a page's headings are called in links."""
+    """Return the anchors of a page's headings."""
     titles = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    """To files of the checkout, or to the gallery's pages, which are made of its programs."""
+def test_links_lead_to_files_and_anchors_that_exist(page):
+    """They lead to files of the checkout, or to the gallery's pages, which its programs become."""
     for target, anchor in re.findall(
         r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", FENCE.sub("", page.read_text())
     ):
@@ -91,7 +91,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_speak_of_pictures_that_are_there_and_say_what_they_show(page):
+def test_pictures_exist_and_have_an_alternative_text(page):
     for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text()):
         assert (page.parent / target).exists()
         assert len(text) > 10, target

@@ -2,9 +2,9 @@
 Warp a photograph
 =================
 
-Turn it, cut a piece out of it, look at it through a tilted frame. Each of these is a matrix from
-output pixels to input pixels, and one call. (The photograph is danielbuechele's, CC BY 2.0; it
-comes with scikit-learn.)
+This page rotates a photograph, crops a part of it, and rectifies a tilted quadrilateral. Each of
+these operations is a matrix from output pixels to input pixels, and takes one call. (The
+photograph is by danielbuechele, CC BY 2.0; it comes with scikit-learn.)
 """
 
 from matplotlib import pyplot as plt
@@ -15,12 +15,12 @@ import numba_stn as stn
 photo = load_sample_image("china.jpg")  # (427, 640, 3), uint8
 
 # %%
-# Degrees count counter-clockwise. With ``expand`` the canvas grows so that nothing is lost.
-turned = stn.rotate(photo, 20)
+# Angles are in degrees, counter-clockwise. ``expand`` enlarges the canvas so that nothing is lost.
+rotated = stn.rotate(photo, 20)
 whole = stn.rotate(photo, 20, expand=True, fill=(255, 255, 255))
 
 # %%
-# A box is (x0, y0, x1, y1), as in ``photo[y0:y1, x0:x1]``, and may have fractions.
+# A box (x0, y0, x1, y1) means ``photo[y0:y1, x0:x1]``, and may have fractions.
 tower = stn.crop_and_resize(photo, (120.5, 25, 300.5, 145), (220, 330), mode="bicubic")
 
 # %%
@@ -30,12 +30,12 @@ seen = [[170.0, 170], [470, 170], [560, 330], [70, 330]]
 ground = stn.warp_image(photo, stn.matrices.from_points(corners, seen), (220, 330))
 
 # %%
-# And a matrix of your own: what is right of the middle is mirrored onto the left.
+# You can also write the matrix yourself. This one mirrors the photograph left to right.
 mirrored = stn.warp_image(photo, [[-1, 0, 639], [0, 1, 0]])
 
 shown = {
     "the photograph": photo,
-    "rotate(photo, 20)": turned,
+    "rotate(photo, 20)": rotated,
     "rotate(..., expand=True)": whole,
     "crop_and_resize": tower,
     "warp_image, four points": ground,

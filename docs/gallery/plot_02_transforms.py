@@ -2,9 +2,9 @@
 Every transform
 ===============
 
-A transform makes theta of a few parameters, and takes gradients back. Here is one example of each:
-its parameters, and what it makes of a chequered photograph. Remember that theta says where to
-*read*.
+This page shows one example of each transform: its parameters, and the warped image. A transform
+computes theta from a few parameters, and maps gradients of theta back to gradients of the
+parameters. Remember that theta says where to *sample*.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ squares = (np.indices((200, 200)) // 25).sum(0) % 2
 images = np.moveaxis(photo * (0.75 + 0.25 * squares[..., None].astype(np.float32)), 2, 0)[None]
 
 # %%
-# The parameters of each. Those of a spline are where its 16 points read: here, a little beside
-# where they are.
+# The parameters of each transform. Those of a spline are the positions at which its 16 points are
+# sampled: here, a little away from the points themselves.
 nearby = stn.control_points(4) + np.random.default_rng(3).normal(0, 0.09, (16, 2))
 parameters = {
     "translation": [0.3, -0.2],

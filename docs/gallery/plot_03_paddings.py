@@ -1,10 +1,11 @@
 """
-Every padding
-=============
+Every padding mode
+==================
 
-What lies outside of the image is ``padding_mode``'s choice. Above, a photograph read from further
-away and turned; below, a corner of a 4 x 4 image, magnified, where one sees how the edges differ:
-under "zeros" the image fades into the fill over one pixel, under "fill" it ends at its edge.
+This page shows what the five values of ``padding_mode`` put outside the image. Above, a photograph
+is zoomed out and rotated. Below, a corner of a 4 x 4 image is magnified, to show how the edges
+differ: under "zeros" the image fades into the fill over one pixel, under "fill" it ends at its
+edge.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ import numba_stn as stn
 
 photo = stn.resize(load_sample_image("china.jpg"), (214, 320)) / np.float32(255)
 images = np.moveaxis(photo, 2, 0)[None]
-further = stn.transforms.similarity.theta(np.float32([[0.2, 2.2, 0.0, 0.0]]))
+zoomed_out = stn.transforms.similarity.theta(np.float32([[0.2, 2.2, 0.0, 0.0]]))
 
 tiny = np.random.default_rng(5).random((1, 3, 4, 4), np.float32) * 0.7 + 0.3
 corner = np.float32([[[0.7, 0, -0.9], [0, 0.7, -0.9]]])
@@ -24,18 +25,18 @@ BLUE = (0.1, 0.3, 0.5)
 paddings = ("zeros", "border", "reflection", "wrap", "fill")
 figure, rows = plt.subplots(2, 5, figsize=(10, 3.7), layout="constrained")
 for name, above, below in zip(paddings, *rows, strict=True):
-    samples = stn.warp_affine(images, further, padding_mode=name, fill=BLUE)
+    samples = stn.warp_affine(images, zoomed_out, padding_mode=name, fill=BLUE)
     above.imshow(np.moveaxis(samples[0], 0, 2))
     above.set_title(name)
     samples = stn.warp_affine(tiny, corner, (160, 160), padding_mode=name, fill=BLUE)
     below.imshow(np.moveaxis(samples[0], 0, 2))
-    edge = (-1 + 0.9) / 0.7  # where the image's own edge comes out
+    edge = (-1 + 0.9) / 0.7  # the output position of the image's edge
     below.axhline((edge + 1) * 80, color="white", lw=0.8, ls=":")
     below.axvline((edge + 1) * 80, color="white", lw=0.8, ls=":")
 for axis in rows.flat:
     axis.axis("off")
 
 # %%
-# ``coverage=True`` tells how much of each sample comes from inside, whatever the padding.
-_, covered = stn.warp_affine(images, further, coverage=True)
-print(f"{100 * covered.mean():.0f} % of the larger picture lies inside the photograph")
+# ``coverage=True`` also returns how much of each sample comes from inside, for any padding mode.
+_, covered = stn.warp_affine(images, zoomed_out, coverage=True)
+print(f"{100 * covered.mean():.0f} % of the larger picture is inside the photograph")

@@ -2,9 +2,9 @@
 Gradients as images
 ===================
 
-A loss compares what a warp made with what it should look like. Its derivatives have the shapes of
-what they are the derivatives of, so they can be looked at: that of the samples, of the image, and
-of each place that was read.
+This page shows the gradients of a warp as images. A loss compares the output of a warp with a
+target. A derivative of the loss has the shape of the array it belongs to, so you can look at it:
+the derivative of the samples, of the image, and of each sampling position.
 """
 
 import numpy as np
@@ -17,19 +17,19 @@ three = stn.warp_affine(split.images[split.labels == 3][:1], 1.5 * np.eye(2, 3)[
 theta = stn.transforms.similarity.theta(np.array([[0.25, 0.9, 0.12, 0.05]]))
 grid = stn.affine_grid(theta, (48, 48))
 samples = stn.grid_sample(three, grid)
-target = stn.warp_affine(three, np.eye(2, 3)[None], (48, 48))  # as it should look
+target = stn.warp_affine(three, np.eye(2, 3)[None], (48, 48))  # the upright digit
 
 # %%
-# The loss is the squared difference; the rest is one call.
+# The loss is the squared difference. One call gives the other gradients.
 dsamples = 2 * (samples - target)
 dimages, dgrid = stn.grid_sample_vjp(dsamples, three, grid)
 dtheta = stn.affine_grid_vjp(dgrid)
 
 # %%
-# Red is "the loss grows with this", blue "it falls". The samples' gradient is spread back over the
-# pixels that were read; the places' gradients are large at the digit's edges, where a small move
-# changes what is read. Theta's six numbers are the sums of these, each place weighted by where it
-# stands.
+# Red means that the loss grows with this value, blue that it falls. The gradient of the samples is
+# distributed over the pixels that they read. The gradients of the sampling positions are large at
+# the digit's edges, where a small move changes the sample. Theta's six numbers are the sums of
+# these, each weighted by the coordinates of its output pixel.
 figure, axes = plt.subplots(1, 7, figsize=(12, 2.2), layout="constrained")
 for axis, title, image in zip(axes, ("samples", "target"), (samples, target), strict=False):
     axis.imshow(image[0, 0], cmap="gray")

@@ -1,9 +1,9 @@
 """
-Lay one photograph upon another
-===============================
+Align two photographs
+=====================
 
-Two pictures of the same place, taken with a turned camera and another exposure. ``register`` finds
-the map from one to the other, and says whether they match at all.
+This page aligns two pictures of the same place, taken with a rotated camera and another exposure.
+``register`` finds the map from one to the other, and reports whether they match at all.
 """
 
 import numpy as np
@@ -19,18 +19,19 @@ noise = np.random.default_rng(0).normal(0, 4, tilted.shape)
 moving = 0.7 * tilted + 50 + noise
 
 # %%
-# "similarity" allows a turn, one scale and two shifts. Gain and bias are found on the way.
+# "similarity" allows a rotation, one scale and a translation. ``register`` also estimates the gain
+# and the bias between the images.
 found = stn.register(moving, fixed, "similarity")
 report = found.report
 angle = np.rad2deg(np.arctan2(found.matrix[1, 0], found.matrix[0, 0]))
-print(f"match: {report.converged}; turned by {abs(angle):.2f} degrees; "
+print(f"match: {report.converged}; rotated by {abs(angle):.2f} degrees; "
       f"gain {report.gain:.2f}, bias {report.bias:.0f}")
 
 
 # %%
-# Squares of the one and of the other in turn: what fits runs on across their edges.
+# Squares of the two images alternate: where the images match, lines continue across the edges.
 def chequered(one, other, side=50):
-    """Both images, in squares."""
+    """Combine two images in a chequerboard pattern."""
     rows, columns = np.indices(one.shape) // side
     return np.where((rows + columns) % 2, one, other)
 
@@ -49,6 +50,6 @@ for axis, (title, image) in zip(axes.flat, shown.items(), strict=True):
     axis.axis("off")
 
 # %%
-# Another photograph does not match, and is not said to.
+# Another photograph does not match, and the report says so.
 flower = load_sample_image("flower.jpg").mean(2)[60:360, 120:520]
 print(stn.register(flower, fixed, "similarity").report.reason)

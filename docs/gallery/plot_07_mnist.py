@@ -2,10 +2,10 @@
 Distorted MNIST
 ===============
 
-The paper's distortions, and a network that reads digits which are turned, scaled and put anywhere
-(RTS). It sees 6,000 digits of MNIST three times: enough to see the transformer at work, far from
-what it can do (:doc:`../results` has that). ``NUMBA_STN_DATA`` names a folder with MNIST's files
-under ``mnist/``; without it, scikit-learn's digits stand in.
+This page shows the paper's distortions, and trains a network on digits that are rotated, scaled and
+placed anywhere (RTS). It sees 6,000 digits of MNIST three times: enough to see the transformer at
+work, far from what it can reach (see :doc:`../results`). ``NUMBA_STN_DATA`` names a folder that
+contains MNIST's files under ``mnist/``; without it, the page uses scikit-learn's digits.
 """
 
 import os
@@ -22,12 +22,13 @@ try:
         raise data.DataError("NUMBA_STN_DATA is not set")
     splits = data.mnist()
 except data.DataError as missing:
-    print(f"no MNIST: {missing}; scikit-learn's digits stand in")
+    print(f"no MNIST: {missing}; using scikit-learn's digits instead")
     splits = data.digits()
 few = splits.train.take(slice(COUNT))
 
 # %%
-# The distortions: of each, the same eight digits. The last has two digits, to be added up.
+# Each row shows one distortion of the same eight digits. The last one has two digits, whose sum is
+# the label.
 figure, rows = plt.subplots(7, 8, figsize=(6.4, 5.8), layout="constrained")
 for row, (name, task) in zip(rows, data.TASKS.items(), strict=True):
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
@@ -37,15 +38,15 @@ for row, (name, task) in zip(rows, data.TASKS.items(), strict=True):
         axes.set(xticks=[], yticks=[])
 
 # %%
-# The transformer makes a small image of a large one.
+# The transformer crops a small image out of a large one.
 rts, rng = data.TASKS["RTS"], np.random.default_rng(0)
 side = few.images.shape[-1]
-look = nn.serial(
+localisation = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(),
     nn.linear(32), nn.batch_norm(), nn.relu(),
 )
 net = nn.serial(
-    nn.spatial_transformer(look, "affine", size=(21, 21)),
+    nn.spatial_transformer(localisation, "affine", size=(21, 21)),
     nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
 )
@@ -56,7 +57,8 @@ for _ in range(EPOCHS):
     for batch in train.prefetch(train.shuffled_batches(rng, few, BATCH, rts)):
         learner, _, _ = train.train_step(net, optimiser, learner, *batch)
 test = rts(np.random.default_rng(1), splits.test.take(slice(2_000)))
-print(f"{train.error_percent(net, learner, *test):.1f} % of {len(test.labels)} are misread")
+error = train.error_percent(net, learner, *test)
+print(f"test error: {error:.1f} % of {len(test.labels)} digits")
 
 (seen,) = diagnostics.observe_transformers(net, learner, test.images[:200])
 figure, rows = plt.subplots(2, 10, figsize=(9, 2.1), layout="constrained")

@@ -2,9 +2,10 @@
 Find a digit in clutter
 =======================
 
-A digit anywhere on a canvas more than twice as wide, among six pieces of other digits (the paper's
-task TC). The transformer is an *attention*: it may only choose a place and a size. It learns to
-cut out the digit, because that is what makes it readable.
+This page trains a network to classify a digit anywhere on a canvas more than twice as wide as the
+digit, among six pieces of other digits (the paper's task TC). The transformer is an *attention*: it
+chooses only a position and a size. It learns to crop the digit, because a cropped digit is easier
+to classify.
 """
 
 import numpy as np
@@ -18,11 +19,11 @@ splits, clutter = data.digits(), data.TASKS["TC"]
 test = clutter(np.random.default_rng(1), splits.test)
 side = test.images.shape[-1]
 
-look = nn.serial(
+localisation = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(),
     nn.linear(32), nn.batch_norm(), nn.relu(),
 )
-finder = nn.spatial_transformer(look, "attention", size=(16, 16))
+finder = nn.spatial_transformer(localisation, "attention", size=(16, 16))
 net = nn.serial(
     finder, nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(10),
@@ -35,10 +36,10 @@ learner = train.init_learner(net, optimiser, (1, side, side), rng)
 for _ in range(EPOCHS):
     for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, clutter)):
         learner, _, _ = train.train_step(net, optimiser, learner, *batch)
-print(f"{train.error_percent(net, learner, *test):.1f} % of the test digits are misread")
+print(f"test error: {train.error_percent(net, learner, *test):.1f} %")
 
 # %%
-# The windows that it chose, and what it sees through them.
+# The windows that it chose, and their contents.
 theta, _, _ = finder.theta(learner.params[0], test.images, learner.state[0])
 cut = finder.apply(learner.params[0], test.images, learner.state[0])[0]
 figure, rows = plt.subplots(2, 10, figsize=(10, 2.3), layout="constrained")

@@ -2,10 +2,10 @@
 Two digits, two transformers
 ============================
 
-Two digits, each turned, scaled and put anywhere in a channel of its own, and a network that shall
-read both. A transformer warps all channels by one map, so one alone can straighten only one of the
-two digits. Two stand side by side here, and share the work (after the paper's "MNIST addition",
-where their sum is asked for, which takes longer to learn).
+This page trains a network to classify two digits, each rotated, scaled and placed anywhere in a
+channel of its own. A transformer warps all channels by one map, so a single one can straighten only
+one of the two digits. Here two transformers work side by side and share the task. (The paper's
+"MNIST addition" asks for the sum of the digits, which takes longer to learn.)
 """
 
 import numpy as np
@@ -19,31 +19,31 @@ splits, rts = data.digits(), data.TASKS["RTS"]
 
 
 def pairs(rng, split):
-    """Each example beside another: images (N, 2, 24, 24), both labels in turn (2 N,)."""
+    """Pair each example with another: images (N, 2, 24, 24), both labels alternating (2 N,)."""
     other = split.take(rng.permutation(len(split.labels)))
     images = np.concatenate([rts(rng, split).images, rts(rng, other).images], 1)
     return data.Split(images, np.stack([split.labels, other.labels], 1).ravel())
 
 
 class Each(nn.Layer):
-    """(N, 20) -> (2 N, 10): ten classes for each digit."""
+    """Reshape (N, 20) to (2 N, 10): ten classes for each digit."""
 
     def output_shape(self, shape):
-        """Ten."""
+        """Return the shape of one digit's logits."""
         return (10,)
 
     def forward(self, params, x, wrt_x=True):
-        """See the class."""
+        """Return the reshaped logits and their pullback."""
         return x.reshape(-1, 10), lambda dy: ((), dy.reshape(-1, 20))
 
 
 def network(count):
-    """Transformers side by side, and a reader of what they make."""
-    look = nn.serial(
+    """Build ``count`` transformers side by side, and a classifier after them."""
+    localisation = nn.serial(
         nn.avg_pool(2), nn.conv2d(16, 5), nn.batch_norm(), nn.relu(), nn.flatten(),
         nn.linear(32), nn.batch_norm(), nn.relu(),
     )
-    each = nn.spatial_transformer(look, "affine", size=(16, 16))
+    each = nn.spatial_transformer(localisation, "affine", size=(16, 16))
     return nn.serial(
         nn.parallel(*[each] * count), nn.conv2d(24, 5), nn.batch_norm(), nn.max_pool(2), nn.relu(),
         nn.conv2d(32, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(), nn.flatten(), nn.linear(20),
@@ -60,11 +60,11 @@ for count in (1, 2):
     for _ in range(EPOCHS):
         for batch in train.prefetch(train.shuffled_batches(rng, splits.train, BATCH, pairs)):
             learner, _, _ = train.train_step(net, optimiser, learner, *batch)
-    wrong = train.error_percent(net, learner, *test)
-    print(f"{count} in parallel: {wrong:.0f} % of the digits are misread")
+    error = train.error_percent(net, learner, *test)
+    print(f"{count} in parallel: test error {error:.0f} %")
 
 # %%
-# The two channels of six examples, and what each of the two transformers made of them.
+# The two channels of six examples, and the output of each of the two transformers.
 one, two = diagnostics.observe_transformers(net, learner, test.images[:6])
 figure, rows = plt.subplots(3, 12, figsize=(11, 3.1), layout="constrained")
 for n in range(6):
@@ -73,5 +73,5 @@ for n in range(6):
         for axes, images in zip(rows[:, 2 * n + channel], shown, strict=True):
             axes.imshow(images[n, channel], cmap="gray")
             axes.set(xticks=[], yticks=[])
-for axes, label in zip(rows[:, 0], ("given", "by the first", "by the second"), strict=True):
+for axes, label in zip(rows[:, 0], ("input", "first", "second"), strict=True):
     axes.set_ylabel(label)

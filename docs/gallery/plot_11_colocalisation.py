@@ -2,18 +2,17 @@
 Co-localisation: find what images have in common
 ================================================
 
-Images that all show a four, somewhere, and nobody says where. A transformer learns to cut it out
-from one demand only: what it cuts out of two images shall look alike, and more so than what a
-window in a random place shows (Jaderberg et al. 2015, appendix A). To look alike is to be near in
-the features of a network that reads digits.
+This page finds an object that all images of a set contain, without labels. Every image shows a four
+somewhere. A transformer learns to crop it from one condition only: the crops of two images should
+look more alike than a crop and a window at a random position (Jaderberg et al. 2015, appendix A).
+Two images look alike if the features of a network that classifies digits are close.
 """
 
 import numpy as np
 from matplotlib import pyplot as plt
 
-from numba_stn import data, nn, warp_affine
+from numba_stn import data, invert_theta, nn, transforms, warp_affine
 from numba_stn.nn import train
-from numba_stn.transforms import composition, parametrisations
 
 CANVAS, DIGIT, COUNT = 48, 16, 64
 SHARE = np.float32(DIGIT / CANVAS)
@@ -21,32 +20,32 @@ rng = np.random.default_rng(0)
 splits = data.digits()
 
 # %%
-# The features come from a small network that learns to read upright digits; its last layer is left
-# away.
-reader = nn.serial(
+# The features come from a small network that learns to classify upright digits, without its last
+# layer.
+classifier = nn.serial(
     nn.conv2d(16, 3), nn.batch_norm(), nn.max_pool(2), nn.relu(),
     nn.flatten(), nn.linear(32), nn.batch_norm(), nn.relu(), nn.linear(10),
 )
 optimiser = nn.adam(1e-2)
-learner = train.init_learner(reader, optimiser, (1, DIGIT, DIGIT), rng)
+learner = train.init_learner(classifier, optimiser, (1, DIGIT, DIGIT), rng)
 for _ in range(10):
     for batch in train.shuffled_batches(rng, splits.train, 50, data.TASKS["none"]):
-        learner, _, _ = train.train_step(reader, optimiser, learner, *batch)
-features = nn.serial(*reader.layers[:-1])
+        learner, _, _ = train.train_step(classifier, optimiser, learner, *batch)
+features = nn.serial(*classifier.layers[:-1])
 known, statistics = learner.params[:-1], learner.state[:-1]
 
 
 # %%
-# The transformer is free only in where its window lies. That is a transform of our own: two
-# parameters to theta, and the gradient back.
+# The transformer chooses only the position of its window. This is a transform of our own: theta
+# from two parameters, and the gradient back.
 def window(centres):
-    """Theta of windows with these centres."""
+    """Return theta of windows with these centres."""
     theta = np.tile(np.eye(2, 3, dtype=centres.dtype) * SHARE, (len(centres), 1, 1))
     theta[:, :, 2] = centres
     return theta
 
 
-free = parametrisations.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dtheta[:, :, 2])
+free = transforms.Transform("window", (0.0, 0.0), window, lambda dtheta, _: dtheta[:, :, 2])
 localisation = nn.serial(
     nn.avg_pool(2), nn.conv2d(16, 5), nn.max_pool(2), nn.relu(),
     nn.conv2d(16, 3), nn.relu(), nn.flatten(), nn.linear(32), nn.relu(),
@@ -55,19 +54,20 @@ finder = nn.spatial_transformer(localisation, free, size=(DIGIT, DIGIT))
 
 
 def anywhere(count):
-    """Centres of windows that lie on the canvas."""
+    """Draw centres of windows that are on the canvas."""
     return rng.uniform(SHARE - 1, 1 - SHARE, (count, 2)).astype(np.float32)
 
 
 def scattered(split, count):
-    """Fours on black canvases, and their centres."""
+    """Place fours on black canvases; return the images and the centres."""
     fours, centres = split.images[split.labels == 4], anywhere(count)
     chosen = fours[rng.integers(len(fours), size=count)]
-    return warp_affine(chosen, composition.invert_theta(window(centres)), (CANVAS, CANVAS)), centres
+    return warp_affine(chosen, invert_theta(window(centres)), (CANVAS, CANVAS)), centres
 
 
 # %%
-# For each image, its neighbour in the batch and a random window of its own: the triplet loss is
+# Each image is compared with its neighbour in the batch and a random window of its own. The triplet
+# loss is
 # ``max(0, |f - f_neighbour|^2 / 2 - |f - f_random|^2 + margin)``.
 optimiser = nn.adam(nn.one_cycle(2e-3, 200))
 params = finder.init(rng, (1, CANVAS, CANVAS))
@@ -87,8 +87,8 @@ for _ in range(200):
 
 # %%
 # Boxes are compared by the intersection over the union of their areas (IoU). Nothing in the loss
-# says which part of a four shall lie in the middle of the window, so the windows
-# agree with one another rather than with the true boxes.
+# says which part of a four should be in the centre of the window, so the windows agree with one
+# another rather than with the true boxes.
 images, centres = scattered(splits.test, 500)
 found = finder.theta(params, images)[0][:, :, 2]
 both = np.clip(2 * SHARE - np.abs(found - centres), 0, None).prod(1)
@@ -106,4 +106,4 @@ for n, (above, below) in enumerate(rows.T):
 for axes in rows.flat:
     axes.set(xticks=[], yticks=[])
 rows[0, 0].set_ylabel("true: green\nfound: orange")
-rows[1, 0].set_ylabel("cut out")
+rows[1, 0].set_ylabel("crop")

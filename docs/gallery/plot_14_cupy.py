@@ -2,9 +2,9 @@
 The same on a GPU: CuPy
 =======================
 
-Where the arrays are decides where the kernels run: CuPy's arrays stay on the GPU, and so does what
-comes out. There is no other difference in the code. Without a GPU this page says so and goes on
-with NumPy.
+This page runs a warp on a GPU. The arrays decide where the kernels run: CuPy's arrays stay on the
+GPU, and so do the results. Nothing else in the code changes. Without a GPU this page says so and
+continues with NumPy.
 """
 
 import time
@@ -26,13 +26,13 @@ except Exception as reason:
     xp, to_host, wait = np, np.asarray, lambda: None
 
 # %%
-# One photograph, and sixteen maps that zoom in and turn.
+# One photograph, and sixteen maps that zoom in and rotate.
 photo = np.moveaxis(load_sample_image("flower.jpg")[:, 100:527], 2, 0)[None] / np.float32(255)
 t = np.linspace(0, 1, 16)[:, None]
 theta = stn.transforms.similarity.theta(np.hstack([t, 1 / (1 + 3 * t), 0.1 * t, 0 * t]))
 images, theta = xp.asarray(photo), xp.asarray(theta.astype(np.float32))
 
-samples = stn.warp_affine(images, theta, (160, 160))  # compiled in the first call
+samples = stn.warp_affine(images, theta, (160, 160))  # the first call compiles the kernel
 wait()
 begin = time.perf_counter()
 samples = stn.warp_affine(images, theta, (160, 160))

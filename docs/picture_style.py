@@ -1,9 +1,9 @@
-"""How every picture of the docs looks."""
+"""The style of every picture of the docs."""
 
 import matplotlib
 from matplotlib import pyplot as plt
 
-# Of a theme that reads the same on white and for the colour-blind (Okabe and Ito 2008).
+# Colours that colour-blind readers can distinguish on white (Okabe and Ito 2008).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#7f7f7f",
 )  # fmt: skip
@@ -23,6 +23,6 @@ STYLE = {
 
 
 def reset(gallery_conf, fname):
-    """Before each page of the gallery: see Sphinx-Gallery's ``reset_modules``."""
+    """Apply the style before each gallery page: see Sphinx-Gallery's ``reset_modules``."""
     plt.switch_backend("agg")
     matplotlib.rcParams.update(STYLE)
