@@ -56,7 +56,9 @@ def imported(path, node):
     for alias in node.names:
         name = alias.name
         if not base:  # a public name of the package, or one of its modules
-            yield tuple(numba_stn._MODULE_OF.get(name, numba_stn._MODULES.get(name, name)).split("."))
+            yield tuple(
+                numba_stn._MODULE_OF.get(name, numba_stn._MODULES.get(name, name)).split(".")
+            )
         else:
             yield (*base, name)
 

@@ -23,22 +23,21 @@ from numba_stn.kernels.cuda import convert, general, interleaved, sums
 from numba_stn.kernels.cuda import gather as gather_kernels
 from numba_stn.kernels.cuda.taps import HALF, PLAIN
 from numba_stn.kernels.launch import source_hash
-from numba_stn.kernels.math.coordinates import (
+from numba_stn.kernels.math.fixed_point import FRACTION32, FRACTION64
+from numba_stn.kernels.math.kind import (
     AFFINE,
     BICUBIC,
     BILINEAR,
     BORDER,
     FILL,
-    FRACTION32,
-    FRACTION64,
     GRID,
     NEAREST,
     PROJECTIVE,
     REFLECTION,
     WRAP,
     ZEROS,
+    Kind,
 )
-from numba_stn.kernels.math.kind import Kind
 
 PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 SOURCES = {"grid": GRID, "affine": AFFINE}

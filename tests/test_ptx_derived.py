@@ -21,7 +21,7 @@ from test_ptx import (
 
 from numba_stn.kernels.cuda import antialias, convert, grids, pixel_parts, tps
 from numba_stn.kernels.cuda import jvp as jvp_kernels
-from numba_stn.kernels.math.coordinates import (
+from numba_stn.kernels.math.kind import (
     AFFINE,
     BICUBIC,
     BILINEAR,
@@ -31,8 +31,8 @@ from numba_stn.kernels.math.coordinates import (
     PROJECTIVE,
     REFLECTION,
     ZEROS,
+    Kind,
 )
-from numba_stn.kernels.math.kind import Kind
 
 KINDS = [
     (Kind(GRID, BILINEAR, ZEROS, 3), "float32", float32),

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.coordinates import AFFINE, PROJECTIVE
-from ..kernels.math.kind import Kind
+from ..kernels.math.kind import AFFINE, PROJECTIVE, Kind
 from ..ops.docs import documented
 from ..ops.validate import (
     MODES,

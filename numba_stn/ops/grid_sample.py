@@ -15,7 +15,7 @@ Every function checks its arguments, chooses the kernels, allocates the results 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..kernels.math.coordinates import GRID
+from ..kernels.math.kind import GRID
 from .dask_arrays import accept_dask_arrays
 from .docs import documented
 from .sampler import Sampler

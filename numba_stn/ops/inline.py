@@ -10,9 +10,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..kernels.math.coordinates import BICUBIC, ZEROS, scalar
+from ..kernels.math.compile import scalar
 from ..kernels.math.coordinates import unnormalize as _unnormalize
-from ..kernels.math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
+from ..kernels.math.interpolation import SLOPES, WEIGHTS, locate_taps
+from ..kernels.math.kind import BICUBIC, TAPS, ZEROS
+from ..kernels.math.padding import MISSING, tap_index
 from .docs import documented
 from .validate import MODES, PADDINGS, corner_offset, look_up
 
@@ -174,7 +176,7 @@ def _make_axis_function(mode, padding, off):
     weights_of, slopes_of = WEIGHTS[mode], SLOPES[mode]
 
     def axis(c, size):
-        first, t, slope, inside = place(c, size, mode, padding, type(c)(off))
+        first, t, slope, inside = locate_taps(c, size, mode, padding, type(c)(off))
         return first, weights_of(t), slopes_of(t), slope, inside
 
     return scalar(axis)
@@ -192,9 +194,9 @@ def _make_plane_function(mode, padding, off):
         if not (inside_x and inside_y):
             return real(fill), dx, dy
         for b in range(count):
-            jx = tap(ix + b, w, mode, padding, real(off))
+            jx = tap_index(ix + b, w, mode, padding, real(off))
             for a in range(count):
-                jy = tap(iy + a, h, mode, padding, real(off))
+                jy = tap_index(iy + a, h, mode, padding, real(off))
                 if jx != MISSING and jy != MISSING:
                     found = real(image[jy, jx])
                 elif padding == ZEROS:
@@ -226,11 +228,11 @@ def _make_volume_function(mode, padding, off):
         if not (inside_x and inside_y and inside_z):
             return real(fill), dx, dy, dz
         for b in range(count):
-            jx = tap(ix + b, w, mode, padding, real(off))
+            jx = tap_index(ix + b, w, mode, padding, real(off))
             for a in range(count):
-                jy = tap(iy + a, h, mode, padding, real(off))
+                jy = tap_index(iy + a, h, mode, padding, real(off))
                 for k in range(count):
-                    jz = tap(iz + k, d, mode, padding, real(off))
+                    jz = tap_index(iz + k, d, mode, padding, real(off))
                     if jx != MISSING and jy != MISSING and jz != MISSING:
                         found = real(volume[jz, jy, jx])
                     elif padding == ZEROS:

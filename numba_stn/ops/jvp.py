@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.coordinates import AFFINE, GRID, NEAREST, PROJECTIVE
+from ..kernels.math.kind import AFFINE, GRID, NEAREST, PROJECTIVE
 from ..kernels.math.storage import computed
 from .docs import documented
 from .grid_sample import check_grid

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.math.coordinates import NEAREST
+from ..kernels.math.kind import NEAREST
 from ..kernels.math.storage import computed
 from .validate import Options, check_array, check_not_empty, expand_fill
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import backend, on_gpu
-from ..kernels.math.coordinates import (
+from ..kernels.math.kind import (
     BICUBIC,
     BILINEAR,
     BORDER,
@@ -19,8 +19,8 @@ from ..kernels.math.coordinates import (
     REFLECTION,
     WRAP,
     ZEROS,
+    Kind,
 )
-from ..kernels.math.kind import Kind
 from ..kernels.math.storage import computed
 
 MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}

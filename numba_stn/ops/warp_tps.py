@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.coordinates import GRID, NEAREST
+from ..kernels.math.kind import GRID, NEAREST
 from ..kernels.math.storage import computed
 from .dask_arrays import accept_dask_arrays
 from .docs import documented

@@ -18,7 +18,9 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, scalar, span
+from ..math.compile import scalar
+from ..math.coordinates import span
+from ..math.kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
 from ..math.storage import computed
 from . import general, interleaved
 from .arrays import add, clear, converted, empty, output, returned, some_of, taken

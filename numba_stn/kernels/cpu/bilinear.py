@@ -12,7 +12,8 @@ import numpy as np
 from numba import carray, prange
 
 from .. import launch
-from ..math.coordinates import AFFINE, BILINEAR, GRID, inlined, scalar
+from ..math.compile import inlined, scalar
+from ..math.kind import AFFINE, BILINEAR, GRID
 from .limits import Window, row_limits
 from .rows import ImageMap, image_map, input_pixel, row_map
 from .simd.bilinear import (

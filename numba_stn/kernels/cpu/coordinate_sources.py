@@ -16,17 +16,9 @@ theta.
 
 import functools
 
-from ..math.coordinates import (
-    GRID,
-    NEAREST,
-    PROJECTIVE,
-    along_row,
-    along_row_evenly,
-    inlined,
-    middle,
-    scalar,
-    unnormalize_slope,
-)
+from ..math.compile import inlined, scalar
+from ..math.coordinates import along_row, along_row_evenly, middle, unnormalize_slope
+from ..math.kind import GRID, NEAREST, PROJECTIVE
 from ..math.matrix_rows import axis_row, divided, divisor_row, moved
 from .rows import from_grid
 from .simd.vectors import LANES

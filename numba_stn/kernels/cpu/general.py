@@ -18,8 +18,11 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import GRID, from_middle, inlined, scalar, unnormalize_slope
-from ..math.interpolation import MISSING, TAPS, all_covered, tap
+from ..math.compile import inlined, scalar
+from ..math.coordinates import from_middle, unnormalize_slope
+from ..math.interpolation import all_covered
+from ..math.kind import GRID, TAPS
+from ..math.padding import MISSING, tap_index
 from ..math.storage import bits
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
 from .planes import make_sample_plane
@@ -139,14 +142,14 @@ def make_sample_vjp_images(kind, parallel):
                         continue
                     wz, wy, wx = weights_of(t, real)
                     for z in range(deep):
-                        jz = tap(iz + z, d, mode, padding, off)
+                        jz = tap_index(iz + z, d, mode, padding, off)
                         for y in range(taps):
-                            jy = tap(iy + y, h, mode, padding, off)
+                            jy = tap_index(iy + y, h, mode, padding, off)
                             r = jz * h + jy
                             if jz == MISSING or jy == MISSING or r < top or r >= bottom:
                                 continue
                             for x in range(taps):
-                                jx = tap(ix + x, w, mode, padding, off)
+                                jx = tap_index(ix + x, w, mode, padding, off)
                                 if jx == MISSING:
                                     continue
                                 weight = wz[z] * wy[y] * wx[x]

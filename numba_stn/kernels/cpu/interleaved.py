@@ -16,17 +16,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .. import launch
-from ..math.coordinates import (
-    AFFINE,
-    BILINEAR,
-    OUTSIDE,
-    PROJECTIVE,
-    along_row,
-    bilinear_by_columns,
-    inlined,
-    locate,
-    scalar,
-)
+from ..math.compile import inlined, scalar
+from ..math.coordinates import along_row
+from ..math.interpolation import bilinear_by_columns, locate
+from ..math.kind import AFFINE, BILINEAR, PROJECTIVE
+from ..math.padding import OUTSIDE
 from .limits import divided_row_limits
 from .rows import ROWS_AHEAD
 from .simd.lanes import RowSegment

@@ -9,9 +9,10 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import base_coordinate, inlined, scalar
-from ..math.interpolation import padded_way, product
+from ..math.compile import inlined, scalar
+from ..math.coordinates import base_coordinate
 from ..math.matrix_rows import second_moments
+from ..math.padding import padded_tangent, slope_times
 from .arrays import ignore_float_errors
 from .coordinate_sources import make_input_pixel_dot, make_row, theta_scales
 from .general import as_volume
@@ -67,10 +68,10 @@ def _make_add_tangent(kind, dtype):
             return state
         m = n if count > 1 else 0
         x, y, z = input_pixel_dot(coords_dot, row, row_dot, at, pixel)
-        x, y, z = padded_way(sx, x), padded_way(sy, y), padded_way(sz, z)
+        x, y, z = padded_tangent(sx, x), padded_tangent(sy, y), padded_tangent(sz, z)
         for c in range(channels):
             gx, gy, gz = slopes(images, fill, (m, c, first), t, inside, sides, off)
-            change = product(gx, x) + product(gy, y) + product(gz, z)
+            change = slope_times(gx, x) + slope_times(gy, y) + slope_times(gz, z)
             put(samples_dot, n, c, k, i, j, get(samples_dot, n, c, k, i, j) + real(change))
         return state
 
@@ -133,7 +134,7 @@ def _make_add_products(kind, dtype):
         m, (xx, xy, yy) = n if count > 1 else 0, (0.0, 0.0, 0.0)
         for c in range(channels):
             gx, gy, _ = slopes(images, fill, (m, c, first), t, inside, sides, off)
-            gx, gy = product(gx, sx), product(gy, sy)
+            gx, gy = slope_times(gx, sx), slope_times(gy, sy)
             xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
         x, y = base_coordinate(j, sizes[2], off), base_coordinate(i, sizes[1], off)
         add_products(sums, 0, xx, x, y)

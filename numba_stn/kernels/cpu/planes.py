@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import GRID, PROJECTIVE, inlined, scalar
+from ..math.compile import inlined, scalar
+from ..math.kind import GRID, PROJECTIVE
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
 from .row_segments import make_fill_columns, make_interior, make_sample_pixel

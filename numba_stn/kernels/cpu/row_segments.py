@@ -8,7 +8,8 @@ import functools
 import numpy as np
 from numba import carray
 
-from ..math.coordinates import AFFINE, NEAREST, PROJECTIVE, inlined, scalar
+from ..math.compile import inlined, scalar
+from ..math.kind import AFFINE, NEAREST, PROJECTIVE
 from ..math.storage import make_store
 from .simd.any_mode import make_sample_block
 from .simd.slots import WORKSPACE

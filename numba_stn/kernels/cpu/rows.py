@@ -11,16 +11,16 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
+from ..math.compile import scalar
 from ..math.coordinates import (
-    AFFINE,
     affine_axis,
     affine_start,
     along_row,
     middle,
-    scalar,
     split,
     unnormalize_slope,
 )
+from ..math.kind import AFFINE
 
 # A block prefetches what the row this many rows further down reads. The processor does not foresee
 # which cache lines a rotated image needs, and loading one from memory takes as long as 3 blocks.

@@ -4,15 +4,9 @@
 position (x, y).
 """
 
-from ..math.coordinates import (
-    OUTSIDE,
-    bilinear,
-    bilinear_slopes,
-    bilinear_weights,
-    inlined,
-    locate,
-    scalar,
-)
+from ..math.compile import inlined, scalar
+from ..math.interpolation import bilinear, bilinear_slopes, bilinear_weights, locate
+from ..math.padding import OUTSIDE
 
 
 @inlined

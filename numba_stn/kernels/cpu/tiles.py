@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from ..math.coordinates import FAR, MIDDLE, scalar
+from ..math.compile import scalar
+from ..math.coordinates import FAR, MIDDLE
 from .simd.vectors import LANES
 
 # The number of rows in a band: their contributions to theta's gradient are summed first.

@@ -13,7 +13,8 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import base_coordinate, scalar
+from ..math.compile import scalar
+from ..math.coordinates import base_coordinate
 from .arrays import ignore_float_errors
 
 # The number of partial sums along a row, which are one vector.

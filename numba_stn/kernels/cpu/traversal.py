@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from ..math.coordinates import PROJECTIVE, inlined, scalar
+from ..math.compile import inlined, scalar
+from ..math.kind import PROJECTIVE
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import Limits
 from .simd.addresses import compute_addresses

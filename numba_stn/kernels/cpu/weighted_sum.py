@@ -8,8 +8,10 @@ import functools
 
 import numpy as np
 
-from ..math.coordinates import ZEROS, inlined, scalar
-from ..math.interpolation import MISSING, SLOPES, TAPS, WEIGHTS, place, tap
+from ..math.compile import inlined, scalar
+from ..math.interpolation import SLOPES, WEIGHTS, locate_taps
+from ..math.kind import TAPS, ZEROS
+from ..math.padding import MISSING, tap_index
 from ..math.storage import make_load
 
 # --- Elements of arrays of either layout ----------------------------------------------------------
@@ -63,12 +65,12 @@ def make_locate(mode, padding, dims):
     def locate(pixel, sides, off):
         x, y, z = pixel
         d, h, w = sides
-        ix, tx, sx, some_x = place(x, w, mode, padding, off)
-        iy, ty, sy, some_y = place(y, h, mode, padding, off)
+        ix, tx, sx, some_x = locate_taps(x, w, mode, padding, off)
+        iy, ty, sy, some_y = locate_taps(y, h, mode, padding, off)
         iz, tz, sz, some = ix * 0, tx * 0, sx * 0, some_x and some_y
         inside = 0 <= ix and ix + count <= w and 0 <= iy and iy + count <= h
         if deep:
-            iz, tz, sz, some_z = place(z, d, mode, padding, off)
+            iz, tz, sz, some_z = locate_taps(z, d, mode, padding, off)
             some, inside = some and some_z, inside and 0 <= iz and iz + count <= d
         return (iz, iy, ix), (tz, ty, tx), (sz, sy, sx), some, inside
 
@@ -116,11 +118,11 @@ def make_weighted_sum(kind, dtype):
         (iz, iy, ix), (wz, wy, wx), (d, h, w) = first, weights, sides
         total = real(0)
         for x in range(count):
-            column, jx = real(0), tap(ix + x, w, mode, padding, off)
+            column, jx = real(0), tap_index(ix + x, w, mode, padding, off)
             for y in range(count):
-                jy = tap(iy + y, h, mode, padding, off)
+                jy = tap_index(iy + y, h, mode, padding, off)
                 for z in range(deep):
-                    jz, weight = tap(iz + z, d, mode, padding, off), wz[z] * wy[y]
+                    jz, weight = tap_index(iz + z, d, mode, padding, off), wz[z] * wy[y]
                     # A missing tap is skipped and not multiplied: 0 * inf is NaN.
                     if jx != MISSING and jy != MISSING and jz != MISSING:
                         column += weight * load(get(images, m, c, jz, jy, jx), real)

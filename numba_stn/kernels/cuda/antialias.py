@@ -11,8 +11,8 @@ import functools
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import bits_are_finite, fixed_point_scale
-from ..math.interpolation import SPREAD, all_covered
+from ..math.fixed_point import bits_are_finite, fixed_point_scale
+from ..math.interpolation import WEIGHT_BITS, all_covered
 from ..math.matrix_rows import MOST
 from .calls import outside, terms_of
 from .convert import clear, converted, plain
@@ -293,7 +293,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     geometry = finer_geometry(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
     # The parts of a sample together add no more than the sample itself would.
-    most = terms_of(geometry) << SPREAD[kind.mode]
+    most = terms_of(geometry) << WEIGHT_BITS[kind.mode]
     counts = part_counts(kind, coords, geometry)
     sum_images(kernel, geometry, most, dimages, dsamples, coords, counts, geometry)
 

@@ -20,7 +20,7 @@ What holds for all kernels:
 - Loops are ``while`` loops: ``range`` with a variable step divides, and counts in 64 bits.
 """
 
-from ..math.coordinates import AFFINE, ZEROS
+from ..math.kind import AFFINE, ZEROS
 from . import antialias as areas
 from . import general
 from . import grids as coords

@@ -9,19 +9,11 @@ import functools
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import (
-    AFFINE,
-    GRID,
-    OUTSIDE,
-    base_coordinate,
-    bilinear,
-    bilinear_slopes,
-    bilinear_weights,
-    bits_are_finite,
-    fixed_point_scale,
-    locate,
-    unnormalize_slope,
-)
+from ..math.coordinates import base_coordinate, unnormalize_slope
+from ..math.fixed_point import bits_are_finite, fixed_point_scale
+from ..math.interpolation import bilinear, bilinear_slopes, bilinear_weights, locate
+from ..math.kind import AFFINE, GRID
+from ..math.padding import OUTSIDE
 from .device import THREADS, cuda, device_function, inlined, jit
 from .layout import Geometry, element
 from .loops import block_part, each_pixel, first_x, no_slice, row_y, sum_pixels

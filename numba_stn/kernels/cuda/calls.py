@@ -1,6 +1,6 @@
 """The arguments that the CUDA kernels of samplers are called with."""
 
-from ..math.coordinates import FILL, ZEROS
+from ..math.kind import FILL, ZEROS
 from .convert import numbers_for
 from .device import narrow
 

@@ -6,7 +6,8 @@ Coordinates are computed in their own type, that of ``g.off``; ``g`` is a :class
 
 import numpy as np
 
-from ..math.coordinates import GRID, PROJECTIVE, unnormalize, unnormalize_slope
+from ..math.coordinates import unnormalize, unnormalize_slope
+from ..math.kind import GRID, PROJECTIVE
 from ..math.matrix_rows import axis_row, divided, divisor_row, moved
 from .device import inlined
 from .layout import element, pixel_index

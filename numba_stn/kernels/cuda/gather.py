@@ -18,7 +18,9 @@ import math
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import AFFINE, affine_start, scalar
+from ..math.compile import scalar
+from ..math.coordinates import affine_start
+from ..math.kind import AFFINE
 from .device import BLOCK, cuda, device_function, inlined, jit, launch, tiles
 from .layout import Geometry, element
 from .loops import first_pixel, next_row

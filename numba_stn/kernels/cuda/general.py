@@ -15,15 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import (
-    AFFINE,
-    GRID,
-    PROJECTIVE,
-    base_coordinate,
-    bits_are_finite,
-    fixed_point_scale,
-)
-from ..math.interpolation import SPREAD, all_covered
+from ..math.coordinates import base_coordinate
+from ..math.fixed_point import bits_are_finite, fixed_point_scale
+from ..math.interpolation import WEIGHT_BITS, all_covered
+from ..math.kind import AFFINE, GRID, PROJECTIVE
 from .calls import geometry_of, grid_geometry, off_of, outside, terms_of, typed
 from .convert import clear, plain
 from .coordinate_sources import (
@@ -316,7 +311,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
     geometry = geometry_of(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
-    most = terms_of(geometry) << SPREAD[kind.mode]
+    most = terms_of(geometry) << WEIGHT_BITS[kind.mode]
     sum_images(kernel, geometry, most, dimages, dsamples, coords, geometry)
 
 

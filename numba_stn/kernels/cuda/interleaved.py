@@ -9,17 +9,9 @@ import functools
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import (
-    AFFINE,
-    BILINEAR,
-    BORDER,
-    OUTSIDE,
-    REFLECTION,
-    ZEROS,
-    bilinear_by_columns,
-    locate,
-)
-from ..math.kind import Kind
+from ..math.interpolation import bilinear_by_columns, locate
+from ..math.kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, Kind
+from ..math.padding import OUTSIDE
 from ..math.storage import computed, nearest
 from .calls import typed
 from .convert import numbers_for

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..launch import source_hash
 from ..math.coordinates import base_coordinate, unnormalize_slope
-from ..math.interpolation import padded_way, product
 from ..math.matrix_rows import second_moments
+from ..math.padding import padded_tangent, slope_times
 from .calls import geometry_of, outside
 from .convert import clear, plain
 from .coordinate_sources import input_pixel, input_pixel_dot, row_of, theta_rows, theta_rows_dot
@@ -73,12 +73,12 @@ def add_tangent(kind, images, start, pixel, pixel_dot, g, samples_dot, to):
     position = locate(kind, pixel, g)
     taps, weight_slopes = taps_at(kind, position, real), weight_slopes_at(kind, position, real)
     sz, sy, sx = position.slopes
-    x, y = real(padded_way(sx, pixel_dot[0])), real(padded_way(sy, pixel_dot[1]))
-    z, c = real(padded_way(sz, pixel_dot[2])), index(0) if position.inside else g.counts[2]
+    x, y = real(padded_tangent(sx, pixel_dot[0])), real(padded_tangent(sy, pixel_dot[1]))
+    z, c = real(padded_tangent(sz, pixel_dot[2])), index(0) if position.inside else g.counts[2]
     while c < g.counts[2]:
         fill = fill_of(images.fill, c)
         gx, gy, gz = sample_slopes(kind, images, start, taps, weight_slopes, fill)
-        samples_dot[np.uint64(to)] += product(gx, x) + product(gy, y) + product(gz, z)
+        samples_dot[np.uint64(to)] += slope_times(gx, x) + slope_times(gy, y) + slope_times(gz, z)
         start, to, c = index(start + step), index(to + step_out), index(c + 1)
 
 
@@ -141,7 +141,7 @@ def slope_products(kind, images, start, pixel, g, residuals, at):
     while c < g.counts[2]:
         fill, r = fill_of(images.fill, c), element(residuals, at)
         gx, gy, _ = sample_slopes(kind, images, start, taps, weight_slopes, fill)
-        gx, gy = product(gx, x), product(gy, y)
+        gx, gy = slope_times(gx, x), slope_times(gy, y)
         xx, xy, yy = xx + gx * gx, xy + gx * gy, yy + gy * gy
         rx, ry = rx + r * gx, ry + r * gy
         start, at, c = index(start + step), index(at + step_out), index(c + 1)

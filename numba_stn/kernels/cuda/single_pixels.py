@@ -5,7 +5,8 @@ Planes only, with their channels first.
 
 import numpy as np
 
-from ..math.coordinates import AFFINE, affine_axis, affine_start, last, unnormalize
+from ..math.coordinates import affine_axis, affine_start, last, unnormalize
+from ..math.kind import AFFINE
 from .device import device_function
 from .layout import element
 

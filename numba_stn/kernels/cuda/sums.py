@@ -20,14 +20,14 @@ from dataclasses import replace
 import numpy as np
 
 from ..launch import source_hash
-from ..math.coordinates import (
+from ..math.compile import scalar
+from ..math.fixed_point import (
     FRACTION32,
     FRACTION64,
     bits_are_finite,
     dequantize,
     fixed_point_scale,
     quantize,
-    scalar,
 )
 from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch, launch_pixels
 

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..math.coordinates import BICUBIC, NEAREST, ZEROS, quantize
-from ..math.interpolation import MISSING, four_slopes, four_weights, place, tap
+from ..math.fixed_point import quantize
+from ..math.interpolation import four_slopes, four_weights, locate_taps
+from ..math.kind import BICUBIC, NEAREST, ZEROS
+from ..math.padding import MISSING, tap_index
 from ..math.storage import from_half, nearest, saturated, to_half
 from .device import cuda, inlined
 from .layout import channel_steps, element
@@ -106,14 +108,14 @@ def locate(kind, pixel, g):
 def axis_position(kind, c, size, step, off):
     """Offsets of the taps along one axis, fraction, slope, and whether any tap is read."""
     mode, padding, index = kind.mode, kind.padding, type(size)
-    first, t, slope, some = place(c, size, mode, padding, off)
+    first, t, slope, some = locate_taps(c, size, mode, padding, off)
     one = two = three = index(MISSING)
-    zero = index(step * tap(first, size, mode, padding, off))
+    zero = index(step * tap_index(first, size, mode, padding, off))
     if mode != NEAREST:
-        one = index(step * tap(index(first + 1), size, mode, padding, off))
+        one = index(step * tap_index(index(first + 1), size, mode, padding, off))
     if mode == BICUBIC:
-        two = index(step * tap(index(first + 2), size, mode, padding, off))
-        three = index(step * tap(index(first + 3), size, mode, padding, off))
+        two = index(step * tap_index(index(first + 2), size, mode, padding, off))
+        three = index(step * tap_index(index(first + 3), size, mode, padding, off))
     return (zero, one, two, three), t, slope, some
 
 

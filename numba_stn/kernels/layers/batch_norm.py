@@ -18,7 +18,7 @@ from numba import prange
 
 from .. import launch
 from ..cpu.simd.vectors import LANES
-from ..math.coordinates import scalar
+from ..math.compile import scalar
 from .batch_blocks import max_pool
 from .convolution_loops import add_to_chosen_element
 

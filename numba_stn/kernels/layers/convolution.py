@@ -16,7 +16,7 @@ from numba import prange
 
 from .. import launch
 from ..cpu.simd.vectors import LANES
-from ..math.coordinates import scalar
+from ..math.compile import scalar
 from .convolution_loops import correlate, correlate_vjp_weight, correlate_vjp_x
 
 # Number of multiplications that take about a nanosecond: see launch.PARALLEL_WORK.

@@ -1,91 +1,76 @@
-"""One axis of any sampler: which pixels a coordinate reads, with what weights and slopes.
+"""Interpolation: which taps a coordinate reads along an axis, with what weights and slopes.
 
 A sampler of several axes is the product of such axes. ``mode`` and ``padding`` are constants where
-these functions are called, so that only what they ask for is left of the branches. As in
-:mod:`.coordinates`, the coordinate's type decides the precision, and nothing takes an array.
-
-Padding is done twice, before and after the whole and the fraction of a coordinate are told apart:
-the coordinate is brought near the image as a float (so that NaN, infinity and 1e30 become ordinary
-numbers before anything is made an integer), and then each tap, a whole number, into it.
+these functions are called. As in :mod:`.coordinates`, the coordinate's type decides the precision,
+and nothing takes an array.
 """
 
 import math
 
-from .coordinates import (
-    BICUBIC,
-    FILL,
-    MOST_REFLECTIONS,
-    NEAREST,
-    OUTSIDE,
-    REFLECTION,
-    WRAP,
-    ZEROS,
-    clip,
-    inlined,
-    last,
-    reflect,
-    scalar,
-    span,
-)
+from .compile import inlined, scalar
+from .kind import BICUBIC, BORDER, FILL, NEAREST, ZEROS
+from .padding import OUTSIDE, clip, on_side, pad, reflect
 
 # Keys's parameter, the slope of a bicubic weight at the next pixel: PyTorch's and OpenCV's choice.
 KEYS = -0.75
 
-# A tap that reads nothing.
-MISSING = -1
 
-# How many pixels each mode reads along an axis.
-TAPS = (1, 2, 4)
+# --- Bilinear interpolation: the common case ------------------------------------------------------
 
 
-# --- The coordinate: into the image's neighbourhood, whole and fraction ---------------------------
+@scalar
+def locate(c, size, padding, off):
+    """Lower tap, fraction towards the upper one, and slope of the padded coordinate.
 
-
-@inlined
-def around(c, period):
-    """``c`` less whole periods, and a slope of 1; 0 and 0 where that is not exact any more."""
-    real = type(c)
-    if period == real(0) or not abs(c) < period * real(MOST_REFLECTIONS):
-        return real(0), real(0)
-    return c - real(math.floor(c / period)) * period, real(1)
-
-
-@inlined
-def on_side(c, size, off):
-    """Whether ``c`` is on a side: between its outer edges, or aligned centres."""
-    real = type(c)
-    edge = off * real(0.5)
-    return c >= -edge and c <= real(last(size)) + edge
-
-
-@inlined
-def near(c, size, mode, padding, off):
-    """Coordinate not far from the image whose taps are those of ``c``; its slope; if it has any."""
-    real = type(c)
-    zero, one, high = real(0), real(1), real(last(size))
+    The coordinate is brought into range as a float and made an integer only afterwards, so
+    that NaN, infinity and 1e30 are as safe as any other. The integer has the type of ``size``.
+    """
+    real, whole = type(c), type(size)
+    slope = real(1)
     if padding == ZEROS:
-        reach = real(2) if mode == BICUBIC else one
-        return c, one, c >= -reach and c < high + reach
-    if padding == WRAP:
-        c, slope = around(c, real(size))
-        return c, slope, True
-    some = True
-    if padding == FILL:
-        some = on_side(c, size, off)
-    if mode == BICUBIC:
-        if padding == REFLECTION:
-            c, slope = around(c, real(2) * span(size, off))
-        elif not c > real(-3):  # beyond these all taps are the same pixel
-            c, slope = real(-3), zero
-        elif c < high + real(3):
-            slope = one
-        else:
-            c, slope = high + real(3), zero
-    elif padding == REFLECTION:
-        c, slope = reflect(c, size, off)
-    else:
+        if not (c >= real(-1) and c < real(size)):
+            return whole(OUTSIDE), real(0), real(0)
+    elif padding == BORDER:
         c, slope = clip(c, size)
-    return c, slope, some
+    else:
+        c, slope = reflect(c, size, off)
+    low = math.floor(c)
+    return whole(low), c - real(low), slope
+
+
+@scalar
+def bilinear_weights(tx, ty):
+    """Weights of the taps nw, ne, sw, se at the fractions (tx, ty)."""
+    one = type(tx)(1)
+    sx = one - tx
+    sy = one - ty
+    return sx * sy, tx * sy, sx * ty, tx * ty
+
+
+@scalar
+def bilinear(nw, ne, sw, se, weights):
+    """Weighted sum of the four taps."""
+    return nw * weights[0] + ne * weights[1] + sw * weights[2] + se * weights[3]
+
+
+@scalar
+def bilinear_by_columns(nw, ne, sw, se, tx, ty):
+    """The same sum, each column first: for pixels whose channels stand together in memory."""
+    one = type(tx)(1)
+    sx, sy = one - tx, one - ty
+    return (nw * sy + sw * ty) * sx + (ne * sy + se * ty) * tx
+
+
+@scalar
+def bilinear_slopes(nw, ne, sw, se, tx, ty):
+    """Slopes of the interpolated value in x and in y; the forward difference at integers."""
+    one = type(tx)(1)
+    dx = (ne - nw) * (one - ty) + (se - sw) * ty
+    dy = (sw - nw) * (one - tx) + (se - ne) * tx
+    return dx, dy
+
+
+# --- One axis of any mode: first tap, fraction, weights of the taps and their slopes --------------
 
 
 @inlined
@@ -100,10 +85,10 @@ def half_to_even(c):
 
 
 @inlined
-def place(c, size, mode, padding, off):
+def locate_taps(c, size, mode, padding, off):
     """First tap, fraction, slope of the padded coordinate, and whether any tap is read."""
     real, whole = type(c), type(size)
-    c, slope, some = near(c, size, mode, padding, off)
+    c, slope, some = pad(c, size, mode, padding, off)
     if not some:
         return whole(OUTSIDE), real(0), real(0), False
     if mode == NEAREST:
@@ -111,37 +96,6 @@ def place(c, size, mode, padding, off):
     low = math.floor(c)
     first = whole(low) - whole(1) if mode == BICUBIC else whole(low)
     return whole(first), c - real(low), slope, True
-
-
-@scalar
-def tap(i, size, mode, padding, off):
-    """The pixel that tap ``i`` reads, or ``MISSING``."""
-    whole = type(size)
-    if 0 <= i and i < size:
-        return whole(i)
-    if padding == WRAP:
-        return whole(i % size)
-    # Elsewhere the coordinate itself is inside, and a tap that is not has a weight of 0.
-    if padding == ZEROS or mode != BICUBIC:
-        return whole(MISSING)
-    if padding == REFLECTION:
-        return mirrored(i, size, off)
-    return whole(0) if i < 0 else last(size)
-
-
-@scalar
-def mirrored(i, size, off):
-    """Pixel that an integer is reflected to, at the mirrors of :func:`.coordinates.reflect`."""
-    whole = type(size)
-    length = whole(last(size) + whole(off))
-    if length == whole(0):
-        return whole(0)
-    low = whole(off)  # twice the distance of the lower mirror from 0
-    k = i % whole(2 * length)
-    return whole(k) if k < size else whole(2 * length - low - k)
-
-
-# --- Weights of the taps, and their slopes, for a fraction ----------------------------------------
 
 
 @scalar
@@ -223,7 +177,7 @@ SLOPES = (nearest_slopes, linear_slopes, cubic_slopes)
 # How many powers of two the magnitudes of a sample's weights may add up to, over a plane: those of
 # the linear modes to 1, Keys's along an axis to 1 + 1.5 t (1 - t), at most 11/8, whose square is
 # below 2.
-SPREAD = (0, 0, 1)
+WEIGHT_BITS = (0, 0, 1)
 
 
 # --- The same four numbers whatever the mode, for code that is compiled for all -------------------
@@ -256,7 +210,7 @@ def four_slopes(t, mode):
 @scalar
 def covered(c, size, mode, off):
     """How much of the weights along an axis falls on the image."""
-    first, t, _, some = place(c, size, mode, ZEROS, off)
+    first, t, _, some = locate_taps(c, size, mode, ZEROS, off)
     total = type(c)(0)
     if some:
         weights = four_weights(t, mode)
@@ -276,20 +230,3 @@ def all_covered(pixel, sides, mode, padding, dims, off):
         return real(1) if inside else real(0)
     part = covered(x, w, mode, off) * covered(y, h, mode, off)
     return part * covered(z, d, mode, off) if dims == 3 else part
-
-
-# --- Forward derivatives --------------------------------------------------------------------------
-
-
-@scalar
-def padded_way(slope, way):
-    """How far a padded coordinate moves; where its slope is 0 it stays, whatever the way."""
-    still = type(way)(0)
-    return slope * way if slope != still and way != still else still
-
-
-@scalar
-def product(slope, way):
-    """Change of a value whose coordinate moves; without a way there is none, whatever its slope."""
-    still = type(way)(0)
-    return slope * way if way != still else still

@@ -2,7 +2,17 @@
 
 from typing import NamedTuple
 
-from .coordinates import AFFINE, BILINEAR, BORDER, GRID, REFLECTION, ZEROS
+# Where the coordinates come from: an array in memory, or a matrix, computed on the fly.
+GRID, AFFINE, PROJECTIVE = 0, 1, 2
+
+# What a coordinate outside the image means.
+ZEROS, BORDER, REFLECTION, WRAP, FILL = 0, 1, 2, 3, 4
+
+# How values between pixels are formed.
+NEAREST, BILINEAR, BICUBIC = 0, 1, 2
+
+# How many pixels each mode reads along an axis.
+TAPS = (1, 2, 4)
 
 
 class Kind(NamedTuple):

@@ -8,17 +8,9 @@ type of ``off`` decides the precision.
 
 import math
 
-from .coordinates import (
-    PROJECTIVE,
-    affine_axis,
-    affine_step,
-    base_coordinate,
-    from_middle,
-    inlined,
-    middle,
-    scalar,
-    span,
-)
+from .compile import inlined, scalar
+from .coordinates import affine_axis, affine_step, base_coordinate, from_middle, middle, span
+from .kind import PROJECTIVE
 
 # Parts of an output pixel along an axis, at most; a map that shrinks further skips pixels again.
 MOST = 16

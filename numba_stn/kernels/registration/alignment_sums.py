@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit, prange
 
 from .. import launch
-from ..math.coordinates import scalar
+from ..math.compile import scalar
 from .sample_rows import make_sample_grid, make_sample_row
 
 # The number of rows that one task sums.

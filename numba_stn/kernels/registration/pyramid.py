@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import scalar
+from ..math.compile import scalar
 
 
 @functools.cache

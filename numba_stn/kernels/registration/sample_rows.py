@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from .. import launch
-from ..math.coordinates import inlined, scalar
+from ..math.compile import inlined, scalar
 
 # --- Samples and their slopes ---------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.coordinates import AFFINE, BICUBIC, GRID, MIDDLE, NEAREST, SNAP, ZEROS
+from ...math.coordinates import MIDDLE, SNAP
+from ...math.kind import AFFINE, BICUBIC, GRID, NEAREST, ZEROS
 from .positions import can_split, compute_positions, split_positions
 from .slots import Slot, first_column
 from .vectors import F32, F64, I32, I64, LANES, Emitter, Plane, lanes

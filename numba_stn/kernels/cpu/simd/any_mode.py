@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.coordinates import BICUBIC, BILINEAR, NEAREST
-from ...math.interpolation import KEYS, TAPS
+from ...math.interpolation import KEYS
+from ...math.kind import BICUBIC, BILINEAR, NEAREST, TAPS
 from .slots import Slot
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 

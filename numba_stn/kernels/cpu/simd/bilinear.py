@@ -67,7 +67,7 @@ def sample_border(row, block):
 
 
 def _blend(emit, taps, shares):
-    """Weighted sum of the taps: :func:`.coordinates.bilinear`."""
+    """Weighted sum of the taps: :func:`.interpolation.bilinear`."""
     b = emit.builder
     value, *terms = [b.fmul(tap, share) for tap, share in zip(taps, shares, strict=True)]
     for term in terms:
@@ -196,7 +196,7 @@ def coords_gradient_border(row, block):
 
 
 def _coordinate_gradients(row, j, tx, ty, taps):
-    """Gradients in x and y per pixel, in float64: :func:`.coordinates.bilinear_slopes`."""
+    """Gradients in x and y per pixel, in float64: :func:`.interpolation.bilinear_slopes`."""
     emit, b, real = row.emit, row.emit.builder, row.emit.real
     sums = [cgutils.alloca_once(b, lanes(real)) for _ in range(2)]
     for total in sums:

@@ -4,7 +4,8 @@ The operations and their order are those of :mod:`numba_stn.kernels.math.coordin
 block and a single pixel get the same bits.
 """
 
-from ...math.coordinates import AFFINE, FAR, GRID, MIDDLE, PROJECTIVE, SNAP
+from ...math.coordinates import FAR, MIDDLE, SNAP
+from ...math.kind import AFFINE, GRID, PROJECTIVE
 from .vectors import F32, F64, I64, LANES, lanes
 
 
