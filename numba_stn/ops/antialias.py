@@ -20,7 +20,7 @@ import numpy as np
 
 from ..kernels.cpu.antialias import part_counts
 from ..kernels.cpu.arrays import ignore_float_errors
-from ..kernels.math.matrix_rows import shrunk
+from ..kernels.math.antialias import finer_scale
 from .validate import check_array, check_not_empty
 
 # The most numbers that are sampled before they are averaged, except for a single map.
@@ -107,7 +107,7 @@ def _group_maps(sampler, size):
         alike = np.flatnonzero((all_factors == factors).all(axis=1))
         scales = np.ones(theta.shape[2], theta.dtype)
         for axis, (side, factor) in enumerate(zip(size[::-1], factors[::-1], strict=True)):
-            scales[axis] = shrunk(side, int(factor), off)
+            scales[axis] = finer_scale(side, int(factor), off)
         for first in range(0, len(alike), most):
             maps = alike[first : first + most]
             images = sampler.images if len(sampler.images) == 1 else sampler.images[maps]

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from .. import launch
-from ..math.matrix_rows import divided_into
+from ..math.antialias import parts_per_pixel
 from .coordinate_sources import make_theta_rows
 
 
@@ -16,7 +16,7 @@ def make_part_counts(source, dims, parallel):
 
     def part_counts(theta, sides, sizes, off, counts):
         for n in range(len(theta)):
-            found = divided_into(source, theta_rows(theta, n, type(off)), sides, sizes, off)
+            found = parts_per_pixel(source, theta_rows(theta, n, type(off)), sides, sizes, off)
             counts[n, 0], counts[n, 1], counts[n, 2] = found
         return stamp
 

@@ -19,7 +19,7 @@ import functools
 from ..math.compile import inlined, scalar
 from ..math.coordinates import along_row, along_row_evenly, middle, unnormalize_slope
 from ..math.kind import GRID, NEAREST, PROJECTIVE
-from ..math.matrix_rows import axis_row, divided, divisor_row, moved
+from ..math.matrix_rows import axis_row, divisor_row, position_jvp, quotient_vjp
 from .rows import from_grid
 from .simd.vectors import LANES
 from .tiles import block_origin, block_span
@@ -191,7 +191,7 @@ def make_input_pixel_dot(source, dims):
     else:
 
         def input_pixel_dot(coords_dot, row, row_dot, at, pixel):
-            return moved(source, row, row_dot, at[3], pixel)
+            return position_jvp(source, row, row_dot, at[3], pixel)
 
     return scalar(input_pixel_dot)
 
@@ -205,7 +205,7 @@ def make_theta_row_gradients(source):
     """
     if source != PROJECTIVE:
         return scalar(lambda row, j, pixel, slopes, sides, off: slopes)
-    return divided
+    return quotient_vjp
 
 
 def theta_scales(source, sides, off):

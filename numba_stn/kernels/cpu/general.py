@@ -1,7 +1,7 @@
 """CPU kernels of every sampler: any mode, padding, dtype and layout, in two and three dimensions.
 
 A sampler is composed of a coordinate source (:mod:`.coordinate_sources`), an interpolation and a
-padding rule (:mod:`.interpolation`), a storage (:mod:`.storage`), and the loops of this module,
+padding rule (:mod:`.padding`), a storage (:mod:`.storage`), and the loops of this module,
 each of which is written once. :mod:`.planes` computes samples of the plane. For the common case,
 :mod:`.backend` calls the kernels of :mod:`.bilinear` instead.
 

@@ -33,7 +33,7 @@ ROWS = TILE_ROWS * 6 * 8
 class Visitor(NamedTuple):
     """What a kernel does with the rows and blocks of a tile; each function gets the ``task``.
 
-    All are :func:`inlined <numba_stn.kernels.math.coordinates.inlined>`. ``row`` is what ``rows``
+    All are :func:`inlined <numba_stn.kernels.math.compile.inlined>`. ``row`` is what ``rows``
     returned for row i: start and step of x, of y, and for a projective map of the divisor.
     """
 

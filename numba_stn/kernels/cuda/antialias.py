@@ -11,9 +11,9 @@ import functools
 import numpy as np
 
 from ..launch import source_hash
+from ..math.antialias import MOST
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import WEIGHT_BITS, all_covered
-from ..math.matrix_rows import MOST
 from .calls import outside, terms_of
 from .convert import clear, converted, plain
 from .coordinate_sources import input_pixel, theta_row_gradients

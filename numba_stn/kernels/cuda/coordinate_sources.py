@@ -8,7 +8,7 @@ import numpy as np
 
 from ..math.coordinates import unnormalize, unnormalize_slope
 from ..math.kind import GRID, PROJECTIVE
-from ..math.matrix_rows import axis_row, divided, divisor_row, moved
+from ..math.matrix_rows import axis_row, divisor_row, position_jvp, quotient_vjp
 from .device import inlined
 from .layout import element, pixel_index
 
@@ -97,7 +97,7 @@ def input_pixel_dot(kind, coords_dot, rows, where, pixel, g):
     j = where[3]
     off, (d, h, w) = g.off, g.sides
     if kind.source != GRID:
-        return moved(kind.source, rows[0], rows[1], j, pixel)
+        return position_jvp(kind.source, rows[0], rows[1], j, pixel)
     at = type(j)(kind.dims * pixel_index(where, g.sizes))
     z = type(off)(0)
     if kind.dims == 3:
@@ -129,7 +129,7 @@ def theta_row_gradients(source, row, j, pixel, gradient, g):
     off, (d, h, w) = g.off, g.sides
     x, y, z = gradient
     if source == PROJECTIVE:
-        x, y, z = divided(row, j, pixel, gradient, g.sides, off)
+        x, y, z = quotient_vjp(row, j, pixel, gradient, g.sides, off)
         return x * unnormalize_slope(w, off), y * unnormalize_slope(h, off), z
     return (
         x * unnormalize_slope(w, off),

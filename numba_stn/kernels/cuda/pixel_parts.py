@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..launch import source_hash
+from ..math.antialias import MOST, finer_scale, parts_per_pixel
 from ..math.coordinates import base_coordinate
-from ..math.matrix_rows import MOST, divided_into, shrunk
 from .calls import geometry_of
 from .coordinate_sources import input_pixel, row_of, theta_rows
 from .device import NARROW, THREADS, cuda, empty, inlined, jit, launch
@@ -42,7 +42,11 @@ def finer_slice(call, g, n, k):
     index = type(columns)
     fk, fi, fj = element(counts, 3 * n), element(counts, 3 * n + 1), element(counts, 3 * n + 2)
     sizes = index(depth * fk), index(rows * fi), index(columns * fj)
-    scales = shrunk(columns, fj, g.off), shrunk(rows, fi, g.off), shrunk(depth, fk, g.off)
+    scales = (
+        finer_scale(columns, fj, g.off),
+        finer_scale(rows, fi, g.off),
+        finer_scale(depth, fk, g.off),
+    )
     x, y, z, w = theta_rows(kind.source, kind.dims, coords, n, g.off)
     theta = scaled(x, scales), scaled(y, scales), scaled(z, scales), scaled(w, scales)
     finer = Geometry(g.off, g.counts, g.sides, sizes)
@@ -120,7 +124,7 @@ def make_part_counts(source, dims):
         n = cuda.grid(1)
         while 3 * n < counts.size:
             rows = theta_rows(source, dims, theta, n, off)
-            found = divided_into(source, rows, sides, sizes, off)
+            found = parts_per_pixel(source, rows, sides, sizes, off)
             counts[3 * n], counts[3 * n + 1], counts[3 * n + 2] = found
             n += cuda.gridsize(1)
 

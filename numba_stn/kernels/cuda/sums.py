@@ -2,7 +2,7 @@
 
 Theta's gradient has few numbers and many terms. The terms are added in a fixed tree: by thread, by
 block, then over the blocks. The images' gradient is a scatter, which fits no tree. It is summed in
-integers, whose sum does not depend on the order (see the end of :mod:`.coordinates`): terms are
+integers, whose sum does not depend on the order (see :mod:`.fixed_point`): terms are
 scaled by a power of two, which the device computes from the largest ``|dsamples|`` and from the
 number of samples that read one image, so that no sum can overflow.
 

@@ -1,4 +1,5 @@
 """The scalar math of every sampler, which CPU and CUDA kernels both call: numbers in, numbers out.
 
-Begin with :mod:`.coordinates`; :mod:`.interpolation` has taps and weights along one axis.
+Begin with :mod:`.coordinates`; then :mod:`.padding` (what lies outside the image) and
+:mod:`.interpolation` (taps and their weights).
 """

@@ -1,4 +1,4 @@
-"""How scalar math is compiled: for the CPU here, and in line by each CUDA kernel that calls it.
+"""How scalar math is compiled for the CPU; a CUDA kernel compiles what it calls by itself.
 
 Nothing has fast-math flags: the same operations in the same order give the same bits wherever they
 are compiled.
@@ -10,13 +10,13 @@ from ..cache import named
 
 
 def scalar(function):
-    """Compile scalar math; what a factory makes gets a name of its own, for the linker."""
+    """Compile scalar math. A function made by a factory gets a name of its own, for the linker."""
     return njit(error_model="numpy")(named(function))
 
 
 def inlined(function):
-    """:func:`scalar` for what a loop does with each block.
+    """As :func:`scalar`, but always inlined: for what a loop does with each block or pixel.
 
-    LLVM would call it, and pass its arguments through memory.
+    Left to itself, LLVM would call the function and pass its arguments through memory.
     """
     return njit(error_model="numpy", forceinline=True)(named(function))

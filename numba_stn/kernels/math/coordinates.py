@@ -16,13 +16,13 @@ import numpy as np
 
 from .compile import scalar
 
-# The lane that the others are counted from.
+# The lane of a block from which the other lanes are counted.
 MIDDLE = 8
 
-# Added and taken away again, this leaves of a small float32 a whole number of 2^-23.
+# Adding this to a small float32 and subtracting it again rounds the number to a multiple of 2^-23.
 SNAP = 1.5
 
-# Coordinates from here on are not split into a whole number and a fraction of float32.
+# Coordinates from this one on are not split into an integer and a float32 fraction.
 FAR = 2**22
 
 
@@ -34,13 +34,13 @@ def last(size):
 
 @scalar
 def from_middle(j, size):
-    """Twice the way from a side's middle to pixel j, a whole number."""
+    """Twice the distance from a side's middle to pixel j, an integer."""
     return type(size)(2 * j - (size - 1))
 
 
 @scalar
 def span(size, off):
-    """Pixels that [-1, 1] covers on a side of ``size`` pixels: S - 1, or S without corners."""
+    """The number of pixels that [-1, 1] covers: S - 1 if corners are aligned, else S."""
     return type(off)(last(size)) + off
 
 
@@ -90,8 +90,8 @@ def affine_step(t, size, size_out, off):
 def affine_axis(t0, t1, t2, size, width, height, off):
     """What one row (t0, t1, t2) of theta does to one coordinate, in pixels.
 
-    Step from column to column, step from row to row, way across a row, and twice the shift. Theta
-    maps normalised to normalised coordinates; both conversions are folded in.
+    Returns the step from column to column, the step from row to row, the distance across a row, and
+    twice the shift. Theta maps normalised to normalised coordinates; both conversions are included.
     """
     real = type(off)
     step = affine_step(t0, size, width, off)
@@ -104,40 +104,40 @@ def affine_start(axis, i, size, height):
 
     Products come before sums, so that an identity theta gives the exact integer.
     """
-    _, row_step, way, shift = axis
-    real = type(way)
+    _, row_step, across, shift = axis
+    real = type(across)
     rows = row_step * real(from_middle(i, height))
-    return (rows - way + shift + real(last(size))) * real(0.5)
+    return (rows - across + shift + real(last(size))) * real(0.5)
 
 
 @scalar
 def along_row(start, step, first, lane, real):
     """Coordinate of lane ``lane`` of the block that begins at column ``first``, in float64.
 
-    A block's middle is found in float64. From there on its lanes are counted in the images' own
-    precision, and from a whole number, so that the distance is small and little is rounded. It is
-    rounded to a whole number of 2^-23, so that its sum with the whole number is exact, and whoever
-    splits that sum, or the distance alone, finds the same tap and fraction.
+    The coordinate of the block's middle is computed in float64, and its integer part is the base.
+    From there each lane is an offset from the base in the images' own precision: the offset is
+    small, so that little is rounded. It is rounded to a multiple of 2^-23. Then its sum with the
+    base is exact, and splitting that sum, or the offset alone, gives the same tap and fraction.
     """
-    place = start + step * (first + MIDDLE)
-    return counted_from(place, np.floor(place), step, lane, real)
+    center = start + step * (first + MIDDLE)
+    return from_base(center, np.floor(center), step, lane, real)
 
 
 @scalar
 def along_row_evenly(start, step, first, lane, real):
-    """:func:`along_row`, but counted from an even number, so that halves go to the even neighbour.
+    """As :func:`along_row`, but the base is even, so that halves are rounded to the even neighbour.
 
-    Whoever rounds the distance alone then finds what rounding the sum gives.
+    Rounding the offset alone then gives the same pixel as rounding the sum.
     """
-    place = start + step * (first + MIDDLE)
-    return counted_from(place, np.float64(2) * np.floor(place * np.float64(0.5)), step, lane, real)
+    center = start + step * (first + MIDDLE)
+    return from_base(center, np.float64(2) * np.floor(center * np.float64(0.5)), step, lane, real)
 
 
 @scalar
-def counted_from(place, base, step, lane, real):
-    """Coordinate of a lane of the block whose middle is at ``place``, counted from ``base``."""
-    near = real(place - base)
-    if near != near:  # infinite: there is no distance to it
+def from_base(center, base, step, lane, real):
+    """Coordinate of a lane of the block whose middle is at ``center``: ``base`` plus an offset."""
+    near = real(center - base)
+    if near != near:  # the center is infinite, and so is the base
         near = real(0)
     far = near + real(step) * real(lane - MIDDLE)
     return base + np.float64((far + real(SNAP)) - real(SNAP))
@@ -147,9 +147,10 @@ def counted_from(place, base, step, lane, real):
 def split(c, start, step):
     """Pixel coordinate ``start + step c`` of a float32 ``c``, to 2^-23, in float64.
 
-    The product's rounding is kept (float64 holds the product of two float32; a block has it from
-    a fused multiplication), and the fraction counted from a whole number, rounded as in
-    :func:`along_row`. So a block need not leave float32: start and step are exact in it.
+    The rounding error of the product is kept: float64 holds the product of two float32 exactly, and
+    vector code gets the error from a fused multiply-add. The fraction is an offset from an integer,
+    rounded as in :func:`along_row`. So vector code can stay in float32, in which ``start`` and
+    ``step`` are exact.
     """
     far = start + step * np.float64(c)
     if not (abs(far) < FAR and start < FAR // 2):

@@ -1,7 +1,7 @@
 """Fixed-point sums, for CUDA: integers whose sum does not depend on the order of the terms.
 
-A sum of floats depends on the order of its terms, and a GPU keeps none. A sum of integers does
-not. So terms are scaled by a power of two, rounded to int64, added, and scaled back. The power
+A sum of floats depends on the order of its terms, and a GPU has no fixed order. A sum of integers
+does not. So terms are scaled by a power of two, rounded to int64, added, and scaled back. The power
 is the largest for which the sum cannot overflow, whatever the terms' signs.
 """
 
@@ -9,7 +9,7 @@ import math
 
 from .compile import scalar
 
-# Length of the fraction in a float's bits; the exponent stands above it.
+# The number of fraction bits of a float; the exponent is above them.
 FRACTION32, FRACTION64 = 23, 52
 
 # Sums stay below 2 to this power, which leaves room for the rounding of every term.

@@ -11,7 +11,7 @@ from .compile import inlined, scalar
 from .kind import BICUBIC, BORDER, FILL, NEAREST, ZEROS
 from .padding import OUTSIDE, clip, on_side, pad, reflect
 
-# Keys's parameter, the slope of a bicubic weight at the next pixel: PyTorch's and OpenCV's choice.
+# Keys's parameter a: the slope of a bicubic weight at the next pixel. PyTorch and OpenCV use -0.75.
 KEYS = -0.75
 
 
@@ -55,7 +55,7 @@ def bilinear(nw, ne, sw, se, weights):
 
 @scalar
 def bilinear_by_columns(nw, ne, sw, se, tx, ty):
-    """The same sum, each column first: for pixels whose channels stand together in memory."""
+    """The same sum, columns first: for pixels whose channels are adjacent in memory."""
     one = type(tx)(1)
     sx, sy = one - tx, one - ty
     return (nw * sy + sw * ty) * sx + (ne * sy + se * ty) * tx
@@ -75,7 +75,7 @@ def bilinear_slopes(nw, ne, sw, se, tx, ty):
 
 @inlined
 def half_to_even(c):
-    """Nearest whole number, as a float; a half goes to the even one."""
+    """Nearest integer, as a float; a half is rounded to the even one."""
     real = type(c)
     low = math.floor(c)
     part = c - real(low)
@@ -86,7 +86,7 @@ def half_to_even(c):
 
 @inlined
 def locate_taps(c, size, mode, padding, off):
-    """First tap, fraction, slope of the padded coordinate, and whether any tap is read."""
+    """First tap, fraction, slope of the padded coordinate, and whether it reads any tap."""
     real, whole = type(c), type(size)
     c, slope, some = pad(c, size, mode, padding, off)
     if not some:
@@ -100,19 +100,19 @@ def locate_taps(c, size, mode, padding, off):
 
 @scalar
 def nearest_weights(t):
-    """The one pixel."""
+    """The weight of the nearest pixel."""
     return (type(t)(1),)
 
 
 @scalar
 def nearest_slopes(t):
-    """The nearest pixel stays the same."""
+    """Zero: moving the coordinate a little does not change the nearest pixel."""
     return (type(t)(0),)
 
 
 @scalar
 def linear_weights(t):
-    """Of the lower and the upper pixel."""
+    """Weights of the lower and the upper pixel."""
     return type(t)(1) - t, t
 
 
@@ -124,7 +124,7 @@ def linear_slopes(t):
 
 @scalar
 def cubic_weights(t):
-    """Keys's cubic convolution: of the four pixels at distances 1 + t, t, 1 - t and 2 - t.
+    """Keys's cubic convolution: weights of the four pixels at distances 1 + t, t, 1 - t and 2 - t.
 
     (Keys 1981, equation 4, with the parameter of PyTorch and OpenCV.)
     """
@@ -174,18 +174,18 @@ WEIGHTS = (nearest_weights, linear_weights, cubic_weights)
 SLOPES = (nearest_slopes, linear_slopes, cubic_slopes)
 
 
-# How many powers of two the magnitudes of a sample's weights may add up to, over a plane: those of
-# the linear modes to 1, Keys's along an axis to 1 + 1.5 t (1 - t), at most 11/8, whose square is
-# below 2.
+# For each mode, a power of two that the sum of the magnitudes of a sample's weights, in the plane,
+# does not exceed. The linear modes' sum is 1. Keys's along an axis is 1 + 1.5 t (1 - t), at most
+# 11/8, whose square is below 2.
 WEIGHT_BITS = (0, 0, 1)
 
 
-# --- The same four numbers whatever the mode, for code that is compiled for all -------------------
+# --- Four weights for any mode, for code that is compiled once for all modes ----------------------
 
 
 @scalar
 def four_weights(t, mode):
-    """Weights of the taps, and zeros for those that the mode has not."""
+    """Weights of the taps; zeros for taps that the mode does not have."""
     none = type(t)(0)
     if mode == BICUBIC:
         return cubic_weights(t)
@@ -209,7 +209,7 @@ def four_slopes(t, mode):
 
 @scalar
 def covered(c, size, mode, off):
-    """How much of the weights along an axis falls on the image."""
+    """The share of the weights along an axis that falls on the image."""
     first, t, _, some = locate_taps(c, size, mode, ZEROS, off)
     total = type(c)(0)
     if some:
@@ -222,7 +222,7 @@ def covered(c, size, mode, off):
 
 @scalar
 def all_covered(pixel, sides, mode, padding, dims, off):
-    """How much of a sample comes from inside; with FILL, all or nothing."""
+    """The share of a sample that comes from inside the image; with FILL, 1 or 0."""
     (x, y, z), (d, h, w) = pixel, sides
     real = type(x)
     if padding == FILL:

@@ -2,21 +2,21 @@
 
 from typing import NamedTuple
 
-# Where the coordinates come from: an array in memory, or a matrix, computed on the fly.
+# The coordinate source: a grid in memory, or a matrix from which coordinates are computed.
 GRID, AFFINE, PROJECTIVE = 0, 1, 2
 
-# What a coordinate outside the image means.
+# The padding: what a coordinate outside the image means.
 ZEROS, BORDER, REFLECTION, WRAP, FILL = 0, 1, 2, 3, 4
 
-# How values between pixels are formed.
+# The mode: how values between pixels are computed.
 NEAREST, BILINEAR, BICUBIC = 0, 1, 2
 
-# How many pixels each mode reads along an axis.
+# The number of pixels that each mode reads along an axis.
 TAPS = (1, 2, 4)
 
 
 class Kind(NamedTuple):
-    """A coordinate source, a rule along each axis, and how arrays are laid out."""
+    """A coordinate source, a mode and a padding for each axis, and a memory layout."""
 
     source: int
     mode: int = BILINEAR
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
     between_pixels: bool = False  # the source is a matrix from output to input pixels
 
     def is_common(self):
-        """Whether it is the kind that has kernels of its own, for speed."""
+        """Whether it is the common kind, which has kernels of its own, for speed."""
         return (
             self.source in (GRID, AFFINE)
             and self.mode == BILINEAR
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
         )
 
     def spatial(self, array):
-        """The lengths (D, H, W) or (H, W) of a batch."""
+        """The spatial shape (D, H, W) or (H, W) of a batch."""
         return array.shape[1:-1] if self.channels_last else array.shape[2:]
 
     def channels(self, array):

@@ -12,13 +12,13 @@ from .compile import inlined, scalar
 from .coordinates import last, span
 from .kind import BICUBIC, FILL, REFLECTION, WRAP, ZEROS
 
-# An index whose two taps, OUTSIDE and OUTSIDE + 1, both miss the image.
+# An index for which the taps OUTSIDE and OUTSIDE + 1 both miss the image.
 OUTSIDE = -2
 
-# A tap that reads nothing.
+# The index of a tap that reads nothing.
 MISSING = -1
 
-# A coordinate that would be reflected more often than this is called too large to reflect.
+# A coordinate that would be reflected more often than this is too large to reflect exactly.
 MOST_REFLECTIONS = 2**22
 
 
@@ -41,11 +41,11 @@ def clip(c, size):
 def reflect(c, size, off):
     """Mirror ``c`` at the ends of the image until it lies inside, then clip it.
 
-    The mirrors stand at 0 and S - 1 (corners aligned) or at -1/2 and S - 1/2. NaN, infinity
+    The mirrors are at 0 and S - 1 (corners aligned) or at -1/2 and S - 1/2. NaN, infinity
     and coordinates too large to reflect exactly give the low edge.
     """
     real = type(c)
-    if c >= real(0) and c <= real(last(size)):  # as it is, and not with a rounding more
+    if c >= real(0) and c <= real(last(size)):  # returned as it is, without another rounding
         return clip(c, size)
     low = -off * real(0.5)
     length = span(size, off)
@@ -53,11 +53,11 @@ def reflect(c, size, off):
     if not u < length * real(MOST_REFLECTIONS):
         return real(0), real(0)
     e = u % length
-    # u - e is a whole number of lengths; rounding saves the parity where the division is inexact.
+    # u - e is a multiple of the length; rounding keeps its parity where the division is inexact.
     # (In a CUDA kernel math.floor gives a float.)
-    turns = int(math.floor((u - e) / length + real(0.5)))
+    mirrored = int(math.floor((u - e) / length + real(0.5)))
     sign = real(1) if c >= low else real(-1)
-    if turns % 2 == 0:
+    if mirrored % 2 == 0:
         inside, slope = clip(low + e, size)
         return inside, slope * sign
     inside, slope = clip(low + length - e, size)
@@ -66,7 +66,7 @@ def reflect(c, size, off):
 
 @inlined
 def wrap(c, period):
-    """``c`` less whole periods, and a slope of 1; 0 and 0 where that is not exact any more."""
+    """``c`` modulo the period, with slope 1; 0 with slope 0 if ``c`` is too large to be exact."""
     real = type(c)
     if period == real(0) or not abs(c) < period * real(MOST_REFLECTIONS):
         return real(0), real(0)
@@ -75,7 +75,7 @@ def wrap(c, period):
 
 @inlined
 def on_side(c, size, off):
-    """Whether ``c`` is on a side: between its outer edges, or aligned centres."""
+    """Whether ``c`` is between a side's outer edges, or its outer centres if corners are aligned."""
     real = type(c)
     edge = off * real(0.5)
     return c >= -edge and c <= real(last(size)) + edge
@@ -83,7 +83,10 @@ def on_side(c, size, off):
 
 @inlined
 def pad(c, size, mode, padding, off):
-    """Coordinate not far from the image whose taps are those of ``c``; its slope; if it has any."""
+    """The padded coordinate, its slope, and whether it has any taps.
+
+    It has the same taps as ``c`` and is near the image.
+    """
     real = type(c)
     zero, one, high = real(0), real(1), real(last(size))
     if padding == ZEROS:
@@ -122,7 +125,7 @@ def tap_index(i, size, mode, padding, off):
         return whole(i)
     if padding == WRAP:
         return whole(i % size)
-    # Elsewhere the coordinate itself is inside, and a tap that is not has a weight of 0.
+    # In all other cases the coordinate is inside, and a tap outside has the weight 0.
     if padding == ZEROS or mode != BICUBIC:
         return whole(MISSING)
     if padding == REFLECTION:
@@ -132,7 +135,7 @@ def tap_index(i, size, mode, padding, off):
 
 @scalar
 def reflect_index(i, size, off):
-    """Pixel that an integer is reflected to, at the mirrors of :func:`.coordinates.reflect`."""
+    """The pixel that an index is reflected to, at the mirrors of :func:`reflect`."""
     whole = type(size)
     length = whole(last(size) + whole(off))
     if length == whole(0):
@@ -146,14 +149,14 @@ def reflect_index(i, size, off):
 
 
 @scalar
-def padded_tangent(slope, way):
-    """How far a padded coordinate moves; where its slope is 0 it stays, whatever the way."""
-    still = type(way)(0)
-    return slope * way if slope != still and way != still else still
+def padded_tangent(slope, tangent):
+    """Tangent of a padded coordinate; 0 where its slope is 0, even if the tangent is infinite."""
+    zero = type(tangent)(0)
+    return slope * tangent if slope != zero and tangent != zero else zero
 
 
 @scalar
-def slope_times(slope, way):
-    """Change of a value whose coordinate moves; without a way there is none, whatever its slope."""
-    still = type(way)(0)
-    return slope * way if way != still else still
+def slope_times(slope, tangent):
+    """Tangent of a value with this slope; 0 where the coordinate does not move."""
+    zero = type(tangent)(0)
+    return slope * tangent if tangent != zero else zero

@@ -1,7 +1,7 @@
 """How the numbers of an image are stored, and what they are computed in.
 
 Integers of 8 and 16 bits and float16 are read one by one and computed in float32: there is no
-float copy of an image. Numba knows no float16 on the CPU, so its bits come as uint16.
+float copy of an image. Numba has no float16 on the CPU, so kernels get its bits as uint16.
 """
 
 import functools
@@ -20,7 +20,7 @@ def computed(dtype):
 
 
 def bits(array):
-    """``array`` as kernels take it."""
+    """The array as kernels take it: float16 as uint16."""
     return array.view(np.uint16) if array.dtype == np.float16 else array
 
 
@@ -43,16 +43,16 @@ def from_half(bits):
 
 @scalar
 def nearest(value):
-    """Nearest whole number, a half to the even one, of a float32 from 0 to 2**22.
+    """Nearest integer, a half to the even one, of a float32 from 0 to 2**22.
 
-    Of a sum from 2**23 on, whole numbers are all that float32 keeps. (CUDA kernels have no rint.)
+    From 2**23 on, float32 holds integers only, so adding 2**23 rounds. (CUDA kernels have no rint.)
     """
     return (np.float32(value) + np.float32(2.0**23)) - np.float32(2.0**23)
 
 
 @scalar
 def to_half(value):
-    """Bits of the float16 nearest to a float32; a half goes to the even one."""
+    """Bits of the float16 nearest to a float32; a half is rounded to the even one."""
     pattern = np.float32(value).view(np.uint32)
     sign = np.uint16((pattern >> np.uint32(16)) & np.uint32(0x8000))
     magnitude = np.uint32(pattern & np.uint32(0x7FFFFFFF))
@@ -99,7 +99,7 @@ def make_store(dtype):
 
 @scalar
 def saturated(value, most):
-    """``value`` from 0 to ``most``; NaN fails both comparisons and becomes 0."""
+    """``value`` clipped to [0, ``most``]; NaN fails both comparisons and becomes 0."""
     real = type(value)
     if not value > real(0):
         return real(0)

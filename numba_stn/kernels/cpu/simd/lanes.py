@@ -100,7 +100,7 @@ def not_repeated(row, skip):
 
 
 def weights(emit, tx, ty):
-    """The weights of :func:`.coordinates.bilinear_weights`."""
+    """The weights of :func:`.interpolation.bilinear_weights`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)
     return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
