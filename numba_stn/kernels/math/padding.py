@@ -75,7 +75,7 @@ def wrap(c, period):
 
 @inlined
 def on_side(c, size, off):
-    """Whether ``c`` is between a side's outer edges, or its outer centres if corners are aligned."""
+    """Whether ``c`` is between a side's outer edges, or outer centres if corners are aligned."""
     real = type(c)
     edge = off * real(0.5)
     return c >= -edge and c <= real(last(size)) + edge
