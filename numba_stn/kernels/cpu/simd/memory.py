@@ -28,6 +28,10 @@ def borrowed(typingctx, value):
     out of a tuple or given to a function, that takes two additions; they made a row of 42 pixels
     11 % slower. A kernel's arrays belong to its caller, which waits for it. So the kernel drops
     the owners once, and LLVM removes the counting.
+
+    A kernel gives borrowed arrays to the functions that it calls. In its own ``prange`` loop it
+    writes to the array that it was given: Numba 0.68 loses what such a loop itself assigns to an
+    element of an array that it has unpacked from a tuple.
     """
 
     def codegen(context, builder, signature, args):
