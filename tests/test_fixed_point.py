@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from numba_stn.kernels.math import coordinates, interpolation
+from numba_stn.kernels.math import fixed_point, interpolation
+from numba_stn.kernels.math.kind import BICUBIC, BILINEAR, NEAREST
 
 FLOATS = {
-    np.float32: (np.int32, coordinates.FRACTION32),
-    np.float64: (np.int64, coordinates.FRACTION64),
+    np.float32: (np.int32, fixed_point.FRACTION32),
+    np.float64: (np.int64, fixed_point.FRACTION64),
 }
 
 pytestmark = pytest.mark.parametrize("real", FLOATS)
@@ -23,7 +24,7 @@ def bits(value, real):
 def scale(values, terms, real):
     """The scale for at most 2**terms of these values, in their precision."""
     peak = max(bits(value, real) for value in values)
-    return real(coordinates.fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
+    return real(fixed_point.fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
 
 
 def total(values, real, terms=None):
@@ -32,7 +33,7 @@ def total(values, real, terms=None):
     terms = (len(values) - 1).bit_length() if terms is None else terms
     factor = scale(values, terms, real)
     return real(
-        coordinates.dequantize(sum(coordinates.quantize(v, factor) for v in values), factor)
+        fixed_point.dequantize(sum(fixed_point.quantize(v, factor) for v in values), factor)
     )
 
 
@@ -44,24 +45,24 @@ def extremes(real):
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_the_largest_sum_fits_in_64_bits(real, terms):
     for peak in extremes(real):
-        largest = abs(coordinates.quantize(peak, scale([peak], terms, real)))
-        smallest = abs(coordinates.quantize(-peak, scale([peak], terms, real)))
+        largest = abs(fixed_point.quantize(peak, scale([peak], terms, real)))
+        smallest = abs(fixed_point.quantize(-peak, scale([peak], terms, real)))
         assert max(largest, smallest) * 2**terms < 2**63
 
 
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_no_more_than_two_bits_are_left_unused(real, terms):
     for peak in extremes(real)[:3]:
-        assert coordinates.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
+        assert fixed_point.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
 
 
-@pytest.mark.parametrize("mode", [coordinates.NEAREST, coordinates.BILINEAR, coordinates.BICUBIC])
+@pytest.mark.parametrize("mode", [NEAREST, BILINEAR, BICUBIC])
 def test_the_magnitudes_of_a_samples_weights_add_up_to_the_documented_bound(real, mode):
     """Over a plane, or over a volume if the mode supports volumes."""
-    axes = 2 if mode == coordinates.BICUBIC else 3
+    axes = 2 if mode == BICUBIC else 3
     most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real)) ** axes
-    assert most <= 2.0 ** interpolation.SPREAD[mode] * (1 + 4 * np.finfo(real).eps)
-    assert (mode == coordinates.BICUBIC) == (most > 1.5)
+    assert most <= 2.0 ** interpolation.WEIGHT_BITS[mode] * (1 + 4 * np.finfo(real).eps)
+    assert (mode == BICUBIC) == (most > 1.5)
 
 
 def weights_of(mode, real):
@@ -70,15 +71,15 @@ def weights_of(mode, real):
 
 
 @pytest.mark.parametrize("terms", [0, 1, 24, 40])
-@pytest.mark.parametrize("mode", [coordinates.BILINEAR, coordinates.BICUBIC])
+@pytest.mark.parametrize("mode", [BILINEAR, BICUBIC])
 def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
     """2**terms samples of one sign, on an image of one pixel, which all their taps read."""
-    axes = 2 if mode == coordinates.BICUBIC else 3
+    axes = 2 if mode == BICUBIC else 3
     for peak in extremes(real):
-        factor = scale([peak], terms + interpolation.SPREAD[mode], real)
+        factor = scale([peak], terms + interpolation.WEIGHT_BITS[mode], real)
         for along in weights_of(mode, real)[::32]:
             total = sum(
-                abs(coordinates.quantize(real(peak) * real(math.prod(weights)), factor))
+                abs(fixed_point.quantize(real(peak) * real(math.prod(weights)), factor))
                 for weights in itertools.product(map(real, along), repeat=axes)
             )
             assert total * 2**terms < 2**63
@@ -120,7 +121,7 @@ def test_one_term_comes_back_exactly(real):
 def test_terms_are_rounded_to_the_nearest_integer(real, digits):
     for part in (0, 0.25, 0.5, 0.75, 1):
         for value in (real(2**digits + part), real(-(2**digits) - part)):
-            assert coordinates.quantize(value, real(1)) == math.floor(float(value) + 0.5)
+            assert fixed_point.quantize(value, real(1)) == math.floor(float(value) + 0.5)
 
 
 def test_a_sum_may_cancel_to_nothing(real):
@@ -134,9 +135,9 @@ def test_zeros_sum_to_zero(real):
 
 def test_infinity_and_nan_are_not_finite(real):
     finite = [
-        coordinates.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]
+        fixed_point.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]
     ]
-    others = [coordinates.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
+    others = [fixed_point.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
     assert all(finite)
     assert not any(others)
 

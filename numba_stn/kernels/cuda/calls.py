@@ -30,7 +30,7 @@ def typed(index, numbers):
 
 
 def outside(kind, fill, like):
-    """What lies outside the images, if the padding reads it, as kernels take it."""
+    """What is outside the images, if the padding reads it, as kernels take it."""
     return numbers_for(fill if kind.padding in (ZEROS, FILL) else fill[:0], like)
 
 

@@ -23,7 +23,7 @@ PLAIN, HALF = 0, 1
 
 
 class Images(NamedTuple):
-    """Images in memory, and what lies outside them."""
+    """Images in memory, and what is outside them."""
 
     line: Any
     form: int  # how the numbers are stored

@@ -6,7 +6,7 @@ short.
 
 ``off`` is ``1 - align_corners`` in the working precision. With it one formula serves both
 conventions: the interval [-1, 1] spans ``S - 1 + off`` pixels of a side of S pixels, and the
-centre of pixel j lies at ``(2 j - (S - 1)) / (S - 1 + off)``.
+centre of pixel j is at ``(2 j - (S - 1)) / (S - 1 + off)``.
 
 The type of the coordinate decides the precision of everything computed from it. A bare literal
 would turn float32 into float64, so constants are written ``real(1)``.

@@ -32,7 +32,7 @@ def bits_are_finite(bits, fraction):
 def fixed_point_shift(peak, fraction, terms):
     """Power s of the scale 2**s for at most 2**``terms`` terms no larger than the peak.
 
-    ``peak`` holds the bits of the largest magnitude: a float whose exponent field is e lies below
+    ``peak`` holds the bits of the largest magnitude: a float whose exponent field is e is less than
     2**(e - bias + 1), so a scaled term below 2**(SUM_BITS - terms). Both the scale and its
     inverse must be normal floats, hence the limit for tiny peaks.
     """
@@ -57,5 +57,5 @@ def quantize(value, scale):
 
 @scalar
 def dequantize(total, scale):
-    """The float that a sum of quantised values stands for; rounded once."""
+    """The float of a sum of quantised values; rounded once."""
     return type(scale)(total) / scale
