@@ -232,10 +232,11 @@ def test_imports_within_a_package_run_in_no_circle():
 
 def test_a_changed_package_is_no_longer_its_commit(tmp_path):
     package = tmp_path / "numba_stn"
-    package.mkdir()
-    shutil.copy(ROOT / "numba_stn" / "utils" / "record.py", package)
+    (package / "utils").mkdir(parents=True)
+    shutil.copy(ROOT / "numba_stn" / "utils" / "record.py", package / "utils")
+    (package / "other.py").write_text("")
     (tmp_path / "results.json").write_text("{}")
-    spec = importlib.util.spec_from_file_location("its_record", package / "record.py")
+    spec = importlib.util.spec_from_file_location("its_record", package / "utils" / "record.py")
     record = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(record)
     who = {f"GIT_{one}_{part}": "a@b" for one in ("AUTHOR", "COMMITTER")
@@ -252,6 +253,5 @@ def test_a_changed_package_is_no_longer_its_commit(tmp_path):
     git("commit", "--quiet", "--message", "all")
     (tmp_path / "results.json").write_text("[]")
     assert record.current_commit() == git("rev-parse", "HEAD")
-    with (package / "record.py").open("a") as file:
-        file.write("\n")
+    (package / "other.py").write_text("\n")
     assert record.current_commit() == git("rev-parse", "HEAD") + "-dirty"
