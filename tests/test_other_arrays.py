@@ -44,9 +44,9 @@ def test_results_are_those_of_numpys_arrays(of):
 def test_nothing_is_copied():
     torch = pytest.importorskip("torch")
     given = torch.zeros(2, 3, 4, 4)
-    assert arrays.taken("images", given).ctypes.data == given.data_ptr()
+    assert arrays.kernel_array("images", given).ctypes.data == given.data_ptr()
     array = np.zeros((2, 3))
-    assert np.shares_memory(arrays.taken("images", OnlyDlpack(array)), array)
+    assert np.shares_memory(arrays.kernel_array("images", OnlyDlpack(array)), array)
 
 
 def test_images_of_pillow():

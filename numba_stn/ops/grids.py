@@ -339,7 +339,7 @@ def check_coordinates(name, array, whole=False, dims=None):
     """
     kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
     if not is_cupy(array):
-        array = (kernels or arrays).taken(name, array)
+        array = (kernels or arrays).kernel_array(name, array)
     if array.dtype.name not in ("float32", "float64"):
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     shape = tuple(array.shape)

@@ -226,9 +226,9 @@ def generate_grids(kernels, control, size, off, regularisation, start=1.0):
     memory = None
     for group in kernels.spline_groups(len(control), size, len(points)):
         if memory is None:
-            memory = kernels.spline_room(group.stop, size, control)
-        grid = kernels.some_of(memory, slice(group.stop - group.start))
-        kernels.spline_grid(kernels.some_of(weights, group), points, start, off, grid)
+            memory = kernels.spline_memory(group.stop, size, control)
+        grid = kernels.batch_slice(memory, slice(group.stop - group.start))
+        kernels.spline_grid(kernels.batch_slice(weights, group), points, start, off, grid)
         yield group, grid
 
 

@@ -68,7 +68,7 @@ def choose_kernels(stream, **named):
     if stream is not None and not any(gpu):
         raise TypeError(f"stream: expected None for arrays on the CPU, got {stream!r}")
     kernels = backend(gpu[0])
-    return kernels, *(kernels.taken(name, array, stream) for name, array in named.items())
+    return kernels, *(kernels.kernel_array(name, array, stream) for name, array in named.items())
 
 
 def choose_kernels_for_jvp(stream, **named):

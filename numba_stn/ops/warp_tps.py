@@ -102,8 +102,8 @@ def warp_tps(
     covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
     for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
         sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
-        inside = kernels.some_of(covered, group) if coverage else None
-        sampler.write(kernels.some_of(samples, group), inside)
+        inside = kernels.batch_slice(covered, group) if coverage else None
+        sampler.write(kernels.batch_slice(samples, group), inside)
     samples = kernels.returned(samples, out)
     return (samples, kernels.returned(covered)) if coverage else samples
 
@@ -178,12 +178,12 @@ def warp_tps_vjp(
         kernels.clear(dcontrol)
     for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
         sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
-        dgroup = kernels.some_of(dsamples, group)
+        dgroup = kernels.batch_slice(dsamples, group)
         if dimages is not None:
             accumulate = len(images) == 1 and group.start > 0
             _write_dimages(sampler, dgroup, select_images(kernels, dimages, group), accumulate)
         if dcontrol is not None and kind.mode != NEAREST:
-            _write_dcontrol(sampler, dgroup, regularisation, kernels.some_of(dcontrol, group))
+            _write_dcontrol(sampler, dgroup, regularisation, kernels.batch_slice(dcontrol, group))
     if dimages is not None:
         dimages = kernels.returned(kernels.converted(dimages, expected))
     return dimages, None if dcontrol is None else kernels.returned(dcontrol)
@@ -278,7 +278,7 @@ def warp_tps_jvp(
         sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
         grid_dot = None if grids_dot is None else next(grids_dot)[1]
         group_dot = None if images_dot is None else select_images(kernels, images_dot, group)
-        write_jvp(sampler, group_dot, grid_dot, kernels.some_of(samples_dot, group))
+        write_jvp(sampler, group_dot, grid_dot, kernels.batch_slice(samples_dot, group))
     return kernels.returned(samples_dot)
 
 
@@ -296,4 +296,4 @@ def check_spline(images, control, options):
 
 def select_images(kernels, images, group):
     """Return a group's images: the only image, or one per map."""
-    return images if len(images) == 1 else kernels.some_of(images, group)
+    return images if len(images) == 1 else kernels.batch_slice(images, group)

@@ -6,7 +6,7 @@
 import numpy as np
 
 
-def taken(name, array, stream=None):
+def kernel_array(name, array, stream=None):
     """``array`` as the kernels expect it: a contiguous NumPy array in the machine's byte order.
 
     Arrays of other libraries are viewed without a copy, through ``__array__``, the buffer protocol
@@ -72,7 +72,7 @@ def clear(array):
     array[...] = 0
 
 
-def some_of(array, chosen):
+def batch_slice(array, chosen):
     """The items of a batch that a slice chooses: a view of the same memory."""
     return array[chosen]
 

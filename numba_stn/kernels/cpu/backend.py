@@ -23,21 +23,23 @@ from ..math.coordinates import span
 from ..math.kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
 from ..math.storage import computed
 from . import general, interleaved
-from .arrays import add, clear, converted, empty, output, returned, some_of, taken
+from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
 from .jvp import normal_matrix, sample_jvp_coords
 from .tiles import BAND, bands_per_tile, rows_per_tile
-from .tps import spline_grid, spline_groups, spline_points, spline_room, spline_weights
+from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 
 __all__ = [
     "add",
     "affine_grid",
     "affine_grid_vjp",
+    "batch_slice",
     "clear",
     "converted",
     "coverage",
     "empty",
+    "kernel_array",
     "normal_equations",
     "output",
     "returned",
@@ -45,13 +47,11 @@ __all__ = [
     "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
-    "some_of",
     "spline_grid",
     "spline_groups",
+    "spline_memory",
     "spline_points",
-    "spline_room",
     "spline_weights",
-    "taken",
     "warp_image",
 ]
 

@@ -164,7 +164,7 @@ def slices(count, step):
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def spline_room(count, size, control):
+def spline_memory(count, size, control):
     """Memory for the grids of ``count`` images, in the precision in which splines are computed."""
     return np.empty((count, *size, 2))
 

@@ -24,11 +24,11 @@ from .device import (
     empty,
     inlined,
     jit,
+    kernel_array,
     launch_pixels,
     narrow,
     output,
     returned,
-    taken,
 )
 from .general import coverage_geometry, theta_size
 from .layout import Geometry, channel_steps, element, pixel_index, sample_start
@@ -60,12 +60,12 @@ __all__ = [
     "converted",
     "coverage",
     "empty",
+    "kernel_array",
     "output",
     "returned",
     "sample",
     "sample_vjp_coords",
     "sample_vjp_images",
-    "taken",
 ]
 
 # --- sample ---------------------------------------------------------------------------------------

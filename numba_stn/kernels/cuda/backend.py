@@ -34,24 +34,26 @@ from .bilinear import (
 )
 from .calls import geometry_of, grid_geometry, terms_of
 from .convert import add, alike, clear, converted
-from .device import empty, launch_pixels, narrow, output, returned, some_of, taken
+from .device import batch_slice, empty, kernel_array, launch_pixels, narrow, output, returned
 from .gather import gather
 from .general import coverage
 from .interleaved import warp_image
 from .jvp import normal_equations, sample_jvp_coords
 from .sums import fraction_of, sum_images, sum_theta
-from .tps import spline_grid, spline_groups, spline_points, spline_room, spline_weights
+from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 
 __all__ = [
     "add",
     "affine_grid",
     "affine_grid_vjp",
     "areas",
+    "batch_slice",
     "clear",
     "converted",
     "coords",
     "coverage",
     "empty",
+    "kernel_array",
     "normal_equations",
     "output",
     "returned",
@@ -59,13 +61,11 @@ __all__ = [
     "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
-    "some_of",
     "spline_grid",
     "spline_groups",
+    "spline_memory",
     "spline_points",
-    "spline_room",
     "spline_weights",
-    "taken",
     "warp_image",
 ]
 

@@ -99,7 +99,7 @@ class Held:
         return self.shape[0]
 
 
-def taken(name, array, stream=None):
+def kernel_array(name, array, stream=None):
     """``array`` as the kernels take it: a line of elements, with its device and stream.
 
     A ``stream`` that the caller names replaces the library's own.
@@ -163,7 +163,7 @@ def empty(shape, dtype, like):
         else:
             allocate = sys.modules["cupy"].empty if library == "cupy" else cuda.device_array
             array = allocate(shape, dtype)
-    return taken("result", array, like.stream)
+    return kernel_array("result", array, like.stream)
 
 
 def _library_on(held):
@@ -188,7 +188,7 @@ def output(shape, images, coords, out, stream=None):
         raise TypeError(
             f"out: expected an array on the GPU, as the inputs are, got {type(out).__name__}"
         )
-    held = taken("out", out, stream)
+    held = kernel_array("out", out, stream)
     if held.shape != shape or held.dtype != images.dtype:
         raise ValueError(
             f"out: expected shape {shape} and dtype {images.dtype}, "
@@ -201,7 +201,7 @@ def output(shape, images, coords, out, stream=None):
     return held
 
 
-def some_of(array, chosen):
+def batch_slice(array, chosen):
     """The items of a batch that a slice chooses: a view of the same memory."""
     first, stop, _ = chosen.indices(len(array))
     shape = max(stop - first, 0), *array.shape[1:]

@@ -221,7 +221,7 @@ def spline_groups(count, size, points):
     return slices(count, max(1, CHUNK // (2 * rows * columns)))
 
 
-def spline_room(count, size, control):
+def spline_memory(count, size, control):
     """Memory for the grids of ``count`` images, in the precision that splines are computed in."""
     return empty((count, *size, 2), control.dtype, control)
 
