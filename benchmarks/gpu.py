@@ -25,8 +25,9 @@ import numpy as np
 
 from numba_stn.bench import clock
 from numba_stn.bench.rows import ROUNDING, MissingError, disagreement
+from numba_stn.utils.atomic_write import write_atomically
+from numba_stn.utils.commit import current_commit
 from numba_stn.utils.progress import progress
-from numba_stn.utils.record import current_commit, write_atomically
 
 from . import gpu_derived, gpu_derived_rows, tables
 from .gpu_arrays import Gpu

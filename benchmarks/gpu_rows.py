@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numba_stn.bench import grids, steps, warps
+from numba_stn.bench import grids, training_steps, warps
 from numba_stn.bench.rows import MissingError, Runner, peer_module, stn_function
 from numba_stn.transforms.matrices import from_theta, to_scipy
 
@@ -83,7 +83,7 @@ def rows(gpu: Gpu, quick: bool) -> dict[str, Row]:
     found[named("grid_sample backward", size)] = Row(draw, grid_backward(gpu), {"torch": 1.0})
     count = 8 if quick else 256
     found[f"Adam step, paper's ST-CNN, batch {count}"] = Row(
-        partial(steps.batch, steps.st_cnn, count), training(gpu), {"torch": 1.0}
+        partial(training_steps.batch, training_steps.st_cnn, count), training(gpu), {"torch": 1.0}
     )
     tiny = (1, 1, 28, 28)
     found[named("launch of warp_affine", tiny)] = Row(
@@ -177,13 +177,13 @@ def training(gpu):
         if not gpu.cupy:
             raise MissingError("numba_stn.nn needs CuPy on a GPU")
         try:
-            runner = steps.stn_step(p)
+            runner = training_steps.stn_step(p)
             runner.run()
         except Exception as error:
             raise MissingError(f"numba_stn.nn does not run on a GPU: {one_line(error)}") from error
         return runner
 
-    return {"ours": stn, "torch": lambda p: steps.torch_step(tensors(gpu, p))}
+    return {"ours": stn, "torch": lambda p: training_steps.torch_step(tensors(gpu, p))}
 
 
 def tensors(gpu, p):
@@ -195,10 +195,10 @@ def tensors(gpu, p):
 
 def convert(p, put):
     """Apply ``put`` to the arrays of a problem, including a network's weights."""
-    if isinstance(p, steps.Batch):
+    if isinstance(p, training_steps.Batch):
         from numba_stn.nn.tree import tree_map
 
-        return steps.Batch(p.net, tree_map(put, p.params), put(p.images), put(p.labels))
+        return training_steps.Batch(p.net, tree_map(put, p.params), put(p.images), put(p.labels))
     return type(p)(*map(put, p))
 
 

@@ -28,8 +28,8 @@ from numba_stn.bench import clock
 from numba_stn.bench.report import provenance
 from numba_stn.bench.rows import MissingError, peer_module
 from numba_stn.transforms.matrices import from_theta
+from numba_stn.utils.atomic_write import write_atomically
 from numba_stn.utils.progress import progress
-from numba_stn.utils.record import write_atomically
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel",
                "moon", "rocket")  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels import launch
+from .kernels import cpu_launch
 from .ops import grid_sample as stn
 from .ops import warps
 
@@ -30,7 +30,7 @@ def cache_folder() -> str | None:
     from numba.core.caching import FunctionCache
 
     try:
-        return FunctionCache(launch.jit).cache_path
+        return FunctionCache(cpu_launch.jit).cache_path
     except RuntimeError:
         return None
 

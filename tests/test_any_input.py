@@ -23,7 +23,7 @@ every = pytest.mark.parametrize("sampler", ALL, ids=str)
 @pytest.fixture(autouse=True, scope="module")
 def _serial():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+        patch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
         yield
 
 
@@ -210,7 +210,7 @@ SHARED = [
 THREADS = """
 import sys; sys.path.insert(0, TESTS)
 import numba, numpy as np
-from numba_stn.kernels import launch
+from numba_stn.kernels import cpu_launch as launch
 from samplers import found, problem
 from test_any_input import SHARED
 for sampler in SHARED:

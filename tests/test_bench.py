@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 import numba_stn
-from numba_stn.bench import clock, grids, images, memory, report, rows, splines, steps, sweep, warps
+from numba_stn.bench import (
+    clock,
+    grids,
+    images,
+    memory,
+    report,
+    rows,
+    splines,
+    sweep,
+    training_steps,
+    warps,
+)
 from numba_stn.cli import main
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
@@ -24,7 +35,7 @@ SMALL = {
     "theta alone": warps.to_theta_alone(1, 2, 9, 8),
     "grid_sample": grids.row(40),
     "tps": splines.row(2, 3, 20, 33),
-    "training": steps.row(steps.tutorial, 3),
+    "training": training_steps.row(training_steps.tutorial, 3),
 }
 
 

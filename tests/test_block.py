@@ -8,8 +8,8 @@ import numba_stn as stn
 from numba_stn.kernels.cpu import bilinear
 from numba_stn.kernels.cpu.simd.vectors import LANES
 from numba_stn.kernels.cpu.tiles import BAND, bands_per_tile, rows_per_tile
-from numba_stn.kernels.math.compile import scalar
-from numba_stn.kernels.math.kind import AFFINE, BORDER, GRID, REFLECTION, ZEROS
+from numba_stn.kernels.math.jit import scalar
+from numba_stn.kernels.math.sampler_kind import AFFINE, BORDER, GRID, REFLECTION, ZEROS
 
 
 def compiled(make, source, padding):

@@ -10,7 +10,7 @@ import pytest
 
 import numba_stn as stn
 from numba_stn import cli
-from numba_stn.distributed import cluster, stacks
+from numba_stn.distributed import cluster, image_stacks
 
 distributed = pytest.importorskip("distributed")
 zarr = pytest.importorskip("zarr")
@@ -42,9 +42,9 @@ def peak():
 
 def launched():
     """Whether this process has started Numba's threads."""
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import cpu_launch
 
-    return launch._process.launched
+    return cpu_launch._process.launched
 
 
 # --- Stacks ---------------------------------------------------------------------------------------
@@ -111,20 +111,20 @@ def own_workers():
 
 
 def test_the_work_of_a_killed_worker_is_done_again(own_workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK_BYTES", 1)
+    monkeypatch.setattr(image_stacks, "TASK_BYTES", 1)
     images = np.random.default_rng(0).integers(0, 256, (40, 30, 50), np.uint8)
     np.save(tmp_path / "in.npy", images)
     matrix = np.array([[0.9, 0.2, 1.0], [-0.1, 1.1, 2.0]])
-    monkeypatch.setattr(stacks, "CHUNK_BYTES", 2 * 2 * images[0].nbytes)
+    monkeypatch.setattr(image_stacks, "CHUNK_BYTES", 2 * 2 * images[0].nbytes)
 
     def compute(function, calls):
         assert len(calls) == 20
         blocked = functools.partial(blocking, function, tmp_path)
         return cluster.map_on_cluster(own_workers, blocked, calls)
 
-    source, out = stacks.describe_stack(tmp_path / "in.npy", "NHW"), tmp_path / "out.zarr"
+    source, out = image_stacks.describe_stack(tmp_path / "in.npy", "NHW"), tmp_path / "out.zarr"
     done = []
-    for more in stacks.warp_stack(source, out, matrix, (30, 50), compute):
+    for more in image_stacks.warp_stack(source, out, matrix, (30, 50), compute):
         if not done:
             killed_in_time(tmp_path)
         done.append(more)

@@ -93,17 +93,17 @@ def test_nothing_is_computed_before_compute():
 
 
 def test_tasks_run_on_one_thread(monkeypatch):
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import cpu_launch
 
     seen = []
-    monkeypatch.setattr(launch, "PARALLEL_WORK", 1)
-    whole = launch.parallel
+    monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", 1)
+    whole = cpu_launch.parallel
 
     def parallel(work):
         seen.append(whole(work))
         return seen[-1]
 
-    monkeypatch.setattr(launch, "parallel", parallel)
+    monkeypatch.setattr(cpu_launch, "parallel", parallel)
     stn.warp_affine(dask(IMAGES), AFFINE).compute(scheduler="threads")
     assert seen
     assert not any(seen)

@@ -76,7 +76,7 @@ def test_the_command_lines_page_has_every_command():
     from numba_stn import cli
 
     page = (DOCS / "reference" / "command-line.md").read_text()
-    names = [part.__name__.rpartition(".")[2] for part in cli.PARTS]
+    names = [part.__name__.rpartition(".")[2] for part in cli.COMMANDS]
     assert sorted(re.findall(r"^## numba-stn (\w+)$", page, re.MULTILINE)) == sorted(names)
 
 

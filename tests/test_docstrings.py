@@ -6,7 +6,7 @@ import re
 import pytest
 
 import numba_stn
-from numba_stn.ops.docs import ENTRIES, documented
+from numba_stn.ops.docstrings import ENTRIES, documented
 
 
 def public_functions():

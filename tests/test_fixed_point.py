@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from numba_stn.kernels.math import fixed_point, interpolation
-from numba_stn.kernels.math.kind import BICUBIC, BILINEAR, NEAREST
+from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, NEAREST
 
 FLOATS = {
     np.float32: (np.int32, fixed_point.FRACTION32),

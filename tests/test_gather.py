@@ -6,7 +6,7 @@ import pytest
 from numba_stn.kernels.math import coordinates
 
 pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
-from numba_stn.kernels.cuda import gather
+from numba_stn.kernels.cuda import images_gradient
 
 SIDES = (37, 53, 29, 61)
 REALS = pytest.mark.parametrize("real", [np.float32, np.float64])
@@ -64,13 +64,16 @@ def found(axes, sides, real):
     """For each pixel the samples that are visited: booleans (h, w, rows, columns)."""
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes)
-    inverse = gather.inverse_of((x, y), sides)
-    across, down = gather.columns_of(x, w, columns), gather.columns_of(y, h, columns)
+    inverse = images_gradient.inverse_of((x, y), sides)
+    across, down = (
+        images_gradient.columns_of(x, w, columns),
+        images_gradient.columns_of(y, h, columns),
+    )
     looked = np.zeros((h, w, rows, columns), bool)
     for py in range(h):
         for px in range(w):
-            for i in range(*gather.rows_near(inverse, py, px, rows)):
-                j, stop, _, _ = gather.columns_near(x, y, i, py, px, across, down, sides)
+            for i in range(*images_gradient.rows_near(inverse, py, px, rows)):
+                j, stop, _, _ = images_gradient.columns_near(x, y, i, py, px, across, down, sides)
                 looked[py, px, i, j:stop] = True
     return looked
 
@@ -129,8 +132,11 @@ def test_large_sides(name, sides, real):
     rng = np.random.default_rng(0)
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes(LARGE[name], real, 1, sides))
-    inverse = gather.inverse_of((x, y), sides)
-    across, down = gather.columns_of(x, w, columns), gather.columns_of(y, h, columns)
+    inverse = images_gradient.inverse_of((x, y), sides)
+    across, down = (
+        images_gradient.columns_of(x, w, columns),
+        images_gradient.columns_of(y, h, columns),
+    )
     inside = 0
     for i, j in zip(rng.integers(rows, size=3000), rng.integers(columns, size=3000), strict=True):
         column = real(j)
@@ -140,8 +146,8 @@ def test_large_sides(name, sides, real):
         if not (0 <= px < w and 0 <= py < h):
             continue
         inside += 1
-        first, stop = gather.rows_near(inverse, py, px, rows)
+        first, stop = images_gradient.rows_near(inverse, py, px, rows)
         assert first <= i < stop
-        first, stop, _, _ = gather.columns_near(x, y, int(i), py, px, across, down, sides)
+        first, stop, _, _ = images_gradient.columns_near(x, y, int(i), py, px, across, down, sides)
         assert first <= j < stop
     assert inside or name in ("far away", "steep and far")

@@ -16,7 +16,7 @@ import pytest
 
 import numba_stn
 from numba_stn.bench.rows import disagreement, to_float64
-from numba_stn.kernels import launch
+from numba_stn.kernels import cpu_launch
 
 ROOT = pathlib.Path(numba_stn.__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -320,7 +320,7 @@ def test_every_library_does_the_same_work_in_every_row(on_cpu):
 
 def test_rows_of_functions_built_on_the_sampler(on_cpu, monkeypatch):
     """In float64, whose kernels other tests have compiled; two of them have no peer."""
-    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)
+    monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", 10**9)
     peers = []
     for name, row in gpu_derived_rows.rows(on_cpu, quick=True).items():
         problem = to_float64(row.problem())

@@ -304,12 +304,12 @@ def test_the_same_bits_with_any_number_of_threads():
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import cpu_launch
 
     images, theta, grid, dsamples = problem(np.random.default_rng(8), np.float32)
     results = []
     for work in (0, 10**12):
-        monkeypatch.setattr(launch, "PARALLEL_WORK", work)
+        monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", work)
         results.append(
             [
                 stn.affine_grid(theta, (6, 4)),

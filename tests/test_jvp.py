@@ -15,7 +15,7 @@ corners = pytest.mark.parametrize("align_corners", [False, True])
 
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
-    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+    monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
 
 
 def moving(seed, sampler, align_corners):

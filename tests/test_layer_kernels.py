@@ -99,7 +99,7 @@ def test_batch_blocks_convert_back_to_the_same_images():
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import cpu_launch
     from numba_stn.kernels.layers import batch_norm
 
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
     weight, bias = rng.standard_normal((7, 3, 3, 3)), rng.standard_normal(7)
     results = []
     for work in (0, 10**12):
-        monkeypatch.setattr(launch, "PARALLEL_WORK", work)
+        monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", work)
         padded = batch_blocks.to_batch_blocks(x, 1)
         y = convolution.convolve(padded, weight, bias, 2)
         pooled, index = batch_blocks.max_pool(y, 2)
@@ -208,7 +208,7 @@ def test_max_pool_with_a_large_window():
 
 def test_limits_on_blas_may_overlap():
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    from numba_stn.kernels.launch import _blas, one_blas_thread
+    from numba_stn.kernels.cpu_launch import _blas, one_blas_thread
 
     _blas.cache_clear()  # it does not know libraries that were loaded later, for instance SciPy's
 

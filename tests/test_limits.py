@@ -5,7 +5,7 @@ import pytest
 
 import numba_stn as stn
 from numba_stn.kernels.cpu.limits import projected_limits, reaching
-from numba_stn.kernels.math.kind import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
+from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
 
 SIDES = (30, 40, 7, 100)  # H, W, H_out, W_out
 

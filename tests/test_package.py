@@ -84,7 +84,7 @@ def test_an_edited_helper_is_never_served_stale(tmp_path):
 def test_serial_and_parallel_variants_are_cached_apart(tmp_path):
     code = """
 import numba, numpy, numba_stn
-from numba_stn.kernels import launch
+from numba_stn.kernels import cpu_launch as launch
 launch.PARALLEL_WORK = {}
 numba_stn.affine_grid(numpy.zeros((1, 2, 3)), (2, 2))
 try:
@@ -145,15 +145,15 @@ def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
 
 def test_a_kernel_is_named_after_its_arguments():
     from numba_stn.kernels.cache import described
-    from numba_stn.kernels.cpu import planes
-    from numba_stn.kernels.math.kind import Kind
+    from numba_stn.kernels.cpu import sample_2d
+    from numba_stn.kernels.math.sampler_kind import Kind
 
     names = set()
     for mode in range(3):
         for padding in range(5):
             kind = Kind(0, mode, padding, 2, True)
             for dtype, channels in (("uint8", 0), ("float32", 0), ("float32", 3)):
-                kernel = planes.make_sample_plane(kind, numpy.dtype(dtype), channels, False)
+                kernel = sample_2d.make_sample_plane(kind, numpy.dtype(dtype), channels, False)
                 names.add(repr(described(kernel)))
     assert len(names) == 45
     assert not any(" at 0x" in name for name in names)  # an address differs in every process
@@ -187,7 +187,7 @@ print(all((result == expected).all() for result in results))
 # From the bottom up: a package imports only from those before it.
 PACKAGES = ("kernels", "utils", "ops", "transforms", "images", "data", "nn", "registration",
             "export", "training", "distributed", "bench", "warmup", "cli")  # fmt: skip
-KERNELS = ("cache", "launch", "math", "cpu/simd", "cpu", "cuda", "layers", "registration")
+KERNELS = ("cache", "cpu_launch", "math", "cpu/simd", "cpu", "cuda", "layers", "registration")
 
 
 def imports():
@@ -233,12 +233,12 @@ def test_imports_within_a_package_run_in_no_circle():
 def test_a_changed_package_is_no_longer_its_commit(tmp_path):
     package = tmp_path / "numba_stn"
     (package / "utils").mkdir(parents=True)
-    shutil.copy(ROOT / "numba_stn" / "utils" / "record.py", package / "utils")
+    shutil.copy(ROOT / "numba_stn" / "utils" / "commit.py", package / "utils")
     (package / "other.py").write_text("")
     (tmp_path / "results.json").write_text("{}")
-    spec = importlib.util.spec_from_file_location("its_record", package / "utils" / "record.py")
-    record = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(record)
+    spec = importlib.util.spec_from_file_location("its_commit", package / "utils" / "commit.py")
+    commit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(commit)
     who = {f"GIT_{one}_{part}": "a@b" for one in ("AUTHOR", "COMMITTER")
            for part in ("NAME", "EMAIL")}  # fmt: skip
 
@@ -248,10 +248,10 @@ def test_a_changed_package_is_no_longer_its_commit(tmp_path):
         return done.stdout.strip()
 
     git("init", "--quiet")
-    assert record.current_commit() is None
+    assert commit.current_commit() is None
     git("add", ".")
     git("commit", "--quiet", "--message", "all")
     (tmp_path / "results.json").write_text("[]")
-    assert record.current_commit() == git("rev-parse", "HEAD")
+    assert commit.current_commit() == git("rev-parse", "HEAD")
     (package / "other.py").write_text("\n")
-    assert record.current_commit() == git("rev-parse", "HEAD") + "-dirty"
+    assert commit.current_commit() == git("rev-parse", "HEAD") + "-dirty"

@@ -21,7 +21,7 @@ corners = pytest.mark.parametrize("align_corners", [False, True])
 
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
-    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+    monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
 
 
 def base(size, align_corners):

@@ -38,7 +38,7 @@ SAMPLE = {"nearest": plain.nearest, "bicubic": plain.cubic}
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
     """One variant of each kernel is enough; other tests compare the serial and parallel ones."""
-    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+    monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
 
 
 def photograph(name, dtype):

@@ -28,7 +28,7 @@ cases = pytest.mark.parametrize("photo", [*itertools.product(PHOTOGRAPHS, ["uint
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
     """Use the variant of each kernel that small images of other tests have compiled."""
-    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+    monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from numba_stn.kernels import launch
+from numba_stn.kernels import cpu_launch
 from numba_stn.nn import train
 
 
@@ -13,13 +13,13 @@ def test_prefetched_batches_are_the_same_in_the_same_order():
 
     def batches():
         for k in range(7):
-            found.append((threading.current_thread(), launch.parallel(10**9)))
+            found.append((threading.current_thread(), cpu_launch.parallel(10**9)))
             yield k
 
     assert list(train.prefetch(batches())) == list(range(7))
     assert {threads for _, threads in found} == {False}  # kernels there run serially
     assert threading.current_thread() not in {thread for thread, _ in found}
-    assert launch.parallel(10**9)
+    assert cpu_launch.parallel(10**9)
 
 
 def test_two_batches_are_made_in_advance():

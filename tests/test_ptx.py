@@ -18,13 +18,13 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
 from numba import cuda, float32, float64, int32, int64, uint8, uint16
 from numba.core.types import Tuple, UniTuple
 
+from numba_stn.kernels.cpu_launch import source_hash
 from numba_stn.kernels.cuda import bilinear as kernels
 from numba_stn.kernels.cuda import convert, general, interleaved, sums
-from numba_stn.kernels.cuda import gather as gather_kernels
+from numba_stn.kernels.cuda import images_gradient as gather_kernels
 from numba_stn.kernels.cuda.taps import HALF, PLAIN
-from numba_stn.kernels.launch import source_hash
 from numba_stn.kernels.math.fixed_point import FRACTION32, FRACTION64
-from numba_stn.kernels.math.kind import (
+from numba_stn.kernels.math.sampler_kind import (
     AFFINE,
     BICUBIC,
     BILINEAR,

@@ -19,9 +19,9 @@ from test_ptx import (
     real,
 )
 
-from numba_stn.kernels.cuda import antialias, convert, grids, pixel_parts, tps
+from numba_stn.kernels.cuda import antialias, convert, grid_conversions, supersampling, tps
 from numba_stn.kernels.cuda import jvp as jvp_kernels
-from numba_stn.kernels.math.kind import (
+from numba_stn.kernels.math.sampler_kind import (
     AFFINE,
     BICUBIC,
     BILINEAR,
@@ -82,7 +82,7 @@ def mean_vjp_theta(kind, dtype, coord, index=int32):
 
 def part_counts(kind, dtype, coord, index=int32):
     types = line(coord), geometry(coord, index), line(index)
-    return pixel_parts.make_part_counts(kind.source, kind.dims), types
+    return supersampling.make_part_counts(kind.source, kind.dims), types
 
 
 MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts]
@@ -131,16 +131,17 @@ OTHERS = {
     ),
     "add": lambda f: (convert.make_add(), (line(f), line(f))),
     "scaled": lambda f: (
-        grids.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
+        grid_conversions.make_scaled(3), (line(f), line(f), *[UniTuple(f, 3)] * 3),
     ),
     "displaced": lambda f: (
-        grids.make_displaced(3), (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
+        grid_conversions.make_displaced(3),
+        (line(f), line(f), UniTuple(f, 3), f, UniTuple(int64, 3)),
     ),
     "polar": lambda f: (
-        grids.make_polar(True),
+        grid_conversions.make_polar(True),
         (line(f), line(f), line(f), f, UniTuple(f, 3), UniTuple(f, 3), UniTuple(int64, 2)),
     ),
-    "shifts": lambda f: (grids.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
+    "shifts": lambda f: (grid_conversions.make_shifts(), (line(f), line(f), UniTuple(f, 3))),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 import numba_stn as stn
-from numba_stn.registration import alignment, models, pyramid, steps
+from numba_stn.registration import alignment, gauss_newton, models, pyramid
 
 ROOT = pathlib.Path(stn.__file__).parents[1]
 SIDES = (72, 88)
@@ -303,7 +303,9 @@ def test_photographs_match_only_themselves():
 
 
 @pytest.mark.parametrize("group", ["affine", "projective", "tps"])
-@pytest.mark.parametrize("metric", [steps.Metric(), steps.Metric(1.1, 0.2)], ids=["rho", "known"])
+@pytest.mark.parametrize(
+    "metric", [gauss_newton.Metric(), gauss_newton.Metric(1.1, 0.2)], ids=["rho", "known"]
+)
 def test_the_gradient_is_that_of_the_cost(group, metric):
     """Against central differences; all pixels of the mask stay inside the moving image."""
     moving = scene()
@@ -318,13 +320,14 @@ def test_the_gradient_is_that_of_the_cost(group, metric):
     if group == "tps":
         model = models.SplineMap(stn.control_points(3) * 0.97, SIDES, SIDES, 1e-2)
     size = 18 if group == "tps" else len(models.generators(group, 2))
-    here = steps.evaluate(model, level, metric)
-    scale = 1.0 if metric.gain is not None else max(here.correlation, steps.LEAST_GAIN)
+    here = gauss_newton.evaluate(model, level, metric)
+    scale = 1.0 if metric.gain is not None else max(here.correlation, gauss_newton.LEAST_GAIN)
     for k in range(size):
         step = np.zeros(size)
         step[k] = 2e-3
         plus, minus = (
-            steps.evaluate(model.updated(sign * step), level, metric).cost for sign in (1, -1)
+            gauss_newton.evaluate(model.updated(sign * step), level, metric).cost
+            for sign in (1, -1)
         )
         slope = (plus - minus) / 4e-3 * scale
         assert here.gradient[k] == pytest.approx(slope, abs=0.05 * np.abs(here.gradient).max())

@@ -30,7 +30,7 @@ corners = pytest.mark.parametrize("align_corners", [False, True])
 @pytest.fixture(autouse=True)
 def _serial(monkeypatch):
     """One variant of each kernel is enough; other tests compare the serial and parallel ones."""
-    monkeypatch.setattr("numba_stn.kernels.launch.PARALLEL_WORK", 10**12)
+    monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 10**12)
 
 
 def test_any_two_choices_occur_together():

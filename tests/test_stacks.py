@@ -11,7 +11,7 @@ import pytest
 
 import numba_stn as stn
 from numba_stn import cli
-from numba_stn.distributed import stacks
+from numba_stn.distributed import image_stacks
 
 zarr = pytest.importorskip("zarr")
 
@@ -53,7 +53,7 @@ ROTATE = ("--rotate", 20, "--expand")
 @pytest.mark.parametrize("source", [".zarr", ".npy"])
 @pytest.mark.parametrize("target", [".zarr", ".npy"])
 def test_each_image_agrees_with_warp_image(axes, source, target, tmp_path, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK_BYTES", 1)  # many tasks
+    monkeypatch.setattr(image_stacks, "TASK_BYTES", 1)  # many tasks
     array = STACKS[axes]
     given, out = tmp_path / f"in{source}", tmp_path / f"out{target}"
     write_zarr(given, array) if source == ".zarr" else np.save(given, array)
@@ -102,7 +102,7 @@ def test_a_stack_keeps_its_chunks_and_large_ones_are_divided(tmp_path, monkeypat
     tiles[:] = array
     assert warp(tmp_path / "in.zarr", tmp_path / "a.zarr", *ROTATE) == 0
     assert zarr.open_array(tmp_path / "a.zarr").chunks == (3, 8, 16)
-    monkeypatch.setattr(stacks, "CHUNK_BYTES", 4000)
+    monkeypatch.setattr(image_stacks, "CHUNK_BYTES", 4000)
     assert warp(tmp_path / "in.zarr", tmp_path / "b.zarr", *ROTATE) == 0
     assert zarr.open_array(tmp_path / "b.zarr").chunks == (2, 8, 16)
     np.testing.assert_array_equal(read(tmp_path / "b.zarr"), expected(array, "NHW"))
@@ -148,7 +148,7 @@ def test_a_folder_that_is_not_an_array_is_not_overwritten(tmp_path, capsys):
 
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
 def test_after_a_damaged_chunk_no_output_is_left(target, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stacks, "TASK_BYTES", 1)
+    monkeypatch.setattr(image_stacks, "TASK_BYTES", 1)
     given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
     chunk = given / "c" / "1" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:50])
@@ -161,7 +161,7 @@ STOPPED = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
 from numba_stn import cli
-from numba_stn.distributed import stacks
+from numba_stn.distributed import image_stacks as stacks
 stacks.TASK_BYTES, original = 1, stacks.write_images
 def write_images(path, start, images):
     original(path, start, images)
@@ -189,7 +189,7 @@ def test_after_a_stop_there_is_no_output(sign, target, tmp_path):
 def test_a_late_worker_leaves_nothing_behind(tmp_path, monkeypatch):
     """A worker that was given up writes into an array that is removed before or meanwhile."""
     path = write_zarr(tmp_path / "x.zarr", STACKS["NHW"])
-    original = stacks._open_zarr
+    original = image_stacks._open_zarr
 
     class Removed:
         def __init__(self, array):
@@ -199,12 +199,12 @@ def test_a_late_worker_leaves_nothing_behind(tmp_path, monkeypatch):
             os.rename(path, tmp_path / "elsewhere.zarr")
             self.array[where] = images
 
-    monkeypatch.setattr(stacks, "_open_zarr", lambda *args: Removed(original(*args)))
-    stacks.write_images(path, 4, STACKS["NHW"][:4])
+    monkeypatch.setattr(image_stacks, "_open_zarr", lambda *args: Removed(original(*args)))
+    image_stacks.write_images(path, 4, STACKS["NHW"][:4])
     assert [found.name for found in tmp_path.iterdir()] == ["elsewhere.zarr"]
-    monkeypatch.setattr(stacks, "_open_zarr", original)
-    with pytest.raises(stacks.FileError):
-        stacks.write_images(path, 4, STACKS["NHW"][:4])
+    monkeypatch.setattr(image_stacks, "_open_zarr", original)
+    with pytest.raises(image_stacks.FileError):
+        image_stacks.write_images(path, 4, STACKS["NHW"][:4])
     assert not path.exists()
 
 
@@ -299,4 +299,4 @@ def test_missing_zarr_is_reported(tmp_path, capsys, monkeypatch):
 def test_help_names_every_choice():
     from numba_stn.cli import warp as command
 
-    assert command.AXES == stacks.AXES
+    assert command.AXES == image_stacks.AXES

@@ -11,7 +11,7 @@ from samplers import MODES, PADDINGS
 from scipy.interpolate import RBFInterpolator
 
 import numba_stn as stn
-from numba_stn.kernels import launch
+from numba_stn.kernels import cpu_launch
 from numba_stn.kernels.cpu import backend, tps
 from numba_stn.ops import tps_grid
 
@@ -225,7 +225,7 @@ def test_the_spline_has_the_same_bits_on_any_threads(monkeypatch):
         return grid, stn.tps_grid_vjp(grid, 4)
 
     want = both()
-    monkeypatch.setattr(launch, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", 0)
     for one, other in zip(both(), want, strict=True):
         np.testing.assert_array_equal(one, other)
     most = numba.get_num_threads()
@@ -251,7 +251,7 @@ def test_groups_of_images_change_nothing(monkeypatch):
 
 
 def test_a_batch_s_grid_is_never_in_memory(monkeypatch):
-    monkeypatch.setattr(launch, "PARALLEL_WORK", 10**9)  # the variant that is compiled already
+    monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", 10**9)  # the variant that is compiled already
     sizes = []
     kernel = backend.spline_grid
     monkeypatch.setattr(backend, "spline_grid", lambda *a: (sizes.append(a[-1].nbytes), kernel(*a)))

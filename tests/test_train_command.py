@@ -14,7 +14,7 @@ from numba_stn import cli, data
 from numba_stn.cli import options
 from numba_stn.nn import SpatialTransformer, train, tree
 from numba_stn.training import experiment
-from numba_stn.utils import record
+from numba_stn.utils import atomic_write
 
 HOME = os.environ.get("NUMBA_STN_DATA")
 needs_mnist = pytest.mark.skipif(not HOME, reason="NUMBA_STN_DATA does not name MNIST's folder")
@@ -283,7 +283,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        record.write_atomically(path, b"half of the new one")
+        atomic_write.write_atomically(path, b"half of the new one")
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "old"
 

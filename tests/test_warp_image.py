@@ -119,12 +119,12 @@ def test_infinite_pixels_do_not_reach_samples_outside():
 
 
 def test_serial_and_parallel_give_the_same_bits(monkeypatch):
-    from numba_stn.kernels import launch
+    from numba_stn.kernels import cpu_launch
 
     image = picture(np.random.default_rng(0), (90, 70, 3), "float32")
     found = []
     for work in (0, 10**12):
-        monkeypatch.setattr(launch, "PARALLEL_WORK", work)
+        monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", work)
         found.append(stn.warp_image(image, [[0.8, 0.3, -4], [-0.3, 0.8, 9]]))
     np.testing.assert_array_equal(*found)
 

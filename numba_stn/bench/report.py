@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from . import clock, grids, images, memory, modes, splines, startup, steps, warps
+from . import clock, grids, images, memory, modes, splines, startup, training_steps, warps
 from .rows import MissingError, Row, disagreement, relative_difference, runners, to_float64
 
 ROWS: dict[str, Row] = {
-    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **splines.ROWS, **steps.ROWS,
+    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **splines.ROWS, **training_steps.ROWS,
 }  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",
@@ -135,7 +135,7 @@ def _lines(title, table):
 
 def provenance(command: Sequence[str], rounds: int) -> dict[str, Any]:
     """Record the command, the commit and the machine of a measurement."""
-    from numba_stn.utils.record import current_commit
+    from numba_stn.utils.commit import current_commit
 
     return {"command": " ".join(command), "rounds": rounds, "commit": current_commit(),
             "machine": machine()}  # fmt: skip

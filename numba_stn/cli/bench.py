@@ -71,7 +71,7 @@ def _report_file(args):
     import json
 
     from ..bench import report
-    from ..utils.record import write_atomically
+    from ..utils.atomic_write import write_atomically
 
     if args.json is None:
         yield lambda found: None

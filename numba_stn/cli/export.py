@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from .. import export
         from ..training import experiment, runs
-        from ..utils import record
+        from ..utils.atomic_write import write_atomically
 
         config, net, learner = runs.load_trained(pathlib.Path(args.run_folder))
         if target.suffix == ".onnx":
@@ -53,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
     except (runs.RunError, export.ExportError) as error:
         raise UsageError(str(error)) from error
     with output_folder(target.parent):
-        record.write_atomically(target, content)
+        write_atomically(target, content)
     return 0

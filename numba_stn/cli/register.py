@@ -121,7 +121,7 @@ def _print_report(report):
 
 
 def _write_matrix(path, matrix):
-    from ..utils.record import write_atomically
+    from ..utils.atomic_write import write_atomically
 
     rows = (" ".join(repr(float(number)) for number in row) for row in matrix)
     write_atomically(path, ("\n".join(rows) + "\n").encode())

@@ -127,9 +127,9 @@ def _warp_file(args, source, target):
 
 
 def _is_stack(args):
-    from ..distributed import stacks
+    from ..distributed import image_stacks
 
-    if stacks.is_stack(pathlib.Path(args.input), args.axes):
+    if image_stacks.is_stack(pathlib.Path(args.input), args.axes):
         return True
     if args.scheduler:
         raise UsageError(f"--scheduler: expected a stack (.zarr or .npy), got {args.input}")
@@ -138,19 +138,19 @@ def _is_stack(args):
 
 def _warp_stack(args):
     """Warp a stack on the threads of this process or on the workers of a cluster."""
-    from ..distributed import cluster, stacks
+    from ..distributed import cluster, image_stacks
     from ..images import files
 
     source, target = pathlib.Path(args.input), pathlib.Path(args.output)
-    if target.is_dir() and not stacks.is_zarr(target):
+    if target.is_dir() and not image_stacks.is_zarr(target):
         target = target / source.name
     _check_absent(target, args.force)
     try:
-        stack = stacks.describe_stack(source, args.axes)
+        stack = image_stacks.describe_stack(source, args.axes)
         matrix, sides = output_canvas(args, stack.sides)
         options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
         with output_folder(target.parent), _executor(args.scheduler) as compute:
-            warped = stacks.warp_stack(stack, target, matrix, sides, compute, **options)
+            warped = image_stacks.warp_stack(stack, target, matrix, sides, compute, **options)
             with contextlib.closing(warped), progress_bar(stack.shape[0], "image") as advance:
                 for done in warped:
                     advance(done)

@@ -1,4 +1,4 @@
 """Work larger than memory or than one machine: stacks of images, Dask clusters, runs on them.
 
-Begin with :mod:`.stacks`, which warps a stack chunk by chunk.
+Begin with :mod:`.image_stacks`, which warps a stack chunk by chunk.
 """

@@ -13,7 +13,7 @@ from typing import Any
 import distributed
 
 from .. import data
-from ..kernels.launch import at_most
+from ..kernels.cpu_launch import at_most
 from ..training import experiment, runs
 from ..training.checkpoint import CheckpointError
 from ..training.experiment import Config

@@ -5,7 +5,7 @@ An exported network has the same numbers, and consists of standard operators: Py
 """
 
 from .constants import ExportError
-from .names import state_dict
+from .state_dict import state_dict
 from .to_onnx import to_onnx
 from .to_torch import to_torch
 

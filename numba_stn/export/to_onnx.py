@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..nn.base import Layer
 from ..nn.containers import MeanOfViews, Parallel, Serial
 from ..nn.convolution import Conv2d
+from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
-from ..nn.layer import Layer
-from ..nn.layers import Flatten, Linear, Relu
 from ..nn.normalisation import BatchNorm
 from ..nn.pooling import AvgPool, MaxPool
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from .constants import ExportError, check_sampler, output_points, theta_matrix, tps_grid_matrix
-from .names import state_dict
+from .state_dict import state_dict
 
 OPSET = 20
 

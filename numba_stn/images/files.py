@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from ..utils.record import write_atomically
+from ..utils.atomic_write import write_atomically
 
 # Pillow's modes that are read, and the mode, an array of pixels, that each is converted to.
 MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "I;16": "I;16", "I;16B": "I;16",

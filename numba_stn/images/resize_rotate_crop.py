@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import on_gpu
-from ..ops.docs import documented
+from ..ops.docstrings import documented
 from ..ops.validate import (
     MAX_SIDE,
     check_finite,

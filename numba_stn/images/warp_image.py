@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.kind import AFFINE, PROJECTIVE, Kind
-from ..ops.docs import documented
+from ..kernels.math.sampler_kind import AFFINE, PROJECTIVE, Kind
+from ..ops.docstrings import documented
 from ..ops.validate import (
     MODES,
     PADDINGS,

@@ -5,11 +5,11 @@ must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
 """
 
 from . import tree
+from .base import Layer
 from .containers import mean_of_views, parallel, serial
 from .convolution import conv2d
+from .dense import flatten, linear, relu
 from .dropout import dropout
-from .layer import Layer
-from .layers import flatten, linear, relu
 from .losses import mean_squared_error, softmax_cross_entropy
 from .normalisation import batch_norm
 from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay

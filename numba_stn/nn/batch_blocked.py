@@ -5,7 +5,7 @@ Convolution and pooling work on the batch-blocked layout of
 and its output back. A network passes consecutive ones to :func:`apply_in_batch_blocks`, which
 converts once at either end. So the arrays between other layers are always (N, C, H, W).
 
-CuPy's arrays keep their layout. For them the functions of :mod:`.array_ops`, which have the same
+CuPy's arrays keep their layout. For them the functions of :mod:`.cupy_layers`, which have the same
 names, replace the kernels.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 
 from ..kernels.layers import batch_blocks, convolution
 from ..utils.namespace import namespace
-from . import array_ops
-from .layer import Layer, Pullback, Shape, check_input
+from . import cupy_layers
+from .base import Layer, Pullback, Shape, check_input
 from .tree import Tree
 
 
 def kernels_for(*arrays: Any) -> tuple[Any, Any]:
     """The modules that pool and that convolve these arrays: NumPy's or CuPy's."""
-    return (batch_blocks, convolution) if namespace(*arrays) is np else (array_ops, array_ops)
+    return (batch_blocks, convolution) if namespace(*arrays) is np else (cupy_layers, cupy_layers)
 
 
 class BatchBlocked(Layer):

@@ -6,8 +6,8 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
+from .base import Layer, check_whole, repeat
 from .batch_blocked import BatchBlocked, Windowed, apply_in_batch_blocks
-from .layer import Layer, check_whole, repeat
 from .tree import Tree
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..utils.namespace import namespace
+from .base import check_whole, he_normal, zeros
 from .batch_blocked import Windowed, check_image_shape, kernels_for, output_sides
-from .layer import check_whole, he_normal, zeros
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ coverage, the share of its samples inside the image, shows this at once.
 from typing import Any, NamedTuple
 
 from ..utils.namespace import to_device_of, to_host
+from .base import Layer
 from .containers import MeanOfViews, Parallel, Serial
-from .layer import Layer
 from .train import Learner
 from .transformer import SpatialTransformer
 from .tree import Tree, leaves

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..utils.namespace import namespace
-from .layer import Layer
+from .base import Layer
 
 
 @dataclass(frozen=True)

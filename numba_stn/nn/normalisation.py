@@ -7,9 +7,9 @@ import numpy as np
 from ..kernels.layers import batch_norm as batch_norm_kernels
 from ..kernels.layers.batch_norm import InputGradient
 from ..utils.namespace import namespace
-from . import array_ops
+from . import cupy_layers
+from .base import check_input, zeros
 from .batch_blocked import BatchBlocked
-from .layer import check_input, zeros
 from .pooling import MaxPool
 
 
@@ -41,11 +41,11 @@ class BatchNorm(BatchBlocked):
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         check_input("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
-        return self.normalized(array_ops, params, x, len(x), state, train)
+        return self.normalized(cupy_layers, params, x, len(x), state, train)
 
     def blocked_apply(self, params, x, batch, state=(), train=False, wrt_x=True):
         """See the class."""
-        kernels = batch_norm_kernels if namespace(x) is np else array_ops
+        kernels = batch_norm_kernels if namespace(x) is np else cupy_layers
         return self.normalized(kernels, params, x, batch, state, train)
 
     def fused_with(self, following):

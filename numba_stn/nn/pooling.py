@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .base import check_whole
 from .batch_blocked import Windowed, kernels_for, output_sides
-from .layer import check_whole
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.launch import one_blas_thread, one_thread
+from ..kernels.cpu_launch import one_blas_thread, one_thread
 from ..utils.namespace import to_device_of, to_host
-from .layer import Layer, Shape
+from .base import Layer, Shape
 from .losses import checked_labels, cross_entropy
 from .optim import Optimiser
 from .tree import Tree, leaves, tree_map

@@ -13,7 +13,7 @@ from ..ops import warp_tps, warps
 from ..ops.validate import check_options, check_output_size
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
-from .layer import Layer, repeat
+from .base import Layer, repeat
 from .tree import Tree
 
 # The kinds of transforms whose theta can be rotated, for several views.

@@ -8,10 +8,10 @@ from dataclasses import replace
 from math import prod
 
 from ..transforms.parametrisations import by_name
+from .base import Layer, Shape, check_whole
 from .containers import Serial, mean_of_views, parallel, serial
 from .convolution import conv2d
-from .layer import Layer, Shape, check_whole
-from .layers import flatten, linear, relu
+from .dense import flatten, linear, relu
 from .normalisation import batch_norm
 from .pooling import avg_pool, max_pool
 from .transformer import ROTATABLE, SpatialTransformer, spatial_transformer

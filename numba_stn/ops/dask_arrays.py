@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..kernels.launch import one_thread
+from ..kernels.cpu_launch import one_thread
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,9 +15,9 @@ Every function checks its arguments, chooses the kernels, allocates the results 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..kernels.math.kind import GRID
+from ..kernels.math.sampler_kind import GRID
 from .dask_arrays import accept_dask_arrays
-from .docs import documented
+from .docstrings import documented
 from .sampler import Sampler
 from .validate import (
     check_array,

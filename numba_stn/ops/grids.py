@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels import backend, on_gpu
 from ..kernels.cpu import arrays
 from ..utils.namespace import is_cupy, namespace
-from .docs import documented
+from .docstrings import documented
 from .validate import check_not_empty, corner_offset
 
 __all__ = [

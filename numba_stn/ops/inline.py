@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..kernels.math.compile import scalar
 from ..kernels.math.coordinates import unnormalize as _unnormalize
 from ..kernels.math.interpolation import SLOPES, WEIGHTS, locate_taps
-from ..kernels.math.kind import BICUBIC, TAPS, ZEROS
+from ..kernels.math.jit import scalar
 from ..kernels.math.padding import MISSING, tap_index
-from .docs import documented
+from ..kernels.math.sampler_kind import BICUBIC, TAPS, ZEROS
+from .docstrings import documented
 from .validate import MODES, PADDINGS, corner_offset, look_up
 
 __all__ = ["sampler", "sampler_with_gradient", "unnormalize"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.kind import AFFINE, GRID, NEAREST, PROJECTIVE
-from ..kernels.math.storage import computed
-from .docs import documented
+from ..kernels.math.dtypes import computed
+from ..kernels.math.sampler_kind import AFFINE, GRID, NEAREST, PROJECTIVE
+from .docstrings import documented
 from .grid_sample import check_grid
 from .sampler import Sampler
 from .validate import (

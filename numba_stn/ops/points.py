@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .docs import documented
+from .docstrings import documented
 from .grid_sample import grid_sample, grid_sample_vjp
 from .validate import (
     LAYOUTS,

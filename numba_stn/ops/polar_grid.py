@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .docs import documented
+from .docstrings import documented
 from .grids import (
     check_coordinates,
     check_image_size,

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.math.kind import NEAREST
-from ..kernels.math.storage import computed
+from ..kernels.math.dtypes import computed
+from ..kernels.math.sampler_kind import NEAREST
 from .validate import Options, check_array, check_not_empty, expand_fill
 
 

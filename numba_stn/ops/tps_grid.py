@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .docs import documented
+from .docstrings import documented
 from .validate import (
     check_array,
     check_float_dtype,

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import backend, on_gpu
-from ..kernels.math.kind import (
+from ..kernels.math.dtypes import computed
+from ..kernels.math.sampler_kind import (
     BICUBIC,
     BILINEAR,
     BORDER,
@@ -21,7 +22,6 @@ from ..kernels.math.kind import (
     ZEROS,
     Kind,
 )
-from ..kernels.math.storage import computed
 
 MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}
 PADDINGS = {

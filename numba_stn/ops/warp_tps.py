@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.math.kind import GRID, NEAREST
-from ..kernels.math.storage import computed
+from ..kernels.math.dtypes import computed
+from ..kernels.math.sampler_kind import GRID, NEAREST
 from .dask_arrays import accept_dask_arrays
-from .docs import documented
+from .docstrings import documented
 from .jvp import check_tangents, write_jvp
 from .sampler import Sampler
 from .tps_grid import check_control, check_regularisation, generate_grids, solve_spline_for

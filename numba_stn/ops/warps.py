@@ -8,10 +8,10 @@ result of f to those with respect to its inputs.
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from ..kernels.math.kind import AFFINE, PROJECTIVE
+from ..kernels.math.sampler_kind import AFFINE, PROJECTIVE
 from .antialias import sample_means, sample_means_vjp
 from .dask_arrays import accept_dask_arrays
-from .docs import documented
+from .docstrings import documented
 from .sampler import Sampler
 from .validate import (
     check_array,

@@ -11,10 +11,10 @@ from ..ops.warp_tps import warp_tps
 from ..transforms.matrices import to_theta
 from .arguments import Options, Problem, check_arguments
 from .candidates import start_candidates
-from .matching import Details, correlate_details
+from .gauss_newton import Descent, Metric, descend
 from .models import MatrixMap, SplineMap, theta_from_matrix, warp_by_matrix
 from .pyramid import Frame, Level, frames, pyramid
-from .steps import Descent, Metric, descend
+from .verification import Details, correlate_details
 
 __all__ = ["Registration", "Report", "register"]
 

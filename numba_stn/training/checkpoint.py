@@ -14,8 +14,8 @@ import numpy as np
 
 from ..nn.train import Learner
 from ..nn.tree import Tree, flatten, tree_map, unflatten
+from ..utils.atomic_write import write_atomically
 from ..utils.namespace import to_host
-from ..utils.record import write_atomically
 
 FORMAT = "numba_stn checkpoint 2"
 EARLIER_FORMATS = ("numba_stn checkpoint 1",)

@@ -15,12 +15,12 @@ import numpy as np
 
 from .. import __version__, data
 from ..nn import adam, one_cycle, train, zoo
+from ..nn.base import Layer, Shape
 from ..nn.diagnostics import observe_transformers
-from ..nn.layer import Layer, Shape
 from ..nn.optim import Optimiser
 from ..nn.tree import size
 from ..utils import namespace
-from ..utils.record import current_commit
+from ..utils.commit import current_commit
 from .checkpoint import TrainingState, load_checkpoint
 
 # The distorted test and validation sets of a task are drawn once, with fixed seeds, whatever the

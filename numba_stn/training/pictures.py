@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data import Split
+from ..nn.base import Layer
 from ..nn.diagnostics import observe_transformers
-from ..nn.layer import Layer
 from ..nn.train import Learner
 
 

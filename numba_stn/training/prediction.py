@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import data
-from ..nn.layer import Layer
+from ..nn.base import Layer
 from ..nn.train import Learner
 from ..ops.warps import warp_affine
 from .experiment import Config, network

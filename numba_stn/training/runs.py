@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..nn import train
-from ..nn.layer import Layer
+from ..nn.base import Layer
 from ..nn.tree import flatten, unflatten
-from ..utils.record import ignore_interrupts, write_atomically
+from ..utils.atomic_write import ignore_interrupts, write_atomically
 from . import experiment
 from .checkpoint import TrainingState, load_config, save_checkpoint
 from .experiment import Config, DivergedError, Setup

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from ..utils.record import write_atomically
+from ..utils.atomic_write import write_atomically
 from . import runs
 from .checkpoint import load_config
 from .experiment import Config, parameter_count

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.docs import documented
+from ..ops.docstrings import documented
 from ..ops.validate import check_float_dtype, check_integer, look_up
 from ..utils.namespace import as_array, namespace
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.docs import documented
+from ..ops.docstrings import documented
 from .matrix_checks import (
     as_3x3,
     check_affine,

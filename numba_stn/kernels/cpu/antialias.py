@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .. import launch
+from .. import cpu_launch
 from ..math.antialias import parts_per_pixel
 from .coordinate_sources import make_theta_rows
 
@@ -12,7 +12,7 @@ from .coordinate_sources import make_theta_rows
 @functools.cache
 def make_part_counts(source, dims, parallel):
     """Kernel: theta -> number of parts of an output pixel along (D, H, W), as (N, 3)."""
-    stamp, theta_rows = launch.stamp(parallel), make_theta_rows(source, dims)
+    stamp, theta_rows = cpu_launch.stamp(parallel), make_theta_rows(source, dims)
 
     def part_counts(theta, sides, sizes, off, counts):
         for n in range(len(theta)):
@@ -20,7 +20,7 @@ def make_part_counts(source, dims, parallel):
             counts[n, 0], counts[n, 1], counts[n, 2] = found
         return stamp
 
-    return launch.jit(part_counts, parallel)
+    return cpu_launch.jit(part_counts, parallel)
 
 
 def part_counts(kind, theta, sides, sizes, off):

@@ -17,11 +17,11 @@ import functools
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import scalar
+from .. import cpu_launch
 from ..math.coordinates import span
-from ..math.kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
-from ..math.storage import computed
+from ..math.dtypes import computed
+from ..math.jit import scalar
+from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
 from . import general, interleaved
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
@@ -73,7 +73,7 @@ def make_theta_from_moments(parallel):
 
     ``scales`` are factors that the gradients with respect to x and y still lack.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def theta_from_moments(moments, rows, columns, scales, off, dtheta):
         batch, parts = moments.shape[:2]
@@ -89,7 +89,7 @@ def make_theta_from_moments(parallel):
                 dtheta[n, k, 2] = total * scales[k]
         return stamp
 
-    return launch.jit(theta_from_moments, parallel)
+    return cpu_launch.jit(theta_from_moments, parallel)
 
 
 # --- Functions that :mod:`numba_stn.ops` calls ----------------------------------------------------
@@ -100,7 +100,7 @@ def affine_grid(theta, off, grid):
     if grid.ndim == 5:
         affine_volume(theta, off, grid)
         return
-    launch.run(make_affine_grid, (), grid.size, theta, np.float64(off), grid)
+    cpu_launch.run(make_affine_grid, (), grid.size, theta, np.float64(off), grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
@@ -110,7 +110,7 @@ def affine_grid_vjp(dgrid, off, dtheta):
         return
     _, rows, columns, _ = dgrid.shape
     moments = np.empty((*dgrid.shape[:2], 2, 3))
-    launch.run(make_grid_moments, (), dgrid.size, dgrid, moments)
+    cpu_launch.run(make_grid_moments, (), dgrid.size, dgrid, moments)
     _write_dtheta(moments, rows, columns, (1.0, 1.0), off, dtheta)
 
 
@@ -120,8 +120,8 @@ def sample(kind, images, coords, off, fill, samples):
         general.sample(kind, images, coords, off, fill, samples)
         return
     work = samples.size * 4
-    height = rows_per_tile(samples.shape[0], samples.shape[2], launch.workers(work))
-    launch.run(
+    height = rows_per_tile(samples.shape[0], samples.shape[2], cpu_launch.workers(work))
+    cpu_launch.run(
         make_sample, (kind.source, kind.padding), work,
         images, _with_grid_axes(kind.source, coords), np.float64(off), fill[0], height, samples,
     )  # fmt: skip
@@ -139,12 +139,12 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
         return
     count, _, height, width = dimages.shape
     work = dsamples.size * 4
-    bands = max(1, min(-(-launch.workers(work) // max(count, 1)), height))
+    bands = max(1, min(-(-cpu_launch.workers(work) // max(count, 1)), height))
     # The number of channels whose quads fit. Whether quads are used must not depend on the threads;
     # an image that several samples share is divided into bands instead, for the threads.
     room = QUADS // ((height + 1) * (width + 1) * 4 * dimages.itemsize)
     small = room > 0 and count == len(dsamples)
-    launch.run(
+    cpu_launch.run(
         make_sample_vjp_images, (kind.source, kind.padding), work,
         dsamples, _with_grid_axes(kind.source, coords), np.float64(off),
         1 if small else bands, min(room, GROUP) if small else GROUP, small, dimages,
@@ -162,8 +162,8 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     affine = kind.source == AFFINE
     out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
     work = dsamples.size * 4
-    tall = bands_per_tile(dsamples.shape[0], rows, launch.workers(work))
-    launch.run(
+    tall = bands_per_tile(dsamples.shape[0], rows, cpu_launch.workers(work))
+    cpu_launch.run(
         make_sample_vjp_coords, (kind.source, kind.padding), work,
         dsamples, images, _with_grid_axes(kind.source, coords), off,
         fill[0] if len(fill) else images.dtype.type(0), tall, out,
@@ -202,7 +202,7 @@ def _is_common(kind, images):
 
 def _write_dtheta(moments, rows, columns, scales, off, dtheta):
     """Fill ``dtheta`` by :func:`make_theta_from_moments`."""
-    launch.run(
+    cpu_launch.run(
         make_theta_from_moments, (), moments.size,
         moments, rows, columns, scales, np.float64(off), dtheta,
     )  # fmt: skip

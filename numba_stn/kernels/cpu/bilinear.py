@@ -2,7 +2,7 @@
 
 :mod:`.backend` calls these kernels. Each defines what is done with a block of a tile;
 :mod:`.traversal` visits the blocks. Interior blocks and most border blocks are computed by vector
-code (:mod:`.simd.bilinear`), the remaining pixels one by one (:mod:`.single_pixels`).
+code (:mod:`.simd.bilinear`), the remaining pixels one by one (:mod:`.bilinear_pixels`).
 """
 
 import functools
@@ -11,30 +11,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, prange
 
-from .. import launch
-from ..math.compile import inlined, scalar
-from ..math.kind import AFFINE, BILINEAR, GRID
-from .limits import Window, row_limits
-from .rows import ImageMap, image_map, input_pixel, row_map
-from .simd.bilinear import (
-    accumulate_border,
-    accumulate_interior,
-    coords_gradient_border,
-    coords_gradient_interior,
-    sample_border,
-    sample_interior,
-)
-from .simd.lanes import prefetch_taps
-from .simd.memory import borrowed, stack_memory
-from .simd.quads import accumulate_quads_border, accumulate_quads_interior, gather_quads
-from .simd.vectors import LANES
-from .single_pixels import (
+from .. import cpu_launch
+from ..math.jit import inlined, scalar
+from ..math.sampler_kind import AFFINE, BILINEAR, GRID
+from .bilinear_coordinates import ImageMap, image_map, input_pixel, row_map
+from .bilinear_pixels import (
     accumulate_pixel,
     accumulate_quad,
     coords_gradient,
     pixel_of_quads,
     sample_pixel,
 )
+from .limits import Window, row_limits
+from .simd.bilinear import (
+    coords_gradient_border,
+    coords_gradient_interior,
+    sample_border,
+    sample_interior,
+)
+from .simd.images_gradient import (
+    accumulate_border,
+    accumulate_interior,
+    accumulate_quads_border,
+    accumulate_quads_interior,
+    gather_quads,
+)
+from .simd.lanes import prefetch_taps
+from .simd.memory import borrowed, stack_memory
+from .simd.vectors import LANES
 from .tiles import (
     BAND,
     TILE_BANDS,
@@ -50,7 +54,7 @@ from .traversal import Visitor, make_traverse, nothing_outside
 # The number of channels of the images' gradient that a task computes, so that they stay in cache.
 GROUP = 4
 
-# Bytes for the quads of a small image's planes: see :mod:`.simd.quads`.
+# Bytes for the quads of a small image's planes: see :mod:`.simd.images_gradient`.
 QUADS = 2**16
 
 # Bytes for six sums of each lane, for each band of a tile.
@@ -108,7 +112,7 @@ def make_prefetch(source):
 @functools.cache
 def make_sample(source, padding, parallel):
     """Kernel: images, coords -> samples."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def outside(task, i, first, stop):
         samples, n = task.arrays[2], task.tile.n
@@ -155,7 +159,7 @@ def make_sample(source, padding, parallel):
             traverse(task, arrays[1], tile, fill)
         return stamp
 
-    return launch.jit(sample, parallel)
+    return cpu_launch.jit(sample, parallel)
 
 
 # --- Gradient of the images -----------------------------------------------------------------------
@@ -168,9 +172,9 @@ def make_sample_vjp_images(source, padding, parallel):
     Each task owns a band of one image's rows, in a few channels. It goes through all samples in a
     fixed order, and adds what belongs to its band. So a pixel's sum has the same terms in the same
     order, whatever the number of bands. A ``small`` image is one band, and is summed in quads: see
-    :mod:`.simd.quads`.
+    :mod:`.simd.images_gradient`.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     traverse = make_traverse(source, padding, BILINEAR, _make_accumulate(source, padding))
 
     def sample_vjp_images(dsamples, coords, off, bands, group, small, dimages):
@@ -205,7 +209,7 @@ def make_sample_vjp_images(source, padding, parallel):
                 pixels_of_quads(arrays[3], arrays[0], m, c)
         return stamp
 
-    return launch.jit(sample_vjp_images, parallel)
+    return cpu_launch.jit(sample_vjp_images, parallel)
 
 
 def _make_accumulate(source, padding):
@@ -266,7 +270,7 @@ def pixels_of_quads(quads, dimages, m, c):
 @functools.cache
 def make_sample_vjp_coords(source, padding, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or the moments of each band of BAND rows."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     traverse = make_traverse(source, padding, BILINEAR, _make_differentiate(source, padding))
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, bands, dcoords):
@@ -293,7 +297,7 @@ def make_sample_vjp_coords(source, padding, parallel):
                         dcoords[n, start // BAND + band, k // 3, k % 3] = sums[band, k].sum()
         return stamp
 
-    return launch.jit(sample_vjp_coords, parallel)
+    return cpu_launch.jit(sample_vjp_coords, parallel)
 
 
 def _make_differentiate(source, padding):

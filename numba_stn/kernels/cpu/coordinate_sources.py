@@ -16,11 +16,11 @@ theta.
 
 import functools
 
-from ..math.compile import inlined, scalar
 from ..math.coordinates import along_row, along_row_evenly, middle, unnormalize_slope
-from ..math.kind import GRID, NEAREST, PROJECTIVE
+from ..math.jit import inlined, scalar
 from ..math.matrix_rows import axis_row, divisor_row, position_jvp, quotient_vjp
-from .rows import from_grid
+from ..math.sampler_kind import GRID, NEAREST, PROJECTIVE
+from .bilinear_coordinates import from_grid
 from .simd.vectors import LANES
 from .tiles import block_origin, block_span
 

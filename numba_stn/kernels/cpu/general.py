@@ -1,12 +1,12 @@
 """CPU kernels of every sampler: any mode, padding, dtype and layout, in two and three dimensions.
 
 A sampler is composed of a coordinate source (:mod:`.coordinate_sources`), an interpolation and a
-padding rule (:mod:`.padding`), a storage (:mod:`.storage`), and the loops of this module,
-each of which is written once. :mod:`.planes` computes samples of the plane. For the common case,
+padding rule (:mod:`.padding`), a storage (:mod:`.dtypes`), and the loops of this module,
+each of which is written once. :mod:`.sample_2d` computes samples of the plane. For the common case,
 :mod:`.backend` calls the kernels of :mod:`.bilinear` instead.
 
 Images are (N, C, D, H, W), or (N, D, H, W, C) if channels are last; a plane has D = 1. Samples have
-the same layout. ``kind`` is a :class:`.kind.Kind`; ``fill`` has a number for each channel.
+the same layout. ``kind`` is a :class:`.sampler_kind.Kind`; ``fill`` has a number for each channel.
 Coordinates and theta's gradient are float64; values have the type of ``fill``. Nothing depends on
 the number of threads.
 """
@@ -17,28 +17,21 @@ import math
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import inlined, scalar
+from .. import cpu_launch
 from ..math.coordinates import from_middle, unnormalize_slope
+from ..math.dtypes import bits
 from ..math.interpolation import all_covered
-from ..math.kind import GRID, TAPS
+from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.storage import bits
+from ..math.sampler_kind import GRID, TAPS
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
-from .planes import make_sample_plane
-from .row_segments import make_sample_pixel
+from .plane_segments import make_sample_pixel
+from .sample_2d import make_sample_plane
 from .simd.memory import borrowed
+from .taps import make_channel_slopes, make_get, make_lengths, make_locate, make_put, make_weights
 from .theta_sums import ROWS_PER_PART, add_row, write_dtheta
 from .tiles import rows_per_tile
 from .traversal import make_fold_row
-from .weighted_sum import (
-    make_channel_slopes,
-    make_get,
-    make_lengths,
-    make_locate,
-    make_put,
-    make_weights,
-)
 
 # The largest number of channels, if they are last, that are sampled together.
 MOST_CHANNELS = 4
@@ -50,7 +43,7 @@ MOST_CHANNELS = 4
 @functools.cache
 def make_sample(kind, dtype, parallel):
     """Kernel: images, coords -> samples of this dtype, pixel by pixel."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     lengths, sample_pixel = make_lengths(kind.channels_last), make_sample_pixel(kind, dtype)
 
     def visit(task, state, row, at, pixel):
@@ -70,13 +63,13 @@ def make_sample(kind, dtype, parallel):
             fold_row(task, 0, line, where, sides, sizes, off, fill.dtype.type)
         return stamp
 
-    return launch.jit(sample, parallel)
+    return cpu_launch.jit(sample, parallel)
 
 
 @functools.cache
 def make_coverage(kind, parallel):
     """Kernel: coords -> the share of each sample that comes from inside; with FILL it is 0 or 1."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     _, mode, padding, dims, _, _ = kind
 
     def visit(task, state, row, at, pixel):
@@ -93,7 +86,7 @@ def make_coverage(kind, parallel):
             fold_row((own, sides, off), 0, line, where, sides, sizes, off, np.float64)
         return stamp
 
-    return launch.jit(coverage, parallel)
+    return cpu_launch.jit(coverage, parallel)
 
 
 # --- Gradient of the images -----------------------------------------------------------------------
@@ -107,7 +100,7 @@ def make_sample_vjp_images(kind, parallel):
     loop over pixels is written out here: with :func:`.traversal.make_fold_row` LLVM optimises it
     differently, and bicubic planes took 1.16 times as long, volumes 1.08 times.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     source, mode, padding, dims, channels_last, between = kind
     row_of, input_pixel = make_row(source, dims, between), make_input_pixel(source, dims, mode)
     locate, weights_of = make_locate(mode, padding, dims), make_weights(mode, dims)
@@ -159,7 +152,7 @@ def make_sample_vjp_images(kind, parallel):
                                     put(sums, m, c, jz, jy, jx, total)
         return stamp
 
-    return launch.jit(sample_vjp_images, parallel)
+    return cpu_launch.jit(sample_vjp_images, parallel)
 
 
 # --- Gradient of the coordinates ------------------------------------------------------------------
@@ -202,7 +195,7 @@ def make_pixel_gradient(kind, dtype):
 @functools.cache
 def make_sample_vjp_coords(kind, dtype, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or sums for theta of each part."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     source, lengths = kind.source, make_lengths(kind.channels_last)
     fold_row = make_fold_row(kind, _make_differentiate(kind, dtype))
 
@@ -226,7 +219,7 @@ def make_sample_vjp_coords(kind, dtype, parallel):
                 dcoords[n, part] = sums
         return stamp
 
-    return launch.jit(sample_vjp_coords, parallel)
+    return cpu_launch.jit(sample_vjp_coords, parallel)
 
 
 def _make_differentiate(kind, dtype):
@@ -285,10 +278,12 @@ def sample(kind, images, coords, off, fill, samples):
     dtype, rows = images.dtype, kind.spatial(samples)[0]
     images, samples = as_volume(kind, images), as_volume(kind, samples)
     if kind.dims == 3:
-        launch.run(make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples)
+        cpu_launch.run(
+            make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples
+        )
         return
-    height = rows_per_tile(len(samples), rows, launch.workers(work))
-    launch.run(
+    height = rows_per_tile(len(samples), rows, cpu_launch.workers(work))
+    cpu_launch.run(
         make_sample_plane, (kind, dtype, together), work,
         images, coords, np.float64(off), fill, height, samples,
     )  # fmt: skip
@@ -298,15 +293,15 @@ def coverage(kind, coords, sides, off, covered):
     """Fill ``covered``, of the samples' shape without channels, for images of these ``sides``."""
     shape = covered if kind.dims == 3 else covered[:, None]
     sides = (1, *sides)[-3:]
-    launch.run(make_coverage, (kind,), covered.size * 4, coords, sides, np.float64(off), shape)
+    cpu_launch.run(make_coverage, (kind,), covered.size * 4, coords, sides, np.float64(off), shape)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
     work = dsamples.size * TAPS[kind.mode] ** kind.dims
     lines = math.prod(kind.spatial(dimages)[:-1])
-    bands = max(1, min(-(-launch.workers(work) // max(len(dimages), 1)), lines))
-    launch.run(
+    bands = max(1, min(-(-cpu_launch.workers(work) // max(len(dimages), 1)), lines))
+    cpu_launch.run(
         make_sample_vjp_images, (kind,), work,
         as_volume(kind, dsamples), coords, np.float64(off), bands, as_volume(kind, dimages),
     )  # fmt: skip
@@ -318,7 +313,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
     sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
-    launch.run(
+    cpu_launch.run(
         make_sample_vjp_coords, (kind, images.dtype), work,
         as_volume(kind, dsamples), as_volume(kind, images), coords, np.float64(off), fill, sums,
     )  # fmt: skip

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from .. import launch
+from .. import cpu_launch
 from ..math.coordinates import base_coordinate, from_middle
 from .arrays import ignore_float_errors
 from .theta_sums import add_row, normalising_factors
@@ -16,7 +16,7 @@ from .theta_sums import add_row, normalising_factors
 @functools.cache
 def make_affine_grid(parallel):
     """Kernel: theta -> grid."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def affine_grid(theta, off, grid):
         batch, rows, columns, _ = grid.shape
@@ -29,7 +29,7 @@ def make_affine_grid(parallel):
                     grid[n, i, j, k] = theta[n, k, 0] * x + theta[n, k, 1] * y + theta[n, k, 2]
         return stamp
 
-    return launch.jit(affine_grid, parallel)
+    return cpu_launch.jit(affine_grid, parallel)
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def make_grid_moments(parallel):
 
     d is the gradient with respect to x, then to y.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def grid_moments(dgrid, moments):
         batch, rows, columns, _ = dgrid.shape
@@ -55,7 +55,7 @@ def make_grid_moments(parallel):
                 moments[n, i, k, 2] = total
         return stamp
 
-    return launch.jit(grid_moments, parallel)
+    return cpu_launch.jit(grid_moments, parallel)
 
 
 # --- Volumes --------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def make_grid_moments(parallel):
 @functools.cache
 def make_affine_volume(parallel):
     """Kernel: theta (N, 3, 4) -> grid."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def affine_grid(theta, off, grid):
         batch, depth, rows, columns, _ = grid.shape
@@ -78,13 +78,13 @@ def make_affine_volume(parallel):
                     grid[n, k, i, j, r] = t[0] * x + t[1] * y + t[2] * z + t[3]
         return stamp
 
-    return launch.jit(affine_grid, parallel)
+    return cpu_launch.jit(affine_grid, parallel)
 
 
 @functools.cache
 def make_volume_moments(parallel):
     """Kernel: dgrid -> each slice's sums for theta, (N, D_out, 3, 4)."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def moments(dgrid, sums):
         batch, depth, rows, columns, _ = dgrid.shape
@@ -102,17 +102,17 @@ def make_volume_moments(parallel):
                     add_row(sums[n, k], r, total, by_column, y, z)
         return stamp
 
-    return launch.jit(moments, parallel)
+    return cpu_launch.jit(moments, parallel)
 
 
 def affine_volume(theta, off, grid):
     """Fill ``grid``, (N, D_out, H_out, W_out, 3)."""
-    launch.run(make_affine_volume, (), grid.size, theta, np.float64(off), grid)
+    cpu_launch.run(make_affine_volume, (), grid.size, theta, np.float64(off), grid)
 
 
 def affine_volume_vjp(dgrid, off, dtheta):
     """Fill ``dtheta``, (N, 3, 4)."""
     sums = np.empty((*dgrid.shape[:2], 3, 4))
-    launch.run(make_volume_moments, (), dgrid.size, dgrid, sums)
+    cpu_launch.run(make_volume_moments, (), dgrid.size, dgrid, sums)
     with ignore_float_errors():
         dtheta[...] = sums.sum(axis=1) * normalising_factors(dgrid.shape[1:4], off)

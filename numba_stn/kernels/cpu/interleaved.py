@@ -15,14 +15,14 @@ from numba import prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .. import launch
-from ..math.compile import inlined, scalar
+from .. import cpu_launch
 from ..math.coordinates import along_row
 from ..math.interpolation import bilinear_by_columns, locate
-from ..math.kind import AFFINE, BILINEAR, PROJECTIVE
+from ..math.jit import inlined, scalar
 from ..math.padding import OUTSIDE
+from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
+from .bilinear_coordinates import ROWS_AHEAD
 from .limits import divided_row_limits
-from .rows import ROWS_AHEAD
 from .simd.lanes import RowSegment
 from .simd.memory import borrowed
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
@@ -302,7 +302,7 @@ def make_warp(source, padding, channels, integers, parallel):
 
     ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies parts.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     visitor = _make_visitor(source, padding, channels, integers)
     traverse = make_traverse(source, padding, BILINEAR, visitor)
 
@@ -319,7 +319,7 @@ def make_warp(source, padding, channels, integers, parallel):
             traverse(Task(arrays, where, tile, sides, outside, zero, ahead), where, tile, zero)
         return stamp
 
-    return launch.jit(warp, parallel)
+    return cpu_launch.jit(warp, parallel)
 
 
 def _make_visitor(source, padding, channels, integers):
@@ -371,5 +371,5 @@ def warp_image(source, padding, image, matrix, fill, out):
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
     flags = (source, padding, min(channels, MANY), int(integers))
     work = out.size * 2
-    height = rows_per_tile(1, out.shape[0], launch.workers(work))
-    launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)
+    height = rows_per_tile(1, out.shape[0], cpu_launch.workers(work))
+    cpu_launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)

@@ -8,18 +8,18 @@ import functools
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import inlined, scalar
+from .. import cpu_launch
 from ..math.coordinates import base_coordinate
+from ..math.jit import inlined, scalar
 from ..math.matrix_rows import second_moments
 from ..math.padding import padded_tangent, slope_times
 from .arrays import ignore_float_errors
 from .coordinate_sources import make_input_pixel_dot, make_row, theta_scales
 from .general import as_volume
 from .simd.memory import borrowed
+from .taps import make_channel_slopes, make_get, make_lengths, make_locate, make_put
 from .theta_sums import ROWS_PER_PART
 from .traversal import make_fold_row
-from .weighted_sum import make_channel_slopes, make_get, make_lengths, make_locate, make_put
 
 # --- Tangents -------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ from .weighted_sum import make_channel_slopes, make_get, make_lengths, make_loca
 @functools.cache
 def make_sample_jvp_coords(kind, dtype, parallel):
     """Kernel: images, coords, coords_dot -> the tangent of the samples, added to samples_dot."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     lengths = make_lengths(kind.channels_last)
     row_dot_of = make_row(kind.source, kind.dims, kind.between_pixels, True)
     fold_row = make_fold_row(kind, _make_add_tangent(kind, dtype))
@@ -46,7 +46,7 @@ def make_sample_jvp_coords(kind, dtype, parallel):
             fold_row(task, 0, line, where, sides, sizes, off, fill.dtype.type)
         return stamp
 
-    return launch.jit(sample_jvp_coords, parallel)
+    return cpu_launch.jit(sample_jvp_coords, parallel)
 
 
 def _make_add_tangent(kind, dtype):
@@ -80,7 +80,7 @@ def _make_add_tangent(kind, dtype):
 
 def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
     """Add to ``samples_dot`` the samples' tangent for the coordinates' tangent ``coords_dot``."""
-    launch.run(
+    cpu_launch.run(
         make_sample_jvp_coords, (kind, images.dtype), samples_dot.size * 8,
         as_volume(kind, images), coords, coords_dot, np.float64(off), fill,
         as_volume(kind, samples_dot),
@@ -97,7 +97,7 @@ def make_normal_sums(kind, dtype, parallel):
     ``sums`` is (N, parts, 3, 6): the products xx, xy and yy of the slopes in x and y, each times
     the six products of the output coordinates (x, y, 1).
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     lengths, fold_row = (
         make_lengths(kind.channels_last),
         make_fold_row(kind, _make_add_products(kind, dtype)),
@@ -117,7 +117,7 @@ def make_normal_sums(kind, dtype, parallel):
             sums[n, part] = own
         return stamp
 
-    return launch.jit(normal, parallel)
+    return cpu_launch.jit(normal, parallel)
 
 
 def _make_add_products(kind, dtype):
@@ -161,7 +161,7 @@ def normal_matrix(kind, images, coords, sizes, off, fill, normal):
     """Fill ``normal``, (N, 6, 6), with J^T J; J is the samples' Jacobian by theta, row by row."""
     rows, columns = sizes
     sums = np.empty((len(coords), -(-rows // ROWS_PER_PART), 3, 6))
-    launch.run(
+    cpu_launch.run(
         make_normal_sums, (kind, images.dtype), len(coords) * rows * columns * 8,
         as_volume(kind, images), coords, np.float64(off), fill, (1, rows, columns), sums,
     )  # fmt: skip

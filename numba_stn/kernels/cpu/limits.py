@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..math.compile import scalar
-from ..math.kind import AFFINE, BICUBIC, FILL, PROJECTIVE, REFLECTION, WRAP, ZEROS
+from ..math.jit import scalar
+from ..math.sampler_kind import AFFINE, BICUBIC, FILL, PROJECTIVE, REFLECTION, WRAP, ZEROS
 from .simd.vectors import LANES
 from .tiles import block_count
 

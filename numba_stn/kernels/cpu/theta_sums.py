@@ -5,7 +5,7 @@ Sums are (..., 3, 4): for each row of theta those of the gradient times column, 
 
 import numpy as np
 
-from ..math.compile import scalar
+from ..math.jit import scalar
 from .arrays import ignore_float_errors
 from .coordinate_sources import theta_scales
 

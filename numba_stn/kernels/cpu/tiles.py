@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from ..math.compile import scalar
 from ..math.coordinates import FAR, MIDDLE
+from ..math.jit import scalar
 from .simd.vectors import LANES
 
 # The number of rows in a band: their contributions to theta's gradient are summed first.

@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import scalar
+from .. import cpu_launch
 from ..math.coordinates import base_coordinate
+from ..math.jit import scalar
 from .arrays import ignore_float_errors
 
 # The number of partial sums along a row, which are one vector.
@@ -79,7 +79,7 @@ def fill_basis(points, i, rows, columns, off, basis):
 @functools.cache
 def make_spline_grid(parallel):
     """Kernel: weights (N, K + 3, 2), points (K, 2) -> the splines plus ``start`` times (x, y)."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def spline_grid(weights, points, start, off, grid):
         batch, rows, columns, _ = grid.shape
@@ -100,13 +100,13 @@ def make_spline_grid(parallel):
                     grid[n, i, j, 0], grid[n, i, j, 1] = line[0, j], line[1, j]
         return stamp
 
-    return launch.jit(spline_grid, parallel)
+    return cpu_launch.jit(spline_grid, parallel)
 
 
 @functools.cache
 def make_spline_grid_vjp(parallel):
     """Kernel: dgrid -> each row's sums for the weights, (N, H_out, K + 3, 2)."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def spline_grid_vjp(dgrid, points, off, sums):
         batch, rows, columns, _ = dgrid.shape
@@ -125,7 +125,7 @@ def make_spline_grid_vjp(parallel):
                     sums[n, i, k, 0], sums[n, i, k, 1] = total(parts[0]), total(parts[1])
         return stamp
 
-    return launch.jit(spline_grid_vjp, parallel)
+    return cpu_launch.jit(spline_grid_vjp, parallel)
 
 
 @scalar
@@ -179,7 +179,7 @@ def spline_weights(control, points, matrix, start):
 def spline_grid(weights, points, start, off, grid):
     """Fill ``grid`` with ``start`` times the output's own coordinates, plus the spline."""
     work = grid.size * (len(points) + 3) // 8 + math.prod(grid.shape[1:3]) * len(points)
-    launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
+    cpu_launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
 
 
 def spline_points(dgrid, points, matrix, off, dcontrol):
@@ -195,5 +195,5 @@ def spline_grid_vjp(dgrid, points, off, dweights):
     """Fill ``dweights``, (N, K + 3, 2)."""
     sums = np.empty((len(dgrid), dgrid.shape[1], *dweights.shape[1:]))
     work = dgrid.size * (len(points) + 3) // 8 + math.prod(dgrid.shape[1:3]) * len(points)
-    launch.run(make_spline_grid_vjp, (), work, dgrid, points, np.float64(off), sums)
+    cpu_launch.run(make_spline_grid_vjp, (), work, dgrid, points, np.float64(off), sums)
     dweights[...] = sums.sum(axis=1)

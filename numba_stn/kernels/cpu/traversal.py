@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from ..math.compile import inlined, scalar
-from ..math.kind import PROJECTIVE
+from ..math.jit import inlined, scalar
+from ..math.sampler_kind import PROJECTIVE
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import Limits
 from .simd.addresses import compute_addresses
 from .simd.memory import stack_memory
-from .simd.slots import SLOTS, WORKSPACE, interior_length
 from .simd.vectors import LANES
+from .simd.workspace import SLOTS, WORKSPACE, interior_length
 from .tiles import TILE_ROWS, block_count
 
 # Bytes for the coordinates and the limits of a tile's rows: up to six numbers of eight bytes each.
@@ -33,7 +33,7 @@ ROWS = TILE_ROWS * 6 * 8
 class Visitor(NamedTuple):
     """What a kernel does with the rows and blocks of a tile; each function gets the ``task``.
 
-    All are :func:`inlined <numba_stn.kernels.math.compile.inlined>`. ``row`` is what ``rows``
+    All are :func:`inlined <numba_stn.kernels.math.jit.inlined>`. ``row`` is what ``rows``
     returned for row i: start and step of x, of y, and for a projective map of the divisor.
     """
 
@@ -47,7 +47,7 @@ class Visitor(NamedTuple):
 class Segment(NamedTuple):
     """A row segment: ``length`` neighbouring interior blocks of row i, from block k on.
 
-    ``slot`` is the number of block k's :class:`.slots.Slot`; the others follow.
+    ``slot`` is the number of block k's :class:`.workspace.Slot`; the others follow.
     """
 
     i: int

@@ -1,7 +1,7 @@
 """CUDA kernels of samples that are means over areas: :mod:`numba_stn.ops.antialias` on a GPU.
 
 A thread reads all parts of its output pixels, so the finer samples are never in memory. The number
-of parts is computed on the GPU too (:mod:`.pixel_parts`). This module has the functions that
+of parts is computed on the GPU too (:mod:`.supersampling`). This module has the functions that
 :class:`numba_stn.ops.sampler.Sampler` calls, under the names of :mod:`.backend`; arrays, ``kind``
 and ``geometry`` are those of :mod:`.general`.
 """
@@ -10,11 +10,10 @@ import functools
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.antialias import MOST
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import WEIGHT_BITS, all_covered
-from .calls import outside, terms_of
 from .convert import clear, converted, plain
 from .coordinate_sources import input_pixel, theta_row_gradients
 from .device import (
@@ -31,9 +30,11 @@ from .device import (
     returned,
 )
 from .general import coverage_geometry, theta_size
+from .kernel_arguments import outside, terms_of
 from .layout import Geometry, channel_steps, element, pixel_index, sample_start
 from .loops import block_part, each_pixel, sum_pixels
-from .pixel_parts import (
+from .sums import add_rows, fraction_of, no_rows, sum_images, sum_theta
+from .supersampling import (
     add_part,
     finer_geometry,
     finer_slice,
@@ -42,7 +43,6 @@ from .pixel_parts import (
     part_pixel,
     part_row,
 )
-from .sums import add_rows, fraction_of, no_rows, sum_images, sum_theta
 from .taps import (
     Images,
     add_taps,

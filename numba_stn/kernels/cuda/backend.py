@@ -1,15 +1,13 @@
 """What runs on a GPU: the functions of the CPU's backend, under the same names.
 
-| module | contents |
-|---|---|
-| :mod:`.device`, :mod:`.convert` | arrays, streams, launches; conversions, zeros |
-| :mod:`.layout`, :mod:`.loops` | shapes and addresses; the loops over output pixels and over rows |
-| :mod:`.sums` | theta's gradient in a fixed tree, the images' gradient in integers |
-| :mod:`.bilinear`, :mod:`.single_pixels` | the common case: bilinear samples of float planes |
-| :mod:`.gather` | its images' gradient of an affine map, through the inverse map |
-| :mod:`.general`, :mod:`.coordinate_sources`, :mod:`.taps` | every other sampler |
-| :mod:`.jvp`, :mod:`.antialias`, :mod:`.tps`, :mod:`.grids` | functions built on the sampler |
-| :mod:`.interleaved` | one image (H, W, C) |
+- :mod:`.device`, :mod:`.convert`: arrays, streams, launches; conversions, zeros
+- :mod:`.layout`, :mod:`.loops`: shapes and addresses; the loops over output pixels and over rows
+- :mod:`.sums`: theta's gradient in a fixed tree, the images' gradient in integers
+- :mod:`.bilinear`, :mod:`.bilinear_pixels`: the common case, bilinear samples of float planes
+- :mod:`.images_gradient`: its images' gradient for an affine map, through the inverse map
+- :mod:`.general`, :mod:`.coordinate_sources`, :mod:`.taps`: every other sampler
+- :mod:`.jvp`, :mod:`.antialias`, :mod:`.tps`, :mod:`.grid_conversions`: functions built on it
+- :mod:`.interleaved`: one image (H, W, C)
 
 What holds for all kernels:
 
@@ -20,10 +18,10 @@ What holds for all kernels:
 - Loops are ``while`` loops: ``range`` with a variable step divides, and counts in 64 bits.
 """
 
-from ..math.kind import AFFINE, ZEROS
+from ..math.sampler_kind import AFFINE, ZEROS
 from . import antialias as areas
 from . import general
-from . import grids as coords
+from . import grid_conversions as coords
 from .bilinear import (
     make_affine_grid,
     make_affine_grid_vjp,
@@ -32,13 +30,13 @@ from .bilinear import (
     make_sample_vjp_images,
     make_theta_gradient,
 )
-from .calls import geometry_of, grid_geometry, terms_of
 from .convert import add, alike, clear, converted
 from .device import batch_slice, empty, kernel_array, launch_pixels, narrow, output, returned
-from .gather import gather
 from .general import coverage
+from .images_gradient import gather
 from .interleaved import warp_image
 from .jvp import normal_equations, sample_jvp_coords
+from .kernel_arguments import geometry_of, grid_geometry, terms_of
 from .sums import fraction_of, sum_images, sum_theta
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 

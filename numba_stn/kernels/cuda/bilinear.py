@@ -1,23 +1,30 @@
 """CUDA kernels of the common case: bilinear samples of float planes with their channels first.
 
 Each is a loop of :mod:`.loops` and a function that handles one pixel. ``geometry`` has the fields
-of :class:`.layout.Geometry`; ``axes`` are those of :func:`.single_pixels.map_axes`.
+of :class:`.layout.Geometry`; ``axes`` are those of :func:`.bilinear_pixels.map_axes`.
 """
 
 import functools
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate, unnormalize_slope
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import bilinear, bilinear_slopes, bilinear_weights, locate
-from ..math.kind import AFFINE, GRID
 from ..math.padding import OUTSIDE
+from ..math.sampler_kind import AFFINE, GRID
+from .bilinear_pixels import (
+    all_inside,
+    border_taps,
+    grid_index,
+    input_pixel,
+    interior_taps,
+    map_axes,
+)
 from .device import THREADS, cuda, device_function, inlined, jit
 from .layout import Geometry, element
 from .loops import block_part, each_pixel, first_x, no_slice, row_y, sum_pixels
-from .single_pixels import all_inside, border_taps, grid_index, input_pixel, interior_taps, map_axes
 from .sums import add_block, add_tap, moments, no_moments, plus
 
 # --- affine_grid ----------------------------------------------------------------------------------

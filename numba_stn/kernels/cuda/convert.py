@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from .device import THREADS, cuda, each, empty, jit, launch
 from .taps import form_of, load, store
 

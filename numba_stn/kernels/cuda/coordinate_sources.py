@@ -1,14 +1,14 @@
 """Which input pixel an output pixel samples, by the math of :mod:`.matrix_rows`, and the gradient.
 
 Coordinates are computed in their own type, that of ``g.off``; ``g`` is a :class:`.layout.Geometry`,
-``kind`` a :class:`.kind.Kind`.
+``kind`` a :class:`.sampler_kind.Kind`.
 """
 
 import numpy as np
 
 from ..math.coordinates import unnormalize, unnormalize_slope
-from ..math.kind import GRID, PROJECTIVE
 from ..math.matrix_rows import axis_row, divisor_row, position_jvp, quotient_vjp
+from ..math.sampler_kind import GRID, PROJECTIVE
 from .device import inlined
 from .layout import element, pixel_index
 

@@ -20,7 +20,7 @@ import numpy as np
 from numba.core.errors import NumbaPerformanceWarning
 
 from .. import on_gpu
-from ..launch import _warn_no_cache
+from ..cpu_launch import _warn_no_cache
 
 # numba-cuda up to 0.30 uses a name that NumPy 2.5 removed.
 if not hasattr(np, "row_stack"):

@@ -4,9 +4,9 @@ A kernel is a loop of :mod:`.loops` and a function that handles one pixel: the p
 (:mod:`.coordinate_sources`), and what is read there (:mod:`.taps`). The common case has kernels of
 its own, in :mod:`.bilinear`.
 
-``kind`` is a :class:`.kind.Kind`, ``form`` how the images are stored, ``geometry`` has the fields
-of :class:`.layout.Geometry`. ``fill`` is a tuple of one number, or an array with a number for each
-channel.
+``kind`` is a :class:`.sampler_kind.Kind`, ``form`` how the images are stored, ``geometry`` has the
+fields of :class:`.layout.Geometry`. ``fill`` is a tuple of one number, or an array with a number
+for each channel.
 """
 
 import functools
@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import WEIGHT_BITS, all_covered
-from ..math.kind import AFFINE, GRID, PROJECTIVE
-from .calls import geometry_of, grid_geometry, off_of, outside, terms_of, typed
+from ..math.sampler_kind import AFFINE, GRID, PROJECTIVE
 from .convert import clear, plain
 from .coordinate_sources import (
     input_pixel,
@@ -29,6 +28,7 @@ from .coordinate_sources import (
     write_grid_gradient,
 )
 from .device import NARROW, THREADS, cuda, inlined, jit, launch_pixels, narrow
+from .kernel_arguments import geometry_of, grid_geometry, off_of, outside, terms_of, typed
 from .layout import Geometry, channel_steps, element, image_start, pixel_index, sample_start
 from .loops import block_part, each_pixel, first_x, no_slice, sum_pixels
 from .sums import add_rows, add_to_rows, fraction_of, no_rows, sum_images, sum_theta

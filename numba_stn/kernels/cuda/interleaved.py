@@ -8,17 +8,17 @@ import functools
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
+from ..math.dtypes import computed, nearest
 from ..math.interpolation import bilinear_by_columns, locate
-from ..math.kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, Kind
 from ..math.padding import OUTSIDE
-from ..math.storage import computed, nearest
-from .calls import typed
+from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, Kind
+from .bilinear_pixels import all_inside
 from .convert import numbers_for
 from .device import device_function, inlined, jit, launch_pixels, narrow
+from .kernel_arguments import typed
 from .layout import Geometry, element, sample_start
 from .loops import each_row, first_pixel
-from .single_pixels import all_inside
 from .taps import Images, blend, fill_of, form_of
 
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate, unnormalize_slope
 from ..math.matrix_rows import second_moments
 from ..math.padding import padded_tangent, slope_times
-from .calls import geometry_of, outside
 from .convert import clear, plain
 from .coordinate_sources import input_pixel, input_pixel_dot, row_of, theta_rows, theta_rows_dot
 from .device import (
@@ -28,6 +27,7 @@ from .device import (
     launch_pixels,
 )
 from .general import slice_of, theta_gradient_row
+from .kernel_arguments import geometry_of, outside
 from .layout import Geometry, channel_steps, element, image_start, sample_start
 from .loops import block_part, each_pixel, sum_pixels
 from .sums import add_block, add_threads, moments, no_moments, parts_of, plus

@@ -19,8 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..launch import source_hash
-from ..math.compile import scalar
+from ..cpu_launch import source_hash
 from ..math.fixed_point import (
     FRACTION32,
     FRACTION64,
@@ -29,6 +28,7 @@ from ..math.fixed_point import (
     fixed_point_scale,
     quantize,
 )
+from ..math.jit import scalar
 from .device import BLOCK, THREADS, cuda, device_function, each, empty, jit, launch, launch_pixels
 
 # The largest number of blocks that sum theta's gradient for one map.

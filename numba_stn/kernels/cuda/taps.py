@@ -1,4 +1,4 @@
-"""What one thread of a CUDA kernel reads around a coordinate: :mod:`.weighted_sum` on a GPU.
+"""What one thread of a CUDA kernel reads around a coordinate: :mod:`.taps` on a GPU.
 
 Any mode, padding, layout and storage, in two and three dimensions. ``kind`` is constant where a
 kernel is compiled, so the loops over taps become straight code. A tap along an axis is an offset in
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..math.dtypes import from_half, nearest, saturated, to_half
 from ..math.fixed_point import quantize
 from ..math.interpolation import four_slopes, four_weights, locate_taps
-from ..math.kind import BICUBIC, NEAREST, ZEROS
 from ..math.padding import MISSING, tap_index
-from ..math.storage import from_half, nearest, saturated, to_half
+from ..math.sampler_kind import BICUBIC, NEAREST, ZEROS
 from .device import cuda, inlined
 from .layout import channel_steps, element
 

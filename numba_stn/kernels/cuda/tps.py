@@ -7,9 +7,8 @@ lattice and its matrix are uploaded once.
 import functools
 
 from ..cpu.tps import energy_by_log, slices
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate
-from .calls import off_of, typed
 from .device import (
     BLOCK,
     THREADS,
@@ -23,6 +22,7 @@ from .device import (
     launch_pixels,
     narrow,
 )
+from .kernel_arguments import off_of, typed
 from .layout import Geometry, element
 from .loops import block_part, each_pixel, first_x, quotient, row_y, sum_pixels
 from .sums import add_block, make_theta_sum, no_moments, parts_of, plus

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .. import launch
+from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
 from .convolution_loops import add_to_chosen_element, window_extreme
 
@@ -23,7 +23,7 @@ from .convolution_loops import add_to_chosen_element, window_extreme
 @functools.cache
 def make_to_batch_blocks(parallel):
     """Kernel: images -> batch blocks with ``margin`` zeros around each channel."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def to_batch_blocks(images, margin, blocks):
         batch, channels, height, width = images.shape
@@ -38,13 +38,13 @@ def make_to_batch_blocks(parallel):
                         blocks[b, c, i + margin, j + margin, lane] = row[j]
         return stamp
 
-    return launch.jit(to_batch_blocks, parallel)
+    return cpu_launch.jit(to_batch_blocks, parallel)
 
 
 @functools.cache
 def make_from_batch_blocks(parallel):
     """Kernel: batch blocks -> images."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def from_batch_blocks(blocks, images):
         batch, channels, height, width = images.shape
@@ -57,7 +57,7 @@ def make_from_batch_blocks(parallel):
                     row[j] = blocks[b, c, i, j, lane]
         return stamp
 
-    return launch.jit(from_batch_blocks, parallel)
+    return cpu_launch.jit(from_batch_blocks, parallel)
 
 
 def to_batch_blocks(images, margin=0):
@@ -65,14 +65,16 @@ def to_batch_blocks(images, margin=0):
     batch, channels, height, width = images.shape
     sides = (height + 2 * margin, width + 2 * margin)
     blocks = np.empty((-(-batch // LANES), channels, *sides, LANES), images.dtype)
-    launch.run(make_to_batch_blocks, (), blocks.size, np.ascontiguousarray(images), margin, blocks)
+    cpu_launch.run(
+        make_to_batch_blocks, (), blocks.size, np.ascontiguousarray(images), margin, blocks
+    )
     return blocks
 
 
 def from_batch_blocks(blocks, batch):
     """The first ``batch`` images of the batch blocks, (N, C, H, W)."""
     images = np.empty((batch, *blocks.shape[1:4]), blocks.dtype)
-    launch.run(make_from_batch_blocks, (), images.size, blocks, images)
+    cpu_launch.run(make_from_batch_blocks, (), images.size, blocks, images)
     return images
 
 
@@ -99,7 +101,7 @@ def cropped(blocks, margin):
 @functools.cache
 def make_relu(parallel):
     """Kernel: x -> max(x, 0); NaN stays NaN."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def relu(x, y):
         zero = x.dtype.type(0)
@@ -108,13 +110,13 @@ def make_relu(parallel):
                 y[row, k] = zero if x[row, k] < zero else x[row, k]
         return stamp
 
-    return launch.jit(relu, parallel)
+    return cpu_launch.jit(relu, parallel)
 
 
 @functools.cache
 def make_relu_vjp(parallel):
     """Kernel: dy, y -> dx; the slope at 0 is 0."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def relu_vjp(dy, y, dx):
         zero = y.dtype.type(0)
@@ -123,13 +125,13 @@ def make_relu_vjp(parallel):
                 dx[row, k] = dy[row, k] if y[row, k] > zero else zero
         return stamp
 
-    return launch.jit(relu_vjp, parallel)
+    return cpu_launch.jit(relu_vjp, parallel)
 
 
 def relu(x):
     """max(x, 0)."""
     y = np.empty(x.shape, x.dtype)
-    launch.run(make_relu, (), x.size // 4, _channel_rows(x), _channel_rows(y))
+    cpu_launch.run(make_relu, (), x.size // 4, _channel_rows(x), _channel_rows(y))
     return y
 
 
@@ -137,7 +139,7 @@ def relu_vjp(dy, y):
     """Gradient of :func:`relu`'s input, where ``y`` is its output."""
     dx = np.empty(y.shape, y.dtype)
     rows = map(_channel_rows, (dy, y, dx))
-    launch.run(make_relu_vjp, (), y.size // 4, *rows)
+    cpu_launch.run(make_relu_vjp, (), y.size // 4, *rows)
     return dx
 
 
@@ -155,7 +157,7 @@ def make_max_pool(parallel):
 
     In channels where ``take_min`` is true it is the smallest value.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def max_pool(x, kernel, take_min, chosen, index):
         blocks, channels, rows, columns, _ = chosen.shape
@@ -170,13 +172,13 @@ def make_max_pool(parallel):
                     window_extreme(arrays, (kernel, width * LANES, x_at, at, smallest))
         return stamp
 
-    return launch.jit(max_pool, parallel)
+    return cpu_launch.jit(max_pool, parallel)
 
 
 @functools.cache
 def make_max_pool_vjp(parallel):
     """Kernel: dchosen, index -> dx; each gradient goes to the element that was chosen."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def max_pool_vjp(dchosen, index, kernel, dx):
         blocks, channels, rows, columns, _ = dchosen.shape
@@ -191,7 +193,7 @@ def make_max_pool_vjp(parallel):
                     add_to_chosen_element(arrays, (kernel, width * LANES, x_at, at, one))
         return stamp
 
-    return launch.jit(max_pool_vjp, parallel)
+    return cpu_launch.jit(max_pool_vjp, parallel)
 
 
 def max_pool(x, kernel, take_min=None):
@@ -203,12 +205,12 @@ def max_pool(x, kernel, take_min=None):
     chosen = np.empty((*x.shape[:2], *sides, LANES), x.dtype)
     index = np.empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
     take_min = np.zeros(x.shape[1], bool) if take_min is None else take_min
-    launch.run(make_max_pool, (), x.size // 4, x, kernel, take_min, chosen, index)
+    cpu_launch.run(make_max_pool, (), x.size // 4, x, kernel, take_min, chosen, index)
     return chosen, index
 
 
 def max_pool_vjp(dchosen, index, shape, kernel):
     """Gradient of the input of :func:`max_pool`, of ``shape``, given the indices that it gave."""
     dx = np.empty(shape, dchosen.dtype)
-    launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, index, kernel, dx)
+    cpu_launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, index, kernel, dx)
     return dx

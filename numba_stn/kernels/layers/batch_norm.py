@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .. import launch
+from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
-from ..math.compile import scalar
+from ..math.jit import scalar
 from .batch_blocks import max_pool
 from .convolution_loops import add_to_chosen_element
 
@@ -41,7 +41,7 @@ def make_moments(parallel):
 
     The second pass over a channel finds it in cache.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def moments(x, batch, means, squares):
         channels = means.shape[1]
@@ -64,7 +64,7 @@ def make_moments(parallel):
             squares[b, c] = sum_of_lanes(sums, lanes) - lanes * x.shape[1] * (mean - middle) ** 2
         return stamp
 
-    return launch.jit(moments, parallel)
+    return cpu_launch.jit(moments, parallel)
 
 
 @scalar
@@ -79,7 +79,7 @@ def sum_of_lanes(sums, lanes):
 def moments(x, batch):
     """Mean and variance of each channel, in float64."""
     means, squares = np.empty((2, *x.shape[:2]))
-    launch.run(make_moments, (), x.size // 2, _by_channel(x), batch, means, squares)
+    cpu_launch.run(make_moments, (), x.size // 2, _by_channel(x), batch, means, squares)
     counts = pixels(x) * np.minimum(LANES, batch - LANES * np.arange(len(x)))[:, None]
     mean = (counts * means).sum(0) / counts.sum()
     var = (squares + counts * (means - mean) ** 2).sum(0) / counts.sum()
@@ -97,7 +97,7 @@ def pixels(x):
 @functools.cache
 def make_normalize(parallel):
     """Kernel: x -> (x - mean) * factor + shift."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def normalize(x, batch, mean, factor, shift, y):
         channels = len(mean)
@@ -110,7 +110,7 @@ def make_normalize(parallel):
             clear_unused_lanes(y[task], batch - b * LANES)
         return stamp
 
-    return launch.jit(normalize, parallel)
+    return cpu_launch.jit(normalize, parallel)
 
 
 @scalar
@@ -124,14 +124,14 @@ def normalize(x, batch, mean, factor, shift):
     """``(x - mean) * factor + shift``, with per-channel ``mean``, ``factor`` and ``shift`` (C,)."""
     y, numbers = np.empty_like(x), _as_dtype(x, mean, factor, shift)
     args = _by_channel(x), batch, *numbers, _by_channel(y)
-    launch.run(make_normalize, (), x.size // 4, *args)
+    cpu_launch.run(make_normalize, (), x.size // 4, *args)
     return y
 
 
 @functools.cache
 def make_normalize_sums(parallel):
     """Kernel: dy, x -> the sums of dy and of dy (x - mean) in each channel of each block."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def normalize_sums(dy, x, batch, mean, dy_sums, product_sums):
         channels = len(mean)
@@ -150,7 +150,7 @@ def make_normalize_sums(parallel):
             )
         return stamp
 
-    return launch.jit(normalize_sums, parallel)
+    return cpu_launch.jit(normalize_sums, parallel)
 
 
 def normalize_sums(dy, x, batch, mean):
@@ -158,14 +158,14 @@ def normalize_sums(dy, x, batch, mean):
     dy_sums, product_sums = np.empty((2, *x.shape[:2]))
     (mean,) = _as_dtype(x, mean)
     args = _by_channel(dy), _by_channel(x), batch, mean, dy_sums, product_sums
-    launch.run(make_normalize_sums, (), x.size // 2, *args)
+    cpu_launch.run(make_normalize_sums, (), x.size // 2, *args)
     return dy_sums.sum(0), product_sums.sum(0)
 
 
 @functools.cache
 def make_normalize_vjp_x(parallel):
     """Kernel: dy, x -> dx; see :class:`InputGradient`."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def normalize_vjp_x(dy, x, batch, numbers, dx):
         mean, dy_factor, x_factor, constant = numbers
@@ -180,14 +180,14 @@ def make_normalize_vjp_x(parallel):
             clear_unused_lanes(dx[task], batch - b * LANES)
         return stamp
 
-    return launch.jit(normalize_vjp_x, parallel)
+    return cpu_launch.jit(normalize_vjp_x, parallel)
 
 
 def normalize_vjp_x(dy, x, batch, numbers):
     """Gradient with respect to x; ``numbers`` is an :class:`InputGradient`."""
     dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
     args = _by_channel(dy), _by_channel(x), batch, numbers, _by_channel(dx)
-    launch.run(make_normalize_vjp_x, (), x.size // 3, *args)
+    cpu_launch.run(make_normalize_vjp_x, (), x.size // 3, *args)
     return dx
 
 
@@ -221,14 +221,14 @@ class Pooled:
         """:func:`normalize_vjp_x` for the gradient of the pooled values."""
         dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
         pooled = dy.astype(x.dtype, copy=False), self.index, self.kernel
-        launch.run(make_pooled_vjp_x, (), x.size // 3, *pooled, x, batch, numbers, dx)
+        cpu_launch.run(make_pooled_vjp_x, (), x.size // 3, *pooled, x, batch, numbers, dx)
         return dx
 
 
 @functools.cache
 def make_pooled_vjp_x(parallel):
     """Kernel: dy, x -> dx, where only the elements that were chosen have a ``dy_factor dy``."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def pooled_vjp_x(dy, index, kernel, x, batch, numbers, dx):
         mean, dy_factor, x_factor, constant = numbers
@@ -253,7 +253,7 @@ def make_pooled_vjp_x(parallel):
                 dx[b, c, :, :, batch - b * LANES :] = 0
         return stamp
 
-    return launch.jit(pooled_vjp_x, parallel)
+    return cpu_launch.jit(pooled_vjp_x, parallel)
 
 
 # --- Helpers --------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from .. import launch
+from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
-from ..math.compile import scalar
+from ..math.jit import scalar
 from .convolution_loops import correlate, correlate_vjp_weight, correlate_vjp_x
 
 # Number of multiplications that take about a nanosecond: see launch.PARALLEL_WORK.
@@ -68,7 +68,7 @@ def y_offset(sizes, b, f, i, j):
 @functools.cache
 def make_convolve(parallel):
     """Kernel: x, taps, weight in tiles of features, bias -> y."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def convolve(x, taps, weight, bias, sizes, y):
         groups = (sizes.features + 3) // 4
@@ -95,7 +95,7 @@ def make_convolve(parallel):
                 f += features
         return stamp
 
-    return launch.jit(convolve, parallel)
+    return cpu_launch.jit(convolve, parallel)
 
 
 def convolve(x, weight, bias, stride):
@@ -104,7 +104,7 @@ def convolve(x, weight, bias, stride):
     y = np.empty((sizes.blocks, sizes.features, sizes.rows, sizes.columns, LANES), x.dtype)
     flat = weight.reshape(sizes.features, -1).astype(x.dtype, copy=False)
     bias = np.ascontiguousarray(bias, x.dtype)
-    launch.run(
+    cpu_launch.run(
         make_convolve, (), _work(sizes), x.reshape(-1), _tap_offsets(sizes), _pack_tiles(flat),
         bias, sizes, y.reshape(-1),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def convolve(x, weight, bias, stride):
 @functools.cache
 def make_convolve_vjp_x(parallel):
     """Kernel: dy, taps, weight in tiles of taps -> dx."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def convolve_vjp_x(dy, taps, weight, sizes, dx):
         y_feature = y_offset(sizes, 0, 1, 0, 0)
@@ -141,7 +141,7 @@ def make_convolve_vjp_x(parallel):
                 t += count
         return stamp
 
-    return launch.jit(convolve_vjp_x, parallel)
+    return cpu_launch.jit(convolve_vjp_x, parallel)
 
 
 def convolve_vjp_x(dy, weight, shape, stride):
@@ -149,7 +149,7 @@ def convolve_vjp_x(dy, weight, shape, stride):
     sizes = _sizes(shape, weight.shape, stride)
     dx = np.empty(shape, dy.dtype)
     flat = weight.reshape(sizes.features, -1).astype(dy.dtype, copy=False)
-    launch.run(
+    cpu_launch.run(
         make_convolve_vjp_x, (), _work(sizes), dy.reshape(-1), _tap_offsets(sizes),
         _pack_tiles(flat.T), sizes, dx.reshape(-1),
     )  # fmt: skip
@@ -162,7 +162,7 @@ def convolve_vjp_x(dy, weight, shape, stride):
 @functools.cache
 def make_convolve_vjp_weight(parallel):
     """Kernel: dy, x, taps -> dweight (F, taps), flat."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def convolve_vjp_weight(dy, x, taps, sizes, dweight):
         groups = (sizes.features + 3) // 4
@@ -192,13 +192,13 @@ def make_convolve_vjp_weight(parallel):
                     f += features
         return stamp
 
-    return launch.jit(convolve_vjp_weight, parallel)
+    return cpu_launch.jit(convolve_vjp_weight, parallel)
 
 
 @functools.cache
 def make_convolve_vjp_bias(parallel):
     """Kernel: dy -> dbias (F,)."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def convolve_vjp_bias(dy, dbias):
         blocks, features, rows, columns, _ = dy.shape
@@ -212,18 +212,18 @@ def make_convolve_vjp_bias(parallel):
             dbias[f] = total.sum()
         return stamp
 
-    return launch.jit(convolve_vjp_bias, parallel)
+    return cpu_launch.jit(convolve_vjp_bias, parallel)
 
 
 def convolve_vjp_weight(dy, x, shape, stride):
     """Gradients with respect to the weight, of ``shape``, and the bias."""
     sizes = _sizes(x.shape, shape, stride)
     dweight, dbias = np.zeros(shape, dy.dtype), np.zeros(shape[0], dy.dtype)
-    launch.run(
+    cpu_launch.run(
         make_convolve_vjp_weight, (), _work(sizes), dy.reshape(-1), x.reshape(-1),
         _tap_offsets(sizes), sizes, dweight.reshape(-1),
     )  # fmt: skip
-    launch.run(make_convolve_vjp_bias, (), dy.size // 4, dy, dbias)
+    cpu_launch.run(make_convolve_vjp_bias, (), dy.size // 4, dy, dbias)
     return dweight, dbias
 
 

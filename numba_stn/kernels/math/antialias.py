@@ -6,9 +6,9 @@ Where a map shrinks the image, an output pixel is divided into parts, and its sa
 
 import math
 
-from .compile import inlined, scalar
 from .coordinates import affine_step, span
-from .kind import PROJECTIVE
+from .jit import inlined, scalar
+from .sampler_kind import PROJECTIVE
 
 # The largest number of parts of an output pixel along an axis. A map that shrinks further skips
 # pixels again.

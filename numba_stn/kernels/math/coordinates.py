@@ -14,7 +14,7 @@ would turn float32 into float64, so constants are written ``real(1)``.
 
 import numpy as np
 
-from .compile import scalar
+from .jit import scalar
 
 # The lane of a block from which the other lanes are counted.
 MIDDLE = 8

@@ -7,7 +7,7 @@ is the largest for which the sum cannot overflow, whatever the terms' signs.
 
 import math
 
-from .compile import scalar
+from .jit import scalar
 
 # The number of fraction bits of a float; the exponent is above them.
 FRACTION32, FRACTION64 = 23, 52

@@ -7,9 +7,9 @@ and nothing takes an array.
 
 import math
 
-from .compile import inlined, scalar
-from .kind import BICUBIC, BORDER, FILL, NEAREST, ZEROS
+from .jit import inlined, scalar
 from .padding import OUTSIDE, clip, on_side, pad, reflect
+from .sampler_kind import BICUBIC, BORDER, FILL, NEAREST, ZEROS
 
 # Keys's parameter a: the slope of a bicubic weight at the next pixel. PyTorch and OpenCV use -0.75.
 KEYS = -0.75

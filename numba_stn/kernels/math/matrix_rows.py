@@ -6,9 +6,9 @@
 type of ``off`` decides the precision.
 """
 
-from .compile import inlined, scalar
 from .coordinates import affine_axis, affine_step, base_coordinate, from_middle, middle, span
-from .kind import PROJECTIVE
+from .jit import inlined, scalar
+from .sampler_kind import PROJECTIVE
 
 # --- Rows -----------------------------------------------------------------------------------------
 

@@ -1,16 +1,17 @@
 """Padding: what a coordinate outside the image means, and what a tap outside reads.
 
-A padding mode is added here (and named in :mod:`.kind`): in :func:`pad`, which brings a coordinate
-near the image as a float, so that NaN, infinity and 1e30 become ordinary numbers before anything is
-made an integer, and in :func:`tap_index`, which brings each tap into it. ``mode`` and ``padding``
-are constants where these functions are called, so that no branch on them is left in a kernel.
+A padding mode is added here (and named in :mod:`.sampler_kind`): in :func:`pad`, which brings a
+coordinate near the image as a float, so that NaN, infinity and 1e30 become ordinary numbers before
+anything is made an integer, and in :func:`tap_index`, which brings each tap into it. ``mode`` and
+``padding`` are constants where these functions are called, so that no branch on them is left in a
+kernel.
 """
 
 import math
 
-from .compile import inlined, scalar
 from .coordinates import last, span
-from .kind import BICUBIC, FILL, REFLECTION, WRAP, ZEROS
+from .jit import inlined, scalar
+from .sampler_kind import BICUBIC, FILL, REFLECTION, WRAP, ZEROS
 
 # An index for which the taps OUTSIDE and OUTSIDE + 1 both miss the image.
 OUTSIDE = -2

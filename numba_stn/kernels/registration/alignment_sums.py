@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from .. import launch
-from ..math.compile import scalar
+from .. import cpu_launch
+from ..math.jit import scalar
 from .sample_rows import make_sample_grid, make_sample_row
 
 # The number of rows that one task sums.
@@ -122,7 +122,7 @@ def make_matrix_sums(dims, projective, masked, parallel):
     ``h h^T p p^T`` (A, A, K, K), only the upper triangle of both pairs, of ``h p (s, f, 1)``
     (A, K, 3), and of s^2, s f, f^2, s, f and 1 (6,).
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     sample_row = make_sample_row(dims, projective, masked)
     map_rows, size = dims + projective, dims + 1
     normal_end, mixed_end = _section_ends(map_rows, size)
@@ -162,7 +162,7 @@ def make_matrix_sums(dims, projective, masked, parallel):
                 add_values(values, value_products(sample, target), count)
         return stamp
 
-    return launch.jit(matrix_sums, parallel)
+    return cpu_launch.jit(matrix_sums, parallel)
 
 
 @scalar
@@ -218,7 +218,7 @@ def matrix_sums(moving: Any, fixed: Any, mask: Any, matrix: Any, axes: Axes) -> 
     per_band = np.empty((bands, mixed_end + 6))
     padded = np.zeros((3, size))
     padded[:map_rows] = matrix
-    launch.run(
+    cpu_launch.run(
         make_matrix_sums, (dims, projective, mask is not None), fixed.size,
         moving, fixed, fixed if mask is None else mask, padded, (*axes.fixed, *axes.moving),
         axes.columns, per_band,
@@ -266,7 +266,7 @@ def grid_sums(moving: Any, fixed: Any, mask: Any, grid: Any, basis: Any) -> Sums
     """
     count, height, width = basis.shape
     sampled, counts = np.empty((4, height, width), np.float32), np.empty(height, np.int64)
-    launch.run(
+    cpu_launch.run(
         make_sample_grid, (mask is not None,), fixed.size,
         moving, fixed, fixed if mask is None else mask, grid, sampled, counts,
     )  # fmt: skip
@@ -274,7 +274,7 @@ def grid_sums(moving: Any, fixed: Any, mask: Any, grid: Any, basis: Any) -> Sums
     slopes, s, f = sampled[:2], sampled[2], sampled[3]
     normal = np.empty((2, count, 2, count))
     right = np.stack([slopes[a] * v for a in range(2) for v in (s, f, np.float32(1))])
-    with launch.one_blas_thread():
+    with cpu_launch.one_blas_thread():
         for a, b in ((0, 0), (0, 1), (1, 1)):
             normal[a, :, b] = (basis * (slopes[a] * slopes[b])) @ basis.T
         mixed = (basis @ right.T).reshape(count, 2, 3).transpose(1, 0, 2)

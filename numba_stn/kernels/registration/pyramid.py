@@ -6,14 +6,14 @@ import math
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import scalar
+from .. import cpu_launch
+from ..math.jit import scalar
 
 
 @functools.cache
 def make_smooth_axis(dtype, parallel):
     """Kernel: image (outer, n, inner) -> the image smoothed along n by (1, 4, 6, 4, 1) / 16."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def smooth_axis(image, out):
         outer, n, _ = image.shape
@@ -26,13 +26,13 @@ def make_smooth_axis(dtype, parallel):
                 new[k] = binomial(a[k], b[k], c[k], d[k], e[k])
         return stamp
 
-    return launch.jit(smooth_axis, parallel)
+    return cpu_launch.jit(smooth_axis, parallel)
 
 
 @functools.cache
 def make_smooth_rows(dtype, parallel):
     """Kernel: like :func:`make_smooth_axis` along the last axis of (outer, n), with n >= 4."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def smooth_rows(image, out):
         outer, n = image.shape
@@ -46,7 +46,7 @@ def make_smooth_rows(dtype, parallel):
                 new[j] = binomial(a, b, row[j], d, e)
         return stamp
 
-    return launch.jit(smooth_rows, parallel)
+    return cpu_launch.jit(smooth_rows, parallel)
 
 
 @scalar
@@ -60,7 +60,7 @@ def binomial(a, b, c, d, e):
 @functools.cache
 def make_halve_axis(dtype, parallel):
     """Kernel: image (outer, n, inner) -> means of pairs along n, (outer, n // 2, inner)."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def halve_axis(image, out):
         outer, n, inner = out.shape
@@ -71,7 +71,7 @@ def make_halve_axis(dtype, parallel):
                 new[k] = np.float32(0.5) * (one[k] + two[k])
         return stamp
 
-    return launch.jit(halve_axis, parallel)
+    return cpu_launch.jit(halve_axis, parallel)
 
 
 def smooth(image):
@@ -84,10 +84,10 @@ def smooth(image):
         out = np.empty(image.shape, np.float32)
         if axis == image.ndim - 1 and image.shape[-1] >= 4:
             rows = image.reshape(-1, image.shape[-1]), out.reshape(-1, image.shape[-1])
-            launch.run(make_smooth_rows, (image.dtype,), image.size, *rows)
+            cpu_launch.run(make_smooth_rows, (image.dtype,), image.size, *rows)
         else:
             views = _split_at(image, axis), _split_at(out, axis)
-            launch.run(make_smooth_axis, (image.dtype,), image.size, *views)
+            cpu_launch.run(make_smooth_axis, (image.dtype,), image.size, *views)
         image = out
     return image
 
@@ -100,7 +100,7 @@ def halve(image):
             sides[axis] //= 2
             out = np.empty(sides, np.float32)
             views = _split_at(image, axis), _split_at(out, axis)
-            launch.run(make_halve_axis, (image.dtype,), image.size, *views)
+            cpu_launch.run(make_halve_axis, (image.dtype,), image.size, *views)
             image = out
     return image
 

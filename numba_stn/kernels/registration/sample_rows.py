@@ -8,8 +8,8 @@ import functools
 import numpy as np
 from numba import prange
 
-from .. import launch
-from ..math.compile import inlined, scalar
+from .. import cpu_launch
+from ..math.jit import inlined, scalar
 
 # --- Samples and their slopes ---------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ def make_sample_grid(masked, parallel):
     are 0 where a position is outside. ``counts`` (H,) is the number of positions inside, of each
     row.
     """
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
 
     def sample_grid(moving, fixed, mask, grid, out, counts):
         _, height, width = moving.shape
@@ -143,4 +143,4 @@ def make_sample_grid(masked, parallel):
             counts[i] = count
         return stamp
 
-    return launch.jit(sample_grid, parallel)
+    return cpu_launch.jit(sample_grid, parallel)

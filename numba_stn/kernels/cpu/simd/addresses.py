@@ -3,10 +3,10 @@
 A block is LANES neighbouring pixels of an output row, in LLVM vectors. :func:`compute_addresses`
 computes the sampling positions of the blocks of a chunk, from a grid or from a row's map. For each
 block whose taps are all inside the image, it stores the offsets of the lower taps and the fractions
-in the block's :class:`.slots.Slot`. The functions of :mod:`.bilinear` and :mod:`.any_mode` then
-load the taps and use them, one row segment at a time. If both were done in one step, the processor
-would wait: the chain of operations from a block's coordinates to its samples is longer than what it
-can look ahead.
+in the block's :class:`.workspace.Slot`. The functions of :mod:`.bilinear` and :mod:`.interpolation`
+then load the taps and use them, one row segment at a time. If both were done in one step, the
+processor would wait: the chain of operations from a block's coordinates to its samples is longer
+than what it can look ahead.
 """
 
 from llvmlite import ir
@@ -14,10 +14,10 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.coordinates import MIDDLE, SNAP
-from ...math.kind import AFFINE, BICUBIC, GRID, NEAREST, ZEROS
+from ...math.sampler_kind import AFFINE, BICUBIC, GRID, NEAREST, ZEROS
 from .positions import can_split, compute_positions, split_positions
-from .slots import Slot, first_column
 from .vectors import F32, F64, I32, I64, LANES, Emitter, Plane, lanes
+from .workspace import Slot, first_column
 
 # The number of blocks whose middles are computed at a time.
 GROUP = 8

@@ -1,4 +1,4 @@
-"""Bilinear samples of 16 pixels at a time, forward and backward.
+"""Bilinear samples of 16 pixels at a time, and the gradient of their coordinates.
 
 Numba compiles a loop over gathered pixels to scalar code. Here a block of LANES pixels of an output
 row is written out as LLVM vectors: for each pixel two loads of two neighbours each, shuffled into
@@ -7,18 +7,17 @@ has two versions: one for segments of interior blocks, whose taps are all inside
 addresses are already computed (:mod:`.addresses`), and one for a border block (:mod:`.border`).
 
 The operations and their order are those of :mod:`numba_stn.kernels.math.coordinates`, so a block
-gives the bits of the scalar code in :mod:`numba_stn.kernels.cpu.single_pixels`; only the images'
-gradient is summed in the block's own order. The scalar code is used for what a block does not do:
-reflected coordinates, rows of fewer than LANES pixels, images of one column, and planes of 2^31
-pixels.
+gives the bits of the scalar code in :mod:`numba_stn.kernels.cpu.bilinear_pixels`; only the images'
+gradient (:mod:`.images_gradient`) is summed in the block's own order. The scalar code is used for
+what a block does not do: reflected coordinates, rows of fewer than LANES pixels, images of one
+column, and planes of 2^31 pixels.
 """
 
-from llvmlite.ir import IntType
 from numba.core import cgutils
 
-from .block_functions import border_function, interior_function
-from .border import border_taps, clamped_taps
-from .lanes import not_repeated, prefetch_ahead, weights
+from .border import border_taps
+from .intrinsics import border_function, interior_function
+from .lanes import bilinear_weights, not_repeated, prefetch_ahead
 from .vectors import F64, I32, I64, LANES, lanes
 
 # --- Samples --------------------------------------------------------------------------------------
@@ -44,10 +43,10 @@ def sample_interior(row, segment, affine, map_, ahead):
         with long, row.each_channel(I64(0)) as (image, start):
             bases = row.bases(image)
             with segment.each_block() as (slot, j):
-                shares = weights(emit, *slot.fractions())
+                shares = bilinear_weights(emit, *slot.fractions())
                 sample(image, bases, slot, shares, row.address(start, j))
         with short, segment.each_block() as (slot, j):
-            shares = weights(emit, *slot.fractions())
+            shares = bilinear_weights(emit, *slot.fractions())
             with row.each_channel(j) as (image, target):
                 sample(image, row.bases(image), slot, shares, target)
 
@@ -58,7 +57,7 @@ def sample_border(row, block):
     emit, b = row.emit, row.emit.builder
     with block.axes() as (x, y, touching):
         taps = border_taps(row, x, y, block.fill)
-        shares = weights(emit, x.fraction, y.fraction)
+        shares = bilinear_weights(emit, x.fraction, y.fraction)
         with row.each_channel(block.j) as (image, sample):
             value = _blend(emit, taps(image), shares)
             if touching is not None:
@@ -73,74 +72,6 @@ def _blend(emit, taps, shares):
     for term in terms:
         value = b.fadd(value, term)
     return value
-
-
-# --- Gradient of the images -----------------------------------------------------------------------
-
-# The order in which lanes are added. Neighbouring pixels add to the same taps, and would wait for
-# each other, so lanes that are four apart follow one another.
-ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
-
-
-@interior_function
-def accumulate_interior(row, segment, affine, map_, first, last, ahead):
-    """Add the gradients of a segment's samples to the pixels they were read from.
-
-    Only channels ``first`` to ``last`` - 1 are computed.
-    """
-    emit, b, real = row.emit, row.emit.builder, row.emit.real
-    row.channels = (first, last)
-    with segment.each_block() as (slot, j):
-        shares = weights(emit, *slot.fractions())
-        fresh = not_repeated(row, segment.repeated(j))
-        with row.each_channel(j) as (image, sample):
-            d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
-            nw, ne, sw, se = (emit.spill(b.fmul(d, share)) for share in shares)
-            if affine:
-                prefetch_ahead(row, image, slot, ahead)
-            upper, lower = row.bases(image)
-            for k in ORDER:
-                offset = slot.offset(k)
-                for start, west, east in ((upper, nw, ne), (lower, sw, se)):
-                    address = row.address(start, offset)
-                    for column, part in enumerate((west, east)):
-                        pointer = row.pointer(address, column)
-                        b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
-
-
-@border_function
-def accumulate_border(row, block):
-    """:func:`accumulate_interior` for a border block, lane after lane.
-
-    ``where`` ends with (skip, first, last, top, bottom): only rows ``top`` to ``bottom`` - 1 of the
-    image are written, and the first ``skip`` lanes are left out.
-    """
-    emit, b, real = row.emit, row.emit.builder, row.emit.real
-    skip, *row.channels, top, bottom = block.numbers
-    top, bottom = (b.trunc(number, I32) for number in (top, bottom))
-    with block.axes() as (x, y, touching):
-        rows, columns = clamped_taps(row, x, y, top, bottom)
-        fresh = not_repeated(row, skip)
-        if touching is not None:
-            fresh = b.and_(fresh, touching)
-        touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
-        bits = IntType(LANES)
-        with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
-            taps = [
-                (emit.spill(row.offsets(i, j)), emit.all_of(fresh, row_exists, column_exists))
-                for i, row_exists in rows for j, column_exists in columns
-            ]  # fmt: skip
-            shares = weights(emit, x.fraction, y.fraction)
-            with row.each_channel(block.j) as (image, sample):
-                start, d = emit.opaque(image), emit.load(sample, lanes(real))
-                parts = [
-                    emit.spill(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
-                    for (_, mask), share in zip(taps, shares, strict=True)
-                ]
-                for k in ORDER:
-                    for (offsets, _), part in zip(taps, parts, strict=True):
-                        pointer = row.pointer(row.address(start, emit.lane(offsets, k)), 0)
-                        b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
 
 
 # --- Gradient of the coordinates ------------------------------------------------------------------

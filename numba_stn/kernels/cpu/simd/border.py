@@ -4,8 +4,8 @@ import contextlib
 
 from numba.core import cgutils
 
-from ...math.kind import AFFINE, BORDER, REFLECTION, ZEROS
 from ...math.padding import OUTSIDE
+from ...math.sampler_kind import AFFINE, BORDER, REFLECTION, ZEROS
 from .positions import compute_positions
 from .vectors import F64, I1, I32, I64, lanes
 

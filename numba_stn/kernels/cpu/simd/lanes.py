@@ -5,8 +5,8 @@ import contextlib
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .slots import SLOTS, Slot, first_column
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
+from .workspace import SLOTS, Slot, first_column
 
 
 class Row:
@@ -99,7 +99,7 @@ def not_repeated(row, skip):
     return b.icmp_signed(">=", lanes(I32, list(range(LANES))), row.emit.splat(b.trunc(skip, I32)))
 
 
-def weights(emit, tx, ty):
+def bilinear_weights(emit, tx, ty):
     """The weights of :func:`.interpolation.bilinear_weights`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)

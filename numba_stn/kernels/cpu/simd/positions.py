@@ -5,7 +5,7 @@ block and a single pixel get the same bits.
 """
 
 from ...math.coordinates import FAR, MIDDLE, SNAP
-from ...math.kind import AFFINE, GRID, PROJECTIVE
+from ...math.sampler_kind import AFFINE, GRID, PROJECTIVE
 from .vectors import F32, F64, I64, LANES, lanes
 
 

@@ -1,6 +1,6 @@
 """Layers of features: fully connected, ReLU, flatten.
 
-A layer is a small frozen value whose repr shows the architecture; see :mod:`.layer`. The other
+A layer is a small frozen value whose repr shows the architecture; see :mod:`.base`. The other
 layers are in :mod:`.convolution`, :mod:`.pooling`, :mod:`.normalisation`, :mod:`.dropout`,
 :mod:`.containers` and :mod:`.transformer`.
 """
@@ -10,8 +10,8 @@ from math import prod
 
 import numpy as np
 
+from .base import Layer, check_input, check_whole, he_normal, zeros
 from .batch_blocked import BatchBlocked, kernels_for
-from .layer import Layer, check_input, check_whole, he_normal, zeros
 
 
 @dataclass(frozen=True)

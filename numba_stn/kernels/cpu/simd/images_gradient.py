@@ -1,22 +1,91 @@
-"""The images' gradient for small images, summed in quads.
+"""The gradient of the images, bilinear, of 16 samples at a time: added to pixels, or to quads.
 
-A quad has four sums, one for each tap of the samples that share a lower tap. One load and one store
-add to a quad; adding to pixels takes four of each. And quads do not overlap in part, as pairs of
-pixels do: a load that overlaps an earlier store in part has to wait until that store has reached
-the cache. There is a quad for each lower tap that touches the image, from -1 to W - 1 and from -1
-to H - 1. At the end, :func:`gather_quads` sums the quads into pixels.
+The forward direction and the gradient of the coordinates are in :mod:`.bilinear`, which says how
+the functions are called.
 """
 
-from llvmlite.ir import VectorType
+from llvmlite.ir import IntType, VectorType
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .bilinear import ORDER
-from .block_functions import border_function, interior_function
-from .lanes import not_repeated, weights
+from .border import clamped_taps
+from .intrinsics import border_function, interior_function
+from .lanes import bilinear_weights, not_repeated, prefetch_ahead
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
-# --- Adding to quads ------------------------------------------------------------------------------
+# The order in which lanes are added. Neighbouring pixels add to the same taps, and would wait for
+# each other, so lanes that are four apart follow one another.
+ORDER = [first + 4 * k for first in range(4) for k in range(LANES // 4)]
+
+
+@interior_function
+def accumulate_interior(row, segment, affine, map_, first, last, ahead):
+    """Add the gradients of a segment's samples to the pixels they were read from.
+
+    Only channels ``first`` to ``last`` - 1 are computed.
+    """
+    emit, b, real = row.emit, row.emit.builder, row.emit.real
+    row.channels = (first, last)
+    with segment.each_block() as (slot, j):
+        shares = bilinear_weights(emit, *slot.fractions())
+        fresh = not_repeated(row, segment.repeated(j))
+        with row.each_channel(j) as (image, sample):
+            d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
+            nw, ne, sw, se = (emit.spill(b.fmul(d, share)) for share in shares)
+            if affine:
+                prefetch_ahead(row, image, slot, ahead)
+            upper, lower = row.bases(image)
+            for k in ORDER:
+                offset = slot.offset(k)
+                for start, west, east in ((upper, nw, ne), (lower, sw, se)):
+                    address = row.address(start, offset)
+                    for column, part in enumerate((west, east)):
+                        pointer = row.pointer(address, column)
+                        b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
+
+
+@border_function
+def accumulate_border(row, block):
+    """:func:`accumulate_interior` for a border block, lane after lane.
+
+    ``where`` ends with (skip, first, last, top, bottom): only rows ``top`` to ``bottom`` - 1 of the
+    image are written, and the first ``skip`` lanes are left out.
+    """
+    emit, b, real = row.emit, row.emit.builder, row.emit.real
+    skip, *row.channels, top, bottom = block.numbers
+    top, bottom = (b.trunc(number, I32) for number in (top, bottom))
+    with block.axes() as (x, y, touching):
+        rows, columns = clamped_taps(row, x, y, top, bottom)
+        fresh = not_repeated(row, skip)
+        if touching is not None:
+            fresh = b.and_(fresh, touching)
+        touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
+        bits = IntType(LANES)
+        with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
+            taps = [
+                (emit.spill(row.offsets(i, j)), emit.all_of(fresh, row_exists, column_exists))
+                for i, row_exists in rows for j, column_exists in columns
+            ]  # fmt: skip
+            shares = bilinear_weights(emit, x.fraction, y.fraction)
+            with row.each_channel(block.j) as (image, sample):
+                start, d = emit.opaque(image), emit.load(sample, lanes(real))
+                parts = [
+                    emit.spill(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
+                    for (_, mask), share in zip(taps, shares, strict=True)
+                ]
+                for k in ORDER:
+                    for (offsets, _), part in zip(taps, parts, strict=True):
+                        pointer = row.pointer(row.address(start, emit.lane(offsets, k)), 0)
+                        b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
+
+
+# --- Small images: quads --------------------------------------------------------------------------
+#
+# A quad has four sums, one for each tap of the samples that share a lower tap. One load and one
+# store add to a quad; adding to pixels takes four of each. And quads do not overlap in part, as
+# pairs of pixels do: a load that overlaps an earlier store in part has to wait until that store has
+# reached the cache. There is a quad for each lower tap that touches the image, from -1 to W - 1 and
+# from -1 to H - 1. At the end, :func:`gather_quads` sums the quads into pixels.
 
 
 @interior_function
@@ -60,7 +129,7 @@ def _accumulate(row, j, fresh, fractions, offset):
     """Add the gradients of a block's samples, if they are ``fresh``, to the quads ``offset(k)``."""
     emit, b, real, quads = row.emit, row.emit.builder, row.emit.real, row.others[1]
     size, quad = I64(4 * emit.bytes), VectorType(real, 4)
-    shares = weights(emit, *fractions)
+    shares = bilinear_weights(emit, *fractions)
     with row.each_channel(j) as (_, sample):
         d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
         parts = _spill_as_quads(emit, [b.fmul(d, share) for share in shares])
@@ -97,7 +166,7 @@ def _spill_as_quads(emit, vectors):
 def gather_quads(typingctx, quads, dimages, where):
     """Sum the quads of LANES pixels; ``where`` is (channel of the quads, m, c, y, x).
 
-    The scalar form is :func:`numba_stn.kernels.cpu.single_pixels.pixel_of_quads`.
+    The scalar form is :func:`numba_stn.kernels.cpu.bilinear_pixels.pixel_of_quads`.
     """
 
     def codegen(context, builder, signature, args):

@@ -6,7 +6,7 @@ Planes only, with their channels first.
 import numpy as np
 
 from ..math.coordinates import affine_axis, affine_start, last, unnormalize
-from ..math.kind import AFFINE
+from ..math.sampler_kind import AFFINE
 from .device import device_function
 from .layout import element
 

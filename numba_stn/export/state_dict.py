@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ..nn.base import Layer
 from ..nn.containers import MeanOfViews, Parallel, Serial
-from ..nn.layer import Layer
 from ..nn.normalisation import BatchNorm
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree

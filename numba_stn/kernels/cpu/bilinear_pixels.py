@@ -4,8 +4,8 @@
 position (x, y).
 """
 
-from ..math.compile import inlined, scalar
 from ..math.interpolation import bilinear, bilinear_slopes, bilinear_weights, locate
+from ..math.jit import inlined, scalar
 from ..math.padding import OUTSIDE
 
 

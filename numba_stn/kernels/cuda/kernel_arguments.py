@@ -1,6 +1,6 @@
 """The arguments that the CUDA kernels of samplers are called with."""
 
-from ..math.kind import FILL, ZEROS
+from ..math.sampler_kind import FILL, ZEROS
 from .convert import numbers_for
 from .device import narrow
 

@@ -3,7 +3,7 @@
 All taps of a block are inside the image. Along each axis a mode reads n taps (1, 2 or 4), which are
 neighbours in a row of memory, so each pixel takes n loads of n neighbours. They are weighted and
 summed by rows first, then by columns, in the order of
-:func:`numba_stn.kernels.cpu.weighted_sum.make_block_sum`, whose bits they give. Integers are
+:func:`numba_stn.kernels.cpu.taps.make_block_sum`, whose bits they give. Integers are
 computed in float32.
 """
 
@@ -14,9 +14,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.interpolation import KEYS
-from ...math.kind import BICUBIC, BILINEAR, NEAREST, TAPS
-from .slots import Slot
+from ...math.sampler_kind import BICUBIC, BILINEAR, NEAREST, TAPS
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
+from .workspace import Slot
 
 
 @functools.cache

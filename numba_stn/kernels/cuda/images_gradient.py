@@ -17,14 +17,14 @@ import math
 
 import numpy as np
 
-from ..launch import source_hash
-from ..math.compile import scalar
+from ..cpu_launch import source_hash
 from ..math.coordinates import affine_start
-from ..math.kind import AFFINE
+from ..math.jit import scalar
+from ..math.sampler_kind import AFFINE
+from .bilinear_pixels import map_axes
 from .device import BLOCK, cuda, device_function, inlined, jit, launch, tiles
 from .layout import Geometry, element
 from .loops import first_pixel, next_row
-from .single_pixels import map_axes
 
 # Rounding of a coordinate, relative to the largest number that it is computed from: several times
 # 2**-23, the rounding of float32.

@@ -7,7 +7,7 @@ a single border block. Each is a decorator of a function that emits the LLVM cod
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.kind import AFFINE
+from ...math.sampler_kind import AFFINE
 from .border import BorderBlock
 from .lanes import Row, RowSegment
 

@@ -11,7 +11,6 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from ..math.compile import scalar
 from ..math.coordinates import (
     affine_axis,
     affine_start,
@@ -20,7 +19,8 @@ from ..math.coordinates import (
     split,
     unnormalize_slope,
 )
-from ..math.kind import AFFINE
+from ..math.jit import scalar
+from ..math.sampler_kind import AFFINE
 
 # A block prefetches what the row this many rows further down reads. The processor does not foresee
 # which cache lines a rotated image needs, and loading one from memory takes as long as 3 blocks.

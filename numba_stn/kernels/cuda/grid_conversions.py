@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate
-from .calls import off_of, typed
 from .device import constant, cuda, each, empty, inlined, jit
+from .kernel_arguments import off_of, typed
 
 
 @inlined

@@ -8,11 +8,11 @@ import functools
 
 import numpy as np
 
-from ..math.compile import inlined, scalar
+from ..math.dtypes import make_load
 from ..math.interpolation import SLOPES, WEIGHTS, locate_taps
-from ..math.kind import TAPS, ZEROS
+from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.storage import make_load
+from ..math.sampler_kind import TAPS, ZEROS
 
 # --- Elements of arrays of either layout ----------------------------------------------------------
 

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from .compile import scalar
+from .jit import scalar
 
 # float16 has 10 bits of fraction and an exponent whose bias is 15; float32 has 23 and 127.
 _SHIFT, _BIAS = 13, 127 - 15

@@ -1,6 +1,6 @@
 """Parts of a row of samples of the plane: columns without taps, interior segments, single pixels.
 
-The visitor of :mod:`.planes` calls these functions; ``task`` is a :class:`.planes.Task`.
+The visitor of :mod:`.sample_2d` calls these functions; ``task`` is a :class:`.sample_2d.Task`.
 """
 
 import functools
@@ -8,14 +8,13 @@ import functools
 import numpy as np
 from numba import carray
 
-from ..math.compile import inlined, scalar
-from ..math.kind import AFFINE, NEAREST, PROJECTIVE
-from ..math.storage import make_store
-from .simd.any_mode import make_sample_block
-from .simd.slots import WORKSPACE
+from ..math.dtypes import make_store
+from ..math.jit import inlined, scalar
+from ..math.sampler_kind import AFFINE, NEAREST, PROJECTIVE
+from .simd.interpolation import make_sample_block
 from .simd.vectors import LANES
-from .tiles import block_span
-from .weighted_sum import (
+from .simd.workspace import WORKSPACE
+from .taps import (
     make_block_sum,
     make_lengths,
     make_locate,
@@ -23,6 +22,7 @@ from .weighted_sum import (
     make_weighted_sum,
     make_weights,
 )
+from .tiles import block_span
 
 # The number of four-byte numbers in a workspace.
 FLOATS = WORKSPACE // 4

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..launch import source_hash
+from ..cpu_launch import source_hash
 from ..math.antialias import MOST, finer_scale, parts_per_pixel
 from ..math.coordinates import base_coordinate
-from .calls import geometry_of
 from .coordinate_sources import input_pixel, row_of, theta_rows
 from .device import NARROW, THREADS, cuda, empty, inlined, jit, launch
+from .kernel_arguments import geometry_of
 from .layout import Geometry, element, image_start
 from .sums import add_to_rows
 

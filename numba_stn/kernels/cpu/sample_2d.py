@@ -1,7 +1,7 @@
 """CPU kernel of samples of the plane, of any mode, padding, dtype and layout.
 
 Interior blocks are sampled by vector code if there is such code, columns without taps are filled,
-and all other pixels are sampled one by one (:mod:`.row_segments`). :mod:`.traversal` visits the
+and all other pixels are sampled one by one (:mod:`.plane_segments`). :mod:`.traversal` visits the
 blocks.
 """
 
@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 from numba import prange
 
-from .. import launch
-from ..math.compile import inlined, scalar
-from ..math.kind import GRID, PROJECTIVE
+from .. import cpu_launch
+from ..math.jit import inlined, scalar
+from ..math.sampler_kind import GRID, PROJECTIVE
+from .bilinear_coordinates import ROWS_AHEAD
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
-from .row_segments import make_fill_columns, make_interior, make_sample_pixel
-from .rows import ROWS_AHEAD
+from .plane_segments import make_fill_columns, make_interior, make_sample_pixel
 from .simd.lanes import prefetch_taps
 from .simd.memory import borrowed
 from .simd.vectors import LANES
+from .taps import make_lengths
 from .tiles import Tile, can_block
 from .traversal import Visitor, make_traverse
-from .weighted_sum import make_lengths
 
 
 class Task(NamedTuple):
@@ -42,7 +42,7 @@ class Task(NamedTuple):
 @functools.cache
 def make_sample_plane(kind, dtype, channels_together, parallel):
     """Kernel: images, coords -> samples of this dtype; arrays are :func:`.general.as_volume`."""
-    stamp = launch.stamp(parallel)
+    stamp = cpu_launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
     visitor = _make_visitor(kind, dtype, channels_together)
@@ -71,7 +71,7 @@ def make_sample_plane(kind, dtype, channels_together, parallel):
             traverse(task, where, tile, fill.dtype.type(0))
         return stamp
 
-    return launch.jit(sample, parallel)
+    return cpu_launch.jit(sample, parallel)
 
 
 @functools.cache
