@@ -93,9 +93,11 @@ def resolve(root: pathlib.Path, commit: str) -> str:
     return found.stdout.strip()
 
 
-def extract(root: pathlib.Path, commit: str, folder: str) -> None:
-    """Write the commit's numba_stn into a folder."""
-    archive = subprocess.run(["git", "-C", str(root), "archive", commit, "numba_stn"],
+def extract(
+    root: pathlib.Path, commit: str, folder: str, paths: Sequence[str] = ("numba_stn",)
+) -> None:
+    """Write the commit's numba_stn, or these paths of it, into a folder."""
+    archive = subprocess.run(["git", "-C", str(root), "archive", commit, *paths],
                              capture_output=True, check=True)  # fmt: skip
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as file:
         file.extractall(folder, filter="data")

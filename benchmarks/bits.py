@@ -9,9 +9,9 @@ sides; the message may differ.
 The calls cover the samples and the gradients of every public operation, in every mode, padding,
 layout, dtype and number of dimensions. Small and odd shapes run the serial kernels, larger ones the
 parallel kernels. Single images, layers, training steps, distortions and registration are covered
-too. Both processes make the calls of the checkout, so the commit needs the functions that these
-use. Otherwise, write digests with ``--save FILE`` in an earlier checkout, and compare with them by
-``--with FILE``.
+too. The calls are those of the checkout; what they share with the tests (``tests/everything.py``)
+comes from each commit's own tests, so that its names may differ. ``--save FILE`` writes the
+checkout's digests, and ``--with FILE`` compares with them.
 """
 
 import argparse
@@ -128,7 +128,7 @@ def batch_options():
 
 def parametrisations():
     """Theta from parameters, and the gradient of the parameters."""
-    from numba_stn.transforms import parametrisations as module
+    from numba_stn import transforms as module
 
     rng = np.random.default_rng(2)
     for name in sorted(module.__all__):
@@ -233,7 +233,7 @@ def print_digests(tree: str, word: str) -> None:
 
     Print the name and the digest of each call as a line of JSON.
     """
-    sys.path[:0] = [tree, str(ROOT / "tests")]
+    sys.path[:0] = [tree, f"{tree}/tests"]
     import numba_stn
 
     found = pathlib.Path(numba_stn.__file__).parents[1]
@@ -252,12 +252,16 @@ def print_digests(tree: str, word: str) -> None:
 def run_digests(tree: str, word: str) -> dict[str, str]:
     """Run :func:`print_digests` in a new process, and collect the digests.
 
+    A first process compiles the kernels; its digests are discarded, because ``register`` gives
+    other last bits in the process that compiles it.
+
     Raises
     ------
     NothingToCompareError
         If the process fails.
     """
     command = [sys.executable, str(HERE / "bits.py"), "--digests-of", tree, "--only", word]
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment(tree))
     digests = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tree)) as run:
         assert run.stdout
@@ -334,7 +338,7 @@ def commit_digests(args: argparse.Namespace) -> dict[str, str]:
     from .against import extract, resolve
 
     with tempfile.TemporaryDirectory() as folder:
-        extract(ROOT, resolve(ROOT, args.commit), folder)
+        extract(ROOT, resolve(ROOT, args.commit), folder, ("numba_stn", "tests"))
         return run_digests(folder, args.only)
 
 

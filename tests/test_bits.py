@@ -108,7 +108,7 @@ def digests(monkeypatch):
 
     monkeypatch.setattr(bits, "run_digests", run_digests)
     monkeypatch.setattr(against, "resolve", lambda root, commit: commit)
-    monkeypatch.setattr(against, "extract", lambda root, commit, folder: None)
+    monkeypatch.setattr(against, "extract", lambda root, commit, folder, paths: None)
     return found
 
 
