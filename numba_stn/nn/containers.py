@@ -174,7 +174,9 @@ class MeanOfViews(Layer):
 
 
 def serial(*layers: Layer) -> Serial:
-    """Apply layers one after another: ``y = layer_k(... layer_1(x))``.
+    """Apply layers one after another.
+
+    ``y = layer_k(... layer_2(layer_1(x)))``
 
     Parameters
     ----------
