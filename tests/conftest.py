@@ -2,7 +2,38 @@
 
 import os
 
-# Run in processes of their own, under Numba's CUDA simulator: see test_cuda_simulator.py.
+import pytest
+
+# These run in processes of their own, under Numba's CUDA simulator: see test_cuda_simulator.py.
 collect_ignore = []
 if "NUMBA_ENABLE_CUDASIM" not in os.environ:
     collect_ignore += ["cuda_simulator_suite.py", "train_simulator_suite.py"]
+
+# Files whose tests are all marked "slow": they compile many kernels, or start processes.
+SLOW = {
+    "test_antialias", "test_any_input", "test_block", "test_cluster", "test_coming_from",
+    "test_cuda_simulator", "test_export", "test_gallery", "test_gpu_benchmark", "test_jvp",
+    "test_peers_all", "test_photograph_modes", "test_photographs", "test_ptx", "test_ptx_derived",
+    "test_reproduce_command", "test_robust", "test_samplers", "test_train_command", "test_warmup",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Run slow tests first, so that no worker starts a long one when the others have finished."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker neighbouring tests, which need the same kernels.
+
+    By default, two workers run neighbouring tests at the same time, and both compile the kernel.
+    """
+    if config.getvalue("dist") != "load":  # another one was chosen on the command line
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

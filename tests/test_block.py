@@ -8,7 +8,7 @@ import numba_stn as stn
 from numba_stn.kernels.cpu import bilinear
 from numba_stn.kernels.cpu.simd.vectors import LANES
 from numba_stn.kernels.cpu.tiles import BAND, bands_per_tile, rows_per_tile
-from numba_stn.kernels.math.jit import scalar
+from numba_stn.kernels.math.jit import python_callable
 from numba_stn.kernels.math.sampler_kind import AFFINE, BORDER, GRID, REFLECTION, ZEROS
 
 
@@ -17,7 +17,7 @@ def compiled(make, source, padding):
     return numba.njit(make(source, padding, False).py_func, error_model="numpy")
 
 
-@scalar
+@python_callable
 def never(height, width, columns):
     return False
 

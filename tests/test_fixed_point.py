@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from numba_stn.kernels.math import fixed_point, interpolation
+from numba_stn.kernels.math.jit import python_callable
 from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, NEAREST
+
+bits_are_finite = python_callable(fixed_point.bits_are_finite)
+dequantize = python_callable(fixed_point.dequantize)
+fixed_point_scale = python_callable(fixed_point.fixed_point_scale)
+four_weights = python_callable(interpolation.four_weights)
+quantize = python_callable(fixed_point.quantize)
 
 FLOATS = {
     np.float32: (np.int32, fixed_point.FRACTION32),
@@ -24,7 +31,7 @@ def bits(value, real):
 def scale(values, terms, real):
     """The scale for at most 2**terms of these values, in their precision."""
     peak = max(bits(value, real) for value in values)
-    return real(fixed_point.fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
+    return real(fixed_point_scale(peak, FLOATS[real][1], terms, real(1)))
 
 
 def total(values, real, terms=None):
@@ -32,9 +39,7 @@ def total(values, real, terms=None):
     values = [real(value) for value in values]
     terms = (len(values) - 1).bit_length() if terms is None else terms
     factor = scale(values, terms, real)
-    return real(
-        fixed_point.dequantize(sum(fixed_point.quantize(v, factor) for v in values), factor)
-    )
+    return real(dequantize(sum(quantize(v, factor) for v in values), factor))
 
 
 def extremes(real):
@@ -45,15 +50,15 @@ def extremes(real):
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_the_largest_sum_fits_in_64_bits(real, terms):
     for peak in extremes(real):
-        largest = abs(fixed_point.quantize(peak, scale([peak], terms, real)))
-        smallest = abs(fixed_point.quantize(-peak, scale([peak], terms, real)))
+        largest = abs(quantize(peak, scale([peak], terms, real)))
+        smallest = abs(quantize(-peak, scale([peak], terms, real)))
         assert max(largest, smallest) * 2**terms < 2**63
 
 
 @pytest.mark.parametrize("terms", [0, 1, 7, 24, 40])
 def test_no_more_than_two_bits_are_left_unused(real, terms):
     for peak in extremes(real)[:3]:
-        assert fixed_point.quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
+        assert quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
 
 
 @pytest.mark.parametrize("mode", [NEAREST, BILINEAR, BICUBIC])
@@ -67,7 +72,7 @@ def test_the_magnitudes_of_a_samples_weights_add_up_to_the_documented_bound(real
 
 def weights_of(mode, real):
     """The weights along an axis for fractions from 0 to 1, including the worst, 1/2."""
-    return [interpolation.four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
+    return [four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
 
 
 @pytest.mark.parametrize("terms", [0, 1, 24, 40])
@@ -79,7 +84,7 @@ def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
         factor = scale([peak], terms + interpolation.WEIGHT_BITS[mode], real)
         for along in weights_of(mode, real)[::32]:
             total = sum(
-                abs(fixed_point.quantize(real(peak) * real(math.prod(weights)), factor))
+                abs(quantize(real(peak) * real(math.prod(weights)), factor))
                 for weights in itertools.product(map(real, along), repeat=axes)
             )
             assert total * 2**terms < 2**63
@@ -121,7 +126,7 @@ def test_one_term_comes_back_exactly(real):
 def test_terms_are_rounded_to_the_nearest_integer(real, digits):
     for part in (0, 0.25, 0.5, 0.75, 1):
         for value in (real(2**digits + part), real(-(2**digits) - part)):
-            assert fixed_point.quantize(value, real(1)) == math.floor(float(value) + 0.5)
+            assert quantize(value, real(1)) == math.floor(float(value) + 0.5)
 
 
 def test_a_sum_may_cancel_to_nothing(real):
@@ -134,10 +139,8 @@ def test_zeros_sum_to_zero(real):
 
 
 def test_infinity_and_nan_are_not_finite(real):
-    finite = [
-        fixed_point.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]
-    ]
-    others = [fixed_point.bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
+    finite = [bits_are_finite(bits(v, real), FLOATS[real][1]) for v in [0, *extremes(real)]]
+    others = [bits_are_finite(bits(v, real), FLOATS[real][1]) for v in (np.inf, np.nan)]
     assert all(finite)
     assert not any(others)
 

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from numba_stn.kernels.math import coordinates
+from numba_stn.kernels.math.jit import python_callable
 
 pytest.importorskip("numba_cuda", reason="needs the extra cuda12 or cuda13")
 from numba_stn.kernels.cuda import images_gradient
+
+affine_axis = python_callable(coordinates.affine_axis)
+affine_start = python_callable(coordinates.affine_start)
+columns_near = python_callable(images_gradient.columns_near)
+columns_of = python_callable(images_gradient.columns_of)
+inverse_of = python_callable(images_gradient.inverse_of)
+rows_near = python_callable(images_gradient.rows_near)
 
 SIDES = (37, 53, 29, 61)
 REALS = pytest.mark.parametrize("real", [np.float32, np.float64])
@@ -41,8 +49,8 @@ def axes(theta, real, off, sides):
     x, y = np.asarray(theta, real)
     off = real(off)
     return (
-        coordinates.affine_axis(*x, w, columns, rows, off),
-        coordinates.affine_axis(*y, h, columns, rows, off),
+        affine_axis(*x, w, columns, rows, off),
+        affine_axis(*y, h, columns, rows, off),
     )
 
 
@@ -50,10 +58,7 @@ def sampling_positions(axes, sides, real):
     """The coordinates of every sample, as the forward kernel computes them."""
     h, w, rows, columns = sides
     (x, y), column = axes, np.arange(columns).astype(real)
-    starts = [
-        (coordinates.affine_start(x, i, w, rows), coordinates.affine_start(y, i, h, rows))
-        for i in range(rows)
-    ]
+    starts = [(affine_start(x, i, w, rows), affine_start(y, i, h, rows)) for i in range(rows)]
     return (
         np.array([real(sx) + real(x[0]) * column for sx, _ in starts]),
         np.array([real(sy) + real(y[0]) * column for _, sy in starts]),
@@ -64,16 +69,16 @@ def found(axes, sides, real):
     """For each pixel the samples that are visited: booleans (h, w, rows, columns)."""
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes)
-    inverse = images_gradient.inverse_of((x, y), sides)
+    inverse = inverse_of((x, y), sides)
     across, down = (
-        images_gradient.columns_of(x, w, columns),
-        images_gradient.columns_of(y, h, columns),
+        columns_of(x, w, columns),
+        columns_of(y, h, columns),
     )
     looked = np.zeros((h, w, rows, columns), bool)
     for py in range(h):
         for px in range(w):
-            for i in range(*images_gradient.rows_near(inverse, py, px, rows)):
-                j, stop, _, _ = images_gradient.columns_near(x, y, i, py, px, across, down, sides)
+            for i in range(*rows_near(inverse, py, px, rows)):
+                j, stop, _, _ = columns_near(x, y, i, py, px, across, down, sides)
                 looked[py, px, i, j:stop] = True
     return looked
 
@@ -132,22 +137,22 @@ def test_large_sides(name, sides, real):
     rng = np.random.default_rng(0)
     h, w, rows, columns = sides
     x, y = (tuple(map(real, axis)) for axis in axes(LARGE[name], real, 1, sides))
-    inverse = images_gradient.inverse_of((x, y), sides)
+    inverse = inverse_of((x, y), sides)
     across, down = (
-        images_gradient.columns_of(x, w, columns),
-        images_gradient.columns_of(y, h, columns),
+        columns_of(x, w, columns),
+        columns_of(y, h, columns),
     )
     inside = 0
     for i, j in zip(rng.integers(rows, size=3000), rng.integers(columns, size=3000), strict=True):
         column = real(j)
-        at_x = real(coordinates.affine_start(x, i, w, rows)) + x[0] * column
-        at_y = real(coordinates.affine_start(y, i, h, rows)) + y[0] * column
+        at_x = real(affine_start(x, i, w, rows)) + x[0] * column
+        at_y = real(affine_start(y, i, h, rows)) + y[0] * column
         px, py = int(np.floor(at_x)), int(np.floor(at_y))
         if not (0 <= px < w and 0 <= py < h):
             continue
         inside += 1
-        first, stop = images_gradient.rows_near(inverse, py, px, rows)
+        first, stop = rows_near(inverse, py, px, rows)
         assert first <= i < stop
-        first, stop, _, _ = images_gradient.columns_near(x, y, int(i), py, px, across, down, sides)
+        first, stop, _, _ = columns_near(x, y, int(i), py, px, across, down, sides)
         assert first <= j < stop
     assert inside or name in ("far away", "steep and far")

@@ -185,6 +185,7 @@ def strided(draw, array):
     return np.array(array, order=layout)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(any_problem())
 def test_fused_and_unfused_agree(problem):
@@ -293,6 +294,7 @@ print(hashlib.sha256(b"".join(r.tobytes() for r in results)).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_bits_with_any_number_of_threads():
     found = []
     for threads in ("1", "2", "4"):

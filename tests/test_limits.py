@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
-from numba_stn.kernels.cpu.limits import projected_limits, reaching
+from numba_stn.kernels.cpu import limits
+from numba_stn.kernels.math.jit import python_callable
 from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
+
+projected_limits = python_callable(limits.projected_limits)
+reaching = python_callable(limits.reaching)
 
 SIDES = (30, 40, 7, 100)  # H, W, H_out, W_out
 

@@ -106,6 +106,7 @@ for mode in ("nearest", "bicubic"):
 """
 
 
+@pytest.mark.slow
 def test_kernels_made_by_factories_are_found_again(tmp_path):
     """Another process loads them; each has its own files, so two processes may write at once."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -129,6 +130,7 @@ print([eval(name)().tolist() for name in sys.argv[1].split()])
 """
 
 
+@pytest.mark.slow
 def test_kernels_that_two_processes_compiled_keep_their_own_helpers(tmp_path):
     """Numba numbers functions per process; a third process must not link two by the same name."""
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -166,6 +168,7 @@ FIRST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", FIRST)
 def test_a_forked_child_computes_serially(first):
     code = """

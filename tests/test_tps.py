@@ -13,6 +13,7 @@ from scipy.interpolate import RBFInterpolator
 import numba_stn as stn
 from numba_stn.kernels import cpu_launch
 from numba_stn.kernels.cpu import backend, tps
+from numba_stn.kernels.math.jit import python_callable
 from numba_stn.ops import tps_grid
 
 LATTICE = stn.control_points(4)
@@ -36,9 +37,10 @@ def wide(seed, regularisation):
 
 def test_the_logarithm_is_as_accurate_as_numpys():
     squares = np.concatenate([np.logspace(-300, 1, 5000), np.linspace(0.4, 2.1, 5000), [1.0, 8.0]])
-    got = np.array([tps.energy(square) for square in squares])
+    energy = python_callable(tps.energy)
+    got = np.array([energy(square) for square in squares])
     np.testing.assert_allclose(got, squares * np.log(squares), rtol=4e-16 * 4, atol=1e-307)
-    assert tps.energy(0.0) == 0
+    assert energy(0.0) == 0
 
 
 # --- The grid -------------------------------------------------------------------------------------

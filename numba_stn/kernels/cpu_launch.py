@@ -78,6 +78,7 @@ def source_hash() -> int:
 def jit(function: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel, and cache it on disk if a folder can be written to."""
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    options["no_cfunc_wrapper"] = True  # only Python calls a kernel
     kernel = numba.njit(**options)(named(function))
     try:
         kernel._cache = KernelCache(function)

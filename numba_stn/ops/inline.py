@@ -12,7 +12,7 @@ from typing import Any
 
 from ..kernels.math.coordinates import unnormalize as _unnormalize
 from ..kernels.math.interpolation import SLOPES, WEIGHTS, locate_taps
-from ..kernels.math.jit import scalar
+from ..kernels.math.jit import python_callable, scalar
 from ..kernels.math.padding import MISSING, tap_index
 from ..kernels.math.sampler_kind import BICUBIC, TAPS, ZEROS
 from .docstrings import documented
@@ -116,7 +116,7 @@ def sampler_with_gradient(
     return _make_sampler(*_check_arguments(mode, padding_mode, align_corners, dims), gradient=True)
 
 
-@scalar
+@python_callable
 def unnormalize(c, size, align_corners):
     """Convert a normalised coordinate to a pixel coordinate, for calls from compiled code.
 
@@ -163,12 +163,12 @@ def _make_sampler(mode, padding, off, dims, gradient):
     make_point = _make_volume_function if dims == 3 else _make_plane_function
     point = make_point(mode, padding, off)
     if gradient and dims == 3:
-        return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill))
+        return python_callable(lambda volume, x, y, z, fill: point(volume, x, y, z, fill))
     if gradient:
-        return scalar(lambda image, x, y, fill: point(image, x, y, fill))
+        return python_callable(lambda image, x, y, fill: point(image, x, y, fill))
     if dims == 3:
-        return scalar(lambda volume, x, y, z, fill: point(volume, x, y, z, fill)[0])
-    return scalar(lambda image, x, y, fill: point(image, x, y, fill)[0])
+        return python_callable(lambda volume, x, y, z, fill: point(volume, x, y, z, fill)[0])
+    return python_callable(lambda image, x, y, fill: point(image, x, y, fill)[0])
 
 
 def _make_axis_function(mode, padding, off):

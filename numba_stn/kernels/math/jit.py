@@ -4,14 +4,35 @@ Nothing has fast-math flags: the same operations in the same order give the same
 are compiled.
 """
 
-from numba import njit
+from typing import Any
+
+from numba import config, njit
+from numba.core.registry import CPUDispatcher
 
 from ..cache import named
 
+# Numba also compiles two wrappers of each function, for calls from Python and from C, which is a
+# quarter of the time that a kernel's compilation takes. Kernels need neither. (In the CUDA
+# simulator a kernel is Python code.)
+_NO_WRAPPERS: dict[str, Any] = (
+    {} if config.ENABLE_CUDASIM else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+)
+
+
+class _CompiledCodeOnly(CPUDispatcher):
+    """A function without wrappers. Numba would call the missing one, and crash."""
+
+    def __call__(self, *args, **kwargs):
+        name = self.py_func.__name__
+        raise TypeError(f"{name}: only compiled code can call it; use python_callable in Python")
+
 
 def scalar(function):
-    """Compile scalar math. A function made by a factory gets a name of its own, for the linker."""
-    return njit(error_model="numpy")(named(function))
+    """Compile scalar math, to be called from compiled code only.
+
+    A function made by a factory gets a name of its own, for the linker.
+    """
+    return _compiled_code_only(njit(error_model="numpy", **_NO_WRAPPERS)(named(function)))
 
 
 def inlined(function):
@@ -19,4 +40,17 @@ def inlined(function):
 
     Left to itself, LLVM would call the function and pass its arguments through memory.
     """
-    return njit(error_model="numpy", forceinline=True)(named(function))
+    compiled = njit(error_model="numpy", forceinline=True, **_NO_WRAPPERS)(named(function))
+    return _compiled_code_only(compiled)
+
+
+def _compiled_code_only(function):
+    """Let the function refuse calls from Python, if it has no wrapper for them."""
+    if _NO_WRAPPERS and isinstance(function, CPUDispatcher):  # and not disabled
+        function.__class__ = _CompiledCodeOnly
+    return function
+
+
+def python_callable(function):
+    """As :func:`scalar`, for functions that Python calls, too; also of a :func:`scalar` itself."""
+    return njit(error_model="numpy")(named(getattr(function, "py_func", function)))
