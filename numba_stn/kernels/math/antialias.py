@@ -7,7 +7,7 @@ Where a map shrinks the image, an output pixel is divided into parts, and its sa
 import math
 
 from .coordinates import affine_step, span
-from .jit import inlined, scalar
+from .jit import inlined, python_callable, scalar
 from .sampler_kind import PROJECTIVE
 
 # The largest number of parts of an output pixel along an axis. A map that shrinks further skips
@@ -103,7 +103,7 @@ def parts_per_pixel(source, theta, sides, sizes, off):
     )
 
 
-@scalar
+@python_callable
 def finer_scale(size, parts, off):
     """The factor of theta's column of an axis for which the output's pixels are the parts.
 
