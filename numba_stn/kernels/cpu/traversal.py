@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray
 
 from ..math.jit import inlined, scalar
-from ..math.sampler_kind import PROJECTIVE
+from ..math.sampler_kind import GRID, PROJECTIVE
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import Limits
 from .simd.addresses import compute_addresses
@@ -70,7 +70,7 @@ def make_traverse(source, padding, mode, visitor):
     """
     rows_of, outside, prefetch, interior, border = visitor
     numbers = 6 if source == PROJECTIVE else 4
-    load_row = make_load_row(numbers)
+    load_row, touched_blocks = make_load_row(numbers), make_touched_blocks(source)
 
     def traverse(task, coords, tile, zero):
         n, start, end, columns = tile.n, tile.start, tile.end, tile.columns
@@ -90,7 +90,7 @@ def make_traverse(source, padding, mode, visitor):
                 inside, following = following, np.int64(0)
                 if tile.blocked and i + 1 < end:
                     row, limit = load_row(maps, limits, i + 1 - start)
-                    low, high = max(chunk, limit.low), min(stop, limit.high)
+                    low, high = touched_blocks(limit, chunk, stop)
                     where = (n, i + 1, low, high, first_slot(chunk, i + 1), columns)
                     following = compute_addresses(
                         source, padding, mode, zero, coords, (row, limit, where), slots
@@ -100,7 +100,7 @@ def make_traverse(source, padding, mode, visitor):
                     continue
                 row, limit = load_row(maps, limits, i - start)
                 base = first_slot(chunk, i)
-                k, high = max(chunk, limit.low), min(stop, limit.high)
+                k, high = touched_blocks(limit, chunk, stop)
                 while k < high:
                     count = interior_length(inside >> (k - base))
                     if count:
@@ -111,6 +111,14 @@ def make_traverse(source, padding, mode, visitor):
                     k += 1
 
     return inlined(traverse)
+
+
+@functools.cache
+def make_touched_blocks(source):
+    """Function: those of the blocks ``chunk`` to ``stop`` - 1 that have taps; for a grid, all."""
+    if source == GRID:
+        return inlined(lambda limit, chunk, stop: (chunk, stop))
+    return inlined(lambda limit, chunk, stop: (max(chunk, limit.low), min(stop, limit.high)))
 
 
 @scalar
