@@ -81,8 +81,11 @@ def make_traverse(source, padding, mode, visitor):
         for i in range(start, end):
             row, limit = rows_of(task, i)
             store_row(i - start, row, limit, maps, limits)
-            outside(task, i, 0, min(limit.low * LANES, columns))
-            outside(task, i, limit.high * LANES, columns)
+            left, right = min(limit.low * LANES, columns), limit.high * LANES
+            if left > 0:
+                outside(task, i, 0, left)
+            if right < columns:
+                outside(task, i, right, columns)
         for chunk in range(0, blocks, SLOTS):
             stop = min(chunk + SLOTS, blocks)
             inside, following = np.int64(0), np.int64(0)
