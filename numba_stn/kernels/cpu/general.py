@@ -216,7 +216,10 @@ def make_sample_vjp_coords(kind, dtype, parallel):
                 for axis in range(3):
                     add_row(sums, axis, found[axis], found[3 + axis], y, z)
             if source != GRID:
-                dcoords[n, part] = sums
+                # Assigning the array would compile Numba's message about different shapes: 2 s.
+                for axis in range(3):
+                    for column in range(4):
+                        dcoords[n, part, axis, column] = sums[axis, column]
         return stamp
 
     return cpu_launch.jit(sample_vjp_coords, parallel)

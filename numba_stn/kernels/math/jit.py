@@ -10,21 +10,30 @@ from numba import config, njit
 from numba.core.registry import CPUDispatcher
 
 from ..cache import named
+from ..linked_code import LinkedCompiler
 
-# Numba also compiles two wrappers of each function, for calls from Python and from C, which is a
-# quarter of the time that a kernel's compilation takes. Kernels need neither. (In the CUDA
-# simulator a kernel is Python code.)
-_NO_WRAPPERS: dict[str, Any] = (
-    {} if config.ENABLE_CUDASIM else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Kernels link these functions; so they need no wrappers for calls from Python and from C, nor
+# machine code of their own. (In the CUDA simulator a kernel is Python code, and calls them.)
+_LINKED: dict[str, Any] = (
+    {}
+    if config.ENABLE_CUDASIM
+    else {
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+        "pipeline_class": LinkedCompiler,
+    }
 )
 
 
 class _CompiledCodeOnly(CPUDispatcher):
-    """A function without wrappers. Numba would call the missing one, and crash."""
+    """A function without an address that Python could call."""
 
     def __call__(self, *args, **kwargs):
         name = self.py_func.__name__
         raise TypeError(f"{name}: only compiled code can call it; use python_callable in Python")
+
+    def add_overload(self, cres):
+        self.overloads[tuple(cres.signature.args)] = cres
 
 
 def scalar(function):
@@ -32,7 +41,7 @@ def scalar(function):
 
     A function made by a factory gets a name of its own, for the linker.
     """
-    return _compiled_code_only(njit(error_model="numpy", **_NO_WRAPPERS)(named(function)))
+    return _compiled_code_only(njit(error_model="numpy", **_LINKED)(named(function)))
 
 
 def inlined(function):
@@ -40,13 +49,13 @@ def inlined(function):
 
     Left to itself, LLVM would call the function and pass its arguments through memory.
     """
-    compiled = njit(error_model="numpy", forceinline=True, **_NO_WRAPPERS)(named(function))
+    compiled = njit(error_model="numpy", forceinline=True, **_LINKED)(named(function))
     return _compiled_code_only(compiled)
 
 
 def _compiled_code_only(function):
-    """Let the function refuse calls from Python, if it has no wrapper for them."""
-    if _NO_WRAPPERS and isinstance(function, CPUDispatcher):  # and not disabled
+    """Let the function refuse calls from Python, if it is compiled without them."""
+    if _LINKED and isinstance(function, CPUDispatcher):  # and not disabled
         function.__class__ = _CompiledCodeOnly
     return function
 
