@@ -36,8 +36,8 @@ from .simd.images_gradient import (
     accumulate_quads_interior,
     gather_quads,
 )
-from .simd.lanes import prefetch_taps
 from .simd.memory import borrowed, stack_memory
+from .simd.row_segments import prefetch_taps
 from .simd.vectors import LANES
 from .tiles import (
     BAND,

@@ -23,8 +23,8 @@ from ..math.padding import OUTSIDE
 from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
 from .bilinear_coordinates import ROWS_AHEAD
 from .limits import divided_row_limits
-from .simd.lanes import RowSegment
 from .simd.memory import borrowed
+from .simd.row_segments import RowSegment
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .tiles import Tile, block_origin, block_span, can_block, rows_per_tile
 from .traversal import Visitor, make_traverse

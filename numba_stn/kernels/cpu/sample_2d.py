@@ -17,8 +17,8 @@ from .bilinear_coordinates import ROWS_AHEAD
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
 from .plane_segments import make_fill_columns, make_interior, make_sample_pixel
-from .simd.lanes import prefetch_taps
 from .simd.memory import borrowed
+from .simd.row_segments import prefetch_taps
 from .simd.vectors import LANES
 from .taps import make_lengths
 from .tiles import Tile, can_block

@@ -16,8 +16,9 @@ column, and planes of 2^31 pixels.
 from numba.core import cgutils
 
 from .border import border_taps
+from .interpolation import bilinear_weights
 from .intrinsics import border_function, interior_function
-from .lanes import bilinear_weights, not_repeated, prefetch_ahead
+from .row_segments import not_repeated, prefetch_ahead
 from .vectors import F64, I32, I64, LANES, lanes
 
 # --- Samples --------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .border import clamped_taps
+from .interpolation import bilinear_weights
 from .intrinsics import border_function, interior_function
-from .lanes import bilinear_weights, not_repeated, prefetch_ahead
+from .row_segments import not_repeated, prefetch_ahead
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 
 # The order in which lanes are added. Neighbouring pixels add to the same taps, and would wait for

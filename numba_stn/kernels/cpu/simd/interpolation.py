@@ -1,4 +1,4 @@
-"""Samples of interior blocks in any mode: of one plane, or of pixels of 2 to 4 channels.
+"""Weights, and samples of interior blocks in any mode: of a plane, or of pixels of 2 to 4 channels.
 
 All taps of a block are inside the image. Along each axis a mode reads n taps (1, 2 or 4), which are
 neighbours in a row of memory, so each pixel takes n loads of n neighbours. They are weighted and
@@ -228,8 +228,15 @@ def _store(builder, vector, address, align=1):
 # --- Weights --------------------------------------------------------------------------------------
 
 
+def bilinear_weights(emit, tx, ty):
+    """The four weights of :func:`numba_stn.kernels.math.interpolation.bilinear_weights`."""
+    b, one = emit.builder, lanes(emit.real, 1.0)
+    sx, sy = b.fsub(one, tx), b.fsub(one, ty)
+    return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
+
+
 def _weights(emit, mode, t):
-    """The weights of :data:`.interpolation.WEIGHTS` for fractions."""
+    """The weights along one axis, as in :mod:`numba_stn.kernels.math.interpolation`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
     if mode == BILINEAR:
         return [b.fsub(one, t), t]

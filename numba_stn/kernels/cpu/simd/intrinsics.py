@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from ...math.sampler_kind import AFFINE
 from .border import BorderBlock
-from .lanes import Row, RowSegment
+from .row_segments import Row, RowSegment
 
 
 def interior_function(build):

@@ -1,4 +1,4 @@
-"""What the lanes of a block read and write: addresses in a row, bilinear weights, prefetching."""
+"""Rows of samples and segments of rows: what blocks read and write there, and prefetching."""
 
 import contextlib
 
@@ -97,13 +97,6 @@ def not_repeated(row, skip):
     """The mask of a block's lanes except the first ``skip``, which the block before it has, too."""
     b = row.emit.builder
     return b.icmp_signed(">=", lanes(I32, list(range(LANES))), row.emit.splat(b.trunc(skip, I32)))
-
-
-def bilinear_weights(emit, tx, ty):
-    """The weights of :func:`.interpolation.bilinear_weights`."""
-    b, one = emit.builder, lanes(emit.real, 1.0)
-    sx, sy = b.fsub(one, tx), b.fsub(one, ty)
-    return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
 
 # --- Prefetching ----------------------------------------------------------------------------------
