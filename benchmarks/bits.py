@@ -11,7 +11,9 @@ layout, dtype and number of dimensions. Small and odd shapes run the serial kern
 parallel kernels. Single images, layers, training steps, distortions and registration are covered
 too. The calls are those of the checkout; what they share with the tests (``tests/everything.py``)
 comes from each commit's own tests, so that its names may differ. ``--save FILE`` writes the
-checkout's digests, and ``--with FILE`` compares with them.
+checkout's digests, and ``--with FILE`` compares with them. Two more comparisons are of the checkout
+with itself: ``--loaded`` of a process that compiles all kernels with one that loads them, and
+``--processor NAME`` of this processor with another that LLVM knows, such as ``generic``.
 """
 
 import argparse
@@ -249,11 +251,18 @@ def print_digests(tree: str, word: str) -> None:
                 print(json.dumps([name, result]), flush=True)
 
 
-def run_digests(tree: str, word: str) -> dict[str, str]:
-    """Run :func:`print_digests` in a new process, and collect the digests.
+def run_digests(tree: str, word: str, **env: str) -> dict[str, str]:
+    """Collect the digests of a process that loads its kernels.
 
-    A first process compiles the kernels; its digests are discarded, because ``register`` gives
-    other last bits in the process that compiles it.
+    A first process compiles the kernels; its digests are discarded, because ``register`` of earlier
+    commits gives other last bits in the process that compiles it.
+    """
+    digests_of_a_process(tree, word, **env)
+    return digests_of_a_process(tree, word, **env)
+
+
+def digests_of_a_process(tree: str, word: str, **env: str) -> dict[str, str]:
+    """Run :func:`print_digests` in a new process, and collect the digests.
 
     Raises
     ------
@@ -261,9 +270,8 @@ def run_digests(tree: str, word: str) -> dict[str, str]:
         If the process fails.
     """
     command = [sys.executable, str(HERE / "bits.py"), "--digests-of", tree, "--only", word]
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment(tree))
-    digests = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tree)) as run:
+    digests, env = {}, dict(environment(tree)) | env
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as run:
         assert run.stdout
         for line in run.stdout:
             name, result = json.loads(line)
@@ -301,10 +309,10 @@ def main(argv: list[str] | None = None) -> int:
             digests = run_digests(str(ROOT), args.only)
             pathlib.Path(args.save).write_text(json.dumps(digests, indent=0))
             return 0
-        base = saved_digests(args) if args.saved else commit_digests(args)
+        base, checkout = both_digests(args)
         if not base:
             raise NothingToCompareError(f"no call's name contains {args.only!r}")
-        return report(base, run_digests(str(ROOT), args.only))
+        return report(base, checkout)
     except (NothingToCompareError, OSError, json.JSONDecodeError) as error:
         print(f"benchmarks.bits: error: {error}", file=sys.stderr)
         return 2
@@ -319,12 +327,33 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="WORD", help="only calls whose name contains this")
     add("--save", metavar="FILE", help="write the checkout's digests, without a comparison")
     add("--with", dest="saved", metavar="FILE", help="compare with digests that --save wrote")
+    add("--loaded", action="store_const", const=True,
+        help="compare a process that compiles with one that loads")  # fmt: skip
+    add("--processor", metavar="NAME", help="compare with another processor, such as generic")
     add("--digests-of", metavar="TREE", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    given = [args.commit, args.save, args.saved, args.digests_of]
+    given = [args.commit, args.save, args.saved, args.loaded, args.processor, args.digests_of]
     if sum(value is not None for value in given) != 1:
-        parser.error("expected one of COMMIT, --save FILE and --with FILE")
+        parser.error(
+            "expected one of COMMIT, --save FILE, --with FILE, --loaded and --processor NAME"
+        )
     return args
+
+
+def both_digests(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
+    """Compute or read what is compared with, and compute the checkout's digests."""
+    tree, word = str(ROOT), args.only
+    if args.loaded:
+        with tempfile.TemporaryDirectory() as cache:
+            compiled, loaded = (
+                digests_of_a_process(tree, word, NUMBA_CACHE_DIR=cache) for _ in range(2)
+            )
+            return compiled, loaded
+    if args.processor:
+        other = run_digests(tree, word, NUMBA_CPU_NAME=args.processor)
+        return run_digests(tree, word), other
+    base = saved_digests(args) if args.saved else commit_digests(args)
+    return base, run_digests(tree, word)
 
 
 def saved_digests(args: argparse.Namespace) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels import cpu_launch
+from .kernels import cache
 from .ops import grid_sample as stn
 from .ops import warps
 
@@ -26,13 +26,8 @@ class Call(NamedTuple):
 
 
 def cache_folder() -> str | None:
-    """Find the folder of the compiled kernels; None if Numba has no writable folder."""
-    from numba.core.caching import FunctionCache
-
-    try:
-        return FunctionCache(cpu_launch.jit).cache_path
-    except RuntimeError:
-        return None
+    """Find the first folder of the compiled kernels; None if Numba has no writable folder."""
+    return next(iter(cache.folders()), None)
 
 
 def choose(words: Sequence[str]) -> list[Call]:

@@ -153,9 +153,57 @@ def test_a_process_that_fails_is_code_2(monkeypatch, tmp_path, capsys):
     assert not (tmp_path / "digests.json").exists()
 
 
-@pytest.mark.parametrize("words", [[], ["HEAD", "--save", "a"], ["--save", "a", "--with", "b"]])
+@pytest.fixture
+def processes(monkeypatch):
+    """The digests of a process, by what it is started with, without running a call."""
+    started = []
+
+    def digests_of_a_process(tree, word, **env):
+        started.append(env)
+        return {"warp": "0123"}
+
+    monkeypatch.setattr(bits, "digests_of_a_process", digests_of_a_process)
+    return started
+
+
+def test_a_process_that_compiles_is_compared_with_one_that_loads(processes, monkeypatch, capsys):
+    assert bits.main(["--loaded"]) == 0
+    first, second = processes
+    assert first == second != {}
+    assert not pathlib.Path(first["NUMBA_CACHE_DIR"]).exists()  # it was new, and is removed
+    numbers = iter("ab")
+    monkeypatch.setattr(bits, "digests_of_a_process", lambda *_, **__: {"warp": next(numbers)})
+    assert bits.main(["--loaded"]) == 1
+    assert "warp: a -> b" in capsys.readouterr().out
+
+
+def test_another_processor_is_compared(processes, monkeypatch, capsys):
+    assert bits.main(["--processor", "generic"]) == 0
+    assert processes == [{"NUMBA_CPU_NAME": "generic"}] * 2 + [{}] * 2
+
+    def differ(tree, word, **env):
+        return {"warp": env.get("NUMBA_CPU_NAME", "native")}
+
+    monkeypatch.setattr(bits, "digests_of_a_process", differ)
+    assert bits.main(["--processor", "generic"]) == 1
+    assert "warp: native -> generic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["HEAD", "--save", "a"],
+        ["--save", "a", "--with", "b"],
+        ["--loaded", "HEAD"],
+        ["--loaded", "--processor", "generic"],
+    ],
+)
 def test_exactly_one_source_is_expected(words, capsys):
     with pytest.raises(SystemExit) as error:
         bits.main(words)
     assert error.value.code == 2
-    assert "expected one of COMMIT, --save FILE and --with FILE" in capsys.readouterr().err
+    assert (
+        "expected one of COMMIT, --save FILE, --with FILE, --loaded and --processor NAME"
+        in capsys.readouterr().err
+    )

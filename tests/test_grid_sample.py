@@ -256,6 +256,43 @@ def test_infinite_pixels_do_not_leak_from_missing_taps():
             assert not dgrid.any()
 
 
+@pytest.mark.parametrize("fill", [np.inf, np.nan])
+@pytest.mark.parametrize("padding_mode", PADDINGS)
+def test_a_missing_tap_of_weight_zero_adds_nothing(padding_mode, fill):
+    """The share of the fill, and its slope, are the differences between fills of 1 and 0."""
+    rng = np.random.default_rng(8)
+    for sides in ((5, 9), (9, 33)):  # single pixels, and blocks
+        chosen = {"padding_mode": padding_mode, "align_corners": True}
+        images = rng.standard_normal((1, 1, *sides)).astype(np.float32)
+        whole = np.stack(np.meshgrid(*(np.arange(side) for side in sides[::-1])), -1)
+        side = np.array(sides[::-1])
+        for far in (0, 0.5):  # with 0 all taps that are missing have a weight of 0
+            pixel = whole + far * rng.integers(0, 2, whole.shape)
+            grid = (2 * pixel / (side - 1) - 1)[None].astype(np.float32)
+            samples, slopes = (
+                [function(*arrays, fill=k, **chosen) for k in (0.0, 1.0)]
+                for function, *arrays in (
+                    (reference.grid_sample, images, grid),
+                    (reference.grid_sample_vjp, np.ones(images.shape), images, grid),
+                )
+            )
+            found = stn.grid_sample(images, grid, fill=fill, **chosen)
+            read = samples[1] != samples[0]
+            np.testing.assert_array_equal(np.isfinite(found), ~read)
+            np.testing.assert_allclose(found[~read], samples[0][~read], rtol=1e-6, atol=1e-6)
+            assert read.any() == (padding_mode == "zeros" and far > 0)
+            _, dgrid = stn.grid_sample_vjp(np.ones_like(images), images, grid, fill=fill, **chosen)
+            inside = (pixel[None] <= side - 1).all(-1)  # beyond, infinite slopes may cancel
+            read = slopes[1][1] != slopes[0][1]
+            np.testing.assert_array_equal(np.isfinite(dgrid)[inside], ~read[inside])
+            finite = ~read & inside[..., None]
+            np.testing.assert_allclose(dgrid[finite], slopes[0][1][finite], rtol=1e-5, atol=1e-5)
+        theta = np.eye(2, 3, dtype=np.float32)[None]
+        for align in (False, True):
+            same = stn.warp_affine(images, theta, fill=fill, **chosen | {"align_corners": align})
+            np.testing.assert_array_equal(same, images)
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("padding_mode", PADDINGS)
 def test_an_identity_returns_its_images_bit_for_bit(padding_mode, align_corners):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -223,4 +224,37 @@ def test_limits_on_blas_may_overlap():
     first.__exit__(None, None, None)
     assert set(counts()) == {1}
     second.__exit__(None, None, None)
+    assert counts() == before
+
+
+def test_limits_on_blas_of_several_threads_may_overlap():
+    """Those of a thread hold, and those that it leaves behind are removed by another one."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    from numba_stn.kernels.cpu_launch import _blas, one_blas_thread
+
+    _blas.cache_clear()
+
+    def counts():
+        found = threadpoolctl.threadpool_info()
+        return [pool["num_threads"] for pool in found if pool["user_api"] == "blas"]
+
+    with one_blas_thread():  # threadpoolctl remembers who set a limit first
+        pass
+    before, found = counts(), []
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with one_blas_thread():
+            found.append(counts())
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    with one_blas_thread():
+        leave.set()
+        thread.join()
+        found.append(counts())
+    assert {number for each in found for number in each} == {1}
     assert counts() == before

@@ -48,7 +48,14 @@ def test_the_guard_stops_an_overrun():
 
 EVERYTHING = """
 import sys; sys.path.insert(0, TESTS)
-import everything, hashlib, itertools, numba, numpy
+import everything, gc, hashlib, itertools, numba, numpy
+from numba.core.registry import CPUDispatcher
+from numba_stn.kernels.cache import KernelCache
+def compiled():
+    kernels = [each for each in gc.get_objects() if type(each) is CPUDispatcher]
+    kernels = [each for each in kernels if isinstance(each._cache, KernelCache)]
+    assert len(kernels) > 20
+    return sum(sum(each.stats.cache_misses.values()) for each in kernels)
 def checked():
     try:
         numba.njit(lambda a, i: a[i])(numpy.zeros(1), 5)
@@ -60,7 +67,7 @@ digest = hashlib.sha256()
 for name, call in calls:
     for result in call():
         digest.update(numpy.ascontiguousarray(result).tobytes())
-print(checked(), digest.hexdigest())
+print(checked(), digest.hexdigest(), compiled())
 """.replace("TESTS", repr(str(TESTS)))
 
 
@@ -75,12 +82,17 @@ CALLS = {
 
 @pytest.mark.parametrize("part", CALLS)
 def test_no_index_is_out_of_bounds(part, tmp_path):
-    """Numba's check raises IndexError. The cache is a separate one: its key ignores the check."""
+    """Numba's check raises IndexError.
+
+    And the same inputs give the same bits with the check and without, in a process that compiles
+    what no other has compiled, and in one that loads everything.
+    """
     code = EVERYTHING.replace("CALLS", CALLS[part])
-    checked, found = python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path)).split()
-    unchecked, expected = python(code).split()
+    checked, found, _ = python(code, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path)).split()
+    unchecked, expected, _ = python(code).split()
     assert (checked, unchecked) == ("True", "False")
     assert found == expected
+    assert python(code).split() == ["False", expected, "0"]
 
 
 # --- Threads --------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """warp_image against SciPy, which has the same pixel coordinates."""
 
+import tempfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -118,6 +120,43 @@ def test_infinite_pixels_do_not_reach_samples_outside():
     assert not moved.any()
 
 
+@pytest.mark.parametrize("fill", [np.inf, np.nan])
+def test_a_missing_tap_of_weight_zero_adds_nothing(fill):
+    for channels in (1, 3, 6):
+        image = picture(np.random.default_rng(0), (19, 40, channels), "float32")
+        for padding in PADDINGS:
+            for size in ((19, 40), (19, 9)):  # blocks, and rows too short for them
+                found = stn.warp_image(image, np.eye(3), size, fill=fill, padding_mode=padding)
+                np.testing.assert_array_equal(found, image[:, : size[1]])
+                found = stn.warp_image(image[:, : size[1]], [[1, 0, 0], [0, 1, 0.5]], fill=fill,
+                                       padding_mode=padding)  # fmt: skip
+                assert np.isfinite(found[:-1]).all()
+                assert np.isfinite(found[-1]).all() == (padding != "zeros")
+
+
+# The documented bound of a coordinate's error, in input pixels.
+def bound(step):
+    return 2e-7 + 2e-6 * np.abs(step)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coordinates_are_as_exact_as_documented(seed):
+    """Stripes of width 1 show where they are sampled; in float64 nearly exactly."""
+    rng = np.random.default_rng(seed)
+    reached = 0.0
+    for step in (0.3, 1.0, 2.7, 30.1, 333.3, 1400.7, 1e4):
+        columns = int(rng.integers(16, 50))  # the last block may overlap the one before
+        width = int(step * columns) + 40
+        stripes = np.tile(np.arange(width) % 2.0, (2, 1))
+        matrix = [[step * rng.uniform(0.9, 1), 0.1, rng.uniform(1, 2)], [0, 0, 0.25]]
+        exact = stn.warp_image(stripes, matrix, (1, columns))
+        found = stn.warp_image(stripes.astype(np.float32), matrix, (1, columns))
+        error = np.abs(found - exact).max()
+        assert error <= bound(matrix[0][0]) + 1e-7  # of the float32 samples
+        reached = max(reached, error / bound(matrix[0][0]))
+    assert reached > 0.1  # the bound is not much too large
+
+
 def test_serial_and_parallel_give_the_same_bits(monkeypatch):
     from numba_stn.kernels import cpu_launch
 
@@ -127,6 +166,25 @@ def test_serial_and_parallel_give_the_same_bits(monkeypatch):
         monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", work)
         found.append(stn.warp_image(image, [[0.8, 0.3, -4], [-0.3, 0.8, 9]]))
     np.testing.assert_array_equal(*found)
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+def outputs(like):
+    """Arrays of this shape that kernels cannot write to as they are, or whose class differs."""
+    swapped = like.dtype.newbyteorder()
+    yield np.empty(like.shape, swapped)
+    yield np.empty((*like.shape, 2), swapped)[..., 0]
+    yield np.empty_like(like).view(Subclass)
+    with tempfile.TemporaryFile() as file:
+        yield np.memmap(file, like.dtype, "w+", shape=like.shape)
+    packed = np.zeros(like.shape, [("byte", "u1"), ("value", like.dtype)])
+    yield packed["value"]
+    yield np.frombuffer(bytearray(like.nbytes + 1), like.dtype, offset=1).reshape(like.shape)
+    yield np.empty_like(like)[::-1, ::-1]
+    yield np.empty_like(like, order="F")
 
 
 def test_layouts_and_out():
@@ -144,6 +202,19 @@ def test_layouts_and_out():
     assert stn.warp_image(image, matrix, out=wide[:, ::2]).base is wide
     np.testing.assert_array_equal(wide[:, ::2], want)
     assert not wide[:, 1::2].any()
+    large = image.astype(np.float32)
+    want = stn.warp_image(large, matrix)
+    for out in outputs(want):
+        assert stn.warp_image(large, matrix, out=out) is out
+        np.testing.assert_array_equal(np.asarray(out), want)
+    with pytest.raises(TypeError, match="out: expected an array without a mask"):
+        stn.warp_image(large, matrix, out=np.ma.masked_array(np.empty_like(want)))
+    plane = image[:, :, 0].view(np.matrix)
+    want = stn.warp_image(image[:, :, 0], matrix)
+    out = np.empty_like(plane)
+    assert isinstance(out, np.matrix)
+    assert stn.warp_image(plane, np.array(matrix).view(np.matrix), out=out) is out
+    np.testing.assert_array_equal(np.asarray(out), want)
     assert stn.warp_image(image[:, :, :0], matrix).shape == (40, 30, 0)
 
 

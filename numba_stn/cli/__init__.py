@@ -29,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"numba-stn: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "NUMBA_DISABLE_JIT" not in str(error):
+            raise
+        print(f"numba-stn: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("numba-stn: stopped", file=sys.stderr)
         return 130

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     healthy = True
     for finding in environment.findings():
-        mark = {True: "ok", False: "FAILS", None: "-"}[finding.ok]
+        mark = "WARNS" if finding.warns else {True: "ok", False: "FAILS", None: "-"}[finding.ok]
         print(f"{mark:5}  {finding.name:18} {finding.text}", flush=True)
         if finding.advice:
             print(f"{'':5}  {'':18} {finding.advice}")

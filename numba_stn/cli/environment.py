@@ -3,8 +3,10 @@
 import importlib
 import os
 import platform
+import time
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 from .. import __version__
@@ -14,7 +16,7 @@ class Finding(NamedTuple):
     """One line of the report.
 
     ``ok`` is None for an optional part that is missing. ``required`` is true if warps on the CPU
-    need the part.
+    need the part. ``warns`` is true if the part works, but something should be done about it.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Finding(NamedTuple):
     text: str
     advice: str = ""
     required: bool = False
+    warns: bool = False
 
 
 # Optional packages: the package, its module, the extra that installs it, and its use.
@@ -41,7 +44,7 @@ def findings() -> Iterator[Finding]:
     """Check one part of the environment after the other; this compiles some kernels."""
     yield from _versions()
     yield _processor()
-    yield _cache()
+    yield from _cache()
     yield _warp()
     yield _threads()
     yield from _extras()
@@ -74,20 +77,48 @@ def _processor():
 
 
 def _cache():
-    from ..warmup import cache_folder
+    """Read all compiled kernels, and check who else could write some."""
+    from ..kernels import cache
 
-    folder = cache_folder()
-    if folder is None:
+    folders = cache.folders()
+    if not folders:
         advice = "set NUMBA_CACHE_DIR to a writable folder"
-        return Finding("kernel cache", None, "no writable folder: every process compiles its "
-                       "kernels again", advice)  # fmt: skip
-    return Finding("kernel cache", True, str(folder), "numba-stn warmup fills it")
+        yield Finding("kernel cache", None, "no writable folder: every process compiles its "
+                      "kernels again", advice)  # fmt: skip
+        return
+    files = [str(path) for folder in folders for path in sorted(Path(folder).glob("*"))
+             if path.suffix in (cache.SUFFIX, cache.UNFINISHED)]  # fmt: skip
+    yield Finding("kernel cache", True, f"{folders[0]} and its like for other kernels: "
+                  f"{len(files)} files", "numba-stn warmup fills it")  # fmt: skip
+    damaged = [f"{path}: {reason}" for path in files if (reason := _damage(path))]
+    yield from _few(damaged, "delete it; the kernel is compiled again when it is needed")
+    others = dict.fromkeys(path for folder in folders for path in cache.open_to_others(folder))
+    yield from _few(
+        [f"{path}: others can write to it, and so run their code as you" for path in others],
+        "let only yourself write to it (chmod go-w), or set NUMBA_CACHE_DIR to another folder",
+    )
+
+
+def _damage(path):
+    """Why a file of the cache is of no use; empty if it is not."""
+    from ..kernels import cache
+
+    if not path.endswith(cache.UNFINISHED):
+        return cache.damage(path)
+    old = time.time() - os.stat(path).st_mtime > 3600
+    return "left by a process that ended while it wrote it" if old else ""
+
+
+def _few(texts, advice, most=5):
+    """Findings for what works but should be mended: the first few, and how many more there are."""
+    for text in texts[:most]:
+        yield Finding("kernel cache", True, text, advice, warns=True)
+    if texts[most:]:
+        yield Finding("kernel cache", True, f"and {len(texts) - most} more", warns=True)
 
 
 def _warp():
     """Mirror a small image and check the result."""
-    import time
-
     import numpy as np
 
     from .. import warp_affine
@@ -112,7 +143,11 @@ def _threads():
     from .. import warp_affine
 
     identity = np.eye(2, 3, dtype=np.float32)[None]
-    warp_affine(np.zeros((1, 1, 700, 700), np.float32), identity)
+    try:
+        warp_affine(np.zeros((1, 1, 700, 700), np.float32), identity)
+    except Exception as error:
+        text = str(error).split("\n")[0]
+        return Finding("threads", False, f"{type(error).__name__}: {text}", required=True)
     try:
         layer = numba.threading_layer()
     except ValueError:

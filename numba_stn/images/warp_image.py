@@ -42,7 +42,7 @@ def warp_image(
     ``out[y, x]`` is the image at ``(u / w, v / w)`` with ``(u, v, w) = matrix @ (x, y, 1)``; w is 1
     for a (2, 3) matrix. With bilinear mode this is what ``cv2.warpAffine(..., flags=INTER_LINEAR |
     WARP_INVERSE_MAP)`` and ``skimage.transform.warp(image, matrix)`` compute. Coordinates are
-    exact to about a millionth of a pixel; on a GPU they are float32, except for a float64 image.
+    exact to two millionths of an output pixel, see below.
 
     Parameters
     ----------
@@ -68,6 +68,12 @@ def warp_image(
 
     Notes
     -----
+    A coordinate's error is at most 2e-7 + 2e-6 |step| input pixels, where ``step`` is the change of
+    that coordinate from one output column to the next, ``matrix[0, 0]`` or ``matrix[1, 0]``. It
+    does not depend on the image's sides, nor on rows. It is below 2e-7 where a (3, 3) matrix
+    divides, and in float64 images. On a GPU coordinates are float32, except for a float64 image:
+    their error grows with the sides.
+
     :mod:`numba_stn.transforms.matrices` converts from and to the matrices of OpenCV, scikit-image,
     SciPy and PyTorch.
 

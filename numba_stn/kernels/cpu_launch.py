@@ -11,14 +11,14 @@ import hashlib
 import os
 import pathlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
 import numba.np.ufunc.parallel
+from numba.core.compiler_lock import global_compiler_lock
 
-from .cache import KernelCache, named
+from .cache import named, store
 
 # The number of array elements read or written, about a nanosecond each, below which one thread is
 # faster than waking the others. A parallel launch takes up to 60 microseconds, and milliseconds
@@ -36,23 +36,52 @@ class _Process:
         # Whether it is forked from a process with Numba's threads, which a fork does not copy.
         self.serial = serial
         self.launched = False
-        self.launch_lock = threading.Lock()  # for launches that must not overlap
-        self.blas_callers = 0  # the number of callers for which BLAS uses one thread
+        self.blas_callers: list[int] = []  # the threads for which BLAS uses one thread
         self.blas_limit: Any = None
 
 
 _process = _Process()
-_blas_lock = threading.Lock()
 _thread = threading.local()
+_launch_lock = threading.RLock()  # for launches that must not overlap
+_blas_lock = threading.RLock()
+
+
+# --- Forks ----------------------------------------------------------------------------------------
+
+# A fork copies the thread that calls it and no other. What another one has locked is locked in the
+# child for ever, and half changed. So a fork waits until these are free, in the order in which
+# threads take them. They are reentrant, since a signal handler may fork.
+_LOCKS = (_launch_lock, global_compiler_lock, _blas_lock)
+
+
+def _before_fork() -> None:
+    for lock in _LOCKS:
+        lock.acquire()
 
 
 def _after_fork() -> None:
+    for lock in reversed(_LOCKS):
+        lock.release()
+
+
+def _after_fork_in_child() -> None:
     global _process
+    _after_fork()
+    parent = _process
     _process = _Process(serial=getattr(numba.np.ufunc.parallel, "_is_initialized", True))
+    _process.blas_callers = [k for k in parent.blas_callers if k == threading.get_ident()]
+    _process.blas_limit = parent.blas_limit
+    if parent.blas_callers and not _process.blas_callers:
+        _restore_blas()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )
+
+
+# --- Kernels --------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -77,26 +106,13 @@ def source_hash() -> int:
 
 def jit(function: Callable, parallel: bool = False) -> Callable:
     """Compile a kernel, and cache it on disk if a folder can be written to."""
+    if numba.config.DISABLE_JIT and not numba.config.ENABLE_CUDASIM:
+        raise RuntimeError(
+            "numba_stn computes with compiled kernels only, and NUMBA_DISABLE_JIT is set: unset it"
+        )
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     options["no_cfunc_wrapper"] = True  # only Python calls a kernel
-    kernel = numba.njit(**options)(named(function))
-    try:
-        kernel._cache = KernelCache(function)
-    except RuntimeError as error:  # no folder for the cache can be written to
-        if "cannot cache" not in str(error):
-            raise
-        _warn_no_cache()
-    return kernel
-
-
-@functools.cache
-def _warn_no_cache() -> None:
-    warnings.warn(
-        "numba_stn compiles its kernels again in every process, because Numba found no cache "
-        "folder that it can write to; set NUMBA_CACHE_DIR to a writable folder",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+    return store(numba.njit(**options)(named(function)))
 
 
 def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args: Any) -> None:
@@ -112,14 +128,28 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     if _process.launched and _layer_is_thread_safe():
         kernel(*args)
         return
-    with _process.launch_lock, _first_launch():
+    with _launch():
         kernel(*args)
+
+
+@contextlib.contextmanager
+def _launch() -> Iterator[None]:
+    """Context of a launch that must not overlap with another one.
+
+    A signal handler may run in the middle of it. Its kernels run serially, and wait for nothing.
+    """
+    with one_thread(), _launch_lock, _first_launch():
+        yield
 
 
 def parallel(work: int) -> bool:
     """Whether this thread runs a kernel with this amount of work in parallel."""
-    alone = _process.serial or getattr(_thread, "alone", False)
-    return work >= PARALLEL_WORK and not alone
+    return work >= PARALLEL_WORK and not _process.serial and not _is_alone()
+
+
+def _is_alone() -> bool:
+    """Whether this thread's kernels run serially."""
+    return getattr(_thread, "alone", False)
 
 
 @contextlib.contextmanager
@@ -128,7 +158,7 @@ def one_thread() -> Iterator[None]:
 
     It is for work in the background, which must not take cores from the work in the foreground.
     """
-    before = getattr(_thread, "alone", False)
+    before = _is_alone()
     _thread.alone = True
     try:
         yield
@@ -139,11 +169,11 @@ def one_thread() -> Iterator[None]:
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
     """Context in which the kernels of this thread run on at most ``count`` threads."""
-    if count == 1:
+    if count == 1 or _is_alone():
         with one_thread():
             yield
         return
-    with _process.launch_lock, _first_launch():
+    with _launch():
         before = numba.get_num_threads()  # this starts the threads
     numba.set_num_threads(min(count, before))
     try:
@@ -196,21 +226,37 @@ def one_blas_thread() -> Iterator[None]:
     The limit holds for the whole process: the first caller to enter sets it, and the last one to
     leave removes it.
     """
-    blas, process = _blas(), _process
+    caller = threading.get_ident()
+    with _blas_lock:  # a fork must not come in the middle of the import either
+        blas = _blas()
     if blas is None:
         yield
         return
     with _blas_lock:
-        process.blas_callers += 1
-        if process.blas_callers == 1:
-            process.blas_limit = blas.limit(limits=1)
+        _process.blas_callers.append(caller)
+        if len(_process.blas_callers) == 1:
+            _take_control()
+            _process.blas_limit = blas.limit(limits=1)
     try:
         yield
     finally:
         with _blas_lock:
-            process.blas_callers -= 1
-            if process.blas_callers == 0:
-                process.blas_limit.restore_original_limits()
+            if len(_process.blas_callers) == 1:
+                _restore_blas()
+            _process.blas_callers.remove(caller)
+
+
+def _restore_blas() -> None:
+    """Give BLAS the threads that it had before it was limited."""
+    _take_control()
+    _process.blas_limit.restore_original_limits()
+
+
+def _take_control() -> None:
+    """Let this thread change the limit; threadpoolctl lets only the last that did."""
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):  # from 3.7 on
+            library.clear_controlling_thread(force=True)
 
 
 @functools.cache

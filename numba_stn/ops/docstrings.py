@@ -86,9 +86,7 @@ align_corners : bool
     Whether -1 and 1 are the centres of the corner pixels (True) or their outer edges (False).""",
     "fill": """\
 fill : float, or one for each channel
-    Value outside the image under zeros and fill. With the bilinear mode and zeros, a value that
-    is NaN or infinite may also turn samples on the image's last row or column into NaN, because
-    their lower or right neighbours are outside, with weight 0.""",
+    Value outside the image under zeros and fill.""",
     "layout": """\
 layout : {"NCHW", "NHWC"}
     Whether the channels of images and samples come before the spatial axes or last. NCDHW and

@@ -26,6 +26,8 @@ def kernel_array(name, array, stream=None):
         ) from error
     if array.dtype.byteorder not in "=|":
         array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.aligned:
+        array = array.copy()
     return np.ascontiguousarray(array) if array.ndim else array
 
 
@@ -35,15 +37,18 @@ def empty(shape, dtype, like):
 
 
 def output(shape, images, coords, out, stream=None):
-    """The array that the samples are written to: ``out`` itself, or a new one.
+    """The array that the samples are written to: the memory of ``out``, or a new array.
 
-    A strided ``out`` gets its samples from :func:`returned`.
+    An ``out`` that no kernel can write to gets its samples from :func:`returned`: one with strides,
+    or in another byte order.
     """
     if out is None:
         return np.empty(shape, images.dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, as the inputs are, got {type(out).__name__}")
-    if out.shape != shape or out.dtype != images.dtype:
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out: expected an array without a mask, got a masked array")
+    if out.shape != shape or out.dtype.newbyteorder("=") != images.dtype:
         raise ValueError(
             f"out: expected shape {shape} and dtype {images.dtype}, got {out.shape} and {out.dtype}"
         )
@@ -51,14 +56,16 @@ def output(shape, images, coords, out, stream=None):
         raise ValueError("out: expected an array that can be written to, got a read-only one")
     if np.may_share_memory(out, images) or np.may_share_memory(out, coords):
         raise ValueError("out: expected memory of its own, got memory shared with an input")
-    return out if out.flags.c_contiguous else np.empty(shape, images.dtype)
+    usable = out.flags.carray and out.dtype.isnative
+    return np.asarray(out) if usable else np.empty(shape, images.dtype)
 
 
 def returned(result, out=None):
     """The result for the caller: ``result``, or ``out`` with the result in it."""
     if out is None or out is result:
         return result
-    out[...] = result
+    if not np.may_share_memory(out, result):
+        out[...] = result
     return out
 
 

@@ -4,20 +4,32 @@
 position (x, y).
 """
 
-from ..math.interpolation import bilinear, bilinear_slopes, bilinear_weights, locate
+from ..math.interpolation import (
+    bilinear,
+    bilinear_slopes,
+    bilinear_weights,
+    locate,
+    weighted_fill,
+)
 from ..math.jit import inlined, scalar
 from ..math.padding import OUTSIDE
 
 
 @inlined
 def read(images, n, c, y, x, fill):
-    """One tap: the pixel, or ``fill`` where the image has none.
-
-    A branch, not a product: 0 * inf in a missing tap would turn a gradient into NaN.
-    """
+    """One tap: the pixel, or ``fill`` where the image has none."""
     if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
         return images[n, c, y, x]
     return fill
+
+
+@inlined
+def read_for_slopes(images, n, c, y, x, fill_x, fill_y):
+    """One tap for the slope in x, and for the slope in y."""
+    if 0 <= y < images.shape[2] and 0 <= x < images.shape[3]:
+        pixel = images[n, c, y, x]
+        return pixel, pixel
+    return fill_x, fill_y
 
 
 # --- Samples --------------------------------------------------------------------------------------
@@ -37,10 +49,10 @@ def sample_pixel(images, samples, padding, off, fill, at, pixel):
             samples[n, c, i, j] = fill
             continue
         samples[n, c, i, j] = bilinear(
-            read(images, m, c, iy, ix, fill),
-            read(images, m, c, iy, ix + 1, fill),
-            read(images, m, c, iy + 1, ix, fill),
-            read(images, m, c, iy + 1, ix + 1, fill),
+            read(images, m, c, iy, ix, weighted_fill(fill, weights[0])),
+            read(images, m, c, iy, ix + 1, weighted_fill(fill, weights[1])),
+            read(images, m, c, iy + 1, ix, weighted_fill(fill, weights[2])),
+            read(images, m, c, iy + 1, ix + 1, weighted_fill(fill, weights[3])),
             weights,
         )
 
@@ -115,19 +127,18 @@ def coords_gradient(dsamples, images, padding, off, fill, at, pixel):
     (m, n, i, j), (x, y) = at, pixel
     ix, tx, slope_x = locate(x, w, padding, off)
     iy, ty, slope_y = locate(y, h, padding, off)
+    tx, ty, one = real(tx), real(ty), real(1)
+    west, east = weighted_fill(fill, one - tx), weighted_fill(fill, tx)
+    north, south = weighted_fill(fill, one - ty), weighted_fill(fill, ty)
     dx, dy = real(0), real(0)
     outside = ix == OUTSIDE or iy == OUTSIDE
     for c in range(0 if outside else dsamples.shape[1]):
-        by_x, by_y = bilinear_slopes(
-            read(images, m, c, iy, ix, fill),
-            read(images, m, c, iy, ix + 1, fill),
-            read(images, m, c, iy + 1, ix, fill),
-            read(images, m, c, iy + 1, ix + 1, fill),
-            real(tx),
-            real(ty),
-        )
+        nw = read_for_slopes(images, m, c, iy, ix, north, west)
+        ne = read_for_slopes(images, m, c, iy, ix + 1, north, east)
+        sw = read_for_slopes(images, m, c, iy + 1, ix, south, west)
+        se = read_for_slopes(images, m, c, iy + 1, ix + 1, south, east)
         d = dsamples[n, c, i, j]
-        dx += d * by_x
-        dy += d * by_y
+        dx += d * bilinear_slopes(nw[0], ne[0], sw[0], se[0], tx, ty)[0]
+        dy += d * bilinear_slopes(nw[1], ne[1], sw[1], se[1], tx, ty)[1]
     # A slope of 0 must win over an infinite difference, as a missing tap does.
     return dx * slope_x if slope_x != 0.0 else 0.0, dy * slope_y if slope_y != 0.0 else 0.0

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from .. import cpu_launch
 from ..math.coordinates import along_row
-from ..math.interpolation import bilinear_by_columns, locate
+from ..math.interpolation import bilinear_by_columns, bilinear_weights, locate, weighted_fill
 from ..math.jit import inlined, scalar
 from ..math.padding import OUTSIDE
 from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
@@ -253,11 +253,11 @@ def make_input_pixel(source):
 
 
 @inlined
-def read(image, y, x, c, fill, real):
+def read(image, y, x, c, fill, weight):
     """One tap, or ``fill`` where the image has none."""
     if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-        return real(image[y, x, c])
-    return real(fill[c])
+        return type(weight)(image[y, x, c])
+    return weighted_fill(type(weight)(fill[c]), weight)
 
 
 @scalar
@@ -266,17 +266,19 @@ def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
     (image, out), (x, y), (i, j) = arrays, pixel, at
     ix, tx, _ = locate(x, image.shape[1], padding, OFF)
     iy, ty, _ = locate(y, image.shape[0], padding, OFF)
+    tx, ty = real(tx), real(ty)
+    nw, ne, sw, se = bilinear_weights(tx, ty)
     for c in range(image.shape[2]):
         if ix == OUTSIDE or iy == OUTSIDE:
             out[i, j, c] = fill[c]
             continue
         value = bilinear_by_columns(
-            read(image, iy, ix, c, fill, real),
-            read(image, iy, ix + 1, c, fill, real),
-            read(image, iy + 1, ix, c, fill, real),
-            read(image, iy + 1, ix + 1, c, fill, real),
-            real(tx),
-            real(ty),
+            read(image, iy, ix, c, fill, nw),
+            read(image, iy, ix + 1, c, fill, ne),
+            read(image, iy + 1, ix, c, fill, sw),
+            read(image, iy + 1, ix + 1, c, fill, se),
+            tx,
+            ty,
         )
         out[i, j, c] = np.rint(value) if integers else value
 

@@ -21,6 +21,7 @@ from .bilinear_pixels import (
     input_pixel,
     interior_taps,
     map_axes,
+    weighted_fills,
 )
 from .device import THREADS, cuda, device_function, inlined, jit
 from .layout import Geometry, element
@@ -127,10 +128,9 @@ def blend(padding, images, fill, plane, pixel, g, samples, to):
             samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
             plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
         return
-    outside = ix == OUTSIDE or iy == OUTSIDE
+    outside, fills = ix == OUTSIDE or iy == OUTSIDE, weighted_fills(fill, weights)
     while c < channels:
-        nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fill)
-        # An infinite fill has no weight of 0.
+        nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fills)
         samples[np.uint64(to)] = fill if outside else bilinear(nw, ne, sw, se, weights)
         plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
 
@@ -204,14 +204,19 @@ def pixel_gradient(padding, images, fill, plane, pixel, g, dsamples, at):
     iy, ty, slope_y = locate(pixel[1], h, padding, g.off)
     if ix == OUTSIDE or iy == OUTSIDE:
         return zero, zero
-    inside = all_inside(iy, ix, h, w)
+    inside, one, tx, ty = all_inside(iy, ix, h, w), real(1), real(tx), real(ty)
+    for_x = weighted_fills(fill, (one - ty, one - ty, ty, ty))
+    for_y = weighted_fills(fill, (one - tx, tx, one - tx, tx))
     dx, dy, c = real(0), real(0), index(0)
     while c < channels:
         if inside:
             nw, ne, sw, se = interior_taps(images, plane, iy, ix, w)
+            by_x, by_y = bilinear_slopes(nw, ne, sw, se, tx, ty)
         else:
-            nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fill)
-        by_x, by_y = bilinear_slopes(nw, ne, sw, se, real(tx), real(ty))
+            nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, for_x)
+            by_x, _ = bilinear_slopes(nw, ne, sw, se, tx, ty)
+            nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, for_y)
+            _, by_y = bilinear_slopes(nw, ne, sw, se, tx, ty)
         d = element(dsamples, at)
         dx += d * by_x
         dy += d * by_y

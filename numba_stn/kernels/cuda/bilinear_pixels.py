@@ -6,6 +6,7 @@ Planes only, with their channels first.
 import numpy as np
 
 from ..math.coordinates import affine_axis, affine_start, last, unnormalize
+from ..math.interpolation import weighted_fill
 from ..math.sampler_kind import AFFINE
 from .device import device_function
 from .layout import element
@@ -73,14 +74,27 @@ def interior_taps(images, plane, iy, ix, w):
 
 
 @device_function
-def border_taps(images, plane, iy, ix, sides, fill):
-    """The taps of :func:`interior_taps`, any of which may be outside."""
+def border_taps(images, plane, iy, ix, sides, fills):
+    """The taps of :func:`interior_taps`; where there is none, one of ``fills`` takes its place."""
     east, south = type(ix)(ix + 1), type(iy)(iy + 1)
+    nw, ne, sw, se = fills
     return (
-        tap_or_fill(images, plane, iy, ix, sides, fill),
-        tap_or_fill(images, plane, iy, east, sides, fill),
-        tap_or_fill(images, plane, south, ix, sides, fill),
-        tap_or_fill(images, plane, south, east, sides, fill),
+        tap_or_fill(images, plane, iy, ix, sides, nw),
+        tap_or_fill(images, plane, iy, east, sides, ne),
+        tap_or_fill(images, plane, south, ix, sides, sw),
+        tap_or_fill(images, plane, south, east, sides, se),
+    )
+
+
+@device_function
+def weighted_fills(fill, weights):
+    """What takes the place of four missing taps, whose weights these are."""
+    nw, ne, sw, se = weights
+    return (
+        weighted_fill(fill, nw),
+        weighted_fill(fill, ne),
+        weighted_fill(fill, sw),
+        weighted_fill(fill, se),
     )
 
 

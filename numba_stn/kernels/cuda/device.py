@@ -20,7 +20,7 @@ import numpy as np
 from numba.core.errors import NumbaPerformanceWarning
 
 from .. import on_gpu
-from ..cpu_launch import _warn_no_cache
+from ..cache import SealedFiles, store
 
 # numba-cuda up to 0.30 uses a name that NumPy 2.5 removed.
 if not hasattr(np, "row_stack"):
@@ -64,11 +64,15 @@ inlined = device_function if SIMULATED else cuda.jit(device=True, forceinline=Tr
 
 def jit(function):
     """Compile a kernel on its first launch, and cache it on disk if a folder can be written to."""
-    try:
-        return cuda.jit(cache=True)(function)
-    except RuntimeError as error:  # no writable folder for the cache
-        _warn_no_cache(str(error))
-        return cuda.jit(function)
+    kernel = cuda.jit(function)
+    return kernel if SIMULATED else store(kernel, _cache_class())
+
+
+@functools.cache
+def _cache_class():
+    """numba-cuda's cache, with sealed files; the simulator has none."""
+    cache = importlib.import_module("numba.cuda.dispatcher").CUDACache
+    return type("KernelCache", (SealedFiles, cache), {})
 
 
 # --- Arrays: what the caller holds, and what kernels take -----------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..cpu_launch import source_hash
 from ..math.dtypes import computed, nearest
-from ..math.interpolation import bilinear_by_columns, locate
+from ..math.interpolation import bilinear_by_columns, bilinear_weights, locate, weighted_fill
 from ..math.padding import OUTSIDE
 from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, Kind
 from .bilinear_pixels import all_inside
@@ -61,13 +61,14 @@ def blend_pixel(call, g, common, where):
     upper = index(index(iy * w + ix) * channels)
     lower = index(upper + w * channels)
     to, c = index(index(i * columns + j) * channels), index(0)
+    nw, ne, sw, se = bilinear_weights(tx, ty)
     while c < channels:
         fill = fill_of(fills, c)
         value = bilinear_by_columns(
-            tap_or_fill(image, upper + c, north and west, fill),
-            tap_or_fill(image, upper + channels + c, north and east, fill),
-            tap_or_fill(image, lower + c, south and west, fill),
-            tap_or_fill(image, lower + channels + c, south and east, fill),
+            tap_or_fill(image, upper + c, north and west, weighted_fill(fill, nw)),
+            tap_or_fill(image, upper + channels + c, north and east, weighted_fill(fill, ne)),
+            tap_or_fill(image, lower + c, south and west, weighted_fill(fill, sw)),
+            tap_or_fill(image, lower + channels + c, south and east, weighted_fill(fill, se)),
             tx,
             ty,
         )

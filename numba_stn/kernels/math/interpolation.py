@@ -70,6 +70,15 @@ def bilinear_slopes(nw, ne, sw, se, tx, ty):
     return dx, dy
 
 
+@inlined
+def weighted_fill(fill, weight):
+    """The value of a missing tap of this weight: one of weight 0 adds nothing, but 0 * inf is NaN.
+
+    A slope in x is a difference along each row; there the weights are those of the rows.
+    """
+    return fill if weight != type(weight)(0) else type(fill)(0)
+
+
 # --- One axis of any mode: first tap, fraction, weights of the taps and their slopes --------------
 
 

@@ -15,7 +15,7 @@ column, and planes of 2^31 pixels.
 
 from numba.core import cgutils
 
-from .border import border_taps
+from .border import border_taps, weighted_fills
 from .interpolation import bilinear_weights
 from .intrinsics import border_function, interior_function
 from .row_segments import not_repeated, prefetch_ahead
@@ -57,10 +57,11 @@ def sample_border(row, block):
     """Sample a border block."""
     emit, b = row.emit, row.emit.builder
     with block.axes() as (x, y, touching):
-        taps = border_taps(row, x, y, block.fill)
+        taps = border_taps(row, x, y)
         shares = bilinear_weights(emit, x.fraction, y.fraction)
+        fills = weighted_fills(emit, block.fill, shares)
         with row.each_channel(block.j) as (image, sample):
-            value = _blend(emit, taps(image), shares)
+            value = _blend(emit, taps(image)(fills), shares)
             if touching is not None:
                 value = b.select(touching, value, emit.splat(block.fill))
             emit.store(value, sample)
@@ -93,7 +94,8 @@ def coords_gradient_interior(row, segment, affine, map_, ahead):
         def taps(image, slot=slot):
             if affine:
                 prefetch_ahead(row, image, slot, ahead)
-            return emit.load_pairs(row.bases(image), slot.offset, row.images)
+            found = emit.load_pairs(row.bases(image), slot.offset, row.images)
+            return found, found
 
         found = _coordinate_gradients(row, j, *slot.fractions(), taps)
         if sums is None:
@@ -113,7 +115,17 @@ def coords_gradient_border(row, block):
     b = row.emit.builder
     (skip,) = block.numbers
     with block.axes() as (x, y, touching):
-        taps = border_taps(row, x, y, block.fill)
+        load = border_taps(row, x, y)
+        west, east, north, south = (
+            weighted_fills(row.emit, block.fill, [weight])[0]
+            for axis in (x, y)
+            for weight in (b.fsub(lanes(row.emit.real, 1.0), axis.fraction), axis.fraction)
+        )
+
+        def taps(image):
+            found = load(image)
+            return found([north, north, south, south]), found([west, east, west, east])
+
         gradients = _coordinate_gradients(row, block.j, x.fraction, y.fraction, taps)
         found = [
             b.select(axis.sloped if touching is None else touching, value, lanes(F64, 0.0))
@@ -128,7 +140,10 @@ def coords_gradient_border(row, block):
 
 
 def _coordinate_gradients(row, j, tx, ty, taps):
-    """Gradients in x and y per pixel, in float64: :func:`.interpolation.bilinear_slopes`."""
+    """Gradients in x and y per pixel, in float64: :func:`.interpolation.bilinear_slopes`.
+
+    ``taps`` gives those for the slope in x, and those for the slope in y.
+    """
     emit, b, real = row.emit, row.emit.builder, row.emit.real
     sums = [cgutils.alloca_once(b, lanes(real)) for _ in range(2)]
     for total in sums:
@@ -136,9 +151,10 @@ def _coordinate_gradients(row, j, tx, ty, taps):
     one = lanes(real, 1.0)
     sx, sy = b.fsub(one, tx), b.fsub(one, ty)
     with row.each_channel(j) as (image, sample):
-        nw, ne, sw, se = taps(image)
+        (nw, ne, sw, se), for_y = taps(image)
         d = emit.load(sample, lanes(real))
         by_x = b.fadd(b.fmul(b.fsub(ne, nw), sy), b.fmul(b.fsub(se, sw), ty))
+        nw, ne, sw, se = for_y
         by_y = b.fadd(b.fmul(b.fsub(sw, nw), sx), b.fmul(b.fsub(se, ne), tx))
         for total, slope in zip(sums, (by_x, by_y), strict=True):
             b.store(b.fadd(b.load(total), b.fmul(d, slope)), total)

@@ -72,14 +72,24 @@ class Axis:
         self.fraction = emit.narrow(fraction)
 
 
-def border_taps(row, x, y, fill):
-    """Function: a channel's address -> the four vectors of taps, ``fill`` where there is none.
+def weighted_fills(emit, fill, weights):
+    """For each vector of weights, the values of missing taps: ``fill``, or 0 if the weight is 0.
 
-    Each lane loads two neighbours that exist, and selects from them what it should have read.
+    So a missing tap of weight 0 adds nothing, even if ``fill`` is infinite.
+    """
+    b, fill, zero = emit.builder, emit.splat(fill), lanes(emit.real, 0.0)
+    return [b.select(b.fcmp_unordered("!=", each, zero), fill, zero) for each in weights]
+
+
+def border_taps(row, x, y):
+    """Function: a channel's address -> function: four vectors of fills -> those of the taps.
+
+    Where there is no tap, its fill takes its place. Each lane loads two neighbours that exist, and
+    selects from them what it should have read.
     """
     emit, b = row.emit, row.emit.builder
     width, height = (b.trunc(side, I32) for side in (row.width, row.height))
-    one, fill = lanes(I32, 1), emit.splat(fill)
+    one = lanes(I32, 1)
     columns = emit.clamp(x.index, I32(0), b.sub(width, I32(2)))
     shift = b.sub(x.index, columns)
     exact, left, right = (b.icmp_signed("==", shift, lanes(I32, k)) for k in (0, 1, -1))
@@ -89,19 +99,25 @@ def border_taps(row, x, y, fill):
         offsets = emit.spill(row.offsets(clamped, columns))
         rows.append((offsets, b.icmp_signed("==", clamped, index)))
 
-    def taps(start):
-        found = []
+    def load(start):
         base = emit.opaque(start)
-        for offsets, exists in rows:
-            low, high = emit.load_pairs(
-                [base], lambda k, own=offsets: emit.lane(own, k), row.images
-            )
-            west = b.select(exact, low, b.select(left, high, fill))
-            east = b.select(exact, high, b.select(right, low, fill))
-            found += [b.select(exists, west, fill), b.select(exists, east, fill)]
-        return found
+        pairs = [
+            emit.load_pairs([base], lambda k, own=offsets: emit.lane(own, k), row.images)
+            for offsets, _ in rows
+        ]
 
-    return taps
+        def taps(fills):
+            found = []
+            for k, ((low, high), (_, exists)) in enumerate(zip(pairs, rows, strict=True)):
+                fill_west, fill_east = fills[2 * k : 2 * k + 2]
+                west = b.select(exact, low, b.select(left, high, fill_west))
+                east = b.select(exact, high, b.select(right, low, fill_east))
+                found += [b.select(exists, west, fill_west), b.select(exists, east, fill_east)]
+            return found
+
+        return taps
+
+    return load
 
 
 def clamped_taps(row, x, y, top, bottom):
