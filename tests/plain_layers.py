@@ -165,10 +165,17 @@ def batch_norm(layer, params, x, state, train):
 # --- Containers -----------------------------------------------------------------------------------
 
 
+def in_parts(layer, params, state):
+    """Each layer with its parameters and state."""
+    return zip(layer.layers, params, state or [()] * len(layer.layers), strict=True)
+
+
 @of("Serial")
 def serial(layer, params, x, state, train):
     backs, states = [], []
-    for part, own, part_state in zip(layer.layers, params, state, strict=True):
+    for part, own, part_state in zip(
+        layer.layers, params, state or [()] * len(layer.layers), strict=True
+    ):
         x, back, new = apply(part, own, x, part_state, train)
         backs.append(back)
         states.append(new)
@@ -187,7 +194,9 @@ def serial(layer, params, x, state, train):
 def parallel(layer, params, x, state, train):
     parts = [
         apply(part, own, x, part_state, train)
-        for part, own, part_state in zip(layer.layers, params, state, strict=True)
+        for part, own, part_state in zip(
+            layer.layers, params, state or [()] * len(layer.layers), strict=True
+        )
     ]
 
     def pullback(dy):
@@ -228,7 +237,8 @@ def mean_of_views(layer, params, x, state, train):
 @of("SpatialTransformer")
 def spatial_transformer(layer, params, x, state, train):
     """With an affine theta, whose six numbers are the parameters, and one view."""
-    assert (layer.transform.name, layer.view_angles) == ("affine", ())
+    if (layer.transform.name, layer.view_angles) != ("affine", ()):
+        raise NotImplementedError(layer)
     own, options = params["localisation"], {"padding_mode": layer.padding_mode}
     features, back, state = apply(layer.localisation, own["features"], x, state, train)
     raw, head_back, _ = linear(None, own["head"], features, (), train)

@@ -169,9 +169,9 @@ def check_params(
         layer.output_shape(shape)  # raises an error if the layer does not take such inputs
         found = remembered[shape] = layer.arrays(shape)
     own_params, own_state = found
-    check_tree(name_of(layer), ("params",), params, own_params, x, shape)
+    check_tree(name_of(layer), "params", params, own_params, x, shape)
     if own_state and (train or not (isinstance(state, (tuple, list)) and not state)):
-        check_tree(name_of(layer), ("state",), state, own_state, x, shape)
+        check_tree(name_of(layer), "state", state, own_state, x, shape)
 
 
 def checked_pullback(layer: Layer, pullback: Pullback, y: Any) -> Pullback:

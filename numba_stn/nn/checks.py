@@ -76,7 +76,7 @@ class Expected:
 def expected_arrays(tree: Tree) -> Tree:
     """A tree of :class:`Expected`, from one of arrays. Parameters may be of either floating type.
 
-    A leaf that is not an array becomes None, which :func:`check_tree` takes for anything.
+    A leaf that is not an array becomes None, which fits anything.
     """
 
     def of_leaf(leaf):
@@ -97,22 +97,23 @@ def check_array(name: str, argument: str, array: Any) -> Any:
     TypeError
         If it is not an array, or not of float32 or float64.
     """
-    if type(array) is not np.ndarray and not is_cupy(array):
-        array = _plain(name, argument, array)
-    if array.dtype not in FLOATS:
-        if array.dtype.newbyteorder("=") not in FLOATS:
-            raise TypeError(f"{name}: {argument}: expected float32 or float64, got {array.dtype}")
-        array = array.astype(array.dtype.newbyteorder("="))
-    return namespace(array).ascontiguousarray(array) if array.ndim else array
+    usual = type(array) is np.ndarray and array.dtype in FLOATS and array.flags.c_contiguous
+    return array if usual else _converted(name, argument, array)
 
 
-def _plain(name, argument, array):
-    """An array of a class that is derived from NumPy's, as one of NumPy's own."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+def _converted(name, argument, array):
+    """:func:`check_array` for all but the usual arrays."""
+    if not isinstance(array, np.ndarray) and not is_cupy(array):
         raise TypeError(
             f"{name}: {argument}: expected an array of NumPy or CuPy, got {_kind(array)}"
         )
-    return array.view(np.ndarray)
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: {argument}: expected an array without a mask, got a masked array")
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in FLOATS:
+        raise TypeError(f"{name}: {argument}: expected float32 or float64, got {dtype}")
+    array = array.astype(dtype, copy=False)
+    return namespace(array).ascontiguousarray(array) if array.ndim else array
 
 
 def check_gradient(name: str, dy: Any, kind: Any, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -124,57 +125,66 @@ def check_gradient(name: str, dy: Any, kind: Any, shape: tuple[int, ...], dtype:
         raise TypeError(
             f"{name}: dy: expected an array of one library with the output, got {_kind(dy)}"
         )
-    return dy.astype(dtype, copy=False)
+    return dy if dy.dtype == dtype else dy.astype(dtype)
 
 
 def check_tree(
-    name: str, path: tuple[str, ...], tree: Tree, expected: Tree, x: Any = None, shape: Any = ()
+    name: str, argument: str, tree: Tree, expected: Tree, x: Any = None, shape: Any = ()
 ) -> None:
     """Raise unless a tree has the structure and the arrays that are expected, for x of ``shape``.
 
-    ``path`` is the argument's name, and the keys that lead to this part of it.
+    Raises
+    ------
+    ValueError, TypeError
+        The message names the layer, the argument and the part of it.
     """
-    if isinstance(expected, dict):
-        if not isinstance(tree, dict) or tree.keys() != expected.keys():
-            _refuse_structure(name, path, tree, f"a dictionary with {list(expected)}")
-        branches = [(key, tree[key], want) for key, want in expected.items()]
-    elif isinstance(expected, tuple):
-        if not isinstance(tree, (tuple, list)) or len(tree) != len(expected):
-            _refuse_structure(name, path, tree, f"a tuple of {len(expected)} items")
-        branches = [(str(n), *pair) for n, pair in enumerate(zip(tree, expected, strict=True))]
-    else:
-        branches = [("", tree, expected)]
-    for key, branch, want in branches:
+    kinds = (np.ndarray, np.memmap) if x is None or type(x) is np.ndarray else (type(x),)
+    if found := _first_misfit(tree, expected, kinds):
+        *path, part, want = found
+        where = ".".join(map(str, (argument, *path)))
         if type(want) is not Expected:
-            if want is not None:
-                check_tree(name, (*path, key), branch, want, x, shape)
-        elif not (
-            type(branch) is type(x) and branch.shape == want.shape and branch.dtype in want.dtypes
-        ):
-            _refuse_array(name, ".".join(filter(None, (*path, key))), branch, want, x, shape)
+            _refuse_structure(name, where, part, want)
+        _refuse_array(name, where, part, want, x, shape)
 
 
-def _refuse_structure(name, path, tree, expected):
+def _first_misfit(tree, expected, kinds):
+    """The keys to the first part of a tree that does not fit, the part, and what was expected."""
+    if expected is None:
+        return None
+    if type(expected) is Expected:
+        fits = (
+            type(tree) in kinds and tree.shape == expected.shape and tree.dtype in expected.dtypes
+        )
+        return None if fits else (tree, expected)
+    if type(expected) is dict:
+        if not isinstance(tree, dict) or tree.keys() != expected.keys():
+            return tree, expected
+    elif not isinstance(tree, (tuple, list)) or len(tree) != len(expected):
+        return tree, expected
+    for key, want in expected.items() if type(expected) is dict else enumerate(expected):
+        if found := _first_misfit(tree[key], want, kinds):
+            return (key, *found)
+    return None
+
+
+def _refuse_structure(name, argument, tree, expected):
     """Raise the error for a part of a tree that has other keys or another length."""
+    if isinstance(expected, dict):
+        wanted = f"a dictionary with {list(expected)}"
+    else:
+        wanted = f"a tuple of {len(expected)} items"
     if isinstance(tree, dict):
-        raise ValueError(f"{name}: {'.'.join(path)}: expected {expected}, got {list(tree)}")
+        raise ValueError(f"{name}: {argument}: expected {wanted}, got {list(tree)}")
     if isinstance(tree, (tuple, list)):
-        raise ValueError(f"{name}: {'.'.join(path)}: expected {expected}, got {len(tree)} items")
-    raise TypeError(f"{name}: {'.'.join(path)}: expected {expected}, got {_kind(tree)}")
-
-
-def batch_of(shape: tuple[int, ...]) -> str:
-    """The shape of a batch of such examples, as messages have it."""
-    return f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
+        raise ValueError(f"{name}: {argument}: expected {wanted}, got {len(tree)} items")
+    raise TypeError(f"{name}: {argument}: expected {wanted}, got {_kind(tree)}")
 
 
 def _refuse_array(name, argument, array, want, x, shape):
-    """Raise the error for an array, unless it is a memory-mapped one that would fit."""
-    if isinstance(array, np.memmap) and type(x) is np.ndarray:
-        array = np.asarray(array)
-    elif not isinstance(array, np.ndarray) and not is_cupy(array):
+    """Raise the error for an array that does not fit."""
+    if not isinstance(array, np.ndarray) and not is_cupy(array):
         raise TypeError(f"{name}: {argument}: expected an array, got {_kind(array)}")
-    elif type(array) is not type(x):
+    if is_cupy(array) != is_cupy(x) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name}: x and {argument}: expected arrays of one library, NumPy or CuPy, "
                         f"got {_kind(x)} and {_kind(array)}")  # fmt: skip
     if array.shape != want.shape:
@@ -182,9 +192,13 @@ def _refuse_array(name, argument, array, want, x, shape):
             f"{name}: {argument}: expected shape {want.shape} for x of shape {batch_of(shape)}, "
             f"got {array.shape}"
         )
-    if array.dtype not in want.dtypes:
-        expected = " or ".join(map(str, want.dtypes))
-        raise TypeError(f"{name}: {argument}: expected {expected}, got {array.dtype}")
+    expected = " or ".join(map(str, want.dtypes))
+    raise TypeError(f"{name}: {argument}: expected {expected}, got {array.dtype}")
+
+
+def batch_of(shape: tuple[int, ...]) -> str:
+    """The shape of a batch of such examples, as messages have it."""
+    return f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
 
 
 def _kind(value):

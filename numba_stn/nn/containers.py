@@ -326,5 +326,5 @@ def _with_params(container: Serial | Parallel, params: Tree, state: Tree) -> lis
     layers, states = container.layers, state
     if isinstance(state, (tuple, list)) and not state:
         states = ((),) * len(layers)
-    check_tree(container.name, ("state",), states, (None,) * len(layers))
+    check_tree(container.name, "state", states, (None,) * len(layers))
     return list(zip(layers, params, states, strict=True))

@@ -2,7 +2,7 @@
 
 One NaN pixel is enough to make the weights of a localisation NaN, while the loss stays finite: a
 theta of NaN samples nothing but zeros. So a step looks at theta, the loss, the gradients and the
-new weights, by one dot product for each array.
+weights after it.
 """
 
 import math
@@ -32,27 +32,28 @@ class NonFiniteError(FloatingPointError):
         self.images = tuple(images)
 
 
-def is_finite(array: Any) -> bool:
-    """Whether all elements are finite, and so small that the sum of their squares is finite.
-
-    Adam squares gradients. On the GPU this waits for the result.
-    """
-    if is_cupy(array):
-        return math.isfinite(float((array * array).sum()))
-    return math.isfinite(np.vdot(array, array))
-
-
 def check_arrays(net: Layer, what: str, tree: Tree) -> None:
     """Raise if an array of the tree is not finite; ``what`` says what the arrays are.
 
     The error names the last such layer: backward, it was the first.
     """
-    bad = [path for path, leaf in leaves(tree) if leaf.dtype in FLOATS and not is_finite(leaf)]
-    if bad:
-        others = f" and of {len(bad) - 1} other arrays" if bad[1:] else ""
-        raise NonFiniteError(
-            f"the {what} of {_named(net, bad[-1])}{others} is not finite, or too large to square"
-        )
+    floats = [(path, leaf) for path, leaf in leaves(tree) if leaf.dtype in FLOATS]
+    if all_finite(*(leaf for _, leaf in floats)):
+        return
+    *_, last = bad = [path for path, leaf in floats if not all_finite(leaf)]
+    others = f" and of {len(bad) - 1} other arrays" if bad[1:] else ""
+    raise NonFiniteError(f"the {what} of {_named(net, last)}{others} is not finite")
+
+
+def all_finite(*arrays: Any) -> bool:
+    """Whether all elements of all arrays are finite; on the GPU this waits once for the answer."""
+    if arrays and is_cupy(arrays[0]):
+        return math.isfinite(float(sum((array * 0).sum() for array in arrays)))
+    for array in arrays:
+        # One pass without a temporary array; but the sum of squares may overflow.
+        if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
+            return False
+    return True
 
 
 def check_loss(net: Layer, params: Tree, images: Any, state: Tree, loss: float) -> None:
@@ -65,11 +66,11 @@ def check_loss(net: Layer, params: Tree, images: Any, state: Tree, loss: float) 
 
 def check_theta(name: str, theta: np.ndarray) -> None:
     """Raise if a theta of a batch is not finite."""
-    if not is_finite(theta):
+    if not all_finite(theta):
         finite = np.isfinite(theta.reshape(len(theta), -1)).all(1)
-        if not finite.all():  # a large number is not wrong here: it samples outside
-            count = len(theta) - np.count_nonzero(finite)
-            raise NonFiniteError(f"{name}: theta is not finite for {count} of {len(theta)} inputs")
+        raise NonFiniteError(
+            f"{name}: theta is not finite for {np.count_nonzero(~finite)} of {len(theta)} inputs"
+        )
 
 
 def explained(error: NonFiniteError, images: np.ndarray) -> NonFiniteError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .checks import check_number, check_positive, check_whole
+from .finite import NonFiniteError, all_finite
 from .tree import Tree, flatten, leaves, tree_map
 
 Schedule = Callable[[int], float]  # from the number of the step, from 0, to the learning rate
@@ -125,6 +126,15 @@ class Optimiser:
         -------
         params : tree
         state : dict
+
+        Raises
+        ------
+        ValueError
+            If the gradients do not have the parameters' names and shapes, or the schedule gives no
+            finite rate of at least 0.
+        NonFiniteError
+            If a parameter would no longer be finite, because its gradient is not or because the
+            step is too large. On the GPU this is not checked.
         """
         rate = float(self.schedule(state["step"]))  # a float64 scalar would make float32 float64
         check_number("schedule", **{f"the rate of step {state['step']}": rate})
@@ -141,6 +151,9 @@ class Optimiser:
                 raise ValueError(f"grads: {name}: expected shape {p.shape}, got {g.shape}")
             factor = math.prod(self.factors.get(key, 1.0) for key in path)
             new, new_slots = self.rule.update(p, g, old_slots, rate * factor, state["step"])
+            if type(new) is np.ndarray and not all_finite(new):  # for CuPy's one would have to wait
+                what = "weight" if all_finite(g) else "gradient"
+                raise NonFiniteError(f"{name}: the {what} is not finite in step {state['step']}")
             new_params.append(new)
             slots.append(new_slots)
         following = iter(new_params)

@@ -118,13 +118,15 @@ def _train_step(net, optimiser, learner, images, labels, label_smoothing):
     if on_cpu:
         check_loss(net, learner.params, images, learner.state, loss)
     dparams, _ = pullback(dlogits)
+    try:
+        params, optimiser_state = optimiser.update(learner.params, dparams, learner.optimiser_state)
+    except NonFiniteError:
+        check_arrays(net, "gradient", dparams)  # says in which layer
+        raise
     if on_cpu:
-        check_arrays(net, "gradient", dparams)
-    params, optimiser_state = optimiser.update(learner.params, dparams, learner.optimiser_state)
-    after = Learner(params, state, optimiser_state)
-    if on_cpu:
-        check_finite(net, after)
-    return after, loss, (logits.argmax(1) != labels).sum()
+        check_arrays(net, "running statistic", state)
+    errors = (logits.argmax(1) != labels).sum()
+    return Learner(params, state, optimiser_state), loss, errors
 
 
 def check_finite(net: Layer, learner: Learner) -> None:
@@ -141,7 +143,7 @@ def check_finite(net: Layer, learner: Learner) -> None:
     NonFiniteError
         The message names the layer.
     """
-    check_arrays(net, "new value", learner.params)
+    check_arrays(net, "weight", learner.params)
     check_arrays(net, "running statistic", learner.state)
 
 

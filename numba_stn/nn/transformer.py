@@ -186,7 +186,8 @@ class SpatialTransformer(Layer):
         """(N, C, ...): the sum over the views of each image."""
         if not self.view_angles:
             return dimages
-        return dimages.reshape(-1, self.views, *dimages.shape[1:]).sum(1)
+        batch = len(dimages) // self.views
+        return dimages.reshape(batch, self.views, *dimages.shape[1:]).sum(1)
 
     def _views_to_channels(self, samples):
         """(N K, C, ...) -> (N, K C, ...)."""
