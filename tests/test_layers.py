@@ -157,6 +157,22 @@ def test_batch_norm_updates_its_running_statistics():
         layer.apply(params, x)
 
 
+@pytest.mark.parametrize("around", [(), ("max_pool",), ("max_pool", "max_pool")], ids=len)
+def test_running_statistics_move_by_one_tenth_towards_the_unbiased_ones(around):
+    """By hand, alone, on batch blocks, and fused with the pooling that follows."""
+    before, after = [nn.max_pool(1)] * len(around[:1]), [nn.max_pool(1)] * len(around[1:])
+    net, at = nn.serial(*before, nn.batch_norm(), *after), len(before)
+    params, state = net.init(np.random.default_rng(0), (1, 2, 1)), net.init_state((1, 2, 1))
+    first, second = (np.array(pixels, np.float32).reshape(2, 1, 2, 1) for pixels in
+                     ([1, 2, 3, 6], [0, 0, 0, 4]))  # fmt: skip
+    _, _, state = net.apply(params, first, state, train=True)  # mean 3, sum of squares 14
+    assert state[at]["mean"][0] == pytest.approx(0.3)
+    assert state[at]["var"][0] == pytest.approx(0.9 + 0.1 * 14 / 3)
+    _, _, state = net.apply(params, second, state, train=True)  # mean 1, sum of squares 12
+    assert state[at]["mean"][0] == pytest.approx(0.9 * 0.3 + 0.1)
+    assert state[at]["var"][0] == pytest.approx(0.9 * (0.9 + 1.4 / 3) + 0.1 * 4)
+
+
 def test_dropout_drops_its_share_and_scales_the_others():
     layer, x = nn.dropout(0.3, seed=4), np.ones((200, 50), np.float32)
     state = layer.init_state((50,))

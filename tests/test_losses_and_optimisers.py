@@ -5,7 +5,9 @@ import pytest
 from gradcheck import check_vjp
 
 from numba_stn import nn
+from numba_stn.nn import train
 from numba_stn.nn.tree import leaves, tree_map
+from numba_stn.training import experiment
 
 # --- Losses ---------------------------------------------------------------------------------------
 
@@ -26,6 +28,46 @@ def test_gradients_of_losses():
     targets = rng.standard_normal((5, 4))
     _, doutputs = nn.mean_squared_error(logits, targets)
     check_vjp(lambda x: nn.mean_squared_error(x, targets)[0], lambda d: d * doutputs, logits, rng)
+
+
+def softened(labels, share, classes):
+    """Target probabilities, number by number."""
+    return np.array([
+        [share / classes + (1 - share) * (k == label) for k in range(classes)] for label in labels
+    ])  # fmt: skip
+
+
+def test_a_training_step_smooths_the_labels():
+    """One step of plain gradient descent on one linear layer, by hand."""
+    rng = np.random.default_rng(1)
+    net, optimiser = nn.serial(nn.flatten(), nn.linear(4)), nn.sgd(0.5, momentum=0)
+    learner = train.init_learner(net, optimiser, (1, 2, 3), rng)
+    x, labels = rng.random((5, 1, 2, 3)), rng.integers(0, 4, 5)
+    weight, bias = learner.params[1]["weight"].astype(float), learner.params[1]["bias"]
+    logits = x.reshape(5, 6) @ weight.T + bias
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for share in (0.0, 0.4):
+        target = softened(labels, share, 4)
+        after, loss, _ = train.train_step(net, optimiser, learner, x, labels, share)
+        assert loss == pytest.approx(-(target * np.log(probability)).sum() / 5, rel=1e-6)
+        moved = weight - 0.5 * (probability - target).T @ x.reshape(5, 6) / 5
+        np.testing.assert_allclose(after.params[1]["weight"], moved, atol=1e-6)
+
+
+def test_a_run_smooths_the_labels():
+    """The first loss that a run reports."""
+    config = experiment.Config(model="fcn", epochs=1, label_smoothing=0.4)
+    setup, losses = experiment.prepare(config), []
+    learner = experiment.initial_state(setup).learner
+    batches = train.shuffled_batches(
+        np.random.default_rng([0, 0]), setup.train, config.batch, setup.task
+    )
+    images, labels = next(batches)
+    logits = setup.net.apply(learner.params, images, learner.state, True)[0].astype(float)
+    log_probability = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    experiment.run(setup, on_step=lambda done, loss, error: losses.append(loss))
+    expected = -(softened(labels, 0.4, 10) * log_probability).sum() / len(labels)
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_cross_entropy_of_huge_logits_is_finite():

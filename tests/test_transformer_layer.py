@@ -61,5 +61,5 @@ def test_mean_of_views_is_the_mean_of_the_outputs():
     y, _, _ = layer.apply(params, x)
     outputs = [net.apply(params, view)[0] for view in np.split(x, 3, axis=1)]
     np.testing.assert_allclose(y, sum(outputs) / 3, rtol=1e-12)
-    with pytest.raises(ValueError, match=r"mean_of_views: .* 3 equal parts, got \(5, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"mean_of_views: .* 3 equal parts, got \(N, 5, 4, 4\)"):
         layer.output_shape((5, 4, 4))

@@ -19,16 +19,16 @@ EXAMPLES = "examples:\n" + "".join(command.EXAMPLES for command in COMMANDS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    The codes are 0 if the command succeeded, 1 if a check failed (results of libraries differ, or
-    images do not match), 2 if the input is invalid, with one line on stderr that says why, and 130
-    after Ctrl-C.
+    The codes are 0 if the command succeeded, 1 if a check failed (results of libraries differ,
+    images do not match, or a training diverged), 2 if the input is invalid, and 130 after Ctrl-C.
+    One line on stderr says why it is 1 or 2.
     """
     args = parser().parse_args(argv)
     try:
         return args.run(args)
     except UsageError as error:
         print(f"numba-stn: {error}", file=sys.stderr)
-        return 2
+        return error.code
     except RuntimeError as error:
         if "NUMBA_DISABLE_JIT" not in str(error):
             raise

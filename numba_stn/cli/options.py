@@ -24,6 +24,14 @@ TABLE_TRANSFORMS = ("affine", "projective", "tps")
 class UsageError(Exception):
     """An error that the user can correct; the message says how."""
 
+    code = 2  # the exit code
+
+
+class FailedError(UsageError):
+    """A computation that failed, of input that is valid."""
+
+    code = 1
+
 
 @contextlib.contextmanager
 def output_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:

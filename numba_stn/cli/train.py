@@ -12,6 +12,7 @@ from .options import (
     MODELS,
     TASKS,
     TRANSFORMS,
+    FailedError,
     UsageError,
     output_folder,
     positive,
@@ -184,7 +185,11 @@ def train_in_folder(folder, config, data_dir):
         state = runs.load_or_start(folder, setup)
         with _progress_bar(setup, state) as (on_step, warn):
             return runs.run_in_folder(folder, setup, state, on_step, warn)
-    except (data.DataError, experiment.DivergedError, CheckpointError, ValueError) as error:
+    except experiment.DivergedError as error:
+        raise FailedError(
+            f"{error}; the checkpoint {folder / runs.CHECKPOINT} is from before this"
+        ) from error
+    except (data.DataError, CheckpointError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -17,7 +17,15 @@ import numpy as np
 from ..kernels.layers import batch_blocks, convolution
 from ..utils.namespace import namespace
 from . import cupy_layers
-from .base import Layer, Pullback, Shape, check_input
+from .base import (
+    Layer,
+    Pullback,
+    Shape,
+    check_batch,
+    check_params,
+    checked_pullback,
+)
+from .checks import batch_of
 from .tree import Tree
 
 
@@ -29,12 +37,7 @@ def kernels_for(*arrays: Any) -> tuple[Any, Any]:
 class BatchBlocked(Layer):
     """A layer that can also work on batch blocks."""
 
-    name: str  # as messages have it
     count = 1  # the number of layers that it replaces
-
-    def expects(self, params: Tree) -> tuple[int | None, ...]:
-        """Shape of one input; None is any length."""
-        return (None, None, None)
 
     def blocked_forward(self, params: Tree, x: Any, wrt_x: bool = True) -> tuple[Any, Pullback]:
         """:meth:`forward` on batch blocks."""
@@ -56,7 +59,7 @@ class Windowed(BatchBlocked):
 
     def forward(self, params, x, wrt_x=True):
         """See :meth:`Layer.forward`."""
-        y, back, _ = apply_in_batch_blocks((self,), (params,), x, wrt_x=wrt_x)
+        y, back, _ = _in_batch_blocks((self,), (params,), x, ((),), False, wrt_x)
 
         def pullback(dy):
             (dparams,), dx = back(dy)
@@ -72,13 +75,21 @@ def apply_in_batch_blocks(
     """Apply consecutive layers with one conversion to batch blocks and one back.
 
     Returns the output, the pullback, whose first result has each layer's gradients, and the
-    layers' states.
+    layers' states. Checks the arguments, as :meth:`Layer.apply` does for a single layer.
     """
-    batch, shape = len(x), x.shape[1:]
     states = states or ((),) * len(layers)
-    for layer, layer_params in zip(layers, params, strict=True):
-        check_input(layer.name, x, layer.expects(layer_params), (batch, *shape))
+    x = check_batch(layers[0], x)
+    shape = x.shape[1:]
+    for layer, layer_params, state in zip(layers, params, states, strict=True):
+        check_params(layer, layer_params, state, train, x, shape)
         shape = layer.output_shape(shape)
+    y, pullback, new_states = _in_batch_blocks(layers, params, x, states, train, wrt_x)
+    return y, checked_pullback(layers[-1], pullback, y), new_states
+
+
+def _in_batch_blocks(layers, params, x, states, train, wrt_x):
+    """:func:`apply_in_batch_blocks` without checks."""
+    batch = len(x)
     layout, _ = kernels_for(x)
     y, pullbacks, new_states = layout.to_batch_blocks(x), [], []
     for layer, layer_params, state in _steps(layers, params, states, layout is batch_blocks):
@@ -89,7 +100,7 @@ def apply_in_batch_blocks(
         wrt_x = wrt_x or bool(layer_params)
 
     def pullback(dy):
-        dparams, dx = [], layout.to_batch_blocks(dy.astype(y.dtype, copy=False))
+        dparams, dx = [], layout.to_batch_blocks(dy)
         for back, replaced in reversed(pullbacks):
             layer_dparams, dx = ((), None) if dx is None else back(dx)
             dparams += [*replaced, layer_dparams]
@@ -116,7 +127,7 @@ def _steps(layers, params, states, fuse):
 def check_image_shape(name: str, shape: Shape) -> None:
     """Raise unless the shape is (C, H, W)."""
     if len(shape) != 3:
-        raise ValueError(f"{name}: expected inputs of shape (C, H, W), got {shape}")
+        raise ValueError(f"{name}: x: expected shape (N, C, H, W), got {batch_of(shape)}")
 
 
 def output_sides(name: str, shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
@@ -124,5 +135,8 @@ def output_sides(name: str, shape: Shape, kernel: int, stride: int, padding: int
     check_image_shape(name, shape)
     sides = tuple(convolution.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
     if min(sides) < 1:
-        raise ValueError(f"{name}: a window of {kernel} x {kernel} does not fit into {shape[1:]}")
+        raise ValueError(
+            f"{name}: x: a window of {kernel} x {kernel} does not fit into {shape[1:]}; "
+            f"expected larger images"
+        )
     return sides

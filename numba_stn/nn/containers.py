@@ -6,8 +6,9 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
-from .base import Layer, check_whole, repeat
+from .base import Layer, check_layers, repeat
 from .batch_blocked import BatchBlocked, Windowed, apply_in_batch_blocks
+from .checks import batch_of, check_tree, check_whole
 from .tree import Tree
 
 
@@ -15,11 +16,13 @@ from .tree import Tree
 class Serial(Layer):
     """One layer after another; parameters and state are tuples of the layers' own."""
 
+    name = "serial"
+
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
         """Check the layers."""
-        _check_layers("serial", self.layers)
+        check_layers(self.name, self.layers)
 
     def init(self, rng, shape):
         """Each layer's parameters, drawn in order."""
@@ -43,10 +46,18 @@ class Serial(Layer):
             shape = layer.output_shape(shape)
         return shape
 
+    def arrays(self, shape):
+        """See :meth:`Layer.arrays`."""
+        return (None,) * len(self.layers), ()
+
+    def part(self, key):
+        """See :meth:`Layer.part`."""
+        return self.layers[int(key)]
+
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         pullbacks, new_states = [], []
-        for layers, group_params, states in _groups(_with_params(self.layers, params, state)):
+        for layers, group_params, states in _groups(_with_params(self, params, state)):
             if len(layers) > 1:
                 x, back, new = apply_in_batch_blocks(layers, group_params, x, states, train, wrt_x)
                 new_states += new
@@ -74,11 +85,13 @@ class Serial(Layer):
 class Parallel(Layer):
     """Several layers on the same input; their outputs are concatenated along channels."""
 
+    name = "parallel"
+
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
         """Check the layers."""
-        _check_layers("parallel", self.layers)
+        check_layers(self.name, self.layers)
         if not self.layers:
             raise ValueError("parallel: expected at least one layer, got none")
 
@@ -96,15 +109,23 @@ class Parallel(Layer):
         shapes = [layer.output_shape(shape) for layer in self.layers]
         if len({other[1:] for other in shapes}) != 1:
             raise ValueError(
-                f"parallel: expected outputs that differ in channels only, got {shapes}"
+                f"parallel: layers: expected outputs that differ in channels only, got {shapes}"
             )
         return (sum(other[0] for other in shapes), *shapes[0][1:])
+
+    def arrays(self, shape):
+        """See :meth:`Layer.arrays`."""
+        return (None,) * len(self.layers), ()
+
+    def part(self, key):
+        """See :meth:`Layer.part`."""
+        return self.layers[int(key)]
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
         results = [
             layer.apply(layer_params, x, layer_state, train, wrt_x)
-            for layer, layer_params, layer_state in _with_params(self.layers, params, state)
+            for layer, layer_params, layer_state in _with_params(self, params, state)
         ]
         *ends, _ = accumulate(y.shape[1] for y, _, _ in results)
 
@@ -130,13 +151,15 @@ class MeanOfViews(Layer):
     (N, views C, ...) -> the layer's output for (N, C, ...).
     """
 
+    name = "mean_of_views"
+
     views: int
     layer: Layer
 
     def __post_init__(self):
         """Check the arguments."""
-        check_whole("mean_of_views", views=self.views)
-        _check_layers("mean_of_views", (self.layer,))
+        check_whole(self.name, views=self.views)
+        check_layers(self.name, (self.layer,))
 
     def init(self, rng, shape):
         """The layer's own."""
@@ -154,9 +177,18 @@ class MeanOfViews(Layer):
         """Shape of one view."""
         if not shape or shape[0] % self.views:
             raise ValueError(
-                f"mean_of_views: expected channels in {self.views} equal parts, got {shape}"
+                f"mean_of_views: x: expected channels in {self.views} equal parts, got "
+                f"{batch_of(shape)}"
             )
         return (shape[0] // self.views, *shape[1:])
+
+    def arrays(self, shape):
+        """See :meth:`Layer.arrays`; they are the layer's."""
+        return None, ()
+
+    def part(self, key):
+        """See :meth:`Layer.part`; it is the layer's."""
+        return self.layer.part(key)
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
@@ -289,20 +321,10 @@ def _groups(items: list[tuple]) -> Iterator[tuple]:
             yield tuple(zip(*part, strict=True))
 
 
-def _with_params(layers: tuple[Layer, ...], params: Tree, state: Tree) -> list[tuple]:
+def _with_params(container: Serial | Parallel, params: Tree, state: Tree) -> list[tuple]:
     """Each layer with its parameters and state; an empty state means that no layer has any."""
-    states = state if state else ((),) * len(layers)
-    if not len(params) == len(states) == len(layers):
-        raise ValueError(
-            f"expected parameters and state for {len(layers)} layers, "
-            f"got {len(params)} and {len(states)}"
-        )
+    layers, states = container.layers, state
+    if isinstance(state, (tuple, list)) and not state:
+        states = ((),) * len(layers)
+    check_tree(container.name, "state", states, (None,) * len(layers))
     return list(zip(layers, params, states, strict=True))
-
-
-def _check_layers(name: str, layers: tuple[Layer, ...]) -> None:
-    """Raise unless each is a layer."""
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            hint = "; call it: relu(), not relu" if callable(layer) else ""
-            raise TypeError(f"{name}: expected layers, got {layer!r}{hint}")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..utils.namespace import namespace
-from .base import check_whole, he_normal, zeros
-from .batch_blocked import Windowed, check_image_shape, kernels_for, output_sides
+from .base import he_normal, zeros
+from .batch_blocked import Windowed, kernels_for, output_sides
+from .checks import check_whole
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,8 @@ class Conv2d(Windowed):
 
     def output_shape(self, shape):
         """(features, H_out, W_out)."""
-        check_image_shape("conv2d", shape)
         sides = output_sides("conv2d", shape, self.kernel, self.stride, self.padding)
         return (self.features, *sides)
-
-    def expects(self, params):
-        """(C, any, any)."""
-        return (params["weight"].shape[1], None, None)
 
     def blocked_forward(self, params, x, wrt_x=True):
         """See the class."""

@@ -10,36 +10,40 @@ from math import prod
 
 import numpy as np
 
-from .base import Layer, check_input, check_whole, he_normal, zeros
+from .base import Layer, he_normal, zeros
 from .batch_blocked import BatchBlocked, kernels_for
+from .checks import batch_of, check_whole
 
 
 @dataclass(frozen=True)
 class Linear(Layer):
     """``y = x W^T + b``: (N, inputs) -> (N, features)."""
 
+    name = "linear"
+
     features: int
 
     def __post_init__(self):
         """Check the argument."""
-        check_whole("linear", features=self.features)
+        check_whole(self.name, features=self.features)
 
     def init(self, rng, shape):
         """He-normal weights (features, inputs), zero bias."""
-        if len(shape) != 1:
-            raise ValueError(
-                f"linear: expected inputs of shape (features,), got {shape}; put flatten() before"
-            )
+        self.output_shape(shape)
         return {"weight": he_normal(rng, (self.features, *shape)), "bias": zeros(self.features)}
 
     def output_shape(self, shape):
         """(features,)."""
+        if len(shape) != 1:
+            raise ValueError(
+                f"{self.name}: x: expected shape (N, inputs), got {batch_of(shape)}; put flatten() "
+                f"before"
+            )
         return (self.features,)
 
     def forward(self, params, x, wrt_x=True):
         """See the class."""
         weight = params["weight"]
-        check_input("linear", x, (weight.shape[1],))
 
         def pullback(dy):
             return {"weight": dy.T @ x, "bias": dy.sum(0)}, dy @ weight if wrt_x else None
@@ -68,6 +72,8 @@ class Relu(BatchBlocked):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """(N, ...) -> (N, features)."""
+
+    name = "flatten"
 
     def output_shape(self, shape):
         """(product of the sides,)."""

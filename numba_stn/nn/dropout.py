@@ -6,6 +6,7 @@ import numpy as np
 
 from ..utils.namespace import namespace
 from .base import Layer
+from .checks import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,15 @@ class Dropout(Layer):
     GPU and on the CPU, and a resumed run continues as if it had never stopped.
     """
 
+    name = "dropout"
+
     share: float
     seed: int = 0
 
     def __post_init__(self):
-        """Check the share."""
-        if not 0 <= self.share < 1:
-            raise ValueError(
-                f"dropout: share must be at least 0 and less than 1, got {self.share!r}"
-            )
+        """Check the arguments."""
+        check_number(self.name, below=1, share=self.share)
+        check_whole(self.name, 0, seed=self.seed)
 
     def init_state(self, shape):
         """No steps so far."""
@@ -37,7 +38,7 @@ class Dropout(Layer):
             return x, lambda dy: ((), dy), state
         xp, steps = namespace(x), state["steps"]
         numbers = xp.arange(x.size, dtype=np.uint32)
-        random = hash32(numbers ^ hash32(steps + np.uint32(self.seed * 0x9E3779B9 % 2**32)))
+        random = hash32(numbers ^ hash32(steps + np.uint32(int(self.seed) * 0x9E3779B9 % 2**32)))
         factor = (random >= np.uint32(self.share * 2**32)).astype(x.dtype).reshape(x.shape)
         factor *= x.dtype.type(1 / (1 - self.share))
         return x * factor, lambda dy: ((), dy * factor), {"steps": steps + np.uint32(1)}

@@ -1,5 +1,6 @@
 """Losses: the mean over the batch, and its gradient with respect to the network's output."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,14 @@ def softmax_cross_entropy(
     0.6931 [[ 0.5 -0.5]]
     """
     logits = _floating("logits", logits)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}")
+    check_smoothing(label_smoothing)
     return cross_entropy(logits, checked_labels(logits, labels), label_smoothing)
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Raise unless it is a number from 0 to 1."""
+    if not isinstance(label_smoothing, Real) or not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}")
 
 
 def checked_labels(logits: Any, labels: Any) -> Any:
@@ -124,7 +130,7 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     Raises
     ------
     ValueError, TypeError
-        If the shapes differ, or the outputs are not floating.
+        If the shapes differ or are empty, the outputs are not floating, or the targets not real.
 
     Examples
     --------
@@ -139,6 +145,10 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
         raise ValueError(
             f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
         )
+    if targets.dtype.kind not in "fiub":
+        raise TypeError(f"targets: expected real numbers, got {targets.dtype}")
+    if not outputs.size:
+        raise ValueError(f"outputs: expected at least one number, got shape {outputs.shape}")
     namespace(outputs, targets)  # raises a clear error if only one is on the GPU
     difference = outputs - targets.astype(outputs.dtype, copy=False)
     return _as_number((difference * difference).mean()), difference * outputs.dtype.type(

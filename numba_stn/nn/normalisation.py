@@ -8,8 +8,9 @@ from ..kernels.layers import batch_norm as batch_norm_kernels
 from ..kernels.layers.batch_norm import InputGradient
 from ..utils.namespace import namespace
 from . import cupy_layers
-from .base import check_input, zeros
+from .base import zeros
 from .batch_blocked import BatchBlocked
+from .checks import check_number, check_positive
 from .pooling import MaxPool
 
 
@@ -26,21 +27,31 @@ class BatchNorm(BatchBlocked):
     momentum: float = 0.9
     epsilon: float = 1e-5
 
+    def __post_init__(self):
+        """Check the arguments."""
+        check_number(self.name, at_most=1, momentum=self.momentum)
+        check_positive(self.name, epsilon=self.epsilon)
+
+    def output_shape(self, shape):
+        """The input's."""
+        if not shape:
+            raise ValueError(
+                "batch_norm: x: expected shape (N, features) or (N, C, H, W), got (N,)"
+            )
+        return shape
+
     def init(self, rng, shape):
         """Scale 1, shift 0."""
+        self.output_shape(shape)
         return {"scale": np.ones(shape[0], np.float32), "shift": zeros(shape[0])}
 
     def init_state(self, shape):
         """Mean 0, variance 1."""
+        self.output_shape(shape)
         return {"mean": zeros(shape[0]), "var": np.ones(shape[0], np.float32)}
-
-    def expects(self, params):
-        """(C, any, any)."""
-        return (len(params["scale"]), None, None)
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """See the class."""
-        check_input("batch_norm", x, (len(params["scale"]), *(None,) * max(x.ndim - 2, 0)))
         return self.normalized(cupy_layers, params, x, len(x), state, train)
 
     def blocked_apply(self, params, x, batch, state=(), train=False, wrt_x=True):
@@ -55,10 +66,10 @@ class BatchNorm(BatchBlocked):
     def normalized(self, kernels, params, x, batch, state, train):
         """:meth:`apply` with the functions for x's layout."""
         if not isinstance(state, dict):
-            raise ValueError("batch_norm: expected its state, as init_state gives it, got none")
-        if train and not batch:
-            raise ValueError("batch_norm: expected at least one example to train on, got none")
+            raise ValueError("batch_norm: state: expected that of init_state, got none")
         count = batch * kernels.pixels(x)
+        if train and not count:
+            raise ValueError("batch_norm: x: expected at least one example to train on, got none")
         mean, var = state["mean"], state["var"]
         if train:
             mean, var = kernels.moments(x, batch)
@@ -80,11 +91,12 @@ class BatchNorm(BatchBlocked):
 
     def _updated(self, state, mean, var):
         """The running mean and variance after a step."""
-        keep = np.float32(self.momentum)
-        return {
-            key: (keep * state[key] + (1 - keep) * new).astype(state[key].dtype)
-            for key, new in (("mean", mean), ("var", var))
-        }
+        moved = {}
+        for key, new in (("mean", mean), ("var", var)):
+            dtype = state[key].dtype
+            keep = dtype.type(self.momentum)
+            moved[key] = (keep * state[key] + (1 - keep) * new).astype(dtype)
+        return moved
 
 
 @dataclass(frozen=True)

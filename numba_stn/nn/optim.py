@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_number, check_positive, check_whole
+from .finite import NonFiniteError, all_finite
 from .tree import Tree, flatten, leaves, tree_map
 
 Schedule = Callable[[int], float]  # from the number of the step, from 0, to the learning rate
@@ -25,6 +27,11 @@ class SgdRule:
 
     momentum: float = 0.9
     weight_decay: float = 0.0
+
+    def __post_init__(self):
+        """Check the numbers."""
+        check_number("sgd", below=1, momentum=self.momentum)
+        check_number("sgd", weight_decay=self.weight_decay)
 
     def init(self, p):
         """The velocity, 0."""
@@ -45,6 +52,12 @@ class AdamRule:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+    def __post_init__(self):
+        """Check the numbers."""
+        check_number("adam", below=1, beta1=self.beta1, beta2=self.beta2)
+        check_positive("adam", epsilon=self.epsilon)
+        check_number("adam", weight_decay=self.weight_decay)
 
     def init(self, p):
         """The first and second moments, 0."""
@@ -80,6 +93,16 @@ class Optimiser:
     schedule: Schedule
     factors: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self):
+        """Check the factors."""
+        if not isinstance(self.factors, Mapping):
+            raise TypeError(
+                f"factors: expected a mapping from keys of the parameter tree to numbers, "
+                f"got {self.factors!r}"
+            )
+        for key, factor in self.factors.items():
+            check_number("factors", **{str(key): factor})
+
     def init(self, params: Tree) -> dict:
         """State before the first step; its arrays are where the parameters are."""
         keys = {key for path, _ in leaves(params) for key in path}
@@ -103,14 +126,34 @@ class Optimiser:
         -------
         params : tree
         state : dict
+
+        Raises
+        ------
+        ValueError
+            If the gradients do not have the parameters' names and shapes, or the schedule gives no
+            finite rate of at least 0.
+        NonFiniteError
+            If a parameter would no longer be finite, because its gradient is not or because the
+            step is too large. On the GPU this is not checked.
         """
         rate = float(self.schedule(state["step"]))  # a float64 scalar would make float32 float64
-        gradients = flatten(grads)
+        check_number("schedule", **{f"the rate of step {state['step']}": rate})
+        gradients, named = flatten(grads), flatten(params)
+        if gradients.keys() != named.keys():
+            raise ValueError(
+                f"grads: expected the names of the parameters {list(named)}, got {list(gradients)}"
+            )
         new_params, slots = [], []
         for (path, p), old_slots in zip(leaves(params), state["slots"], strict=True):
-            g = gradients[".".join(path)].astype(p.dtype, copy=False)
+            name = ".".join(path)
+            g = gradients[name].astype(p.dtype, copy=False)
+            if g.shape != p.shape:  # it would be broadcast
+                raise ValueError(f"grads: {name}: expected shape {p.shape}, got {g.shape}")
             factor = math.prod(self.factors.get(key, 1.0) for key in path)
             new, new_slots = self.rule.update(p, g, old_slots, rate * factor, state["step"])
+            if type(new) is np.ndarray and not all_finite(new):  # for CuPy's one would have to wait
+                what = "weight" if all_finite(g) else "gradient"
+                raise NonFiniteError(f"{name}: the {what} is not finite in step {state['step']}")
             new_params.append(new)
             slots.append(new_slots)
         following = iter(new_params)
@@ -134,6 +177,7 @@ def sgd(
     rate : float or schedule
         Learning rate, or a function from the number of the step, from 0, to the learning rate.
     momentum : float
+        From 0 to less than 1.
     weight_decay : float
         L2 penalty: each gradient grows by this times the parameter.
     factors : mapping, optional
@@ -142,6 +186,12 @@ def sgd(
     Returns
     -------
     Optimiser
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is negative, not finite or out of range; from :meth:`Optimiser.init`, if a
+        factor's key is not in the parameter tree.
 
     Examples
     --------
@@ -153,7 +203,7 @@ def sgd(
     >>> params["weight"]
     array([0.9, 0.9])
     """
-    return Optimiser(SgdRule(momentum, weight_decay), _schedule(rate), factors or {})
+    return _optimiser(SgdRule(momentum, weight_decay), rate, factors)
 
 
 def adam(
@@ -174,9 +224,9 @@ def adam(
     rate : float or schedule
         Learning rate, or a function from the number of the step, from 0, to the learning rate.
     beta1, beta2 : float
-        Share of the running means that a step keeps.
+        Share of the running means that a step keeps, from 0 to less than 1.
     epsilon : float
-        Added to the denominator.
+        Added to the denominator; positive.
     weight_decay : float
         Decoupled weight decay: each step subtracts this times the learning rate times the
         parameter.
@@ -186,6 +236,12 @@ def adam(
     Returns
     -------
     Optimiser
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is negative, not finite or out of range; from :meth:`Optimiser.init`, if a
+        factor's key is not in the parameter tree.
 
     Examples
     --------
@@ -197,15 +253,16 @@ def adam(
     >>> params["weight"].round(6)
     array([0.9])
     """
-    rule = AdamRule(beta1, beta2, epsilon, weight_decay)
-    return Optimiser(rule, _schedule(rate), factors or {})
+    return _optimiser(AdamRule(beta1, beta2, epsilon, weight_decay), rate, factors)
+
+
+def _optimiser(rule, rate, factors):
+    """The optimiser of a rule, with a constant rate or a schedule."""
+    schedule = rate if callable(rate) else constant(rate)
+    return Optimiser(rule, schedule, {} if factors is None else factors)
 
 
 # --- Schedules ------------------------------------------------------------------------------------
-
-
-def _schedule(rate: float | Schedule) -> Schedule:
-    return rate if callable(rate) else constant(rate)
 
 
 def constant(rate: float) -> Schedule:
@@ -217,6 +274,7 @@ def constant(rate: float) -> Schedule:
     >>> constant(0.1)(1000)
     0.1
     """
+    check_number("constant", rate=rate)
     return lambda step: rate
 
 
@@ -230,6 +288,8 @@ def step_decay(rate: float, every: int, factor: float = 0.1) -> Schedule:
     >>> schedule(9), schedule(10), schedule(20)
     (1.0, 0.5, 0.25)
     """
+    check_number("step_decay", rate=rate, factor=factor)
+    check_whole("step_decay", every=every)
     return lambda step: rate * factor ** (step // every)
 
 
@@ -245,6 +305,8 @@ def cosine(rate: float, steps: int) -> Schedule:
     >>> round(schedule(0), 3), round(schedule(5), 3), round(schedule(10), 3)
     (1.0, 0.5, 0.0)
     """
+    check_number("cosine", rate=rate)
+    check_whole("cosine", steps=steps)
     return lambda step: rate * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
@@ -271,6 +333,9 @@ def one_cycle(rate: float, steps: int, warm: float = 0.25, start: float = 0.04) 
     >>> round(schedule(0), 3), round(schedule(25), 3), round(schedule(100), 3)
     (0.04, 1.0, 0.0)
     """
+    check_number("one_cycle", rate=rate)
+    check_number("one_cycle", at_most=1, warm=warm, start=start)
+    check_whole("one_cycle", steps=steps)
     top = max(1.0, warm * steps)
 
     def schedule(step: int) -> float:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import check_whole
 from .batch_blocked import Windowed, kernels_for, output_sides
+from .checks import check_whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class MaxPool(Windowed):
 
     def output_shape(self, shape):
         """(C, H // kernel, W // kernel)."""
-        return (shape[0], *output_sides("max_pool", shape, self.kernel, self.kernel))
+        sides = output_sides("max_pool", shape, self.kernel, self.kernel)
+        return (shape[0], *sides)
 
     def blocked_forward(self, params, x, wrt_x=True):
         """See the class."""
@@ -45,7 +46,8 @@ class AvgPool(Windowed):
 
     def output_shape(self, shape):
         """(C, H // kernel, W // kernel)."""
-        return (shape[0], *output_sides("avg_pool", shape, self.kernel, self.kernel))
+        sides = output_sides("avg_pool", shape, self.kernel, self.kernel)
+        return (shape[0], *sides)
 
     def blocked_forward(self, params, x, wrt_x=True):
         """See the class."""

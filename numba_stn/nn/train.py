@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.cpu_launch import one_blas_thread, one_thread
-from ..utils.namespace import to_device_of, to_host
+from ..utils.namespace import namespace, to_device_of, to_host
 from .base import Layer, Shape
-from .losses import checked_labels, cross_entropy
+from .checks import check_whole
+from .finite import NonFiniteError, check_arrays, check_loss, explained
+from .losses import check_smoothing, checked_labels, cross_entropy
 from .optim import Optimiser
 from .tree import Tree, leaves, tree_map
 
@@ -87,17 +89,62 @@ def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, 
     errors : int
         Number of misclassified images. On the GPU this and the loss are arrays of one number, so
         that the step does not wait for the GPU.
+
+    Raises
+    ------
+    NonFiniteError
+        If theta, the loss, a gradient, or a weight or a running statistic after the step is not
+        finite. The message names the layer, and the images whose pixels are not finite; the
+        learner given is still good. On the GPU this is not checked, which would wait for it: call
+        :func:`check_finite` now and then.
     """
+    check_smoothing(label_smoothing)
     images = _beside(learner, images)
-    with one_blas_thread():  # the layers use threads of their own
-        logits, pullback, state = net.apply(
-            learner.params, images, learner.state, train=True, wrt_x=False
-        )
-        labels = checked_labels(logits, labels)
-        loss, dlogits = cross_entropy(logits, labels, label_smoothing)
-        dparams, _ = pullback(dlogits)
+    with one_blas_thread(), np.errstate(all="ignore"):  # the layers use threads of their own
+        try:
+            return _train_step(net, optimiser, learner, images, labels, label_smoothing)
+        except NonFiniteError as error:
+            raise explained(error, images) from None
+
+
+def _train_step(net, optimiser, learner, images, labels, label_smoothing):
+    """:func:`train_step`, which says more about numbers that are not finite."""
+    on_cpu = namespace(images) is np
+    logits, pullback, state = net.apply(
+        learner.params, images, learner.state, train=True, wrt_x=False
+    )
+    labels = checked_labels(logits, labels)
+    loss, dlogits = cross_entropy(logits, labels, label_smoothing)
+    if on_cpu:
+        check_loss(net, learner.params, images, learner.state, loss)
+    dparams, _ = pullback(dlogits)
+    try:
         params, optimiser_state = optimiser.update(learner.params, dparams, learner.optimiser_state)
-    return Learner(params, state, optimiser_state), loss, (logits.argmax(1) != labels).sum()
+    except NonFiniteError:
+        check_arrays(net, "gradient", dparams)  # says in which layer
+        raise
+    if on_cpu:
+        check_arrays(net, "running statistic", state)
+    errors = (logits.argmax(1) != labels).sum()
+    return Learner(params, state, optimiser_state), loss, errors
+
+
+def check_finite(net: Layer, learner: Learner) -> None:
+    """Raise unless all weights and running statistics are finite.
+
+    Parameters
+    ----------
+    net : Layer
+    learner : Learner
+        On the GPU this waits for it.
+
+    Raises
+    ------
+    NonFiniteError
+        The message names the layer.
+    """
+    check_arrays(net, "weight", learner.params)
+    check_arrays(net, "running statistic", learner.state)
 
 
 def train_steps(
@@ -133,9 +180,16 @@ def shuffled_batches(
     split : numba_stn.data.Split
         Images and labels of a batch.
     """
-    order = rng.permutation(len(split.labels))
-    for first in range(0, len(order) - batch + 1, batch):
-        yield distort(rng, split.take(order[first : first + batch]))
+    for index in shuffled_indices(rng, len(split.labels), batch):
+        yield distort(rng, split.take(index))
+
+
+def shuffled_indices(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
+    """Indices of each of the batches that :func:`shuffled_batches` draws from ``count`` images."""
+    check_whole("shuffled_batches", batch=batch)
+    order = rng.permutation(count)
+    for first in range(0, count - batch + 1, batch):
+        yield order[first : first + batch]
 
 
 def prefetch(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, None]:
@@ -148,6 +202,7 @@ def prefetch(batches: Iterable[Any], depth: int = 2) -> Generator[Any, None, Non
     depth : int
         Number of batches that are made in advance.
     """
+    check_whole("prefetch", depth=depth)
     source, end = iter(batches), object()
 
     def make():
@@ -179,6 +234,7 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
     -------
     (N,) array of integers, of NumPy
     """
+    check_whole("predict", batch=batch)
     found = []
     with one_blas_thread():
         for first in range(0, len(images), batch):
@@ -189,4 +245,8 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:
     """Share of misclassified images, in percent."""
+    if np.shape(labels) != (len(images),):
+        raise ValueError(
+            f"labels: expected one for each of {len(images)} images, got {np.shape(labels)}"
+        )
     return 100 * float((predict(net, learner, images) != labels).mean())

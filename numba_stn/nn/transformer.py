@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from numbers import Real
 from typing import Any
 
@@ -13,7 +13,10 @@ from ..ops import warp_tps, warps
 from ..ops.validate import check_options, check_output_size
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
-from .base import Layer, repeat
+from .base import Layer, check_arguments, check_layers, repeat
+from .checks import batch_of
+from .dense import Linear
+from .finite import check_theta
 from .tree import Tree
 
 # The kinds of transforms whose theta can be rotated, for several views.
@@ -38,6 +41,8 @@ class SpatialTransformer(Layer):
     :func:`spatial_transformer` makes one, and describes the attributes.
     """
 
+    name = "spatial_transformer"
+
     localisation: Layer
     transform: Transform
     size: tuple[int, ...] | None = None
@@ -47,7 +52,8 @@ class SpatialTransformer(Layer):
     view_angles: Sequence[float] = ()
 
     def __post_init__(self):
-        """Check the angles."""
+        """Check the localisation and the angles."""
+        check_layers(self.name, (self.localisation,))
         object.__setattr__(self, "view_angles", _checked_angles(self.view_angles))  # it is frozen
         if self.view_angles and self.transform.kind not in ROTATABLE:
             raise ValueError(
@@ -56,14 +62,10 @@ class SpatialTransformer(Layer):
 
     def init(self, rng, shape):
         """The localisation's initial parameters, and the head's."""
-        features = self.localisation.output_shape(shape)
-        if len(features) != 1:
-            raise ValueError(
-                f"localisation: expected a network with outputs of shape (F,), got {features}; "
-                f"end it with flatten() or linear()"
-            )
+        self.output_shape(shape)
+        (features,) = self.localisation.output_shape(shape)
         head = {
-            "weight": np.zeros((self.transform.size, *features), np.float32),
+            "weight": np.zeros((self.transform.size, features), np.float32),
             "bias": np.array(self.transform.zoomed(self.zoom), np.float32),
         }
         return {"localisation": {"features": self.localisation.init(rng, shape), "head": head}}
@@ -74,7 +76,32 @@ class SpatialTransformer(Layer):
 
     def output_shape(self, shape):
         """``(C, *size)``; with K views, ``(K C, *size)``."""
+        sides = "D, H, W" if self.transform.kind == "affine 3-D" else "H, W"
+        if len(shape) != 1 + len(sides.split()) or 0 in shape[1:]:
+            raise ValueError(
+                f"{self.name}: x: expected shape (N, C, {sides}), with sides of at least one "
+                f"pixel, got {batch_of(shape)}"
+            )
+        features = self.localisation.output_shape(shape)
+        if len(features) != 1:
+            raise ValueError(
+                f"{self.name}: localisation: expected a network with outputs of shape (F,), got "
+                f"{features}; end it with flatten() or linear()"
+            )
         return (self.views * shape[0], *(self.size or shape[1:]))
+
+    def arrays(self, shape):
+        """See :meth:`Layer.arrays`; localisation and head check their own."""
+        return {"localisation": {"features": None, "head": None}}, ()
+
+    def part(self, key):
+        """See :meth:`Layer.part`."""
+        return {"features": self.localisation, "head": self.head}.get(key, self)
+
+    @cached_property
+    def head(self) -> Linear:
+        """The linear layer from features to the transform's parameters."""
+        return _Head(self.transform.size)
 
     @property
     def views(self) -> int:
@@ -104,19 +131,22 @@ class SpatialTransformer(Layer):
 
         Theta is (N K, ...) with K views. The other arguments are those of :meth:`Layer.apply`.
         """
-        head = params["localisation"]["head"]
+        images = check_arguments(self, params, images, state, train)
+        own = params["localisation"]
         features, back, state = self.localisation.apply(
-            params["localisation"]["features"], images, state, train, wrt_x
+            own["features"], images, state, train, wrt_x
         )
-        raw = features @ head["weight"].T + head["bias"]
+        raw, head_back, _ = self.head.apply(own["head"], features)
 
         def pullback(dtheta):
-            draw = self.theta_of_views_vjp(dtheta, raw)
-            dfeatures, dimages = back(draw @ head["weight"])
-            dhead = {"weight": draw.T @ features, "bias": draw.sum(0)}
-            return {"localisation": {"features": dfeatures, "head": dhead}}, dimages
+            dhead, dfeatures = head_back(self.theta_of_views_vjp(dtheta, raw))
+            dlocalisation, dimages = back(dfeatures)
+            return {"localisation": {"features": dlocalisation, "head": dhead}}, dimages
 
-        return self.theta_of_views(raw), pullback, state
+        theta = self.theta_of_views(raw)
+        if train and namespace(theta) is np:  # looking at CuPy's would wait for the GPU
+            check_theta(self.name, theta)
+        return theta, pullback, state
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """Warp the images; dx is the sum of the sampler's and the localisation's gradients."""
@@ -156,7 +186,8 @@ class SpatialTransformer(Layer):
         """(N, C, ...): the sum over the views of each image."""
         if not self.view_angles:
             return dimages
-        return dimages.reshape(-1, self.views, *dimages.shape[1:]).sum(1)
+        batch = len(dimages) // self.views
+        return dimages.reshape(batch, self.views, *dimages.shape[1:]).sum(1)
 
     def _views_to_channels(self, samples):
         """(N K, C, ...) -> (N, K C, ...)."""
@@ -166,6 +197,13 @@ class SpatialTransformer(Layer):
     @property
     def _options(self) -> dict[str, Any]:
         return {"padding_mode": self.padding_mode, "align_corners": self.align_corners}
+
+
+@dataclass(frozen=True)
+class _Head(Linear):
+    """The last layer of a localisation, under its own name in messages."""
+
+    name = "spatial_transformer: head"
 
 
 def _contiguous(x, theta):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from math import prod
 
 from ..transforms.parametrisations import by_name
-from .base import Layer, Shape, check_whole
+from .base import Layer, Shape
+from .checks import check_whole
 from .containers import Serial, mean_of_views, parallel, serial
 from .convolution import conv2d
 from .dense import flatten, linear, relu

@@ -17,6 +17,7 @@ from .. import __version__, data
 from ..nn import adam, one_cycle, train, zoo
 from ..nn.base import Layer, Shape
 from ..nn.diagnostics import observe_transformers
+from ..nn.finite import NonFiniteError
 from ..nn.optim import Optimiser
 from ..nn.tree import size
 from ..utils import namespace
@@ -71,7 +72,7 @@ class Config:
 
 
 class DivergedError(Exception):
-    """The loss is no longer finite."""
+    """A number of a training step is not finite; the message names the step and the layer."""
 
 
 class Setup(NamedTuple):
@@ -228,7 +229,7 @@ def run(
     Raises
     ------
     DivergedError
-        If the loss is no longer finite.
+        If theta, the loss, a gradient or a weight is not finite. What was saved before is good.
     RuntimeError
         If something that the device "cuda" needs is missing.
     """
@@ -289,24 +290,36 @@ def _train_epoch(setup, state, on_step):
         steps = train.train_steps(
             setup.net, setup.optimiser, state.learner, batches, config.label_smoothing
         )
-        for learner, loss, errors in steps:
-            state = state._replace(
-                learner=learner,
-                step=state.step + 1,
-                loss_sum=state.loss_sum + loss,
-                errors=state.errors + errors,
-            )
-            due = state.step % STEPS_PER_LOSS[config.device] == 0 or state.step == setup.steps
-            if due or not means:
-                means = _epoch_means(setup, state)
-            if not np.isfinite(means["train_loss"]):
-                raise DivergedError(
-                    f"the loss is {float(loss)} in epoch {state.epoch + 1}; a smaller --rate may "
-                    f"help"
+        try:
+            for learner, loss, errors in steps:
+                state = state._replace(
+                    learner=learner,
+                    step=state.step + 1,
+                    loss_sum=state.loss_sum + loss,
+                    errors=state.errors + errors,
                 )
-            done = state.epoch * setup.steps + state.step
-            on_step(done, means["train_loss"], means["train_error"])
-            yield state
+                due = state.step % STEPS_PER_LOSS[config.device] == 0 or state.step == setup.steps
+                if due and config.device != "cpu":  # on the CPU every step looks itself
+                    train.check_finite(setup.net, learner)
+                if due or not means:
+                    means = _epoch_means(setup, state)
+                done = state.epoch * setup.steps + state.step
+                on_step(done, means["train_loss"], means["train_error"])
+                yield state
+        except NonFiniteError as error:
+            raise _diverged(setup, state, error) from error
+
+
+def _diverged(setup, state, error):
+    """The error for a number that is not finite, with the step and the images of its batch."""
+    where = f"epoch {state.epoch + 1}, after step {state.step} of {setup.steps}: {error}"
+    if not error.images:
+        return DivergedError(f"{where}; a smaller --rate may help")
+    rng = np.random.default_rng([setup.config.seed, state.epoch])  # as for the batches
+    batches = train.shuffled_indices(rng, len(setup.train.labels), setup.config.batch)
+    index = next(islice(batches, state.step, None))[list(error.images)]
+    shown = ", ".join(map(str, index[:5])) + (", ..." if index[5:].size else "")
+    return DivergedError(f"{where}; in the training set these are the images {shown}")
 
 
 def _epoch_means(setup, state):

@@ -19,7 +19,7 @@ from ..nn.tree import flatten, unflatten
 from ..utils.atomic_write import ignore_interrupts, write_atomically
 from . import experiment
 from .checkpoint import TrainingState, load_config, save_checkpoint
-from .experiment import Config, DivergedError, Setup
+from .experiment import Config, Setup
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -116,7 +116,7 @@ def run_in_folder(
     Raises
     ------
     DivergedError
-        If the loss is no longer finite. The checkpoint is removed then.
+        If a number of a training step is not finite. The checkpoint of the last epoch stays.
     """
     path = folder / CHECKPOINT
 
@@ -124,11 +124,7 @@ def run_in_folder(
         with ignore_interrupts():
             save_checkpoint(path, setup.config, state)
 
-    try:
-        learner, metrics = experiment.run(setup, state, on_step, save, warn)
-    except DivergedError:
-        path.unlink()
-        raise
+    learner, metrics = experiment.run(setup, state, on_step, save, warn)
     with ignore_interrupts():
         written = save_results(folder, setup, learner, metrics)
         if metrics["interrupted"]:

@@ -258,7 +258,7 @@ def _tap_offsets(sizes):
 def _pack_tiles(weight):
     """(A, B) -> flat: tiles of 4, 2 or 1 rows one after another, each as (B, rows)."""
     done = len(weight) // 4 * 4
-    tiles = [weight[:done].reshape(-1, 4, weight.shape[1]).transpose(0, 2, 1)]
+    tiles = [weight[:done].reshape(done // 4, 4, weight.shape[1]).transpose(0, 2, 1)]
     while done < len(weight):
         side = 2 if len(weight) - done >= 2 else 1
         tiles.append(weight[done : done + side].T)
