@@ -1,11 +1,10 @@
 """``numba-stn register``."""
 
 import argparse
-import contextlib
 import pathlib
 import sys
 
-from .options import UsageError, output_folder, require_pillow
+from .options import UsageError, check_absent, output_files, require_pillow
 
 EXAMPLES = """\
   numba-stn register today.png yesterday.png aligned.png
@@ -58,9 +57,8 @@ def run(args: argparse.Namespace) -> int:
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
     outputs = [target, picture, *([pathlib.Path(args.matrix)] if args.matrix else [])]
     _check_outputs(args, outputs)
-    with contextlib.ExitStack() as folders:
-        for path in outputs:
-            folders.enter_context(output_folder(path.parent))
+    with output_files(outputs, args.force):
+        check_absent(outputs, args.force)
         try:
             moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
             result = _register(args, moving, fixed)
@@ -91,8 +89,6 @@ def _check_outputs(args, outputs):
             raise UsageError(f"{path}: expected a file name, got a folder")
         if path.resolve() in (other.resolve() for other in outputs[:number]):
             raise UsageError(f"{path}: expected a different file for each output")
-        if path.exists() and not args.force:
-            raise UsageError(f"{path}: the file exists; --force overwrites it")
     if args.matrix and args.transform == "tps":
         raise UsageError("--matrix: a thin-plate spline has no matrix")
 
