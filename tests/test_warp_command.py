@@ -240,13 +240,13 @@ def test_two_images_for_one_file_are_refused(make, force, folders, capsys):
 
 def test_names_that_are_one_to_the_file_system_are_refused(folders, capsys, monkeypatch):
     """Case is ignored on some; here it is not, unless the test says so."""
-    from numba_stn.cli import warp_files
+    from numba_stn.cli import options
 
     (folders / "a" / "1.png").rename(folders / "a" / "ü.png")
     (folders / "b" / "1.png").rename(folders / "b" / "Ü.PNG")
     assert warp("[ab]/*", "out", "--size", "5x5") == 0
     assert len(list((folders / "out").iterdir())) == 2
-    monkeypatch.setattr(warp_files, "_is_one_name", lambda folder, one, other: True)
+    monkeypatch.setattr(options, "_is_one_file", lambda one, other: True)
     capsys.readouterr()
     assert warp("[ab]/*", "other", "--size", "5x5") == 2
     assert "a/ü.png and b/Ü.PNG: both would be" in capsys.readouterr().err

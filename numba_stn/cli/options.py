@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from ..utils.atomic_write import destination, is_stream, settle_leftovers, workspace
@@ -69,6 +71,31 @@ def check_absent(paths: Sequence[pathlib.Path], force: bool) -> None:
         harmless = is_stream(path) and not path.is_block_device()
         if os.path.lexists(path) and not force and not harmless:
             raise UsageError(f"{path}: the file exists; --force overwrites it")
+
+
+def check_different(outputs: Sequence[tuple[object, pathlib.Path]]) -> None:
+    """Raise if two of the outputs, each with a name for messages, would be one file.
+
+    Their folders must exist.
+    """
+    seen: dict[str, list] = {}
+    real_folder = functools.cache(os.path.realpath)
+    for name, path in outputs:
+        target = destination(path)
+        target = pathlib.Path(real_folder(target.parent), target.name)
+        alike = seen.setdefault(unicodedata.normalize("NFC", str(target)).casefold(), [])
+        for other, its_target in alike:
+            if target == its_target or _is_one_file(target, its_target):
+                raise UsageError(f"{other} and {name}: both would be written to {path}")
+        alike.append((name, target))
+
+
+def _is_one_file(one, other):
+    """Whether two paths are one to the file system, which may ignore case."""
+    with contextlib.suppress(OSError), workspace(one.parent) as work:
+        (work / one.name).touch()
+        return one.parent.samefile(other.parent) and (work / other.name).exists()
+    return False
 
 
 def report_leftovers(folder: pathlib.Path, force: bool = False) -> None:

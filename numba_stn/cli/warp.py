@@ -13,6 +13,7 @@ from . import warp_files
 from .options import (
     UsageError,
     check_absent,
+    check_different,
     output_files,
     report_leftovers,
     require_pillow,
@@ -114,7 +115,7 @@ def _warp_folder(args, matrix, sources, folder):
     targets = [target for _, target in pairs]
     errors: list[UsageError] = []
     with output_files(targets, args.force):
-        warp_files.check_different(pairs, folder)
+        check_different(pairs)
         warp_files.check_inputs_remain(pairs, args.matrix)
         check_absent(targets, args.force)
         try:

@@ -5,12 +5,10 @@ import glob
 import io
 import os
 import pathlib
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ..utils.atomic_write import destination, workspace
 from .options import UsageError
 
 # Each image's source and target.
@@ -33,26 +31,6 @@ def image_files(source: pathlib.Path, pattern: str) -> list[pathlib.Path]:
         raise UsageError(f"{pattern}: found no image; expected file names that end in "
                          f"{', '.join(SUFFIXES)}")  # fmt: skip
     return found
-
-
-def check_different(pairs: Pairs, folder: pathlib.Path) -> None:
-    """Raise if two images would be written to one file of the output folder."""
-    seen: dict[str, list] = {}
-    for source, target in pairs:
-        path = str(destination(target))
-        alike = seen.setdefault(unicodedata.normalize("NFC", path).casefold(), [])
-        for other, its_path in alike:
-            if path == its_path or _is_one_name(folder, target.name, other.name):
-                raise UsageError(f"{other} and {source}: both would be written to {target}; warp "
-                                 f"them one by one, or into different folders")  # fmt: skip
-        alike.append((source, path))
-
-
-def _is_one_name(folder, one, other):
-    """Whether two names are one to the folder's file system, which may ignore case."""
-    with workspace(folder) as work:
-        (work / one).touch()
-        return (work / other).exists()
 
 
 def check_inputs_remain(pairs: Pairs, matrix: str | None) -> None:

@@ -27,7 +27,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 BLOCK_BYTES = 2**24
 
 
-class FileError(Exception):
+class FileError(ValueError):
     """A file cannot be read or written as an image; the message names file and reason."""
 
 
