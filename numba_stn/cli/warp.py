@@ -94,7 +94,8 @@ def _add_maps(option):
 def run(args: argparse.Namespace) -> int:
     """Run ``numba-stn warp``; the exit code is 1 if some of several images could not be warped."""
     _check_options(args)
-    matrix = warp_files.read_matrix(args.matrix, args.convention) if args.matrix else None
+    named = args.matrix is not None
+    matrix = warp_files.read_matrix(args.matrix, args.convention) if named else None
     if _is_stack(args):
         return _warp_stack(args, matrix)
     require_pillow()

@@ -78,10 +78,11 @@ def _read_npy_matrix(name):
     try:
         found = open_npy(pathlib.Path(name))
         if found.ndim != 2 or max(found.shape) > 3:
-            raise ValueError(f"got {found.shape}")
+            raise UsageError(f"--matrix {name}: expected 2 or 3 rows of 3 numbers, got an array "
+                             f"{found.shape}")  # fmt: skip
         return found[:]
     except FileError as error:
-        raise ValueError(str(error)) from error
+        raise UsageError(f"--matrix {error}") from error
 
 
 def _read_text_matrix(name):

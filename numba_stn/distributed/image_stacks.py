@@ -8,10 +8,12 @@ module imports Zarr.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +29,9 @@ SUFFIXES = (".zarr", ".npy")
 # Size of a chunk at most, and of a task about: bytes of the images before and after the warp. This
 # is much less than a worker's memory, and much more work than the scheduling of a task.
 CHUNK_BYTES, TASK_BYTES = 2**25, 2**26
+
+# Bytes of a stack at most: more is damaged metadata, and would be millions of tasks.
+MOST_BYTES = 2**48
 
 # Files that mark a folder as a Zarr array or group; the files that an array may have; and the names
 # of its chunks in formats 2 and 3, with points or slashes, and of those that are not complete.
@@ -80,7 +85,7 @@ def is_zarr(path: pathlib.Path) -> bool:
 
 
 def _has_marker(path, markers):
-    return any((path / marker).is_file() for marker in markers)
+    return any(os.path.isfile(path / marker) for marker in markers)
 
 
 def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
@@ -116,6 +121,9 @@ def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
     stack = Stack(path, axes, array.shape, array.dtype, chunks)
     if not all(stack.sides):
         raise FileError(f"{path}: expected images of at least one pixel, got {array.shape}")
+    if math.prod(array.shape) * array.dtype.itemsize > MOST_BYTES:
+        raise FileError(f"{path}: expected at most {MOST_BYTES} bytes of numbers, got "
+                        f"{array.shape} of {array.dtype}")  # fmt: skip
     return stack
 
 
@@ -139,6 +147,16 @@ def _open_zarr(path, mode="r"):
         raise FileError(f"{path}: {_describe_non_array(path, error)}") from error
 
 
+def _read(array, path, images):
+    """Read images of an open stack."""
+    try:
+        return np.asarray(array[images])
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:  # whatever Zarr and its codecs raise on any content
+        raise FileError(f"{path}: cannot be read: {error}") from error
+
+
 def _describe_non_array(path, error):
     """Say what a path has instead of a Zarr array."""
     import zarr
@@ -146,7 +164,9 @@ def _describe_non_array(path, error):
     if not _has_marker(path, _ZARR_MARKERS):
         return f"not a Zarr array: expected {' or '.join(_ZARR_MARKERS[:2])} in it"
     try:
-        names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Zarr warns of what is no part of a group
+            names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
     except Exception:
         return f"not a Zarr array, or a damaged one: {error}".replace("\n", " ")
     return f"a Zarr group, expected an array; its arrays, which you name as {path}/NAME: {names}"
@@ -206,12 +226,12 @@ def _check_replaceable(path, as_zarr):
 
 def _is_array(path):
     """Whether a folder is a Zarr array, and not a group."""
-    if (path / ".zgroup").is_file():
+    if _has_marker(path, (".zgroup",)):
         return False
     try:
         content = json.loads((path / "zarr.json").read_bytes())
     except FileNotFoundError:
-        return (path / ".zarray").is_file()
+        return _has_marker(path, (".zarray",))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("node_type") == "array"
@@ -310,8 +330,7 @@ def warp_range(job: WarpJob, images: tuple[int, int]) -> int:
     if (array.shape, array.dtype) != (job.source.shape, job.source.dtype):
         raise FileError(f"{job.source.path}: changed while it is read")
     for first in range(start, stop, job.chunk):
-        with _file_errors(job.source.path):
-            chunk = np.asarray(array[first : min(first + job.chunk, stop)])
+        chunk = _read(array, job.source.path, slice(first, min(first + job.chunk, stop)))
         result = warp_images(chunk, job.source.axes, job.matrix, job.sides, **job.options)
         write_images(job.target, first, result)
     return stop - start
