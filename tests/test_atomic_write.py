@@ -386,6 +386,29 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
         assert work.exists()
 
 
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_a_link_in_a_planted_workspace_is_not_followed(name, tmp_path):
+    """It would move or remove files from where it leads to."""
+    elsewhere = make_folder(tmp_path / "elsewhere", "precious")
+    (tmp_path / "out").mkdir()
+    work = tmp_path / "out" / f"{atomic_write.PREFIX}{'0' * 16}"
+    work.mkdir()
+    (work / name).symlink_to(elsewhere)
+    (line,) = settle_leftovers(tmp_path / "out", True)
+    assert str(work) in line
+    assert text(elsewhere) == "precious"
+    assert names(tmp_path / "out") == [work.name]
+
+
+def test_the_workspace_of_another_user_is_only_named(tmp_path, monkeypatch):
+    path = make_folder(tmp_path / "a.x", "old")
+    (left,) = kill(path, "rename2")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    (line,) = settle_leftovers(tmp_path, True)
+    assert line == f"{left}: left by another user's run that was killed"
+    assert names(tmp_path) == [left.name]
+
+
 def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     def no_locks(*args):
         raise OSError(95, "Operation not supported")

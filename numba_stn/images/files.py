@@ -5,6 +5,7 @@ and alpha with 4. A file is written completely or not at all.
 """
 
 import io
+import logging
 import math
 import os
 import pathlib
@@ -22,6 +23,9 @@ MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "I;16": "I;16", "I;
 DTYPES = ("uint8", "uint16", "float32", "float64")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 
+
+# Pillow logs some errors that it also raises; without a handler they would be printed.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Bytes that are read at a time of an array whose images are not one after another.
 BLOCK_BYTES = 2**24

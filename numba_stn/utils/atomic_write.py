@@ -149,16 +149,20 @@ def _flush_to_disk(path):
 @contextlib.contextmanager
 def workspace(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Create a workspace in a folder, which has the empty folder ``new``; remove it at the end."""
-    work, lock = _create_workspace(folder)
-    try:
-        yield work
-    finally:
+    with contextlib.ExitStack() as stack:
         with delay_interrupts():
-            if fcntl is None:  # Windows cannot remove an open file
-                os.close(lock)
-            shutil.rmtree(work, ignore_errors=True)
-            if fcntl is not None:  # held until nothing is left that could be taken for a leftover
-                os.close(lock)
+            work, lock = _create_workspace(folder)
+            stack.callback(_remove_workspace, work, lock)
+        yield work
+
+
+def _remove_workspace(work, lock):
+    with delay_interrupts():
+        if fcntl is None:  # Windows cannot remove an open file
+            os.close(lock)
+        shutil.rmtree(work, ignore_errors=True)
+        if fcntl is not None:  # held until nothing is left that could be taken for a leftover
+            os.close(lock)
 
 
 def _create_workspace(folder):
@@ -206,11 +210,20 @@ def _settle(work, remove):
     """Settle one workspace; returns lines about it, none if its process is alive."""
     try:
         with _lock_of_the_dead(work), delay_interrupts():
+            if not _is_own(work):
+                return [f"{work}: left by another user's run that was killed"]
             return [*_put_back(work), *_remove_rest(work, remove)]
     except BlockingIOError:
         return []
     except OSError as error:
         return [f"{work}: perhaps left by a run that was killed ({error.strerror})"]
+
+
+def _is_own(work):
+    """Whether this user has made it: others could put links into it that lead anywhere."""
+    folders = [work, *(work / name for name in (_NEW, _OLD) if os.path.lexists(work / name))]
+    return all(stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+               for found in map(os.lstat, folders))  # fmt: skip
 
 
 @contextlib.contextmanager
