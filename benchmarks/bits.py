@@ -29,6 +29,8 @@ from functools import partial
 
 import numpy as np
 
+from numba_stn.utils.atomic_write import write_atomically
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 
@@ -307,7 +309,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.save:
             digests = run_digests(str(ROOT), args.only)
-            pathlib.Path(args.save).write_text(json.dumps(digests, indent=0))
+            write_atomically(pathlib.Path(args.save), json.dumps(digests, indent=0).encode())
             return 0
         base, checkout = both_digests(args)
         if not base:

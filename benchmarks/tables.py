@@ -15,6 +15,7 @@ import sys
 from statistics import mean
 
 from numba_stn.training import table1
+from numba_stn.utils.atomic_write import write_atomically
 
 from .register import SOLVED
 
@@ -59,7 +60,7 @@ def main(argv=None):
             print(message, file=sys.stderr)
             code = 1
         elif after != before:
-            page.write_text(after)
+            write_atomically(page, after.encode())
     return code
 
 

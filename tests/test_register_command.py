@@ -76,7 +76,7 @@ def test_errors_name_the_wrong_argument(pair, tmp_path, capsys):
         ([moving, fixed, out, "--transform", "tps", "--matrix", "m"], "has no matrix"),
         ([moving, fixed, tmp_path / "out.xyz"], "expected a name that ends in"),
         ([moving, fixed, out, "--picture", tmp_path / "p.xyz"], "expected a name that ends in"),
-        ([moving, fixed, out, "--picture", out], "out.png: expected a different file"),
+        ([moving, fixed, out, "--picture", out], "OUT and --picture: both would be written to"),
         ([moving, fixed, out, "--matrix", tmp_path, "--force"], "got a folder"),
         ([moving, fixed, out, "--matrix", moving / "m.txt"], "cannot be written to"),
     ):

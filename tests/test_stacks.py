@@ -1,5 +1,6 @@
 """``numba-stn warp`` on stacks: it agrees with warp_image, and writes files whole or not at all."""
 
+import json
 import os
 import pathlib
 import signal
@@ -137,13 +138,161 @@ def test_a_stack_may_be_overwritten_by_itself(tmp_path):
     np.testing.assert_array_equal(read(given), expected(STACKS["NHW"], "NHW"))
 
 
-def test_a_folder_that_is_not_an_array_is_not_overwritten(tmp_path, capsys):
+def a_folder_of_letters(path):
+    path.mkdir()
+    (path / "letters.txt").write_text("dear")
+
+
+def a_group_of_format_3(path):
+    zarr.create_group(path)
+    write_zarr(path / "fine", STACKS["NHW"])
+
+
+def a_group_of_format_2(path):
+    zarr.create_group(path, zarr_format=2)
+    write_zarr(path / "fine", STACKS["NHW"], zarr_format=2)
+
+
+def an_array_with_letters(path):
+    write_zarr(path, STACKS["NHW"])
+    (path / "c" / "letters.txt").write_text("dear")
+
+
+def an_array_with_an_array(path):
+    write_zarr(path, STACKS["NHW"], zarr_format=2)
+    write_zarr(path / "inner", STACKS["NHW"], zarr_format=2)
+
+
+def a_damaged_array(path):
+    write_zarr(path, STACKS["NHW"])
+    (path / "zarr.json").write_text("[" * 100_000)
+
+
+def a_file_of_this_name(path):
+    path.write_text("dear")
+
+
+def files_below(path):
+    """The files of a folder, or the file, with their content."""
+    return {found: found.read_bytes() for found in (path, *path.rglob("*")) if found.is_file()}
+
+
+OTHERS = (a_folder_of_letters, a_group_of_format_3, a_group_of_format_2, an_array_with_letters,
+          an_array_with_an_array, a_damaged_array, a_file_of_this_name)  # fmt: skip
+
+
+@pytest.mark.parametrize("make", OTHERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("linked", [False, True])
+def test_only_an_array_is_replaced(make, linked, tmp_path, capsys):
+    given, out = write_zarr(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / "mine.zarr"
+    make(out)
+    if linked:
+        (tmp_path / "link.zarr").symlink_to(out)
+    before = files_below(tmp_path)
+    target = tmp_path / "link.zarr" if linked else out
+    assert warp(given, target, *ROTATE, "--force") == 2
+    assert "not overwritten" in capsys.readouterr().err.splitlines()[-1]
+    assert files_below(tmp_path) == before
+
+
+def test_a_zarr_array_is_not_replaced_by_a_file_of_numpy(tmp_path, capsys):
     given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
-    (tmp_path / "mine.zarr").mkdir()
-    (tmp_path / "mine.zarr" / "letters.txt").write_text("dear")
-    assert warp(given, tmp_path / "mine.zarr", *ROTATE, "--force") == 2
-    assert "not a Zarr array; it is not overwritten" in capsys.readouterr().err
-    assert (tmp_path / "mine.zarr" / "letters.txt").read_text() == "dear"
+    write_zarr(tmp_path / "mine.npy", STACKS["NHW"])
+    before = files_below(tmp_path)
+    assert warp(given, tmp_path / "mine.npy", *ROTATE, "--force") == 2
+    assert "not overwritten" in capsys.readouterr().err.splitlines()[-1]
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["in.zarr/out.zarr", "in.zarr/c/out.npy"])
+def test_nothing_is_written_into_an_array(target, tmp_path, capsys):
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
+    before = files_below(tmp_path)
+    assert warp(given, tmp_path / target, *ROTATE, "--force") == 2
+    assert f"outside of the Zarr array {given}" in capsys.readouterr().err.splitlines()[-1]
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("options", [{}, {"zarr_format": 2}, {"shards": (8, 20, 30)},
+                                     {"chunk_key_encoding": {"name": "default", "separator": "."}},
+                                     {"attributes": {"a": 1}}], ids=str)  # fmt: skip
+def test_arrays_of_every_kind_are_replaced(options, tmp_path):
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
+    write_zarr(tmp_path / "out.zarr", STACKS["NHW"], **options)
+    assert warp(given, tmp_path / "out.zarr", *ROTATE, "--force") == 0
+    np.testing.assert_array_equal(read(tmp_path / "out.zarr"), expected(STACKS["NHW"], "NHW"))
+
+
+def test_a_group_that_took_the_place_meanwhile_is_not_replaced(tmp_path, capsys, monkeypatch):
+    given, out = write_zarr(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / "out.zarr"
+    original = image_stacks.write_images
+
+    def write_images(path, start, images):
+        original(path, start, images)
+        if not out.exists():
+            a_group_of_format_3(out)
+
+    monkeypatch.setattr(image_stacks, "write_images", write_images)
+    assert warp(given, out, *ROTATE) == 2
+    assert "not overwritten" in capsys.readouterr().err.splitlines()[-1]
+    np.testing.assert_array_equal(read_group(out), STACKS["NHW"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.zarr"]
+
+
+def read_group(path):
+    return zarr.open_group(path, mode="r")["fine"][:]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_arrays_of_numpy_in_both_orders(order, dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_stacks, "TASK_BYTES", 1)
+    array = STACKS["NHWC"].astype(dtype, order=order)
+    np.save(tmp_path / "in.npy", array)
+    assert warp(tmp_path / "in.npy", tmp_path / "out.npy", *ROTATE) == 0
+    np.testing.assert_array_equal(read(tmp_path / "out.npy"), expected(STACKS["NHWC"], "NHWC"))
+
+
+SHRINKS = """
+import os, sys
+from numba_stn import cli
+from numba_stn.distributed import image_stacks as stacks
+stacks.TASK_BYTES, stacks.CHUNK_BYTES, original = 1, 1, stacks.warp_images
+def warp_images(*args, **options):
+    os.truncate(sys.argv[2], 5000)
+    return original(*args, **options)
+stacks.warp_images = warp_images
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(order, tmp_path):
+    given, out = tmp_path / "in.npy", tmp_path / "out.npy"
+    np.save(given, np.asarray(STACKS["NHW"].repeat(3, 0), order=order))
+    command = [sys.executable, "-c", SHRINKS, "warp", str(given), str(out), "--rotate", "20"]
+    done = subprocess.run([*command, "--axes", "NHW"], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"numba-stn: {given}: ")
+    assert "truncated" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
+
+
+def test_a_source_that_is_replaced_while_it_is_read_is_an_error(tmp_path, capsys, monkeypatch):
+    given, original = tmp_path / "in.npy", image_stacks.warp_images
+    np.save(given, STACKS["NHWC"])
+    monkeypatch.setattr(image_stacks, "TASK_BYTES", 1)
+    monkeypatch.setattr(image_stacks, "CHUNK_BYTES", 1)
+
+    def warp_images(*args, **options):
+        np.save(given, STACKS["NHWC"][:, :-1])
+        return original(*args, **options)
+
+    monkeypatch.setattr(image_stacks, "warp_images", warp_images)
+    assert warp(given, tmp_path / "out.npy", *ROTATE) == 2
+    assert "changed while it is read" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out.npy").exists()
 
 
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
@@ -173,17 +322,60 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("sign", ["SIGINT", "SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize("target", ["out.zarr", "out.npy"])
-def test_after_a_stop_there_is_no_output(sign, target, tmp_path):
+def test_after_a_stop_there_is_no_output(sign, target, tmp_path, capsys):
     given, out = write_zarr(tmp_path / "in.zarr", STACKS["NHW"]), tmp_path / target
     command = [sys.executable, "-c", STOPPED.format(sign), "warp", str(given), str(out)]
     done = subprocess.run([*command, "--rotate", "20"], capture_output=True, text=True)
-    assert done.returncode == (130 if sign == "SIGINT" else -signal.SIGKILL), done.stderr
+    number = getattr(signal, sign)
+    assert done.returncode == (-number if sign == "SIGKILL" else 128 + number), done.stderr
     assert not out.exists()
     left = [path.name for path in tmp_path.iterdir() if path != given]
     assert all(name.startswith(".") for name in left)
-    assert not left or sign == "SIGKILL"
+    assert len(left) == (sign == "SIGKILL")
+    for force in ([], ["--force"])[: 1 + len(left)]:  # what is left is named, and then removed
+        assert warp(given, out, "--rotate", 20, *force) == 0
+        assert all(name in capsys.readouterr().err for name in left)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", target]
+
+
+EXCHANGED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from numba_stn import cli
+original, count = os.rename, 0
+def rename(one, other):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.{})
+    original(one, other)
+os.rename = rename
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("sign", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_stop_between_the_renames_loses_nothing(sign, tmp_path, capsys):
+    given = write_zarr(tmp_path / "in.zarr", STACKS["NHW"])
+    before, after = STACKS["NHW"], expected(STACKS["NHW"], "NHW")
+    command = ["warp", str(given), str(given), *map(str, ROTATE), "--force"]
+    stopped = [sys.executable, "-c", EXCHANGED.format(sign), *command]
+    done = subprocess.run(stopped, capture_output=True, text=True)
+    if sign != "SIGKILL":
+        assert done.returncode == 128 + getattr(signal, sign), done.stderr
+        np.testing.assert_array_equal(read(given), after)
+        assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+        return
+    assert not given.exists()
+    (left,) = tmp_path.iterdir()
+    assert warp(given, tmp_path / "out.zarr", *ROTATE) == 0
+    lines = capsys.readouterr().err
+    assert f"numba-stn: {given}: put back" in lines
+    assert str(left) in lines
+    np.testing.assert_array_equal(read(given), before)
+    np.testing.assert_array_equal(read(tmp_path / "out.zarr"), after)
 
 
 def test_a_late_worker_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -246,7 +438,34 @@ def nothing(folder):
     pass
 
 
+def edited(folder, **changes):
+    """An array whose metadata, in format 2, are changed."""
+    write_zarr(folder / "in.zarr", STACKS["NHW"], zarr_format=2)
+    path = folder / "in.zarr" / ".zarray"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def beyond_all_memory(folder):
+    edited(folder, shape=[10**30, 20, 30])
+
+
+def chunks_of_nothing(folder):
+    edited(folder, chunks=[4, 20, 0])
+
+
+def nested(folder):
+    (folder / "in.zarr").mkdir()
+    (folder / "in.zarr" / "zarr.json").write_text("[" * 100_000)
+
+
+def a_group_that_was_an_array(folder):
+    write_zarr(folder / "in.zarr", STACKS["NHW"])
+    (folder / "in.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+
+
 BAD = {
+    beyond_all_memory: "expected at most", chunks_of_nothing: "cannot be read",
+    nested: "a damaged one", a_group_that_was_an_array: "its arrays, which you name as",
     nothing: "No such file", no_zarr: "not a Zarr array", a_file: "not a Zarr array",
     a_group: "its arrays, which you name as", garbled: "a damaged one",
     flat: "got (20, 30) of uint8",
@@ -258,7 +477,8 @@ BAD = {
 def test_bad_stacks_are_reported(make, tmp_path, capsys):
     make(tmp_path)
     assert warp(tmp_path / "in.zarr", tmp_path / "new" / "out.zarr", "--rotate", 5) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "image/s" not in line]
+    (line,) = filter(None, lines)
     assert line.startswith(f"numba-stn: {tmp_path / 'in.zarr'}: ")
     assert BAD[make] in line
     assert not (tmp_path / "new").exists()

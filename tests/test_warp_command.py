@@ -1,6 +1,7 @@
 """``numba-stn warp`` against OpenCV and our own functions, and on invalid files."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -151,11 +152,137 @@ def test_a_broken_image_does_not_stop_the_others(photo, tmp_path, capsys):
     (folder / "a.png").write_bytes(content)
     (folder / "b.png").write_bytes(content[: len(content) // 2])
     (folder / "c.png").write_bytes(content)
-    assert warp(folder, tmp_path / "out", "--rotate", 5) == 2
+    assert warp(folder, tmp_path / "out", "--rotate", 5) == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
-    assert any("b.png: " in line for line in lines)
-    assert "1 of 3 images" in lines[-1]
+    assert lines[-2].startswith(f"numba-stn: {folder / 'b.png'}: ")
+    assert lines[-1] == (
+        f"numba-stn: 1 of 3 images could not be warped; the others are in {tmp_path / 'out'}"
+    )
+
+
+def test_what_is_no_image_file_is_named_and_does_not_stop_the_others(photo, tmp_path, capsys):
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "z.png"):
+        (folder / name).write_bytes(photo[1].read_bytes())
+    bad = {name: folder / name for name in ("folder.png", "gone.png", "loop.png", "objects.npy",
+                                            "archive.npy", "huge.npy", "empty.tif")}  # fmt: skip
+    bad["folder.png"].mkdir()
+    bad["gone.png"].symlink_to("nowhere")
+    bad["loop.png"].symlink_to("loop.png")
+    np.save(bad["objects.npy"], np.array([[None]]), allow_pickle=True)
+    with bad["archive.npy"].open("wb") as file:
+        np.savez(file, a=photo[0])
+    bad["huge.npy"].write_bytes(npy_header((4_000_000_000, 4_000_000_000)))
+    empty(bad["empty.tif"])
+    if os.name == "posix":
+        bad["fifo.png"] = folder / "fifo.png"
+        os.mkfifo(bad["fifo.png"])
+    assert warp(folder, out, "--rotate", 5) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "z.png"]
+    *_, last = lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert f"{len(bad)} of {len(bad) + 2} images" in last
+    for path in bad.values():
+        assert any(line.startswith(f"numba-stn: {path}: ") for line in lines)
+
+
+# --- Inputs and outputs that are one file ---------------------------------------------------------
+
+
+@pytest.fixture
+def folders(photo, tmp_path, monkeypatch):
+    """Folders ``a`` and ``b``, both with an image ``1.png``; the working directory has both."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(photo[1].read_bytes())
+    photo[1].unlink()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def everything(folder):
+    """The content of all files, links included, and all folders."""
+    return {path: path.read_bytes() if path.is_file() else path.is_symlink()
+            for path in folder.rglob("*")}  # fmt: skip
+
+
+def link_to_a_folder(folder):
+    (folder / "a" / "1.png").unlink()
+    (folder / "a").rmdir()
+    (folder / "a").symlink_to("b")
+
+
+def links_to_one_file(folder):
+    """Two outputs are links to the same file."""
+    (folder / "b" / "1.png").rename(folder / "b" / "2.png")
+    (folder / "out").mkdir()
+    for name in ("1.png", "2.png"):
+        (folder / "out" / name).symlink_to("../one.png")
+
+
+def nothing_more(folder):
+    pass
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("make", [nothing_more, link_to_a_folder, links_to_one_file],
+                         ids=lambda make: make.__name__)  # fmt: skip
+def test_two_images_for_one_file_are_refused(make, force, folders, capsys):
+    make(folders)
+    before = everything(folders)
+    assert warp("[ab]/*.png", "out", "--rotate", 5, *force) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "both would be written to out/" in line
+    assert "a/1.png and b/" in line
+    assert everything(folders) == before
+
+
+def test_names_that_are_one_to_the_file_system_are_refused(folders, capsys, monkeypatch):
+    """Case is ignored on some; here it is not, unless the test says so."""
+    from numba_stn.cli import options
+
+    (folders / "a" / "1.png").rename(folders / "a" / "ü.png")
+    (folders / "b" / "1.png").rename(folders / "b" / "Ü.PNG")
+    assert warp("[ab]/*", "out", "--size", "5x5") == 0
+    assert len(list((folders / "out").iterdir())) == 2
+    monkeypatch.setattr(options, "_is_one_file", lambda one, other: True)
+    capsys.readouterr()
+    assert warp("[ab]/*", "other", "--size", "5x5") == 2
+    assert "a/ü.png and b/Ü.PNG: both would be" in capsys.readouterr().err
+    assert not (folders / "other").exists()
+
+
+@pytest.mark.parametrize("arguments", [["a", "a"], ["[a]/*.png", "a"], ["a", "link"],
+                                       ["[ab]/*.png", "a"], ["a", "other"]], ids=str)  # fmt: skip
+def test_an_output_that_is_an_input_is_refused(arguments, folders, capsys):
+    """Stopped, it could not be repeated; ``other`` has a link to the input."""
+    (folders / "link").symlink_to("a")
+    (folders / "other").mkdir()
+    (folders / "other" / "1.png").symlink_to("../a/1.png")
+    (folders / "b" / "1.png").rename(folders / "b" / "2.png")
+    (folders / "a" / "2.png").write_bytes(b"not among the inputs" if "b" in arguments[0] else b"")
+    before = everything(folders)
+    for force in ([], ["--force"]):
+        assert warp(*arguments, "--rotate", 5, *force) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert everything(folders) == before
+
+
+def test_the_matrix_of_a_folder_is_read_once_and_not_overwritten(folders, capsys):
+    np.save("a/m.npy", np.eye(3)[:2])
+    (folders / "out").mkdir()
+    np.save("out/m.npy", np.eye(3)[:2])
+    before = everything(folders)
+    assert warp("a", "out", "--matrix", "out/m.npy", "--force") == 2
+    assert "out/m.npy: would be written for a/m.npy" in capsys.readouterr().err
+    assert everything(folders) == before
+
+
+def test_one_image_may_replace_itself(photo):
+    image, path = photo
+    assert warp(path, path, "--rotate", 5, "--force") == 0
+    np.testing.assert_array_equal(read(path), stn.rotate(image, 5))
 
 
 # --- Errors ---------------------------------------------------------------------------------------
@@ -230,6 +357,45 @@ def test_bad_files_are_named(damage, photo, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+PICTURES = (".png", ".jpg", ".tif", ".bmp", ".webp")
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_truncated_and_altered_pictures_never_end_in_a_traceback(suffix, photo, tmp_path):
+    """Cut anywhere, or with some bytes altered: an error of one kind, or an image."""
+    image, _ = photo
+    path = tmp_path / f"a{suffix}"
+    files.write_image(path, image)
+    content, failed = path.read_bytes(), 0
+    rng = np.random.default_rng(1)
+    cut = np.unique(rng.integers(0, len(content), 40))
+    variants = [content[:length] for length in cut]
+    for _ in range(40):
+        altered = np.frombuffer(content, np.uint8).copy()
+        altered[rng.integers(0, min(len(content), 300), 4)] = rng.integers(0, 256, 4)
+        variants.append(altered.tobytes())
+    for variant in variants:
+        path.write_bytes(variant)
+        failed += error_of(path).startswith(f"{path}: ")
+    assert failed >= 30
+
+
+def error_of(path):
+    """The error of reading an image; "" if it can be read."""
+    try:
+        assert files.read_image(path).ndim in (2, 3)
+    except files.FileError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_without_permission_is_named(photo, tmp_path, capsys):
+    photo[1].chmod(0)
+    assert warp(photo[1], tmp_path / "out.png", "--rotate", 5) == 2
+    assert capsys.readouterr().err == f"numba-stn: {photo[1]}: Permission denied\n"
+
+
 ARGUMENTS = {
     "missing": (["no.png", "out.png", "--rotate", "5"], "no.png: No such file"),
     "nothing to do": (["{photo}", "out.png"], "expected at least one of"),
@@ -268,7 +434,85 @@ def test_bad_arguments_are_named(name, photo, tmp_path, capsys, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
+# --- Arrays ---------------------------------------------------------------------------------------
+
+
+def npy_header(shape, descr="'|u1'", order="False", version=(1, 0)):
+    """The header of an .npy file, byte by byte."""
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
+    return b"\x93NUMPY" + bytes(version) + length + text
+
+
+HEADERS = {
+    "huge": npy_header((4_000_000_000, 4_000_000_000)),
+    "beyond 64 bits": npy_header((99999999999999999999, 3)),
+    "negative": npy_header((-1, 3)), "two negative": npy_header((-2, -3)),
+    "too long": npy_header((3, 3)), "too short": npy_header((2, 2)),
+    "objects": npy_header((6,), "'|O'"), "fields": npy_header((2, 3), "[('a', '|u1')]"),
+    "words": npy_header((2, 3), "'<U1'"), "no bytes": npy_header((2, 3), "'|S0'"),
+    "no dtype": npy_header((2, 3), "'what'"), "number": npy_header(6),
+    "nested": npy_header("(" * 3000 + ")" * 3000), "deep": npy_header("-" * 9000 + "1"),
+    "no end": npy_header("(2, 3")[:-9], "version": npy_header((2, 3), version=(9, 0)),
+    "long": npy_header((2, 3), version=(2, 0))[:8] + b"\xff" * 4, "magic": b"\x93NUMPY",
+    "empty": b"", "flat": npy_header((6,)), "four axes": npy_header((1, 1, 2, 3, 1)),
+    "text": b"hello", "zip": b"PK\x03\x04 no archive",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_bad_arrays_are_named(name, tmp_path, capsys):
+    """As an image, a stack and a matrix; nothing is allocated for what a header claims."""
+    path = tmp_path / "in.npy"
+    path.write_bytes(HEADERS[name] + bytes(range(6)))
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(photo)
+    for command in ([path, "out.npy", "--rotate", 5], [photo, "out.png", "--matrix", path],
+                    [path, "out.npy", "--rotate", 5, "--axes", "NHW"]):  # fmt: skip
+        assert warp(command[0], tmp_path / command[1], *command[2:]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+        assert len(line) < 500
+    assert {found.name for found in tmp_path.iterdir()} == {"in.npy", "photo.png"}
+    with pytest.raises(files.FileError, match="in.npy: "):
+        files.read_image(path)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3), (0, 5), (1, 1)])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<f8", ">f4"])
+def test_arrays_of_every_order_and_version(version, order, shape, dtype, tmp_path, monkeypatch):
+    array = RNG.integers(0, 999, shape).astype(dtype, order=order)
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, array, version)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 40)  # several blocks
+    found = files.read_image(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
+    opened = files.open_npy(tmp_path / "a.npy")
+    np.testing.assert_array_equal(opened[2:6], array[2:6])
+
+
+def test_an_array_in_the_order_of_fortran_is_warped(tmp_path):
+    image = np.asfortranarray(RNG.integers(0, 256, (40, 60, 3), np.uint8))
+    np.save(tmp_path / "in.npy", image)
+    assert warp(tmp_path / "in.npy", tmp_path / "out.npy", "--rotate", 20) == 0
+    expected = stn.rotate(np.ascontiguousarray(image), 20)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_that_shrinks_while_it_is_read_is_an_error(order, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((100, 100), order=order))
+    opened = files.open_npy(tmp_path / "a.npy")
+    os.truncate(tmp_path / "a.npy", 5000)
+    with pytest.raises(files.FileError, match="truncated while it is read"):
+        opened[90:]
+
+
 MATRICES = {
+    "long": ("1 " * 10**5, "the file is too long"),
     "singular": ("0 0 0\n0 0 0", "an inverse"), "square": ("1 2\n3 4", "got (2, 2)"),
     "nan": ("nan 0 0\n0 1 0", "finite numbers"), "words": ("hello", "2 or 3 rows of 3 numbers"),
     "empty": ("", "2 or 3 rows of 3 numbers"),

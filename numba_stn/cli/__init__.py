@@ -4,13 +4,13 @@ A subcommand imports what it needs when it runs, so that ``--help`` is fast.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from . import bench, doctor, export, predict, register, reproduce, train, warmup, warp
 from .options import UsageError
+from .surroundings import OutputError, one_line, safe_streams, stop_signals
 
 COMMANDS = (warp, register, train, predict, export, reproduce, bench, warmup, doctor)
 EXAMPLES = "examples:\n" + "".join(command.EXAMPLES for command in COMMANDS)
@@ -19,27 +19,52 @@ EXAMPLES = "examples:\n" + "".join(command.EXAMPLES for command in COMMANDS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    The codes are 0 if the command succeeded, 1 if a check failed (results of libraries differ,
-    images do not match, or a training diverged), 2 if the input is invalid, and 130 after Ctrl-C.
-    One line on stderr says why it is 1 or 2.
+    The codes are 0 if the command succeeded; 1 if a check failed (results of libraries differ,
+    images do not match, or a training diverged), or some of several images could not be warped;
+    2 if the input is invalid, or a file cannot be read or written; 130 after Ctrl-C, 143 after
+    SIGTERM and 129 after SIGHUP. One line on stderr says why.
     """
-    args = parser().parse_args(argv)
+    with safe_streams(), stop_signals() as received:
+        code = _run(argv)
+        return 128 + received[0] if code == 130 and received else code
+
+
+def _run(argv):
+    """Run the command line, and report whatever stops it in one line."""
     try:
-        return args.run(args)
+        try:
+            args = parser().parse_args(argv)
+        except SystemExit:  # after --help
+            sys.stdout.flush()
+            raise
+        if "" in (sys.argv[1:] if argv is None else argv):  # as a path, it is the working directory
+            raise UsageError("expected a word for each argument, got an empty one")
+        code = args.run(args)
+        sys.stdout.flush()  # now, because an error at Python's end is a traceback
+        return code
     except UsageError as error:
-        print(f"numba-stn: {error}", file=sys.stderr)
-        return error.code
+        return _report(error, error.code)
     except RuntimeError as error:
         if "NUMBA_DISABLE_JIT" not in str(error):
             raise
-        print(f"numba-stn: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("numba-stn: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader, for example ``head``, closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _report(error, 2)
+    except KeyboardInterrupt as error:
+        return _report(f"stopped: {error}" if error.args else "stopped", 130)
+    except OutputError as error:
+        if isinstance(error.args[0], BrokenPipeError):  # the reader, for example ``head``, is gone
+            return 0
+        return _report(f"standard output: {error.args[0].strerror}", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _report(f"{where}{error.strerror or error}", 2)
+    except MemoryError as error:
+        return _report(f"not enough memory{f': {error}' if error.args else ''}", 2)
+
+
+def _report(text, code):
+    """Print why the command stops; returns the exit code."""
+    print(f"numba-stn: {one_line(text)}", file=sys.stderr)
+    return code
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 from ..utils.progress import progress
-from .options import UsageError, output_folder, positive
+from .options import UsageError, output_files, positive
 
 EXAMPLES = """\
   numba-stn bench warp_affine                           compare the speed with other libraries
@@ -82,5 +82,5 @@ def _report_file(args):
         found = report.provenance(["numba-stn", *sys.argv[1:]], args.rounds) | found
         write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
 
-    with output_folder(path.parent):
+    with output_files([path]):
         yield write

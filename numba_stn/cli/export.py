@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from .options import UsageError, output_folder
+from .options import UsageError, check_absent, output_files
 
 EXAMPLES = """\
   numba-stn export runs/digits digits.onnx              export a trained network
@@ -31,14 +31,19 @@ def run(args: argparse.Namespace) -> int:
     target = pathlib.Path(args.output)
     if target.suffix not in (".onnx", ".safetensors"):
         raise UsageError(f"{target}: expected a name that ends in .onnx or .safetensors")
-    if target.exists() and not args.force:
-        raise UsageError(f"{target}: exists; --force overwrites it")
+    with output_files([target], args.force):
+        check_absent([target], args.force)
+        _export(pathlib.Path(args.run_folder), target)
+    return 0
+
+
+def _export(run_folder, target):
     try:
         from .. import export
         from ..training import experiment, runs
         from ..utils.atomic_write import write_atomically
 
-        config, net, learner = runs.load_trained(pathlib.Path(args.run_folder))
+        config, net, learner = runs.load_trained(run_folder)
         if target.suffix == ".onnx":
             _, shape = experiment.network(config)
             content = export.to_onnx(net, learner.params, learner.state, shape).SerializeToString()
@@ -52,6 +57,4 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     except (runs.RunError, export.ExportError) as error:
         raise UsageError(str(error)) from error
-    with output_folder(target.parent):
-        write_atomically(target, content)
-    return 0
+    write_atomically(target, content)

@@ -2,10 +2,15 @@
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+
+from ..utils.atomic_write import destination, is_stream, settle_leftovers, workspace
 
 # The choices are written out here, so that --help need not import the modules that define them.
 DATASETS = ("digits", "mnist")
@@ -34,24 +39,77 @@ class FailedError(UsageError):
 
 
 @contextlib.contextmanager
-def output_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def output_folder(folder: pathlib.Path, force: bool = False) -> Iterator[pathlib.Path]:
     """Create a folder and check that it is writable; remove it again if it is empty at the end.
 
-    The check comes first, so that nothing is computed in vain.
+    The check comes first, so that nothing is computed in vain. What killed runs left in the folder
+    is reported, and with ``force`` removed.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    new: list[pathlib.Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try:
+            new += [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            with workspace(folder):
+                pass
+        except OSError as error:
+            text = f"{folder}: cannot be written to: {error.strerror or error}"
+            raise UsageError(text) from error
+        report_leftovers(folder, force)
         yield folder
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def output_files(paths: Sequence[pathlib.Path], force: bool = False) -> Iterator[None]:
+    """The :func:`output_folder` of each file: that of the file which a symbolic link names."""
+    folders = dict.fromkeys(destination(path).parent for path in paths if not is_stream(path))
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(output_folder(folder, force))
+        yield
+
+
+def check_absent(paths: Sequence[pathlib.Path], force: bool) -> None:
+    """Raise if one of the files exists and ``force`` is not given."""
+    for path in paths:
+        harmless = is_stream(path) and not path.is_block_device()
+        if os.path.lexists(path) and not force and not harmless:
+            raise UsageError(f"{path}: the file exists; --force overwrites it")
+
+
+def check_different(outputs: Sequence[tuple[object, pathlib.Path]]) -> None:
+    """Raise if two of the outputs, each with a name for messages, would be one file.
+
+    Their folders must exist.
+    """
+    seen: dict[str, list] = {}
+    real_folder = functools.cache(os.path.realpath)
+    for name, path in outputs:
+        target = destination(path)
+        target = pathlib.Path(real_folder(target.parent), target.name)
+        alike = seen.setdefault(unicodedata.normalize("NFC", str(target)).casefold(), [])
+        for other, its_target in alike:
+            if target == its_target or _is_one_file(target, its_target):
+                raise UsageError(f"{other} and {name}: both would be written to {path}")
+        alike.append((name, target))
+
+
+def _is_one_file(one, other):
+    """Whether two paths are one to the file system, which may ignore case."""
+    with contextlib.suppress(OSError), workspace(one.parent) as work:
+        (work / one.name).touch()
+        return one.parent.samefile(other.parent) and (work / other.name).exists()
+    return False
+
+
+def report_leftovers(folder: pathlib.Path, force: bool = False) -> None:
+    """Report what killed runs left in a folder; with ``force``, remove it."""
+    for line in settle_leftovers(folder, force):
+        print(f"numba-stn: {line}", file=sys.stderr)
 
 
 def require_pillow() -> None:

@@ -1,11 +1,11 @@
 """``numba-stn register``."""
 
 import argparse
-import contextlib
 import pathlib
 import sys
 
-from .options import UsageError, output_folder, require_pillow
+from ..utils.atomic_write import delay_interrupts, write_atomically
+from .options import UsageError, check_absent, check_different, output_files, require_pillow
 
 EXAMPLES = """\
   numba-stn register today.png yesterday.png aligned.png
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
     outputs = [target, picture, *([pathlib.Path(args.matrix)] if args.matrix else [])]
     _check_outputs(args, outputs)
-    with contextlib.ExitStack() as folders:
-        for path in outputs:
-            folders.enter_context(output_folder(path.parent))
+    with output_files(outputs, args.force):
+        check_different([*zip(("OUT", "--picture", "--matrix"), outputs, strict=False)])
+        check_absent(outputs, args.force)
         try:
             moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
             result = _register(args, moving, fixed)
@@ -68,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
             _print_report(report)
             if not report.converged:
                 return 1
-            files.write_image(target, result.aligned)
             overlays = before_and_after(moving, fixed, result.aligned, report.gain, report.bias)
-            files.write_image(picture, overlays)
-            if args.matrix:
-                _write_matrix(pathlib.Path(args.matrix), result.matrix)
+            with delay_interrupts():  # all files, or none
+                files.write_image(target, result.aligned)
+                files.write_image(picture, overlays)
+                if args.matrix:
+                    _write_matrix(pathlib.Path(args.matrix), result.matrix)
         except (files.FileError, ValueError, TypeError) as error:
             raise UsageError(str(error)) from error
     print(f"wrote {', '.join(map(str, outputs))}")
@@ -86,13 +87,9 @@ def _check_outputs(args, outputs):
     for path in outputs[:2]:
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
-    for number, path in enumerate(outputs):
+    for path in outputs:
         if path.is_dir():
             raise UsageError(f"{path}: expected a file name, got a folder")
-        if path.resolve() in (other.resolve() for other in outputs[:number]):
-            raise UsageError(f"{path}: expected a different file for each output")
-        if path.exists() and not args.force:
-            raise UsageError(f"{path}: the file exists; --force overwrites it")
     if args.matrix and args.transform == "tps":
         raise UsageError("--matrix: a thin-plate spline has no matrix")
 
@@ -121,8 +118,6 @@ def _print_report(report):
 
 
 def _write_matrix(path, matrix):
-    from ..utils.atomic_write import write_atomically
-
     rows = (" ".join(repr(float(number)) for number in row) for row in matrix)
     write_atomically(path, ("\n".join(rows) + "\n").encode())
 

@@ -3,14 +3,22 @@
 import argparse
 import contextlib
 import functools
-import glob
 import math
 import pathlib
 import sys
-import warnings
 
+from ..utils.atomic_write import delay_interrupts, is_stream
 from ..utils.progress import progress, progress_bar
-from .options import UsageError, output_folder, require_pillow
+from . import warp_files
+from .options import (
+    UsageError,
+    check_absent,
+    check_different,
+    output_files,
+    report_leftovers,
+    require_pillow,
+)
+from .surroundings import one_line
 
 EXAMPLES = """\
   numba-stn warp photo.jpg rotated.png --rotate 30      rotate counter-clockwise
@@ -84,43 +92,90 @@ def _add_maps(option):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run ``numba-stn warp``; the exit code is 2 if an image could not be warped."""
+    """Run ``numba-stn warp``; the exit code is 1 if some of several images could not be warped."""
     _check_options(args)
+    named = args.matrix is not None
+    matrix = warp_files.read_matrix(args.matrix, args.convention) if named else None
     if _is_stack(args):
-        return _warp_stack(args)
+        return _warp_stack(args, matrix)
     require_pillow()
-    pairs, folder = _inputs_and_outputs(args)
-    with output_folder(folder):
-        if len(pairs) == 1:
-            _warp_file(args, *pairs[0])
-            return 0
-        failed = 0
-        for source, target in progress(pairs, lambda pair: pair[0].name):
-            try:
-                _warp_file(args, source, target)
-            except UsageError as error:
-                failed += 1
-                print(f"numba-stn: {error}", file=sys.stderr)
-    if failed:
-        raise UsageError(f"{failed} of {len(pairs)} images could not be warped; the others are in "
-                         f"{folder}")  # fmt: skip
+    source, target = pathlib.Path(args.input), pathlib.Path(args.output)
+    if source.is_dir() or (any(sign in args.input for sign in "*?[") and not source.exists()):
+        return _warp_folder(args, matrix, warp_files.image_files(source, args.input), target)
+    if target.is_dir():
+        target = target / source.name
+    with output_files([target], args.force):
+        check_absent([target], args.force)
+        _write(target, _warped(args, matrix, source))
     return 0
 
 
-def _warp_file(args, source, target):
-    """Warp one image file."""
+def _warp_folder(args, matrix, sources, folder):
+    """Warp image files into a folder; those that cannot be warped are named at the end."""
+    pairs = [(source, folder / source.name) for source in sources]
+    targets = [target for _, target in pairs]
+    errors: list[UsageError] = []
+    with output_files(targets, args.force):
+        check_different(pairs)
+        warp_files.check_inputs_remain(pairs, args.matrix)
+        check_absent(targets, args.force)
+        try:
+            _warp_pairs(args, matrix, pairs, errors)
+        finally:
+            for error in errors:
+                print(f"numba-stn: {one_line(error)}", file=sys.stderr)
+    if errors:
+        others = f"; the others are in {folder}" if len(errors) < len(pairs) else ""
+        print(f"numba-stn: {len(errors)} of {len(pairs)} images could not be warped"
+              f"{one_line(others)}", file=sys.stderr)  # fmt: skip
+    return int(bool(errors))
+
+
+def _warp_pairs(args, matrix, pairs, errors):
+    """Warp each source to its target, and append the errors to a list."""
+    done = 0
+    try:
+        with contextlib.closing(progress(pairs, lambda pair: one_line(pair[0].name))) as each:
+            for source, target in each:
+                try:
+                    for path in (source, target):
+                        if is_stream(path):  # which might never end
+                            raise UsageError(f"{path}: expected a file, got a FIFO or a device")
+                    warped = _warped(args, matrix, source)
+                    with delay_interrupts():  # until the image is counted
+                        _write(target, warped)
+                        done += 1
+                except UsageError as error:
+                    errors.append(error)
+    except KeyboardInterrupt:
+        text = f"{done} of {len(pairs)} images are done, and complete in {pairs[0][1].parent}"
+        raise KeyboardInterrupt(text) from None
+
+
+def _warped(args, matrix, source):
+    """Read and warp an image file."""
     from .. import warp_image
     from ..images import files
 
     try:
         image = files.read_image(source)
-        matrix, sides = output_canvas(args, image.shape[:2])
-        warped = warp_image(image, matrix, sides, mode=args.mode, padding_mode=args.padding,
-                            fill=args.fill)  # fmt: skip
-        files.write_image(target, warped)
+        matrix, sides = output_canvas(args, matrix, image.shape[:2])
+        return warp_image(image, matrix, sides, mode=args.mode, padding_mode=args.padding,
+                          fill=args.fill)  # fmt: skip
     except (files.FileError, ValueError, TypeError, MemoryError) as error:
-        text = str(error)
+        text = str(error) or "not enough memory"
         raise UsageError(text if text.startswith(str(source)) else f"{source}: {text}") from error
+
+
+def _write(target, image):
+    from ..images import files
+
+    try:
+        files.write_image(target, image)
+    except files.FileError as error:
+        raise UsageError(str(error)) from error
+    except MemoryError as error:
+        raise UsageError(f"{target}: not enough memory") from error
 
 
 # --- Stacks ---------------------------------------------------------------------------------------
@@ -136,7 +191,7 @@ def _is_stack(args):
     return False
 
 
-def _warp_stack(args):
+def _warp_stack(args, matrix):
     """Warp a stack on the threads of this process or on the workers of a cluster."""
     from ..distributed import cluster, image_stacks
     from ..images import files
@@ -144,16 +199,19 @@ def _warp_stack(args):
     source, target = pathlib.Path(args.input), pathlib.Path(args.output)
     if target.is_dir() and not image_stacks.is_zarr(target):
         target = target / source.name
-    _check_absent(target, args.force)
+    if not source.exists():
+        report_leftovers(source.resolve().parent)  # which may put it back
     try:
-        stack = image_stacks.describe_stack(source, args.axes)
-        matrix, sides = output_canvas(args, stack.sides)
-        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
-        with output_folder(target.parent), _executor(args.scheduler) as compute:
-            warped = image_stacks.warp_stack(stack, target, matrix, sides, compute, **options)
-            with contextlib.closing(warped), progress_bar(stack.shape[0], "image") as advance:
-                for done in warped:
-                    advance(done)
+        with output_files([target], args.force):
+            check_absent([target], args.force)
+            stack = image_stacks.describe_stack(source, args.axes)
+            map_, sides = output_canvas(args, matrix, stack.sides)
+            options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
+            with _executor(args.scheduler) as compute:
+                warped = image_stacks.warp_stack(stack, target, map_, sides, compute, **options)
+                with contextlib.closing(warped), progress_bar(stack.shape[0], "image") as advance:
+                    for done in warped:
+                        advance(done)
     except ImportError as error:
         raise UsageError(f'stacks need more packages ({error}); pip install "numba-stn[scale]" on '
                          f"every machine")  from error  # fmt: skip
@@ -185,45 +243,6 @@ def _executor(scheduler):
         yield functools.partial(cluster.map_on_cluster, client)
 
 
-# --- Input and output files -----------------------------------------------------------------------
-
-
-def _inputs_and_outputs(args):
-    """Pair each input file with its output file, and give the output folder.
-
-    Raise if an output exists, unless ``--force`` is given.
-    """
-    source, target = pathlib.Path(args.input), pathlib.Path(args.output)
-    several = source.is_dir() or (any(sign in args.input for sign in "*?[") and not source.exists())
-    if not several:
-        if target.is_dir():
-            target = target / source.name
-        pairs = [(source, target)]
-    else:
-        pairs = [(path, target / path.name) for path in _image_files(source, args.input)]
-    for _, output in pairs:
-        _check_absent(output, args.force)
-    return pairs, pairs[0][1].parent
-
-
-def _check_absent(path, force):
-    """Raise if the file exists and ``--force`` is not given."""
-    if path.exists() and not force:
-        raise UsageError(f"{path}: the file exists; --force overwrites it")
-
-
-def _image_files(source, pattern):
-    """List the images of a folder, or those that match a pattern."""
-    from ..images.files import SUFFIXES
-
-    paths = source.iterdir() if source.is_dir() else map(pathlib.Path, glob.glob(pattern))
-    found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise UsageError(f"{pattern}: found no image; expected file names that end in "
-                         f"{', '.join(SUFFIXES)}")  # fmt: skip
-    return found
-
-
 # --- The matrix -----------------------------------------------------------------------------------
 
 PARTS = ("rotate", "scale", "shear", "translate")
@@ -246,48 +265,25 @@ def _check_options(args):
         raise UsageError("--expand and --size: expected one or the other, got both")
 
 
-def output_canvas(args: argparse.Namespace, sides: tuple[int, int]):
-    """Give the matrix from output to input pixels, and the output's sides (H, W)."""
+def output_canvas(args: argparse.Namespace, matrix, sides: tuple[int, int]):
+    """Give the matrix from output to input pixels, and the output's sides (H, W).
+
+    ``matrix`` is that of ``--matrix``, or None.
+    """
     from ..images import canvas
     from ..transforms.matrices import from_opencv
 
     size = args.size or sides
     parts = {name: getattr(args, name) for name in PARTS if getattr(args, name) is not None}
-    if args.matrix:
-        matrix = _read_matrix(args.matrix, args.convention)
-    elif args.corners:
+    if args.corners:
         matrix = canvas.matrix_from_corners(sides, _points(args.corners))
     elif parts:
         matrix = canvas.recentre(canvas.matrix_from_parts(sides, **parts), sides, size)
-    else:
+    elif matrix is None:
         matrix = canvas.resize_matrix(sides, size)
     if args.expand:
         matrix, size = canvas.expand_canvas(matrix, sides)
     return from_opencv(matrix), size
-
-
-def _read_matrix(name, convention):
-    """Read a file's matrix and convert it to one from input to output pixels."""
-    import numpy as np
-
-    from ..transforms.matrices import from_opencv, from_skimage, to_skimage
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # loadtxt warns if there are no numbers
-            matrix = (
-                np.load(name, allow_pickle=False) if name.endswith(".npy") else np.loadtxt(name)
-            )
-    except OSError as error:
-        raise UsageError(f"--matrix {name}: {error.strerror or error}") from error
-    except (ValueError, EOFError, UserWarning) as error:
-        raise UsageError(f"--matrix {name}: expected 2 or 3 rows of 3 numbers: {error}") from error
-    try:
-        inverse = to_skimage(from_opencv(from_skimage(matrix)))  # raises if there is no inverse
-        return to_skimage(matrix) if convention == "opencv" else inverse
-    except (ValueError, TypeError) as error:
-        text = str(error).split(": ", 1)[-1]  # without the name of the function's argument
-        raise UsageError(f"--matrix {name}: {text}") from error
 
 
 def _points(numbers):

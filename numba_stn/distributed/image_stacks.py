@@ -2,20 +2,26 @@
 
 A stack is (N, H, W), (N, H, W, C) or (N, C, H, W), as its axes say, for instance "NHWC". A few
 images are read and warped at a time, each as :func:`numba_stn.warp_image` warps it. The output is
-written under a temporary name and renamed when it is complete. This module imports Zarr.
+written into a workspace (:mod:`numba_stn.utils.atomic_write`) and renamed when it is complete. This
+module imports Zarr.
 """
 
 import contextlib
+import json
+import math
 import os
 import pathlib
+import re
 import shutil
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..images.files import DTYPES, FileError
+from ..images.files import DTYPES, FileError, NpyFile, open_npy
 from ..images.warp_image import warp_image
+from ..utils.atomic_write import is_stream, remove_late, replace_file, replace_folder
 
 AXES = ("NHW", "NHWC", "NCHW")
 SUFFIXES = (".zarr", ".npy")
@@ -24,8 +30,14 @@ SUFFIXES = (".zarr", ".npy")
 # is much less than a worker's memory, and much more work than the scheduling of a task.
 CHUNK_BYTES, TASK_BYTES = 2**25, 2**26
 
-# Files that mark a folder as a Zarr array or group.
+# Bytes of a stack at most: more is damaged metadata, and would be millions of tasks.
+MOST_BYTES = 2**48
+
+# Files that mark a folder as a Zarr array or group; the files that an array may have; and the names
+# of its chunks in formats 2 and 3, with points or slashes, and of those that are not complete.
 _ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_ARRAY_FILES = ("zarr.json", ".zarray", ".zattrs")
+_CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*|.*\.[0-9a-f]{32}\.partial")
 
 
 class Stack(NamedTuple):
@@ -73,7 +85,7 @@ def is_zarr(path: pathlib.Path) -> bool:
 
 
 def _has_marker(path, markers):
-    return any((path / marker).is_file() for marker in markers)
+    return any(os.path.isfile(path / marker) for marker in markers)
 
 
 def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
@@ -81,8 +93,8 @@ def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
     if is_zarr(path) or axes:
         return True
     try:
-        return path.suffix.lower() == ".npy" and np.load(path, mmap_mode="r").ndim == 4
-    except (OSError, ValueError, EOFError):
+        return path.suffix.lower() == ".npy" and open_npy(path).ndim == 4
+    except FileError:
         return False
 
 
@@ -109,21 +121,19 @@ def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
     stack = Stack(path, axes, array.shape, array.dtype, chunks)
     if not all(stack.sides):
         raise FileError(f"{path}: expected images of at least one pixel, got {array.shape}")
+    if math.prod(array.shape) * array.dtype.itemsize > MOST_BYTES:
+        raise FileError(f"{path}: expected at most {MOST_BYTES} bytes of numbers, got "
+                        f"{array.shape} of {array.dtype}")  # fmt: skip
     return stack
 
 
-def _open(path):
-    return _open_zarr(path) if is_zarr(path) else _open_npy(path)
-
-
-def _open_npy(path):
+def _open(path) -> NpyFile | Any:
+    """Open a stack, from which images are read as from an array."""
+    if is_zarr(path):
+        return _open_zarr(path)
     if path.suffix.lower() != ".npy":
         raise FileError(f"{path}: expected a stack in .zarr or .npy")
-    try:
-        with _file_errors(path):
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FileError(f"{path}: not an array, or truncated: {error}") from error
+    return open_npy(path)
 
 
 def _open_zarr(path, mode="r"):
@@ -133,8 +143,18 @@ def _open_zarr(path, mode="r"):
         raise FileError(f"{path}: No such file or directory")
     try:
         return zarr.open_array(path, mode=mode)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever Zarr raises on any metadata
         raise FileError(f"{path}: {_describe_non_array(path, error)}") from error
+
+
+def _read(array, path, images):
+    """Read images of an open stack."""
+    try:
+        return np.asarray(array[images])
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:  # whatever Zarr and its codecs raise on any content
+        raise FileError(f"{path}: cannot be read: {error}") from error
 
 
 def _describe_non_array(path, error):
@@ -144,8 +164,10 @@ def _describe_non_array(path, error):
     if not _has_marker(path, _ZARR_MARKERS):
         return f"not a Zarr array: expected {' or '.join(_ZARR_MARKERS[:2])} in it"
     try:
-        names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
-    except (OSError, ValueError, TypeError, KeyError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Zarr warns of what is no part of a group
+            names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
+    except Exception:
         return f"not a Zarr array, or a damaged one: {error}".replace("\n", " ")
     return f"a Zarr group, expected an array; its arrays, which you name as {path}/NAME: {names}"
 
@@ -165,28 +187,64 @@ def _file_errors(path):
 @contextlib.contextmanager
 def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
                  ) -> Iterator[pathlib.Path]:  # fmt: skip
-    """Create an empty stack under a temporary name, which becomes ``path`` at the end.
+    """Create an empty stack in a workspace, which becomes ``path`` at the end.
 
-    Yields the temporary path, for :func:`write_images`. After an error, or Ctrl-C, the temporary
-    stack is removed. If the process is killed, it stays as a hidden file.
+    Yields the path there, for :func:`write_images`. After an error, or Ctrl-C, nothing is left.
 
     Raises
     ------
     FileError
-        If it cannot be written, or ``path`` is a folder that is not a Zarr array.
+        If it cannot be written, or ``path`` is something else than a stack of its kind.
     """
     path = path.resolve()
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    if path.is_dir() and not _has_marker(path, _ZARR_MARKERS[:2]):
+    as_zarr = path.suffix.lower() == ".zarr"
+    _check_replaceable(path, as_zarr)
+    with _file_errors(path), (replace_folder if as_zarr else replace_file)(path) as new:
+        (_create_zarr if as_zarr else _create_npy)(new, shape, dtype, chunks)
+        yield new
+        for left in new.rglob("*.partial"):  # left by a worker that was killed while writing
+            left.unlink()
+        _check_replaceable(path, as_zarr)  # once more, for the warp may have taken hours
+
+
+def _check_replaceable(path, as_zarr):
+    """Raise if a stack at this path would replace anything except a stack of its kind."""
+    for parent in path.parents:
+        if _is_array(parent):
+            raise FileError(f"{path}: expected a path outside of the Zarr array {parent}")
+    if not path.exists():
+        return
+    if is_stream(path) or path.is_dir() != as_zarr:
+        raise FileError(f"{path}: {'not a Zarr array' if as_zarr else 'not a file'}; it is not "
+                        f"overwritten")  # fmt: skip
+    if as_zarr and not _is_array(path):
         raise FileError(f"{path}: a folder that is not a Zarr array; it is not overwritten")
+    if as_zarr and (foreign := _foreign_file(path)):
+        raise FileError(f"{path}: a Zarr array with other files in it, such as {foreign}; it is "
+                        f"not overwritten")  # fmt: skip
+
+
+def _is_array(path):
+    """Whether a folder is a Zarr array, and not a group."""
+    if _has_marker(path, (".zgroup",)):
+        return False
     try:
-        with _file_errors(path):
-            (_create_zarr if is_zarr(path) else _create_npy)(temporary, shape, dtype, chunks)
-        yield temporary
-        with _file_errors(path):
-            _move_into_place(temporary, path)
-    finally:
-        _remove(temporary)
+        content = json.loads((path / "zarr.json").read_bytes())
+    except FileNotFoundError:
+        return _has_marker(path, (".zarray",))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("node_type") == "array"
+
+
+def _foreign_file(path):
+    """A file in an array's folder that is not the array's; None if there is none."""
+    for folder, _, names in os.walk(path):
+        for file in names:
+            name = pathlib.Path(folder, file).relative_to(path).as_posix()
+            if name not in _ARRAY_FILES and not _CHUNK.fullmatch(name):
+                return name
+    return None
 
 
 def _create_zarr(path, shape, dtype, chunks):
@@ -198,31 +256,9 @@ def _create_zarr(path, shape, dtype, chunks):
 def _create_npy(path, shape, dtype, chunks):
     """Write the header, and reserve the space for the numbers."""
     header = {"descr": dtype.newbyteorder("=").str, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
+    with path.open("r+b") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-
-
-def _move_into_place(temporary, path):
-    """Rename the complete stack; a folder cannot replace another, which is renamed first."""
-    if not temporary.is_dir():
-        _remove(path) if path.is_dir() else None
-        os.replace(temporary, path)
-        return
-    for left in temporary.rglob("*.partial"):  # left by a worker that was killed while writing
-        left.unlink()
-    old = temporary.with_name(f"{temporary.name}.old")
-    if path.exists():
-        os.replace(path, old)
-    os.replace(temporary, path)
-    _remove(old)
-
-
-def _remove(path):
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
@@ -234,7 +270,8 @@ def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
     if is_zarr(path):
         _open_zarr(path, "r+")[start : start + len(images)] = images
         if not (path / _ZARR_MARKERS[0]).is_file():
-            _remove(path)
+            shutil.rmtree(path, ignore_errors=True)
+            remove_late(path)
         return
     with path.open("r+b") as file:  # not a memory map: a full disk would kill the process
         np.lib.format.read_magic(file)
@@ -290,8 +327,10 @@ def warp_range(job: WarpJob, images: tuple[int, int]) -> int:
     """The task: warp a range of images, one chunk at a time; returns the number of images."""
     start, stop = images
     array = _open(job.source.path)
+    if (array.shape, array.dtype) != (job.source.shape, job.source.dtype):
+        raise FileError(f"{job.source.path}: changed while it is read")
     for first in range(start, stop, job.chunk):
-        chunk = np.asarray(array[first : min(first + job.chunk, stop)])
+        chunk = _read(array, job.source.path, slice(first, min(first + job.chunk, stop)))
         result = warp_images(chunk, job.source.axes, job.matrix, job.sides, **job.options)
         write_images(job.target, first, result)
     return stop - start

@@ -5,8 +5,13 @@ and alpha with 4. A file is written completely or not at all.
 """
 
 import io
+import logging
+import math
+import os
 import pathlib
+import textwrap
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,8 +24,111 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 
 
-class FileError(Exception):
+# Pillow logs some errors that it also raises; without a handler they would be printed.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# Bytes that are read at a time of an array whose images are not one after another.
+BLOCK_BYTES = 2**24
+
+
+class FileError(ValueError):
     """A file cannot be read or written as an image; the message names file and reason."""
+
+
+@dataclass(frozen=True)
+class NpyFile:
+    """The array in an ``.npy`` file, which is read in parts.
+
+    It is not mapped: a map of a file that shrinks meanwhile kills the process.
+    """
+
+    path: pathlib.Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+    offset: int
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, images: slice) -> np.ndarray:
+        """Read a part along the first axis.
+
+        Raises
+        ------
+        FileError
+            If it cannot be read, or the file has been truncated.
+        """
+        start, stop, _ = images.indices(self.shape[0])
+        count, others = max(0, stop - start), math.prod(self.shape[1:])
+        try:
+            with self.path.open("rb") as file:
+                if not self.fortran:
+                    numbers = self._read(file, start * others, count * others)
+                    return numbers.reshape(count, *self.shape[1:])
+                return self._read_columns(file, start, count, others)
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror or error}") from error
+
+    def _read_columns(self, file, start, count, others):
+        """Read from an array whose first axis is the one along which numbers are neighbours."""
+        length = self.shape[0]
+        found = np.empty((others, count), self.dtype)
+        rows = max(1, BLOCK_BYTES // max(1, length * self.dtype.itemsize))
+        for first in range(0, others, rows):
+            part = found[first : first + rows]
+            numbers = self._read(file, first * length, len(part) * length)
+            part[:] = numbers.reshape(len(part), length)[:, start : start + count]
+        return found.reshape(*self.shape[:0:-1], count).T
+
+    def _read(self, file, first, count):
+        """Read numbers, from this one on."""
+        file.seek(self.offset + first * self.dtype.itemsize)
+        found = np.fromfile(file, self.dtype, count)
+        if len(found) < count:
+            raise FileError(f"{self.path}: truncated while it is read")
+        return found
+
+
+# What reads the header of each version. 3 differs from 2 only in names of fields.
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+            (3, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
+
+
+def open_npy(path: pathlib.Path) -> NpyFile:
+    """Read the header of an ``.npy`` file.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read, is something else, has objects, or has not the length that the header
+        says.
+    """
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+            if file.peek(2)[:2] == b"PK":
+                raise FileError(f"{path}: an .npz, expected the array in an .npy")
+            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+            found = NpyFile(path, shape, dtype, fortran, file.tell())
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+    except FileError:
+        raise
+    except KeyError as error:
+        raise FileError(f"{path}: an .npy of the unknown version {error}") from error
+    except Exception as error:  # whatever NumPy and Python's parser raise on any bytes
+        raise FileError(f"{path}: not an array, or truncated: {_short(error)}") from error
+    if dtype.kind not in "biufc" or any(side < 0 for side in shape):
+        raise FileError(f"{path}: expected an array of numbers, got {shape} of {dtype}")
+    if (expected := found.offset + math.prod(shape) * dtype.itemsize) != size:
+        raise FileError(f"{path}: not an array, or truncated: {shape} of {dtype} takes {expected} "
+                        f"bytes, got {size}")  # fmt: skip
+    return found
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
@@ -61,21 +169,23 @@ def write_image(path: pathlib.Path, image: np.ndarray) -> None:
         raise FileError(f"{path}: {error.strerror or error}") from error
 
 
+def _short(error):
+    """The message of an error about a file's content, which may be long, in a part of a line."""
+    return textwrap.shorten(str(error), 200) or type(error).__name__
+
+
 # --- Arrays ---------------------------------------------------------------------------------------
 
 
 def _read_array(path):
     """Read an ``.npy`` file."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FileError(f"{path}: not an array, or truncated: {error}") from error
+    array = open_npy(path)
     if array.ndim not in (2, 3) or array.dtype.name not in DTYPES:
         raise FileError(
             f"{path}: expected (H, W) or (H, W, C) of {', '.join(DTYPES)}, got "
             f"{array.shape} of {array.dtype}"
         )
-    return array
+    return array[:]
 
 
 # --- Pictures -------------------------------------------------------------------------------------
@@ -86,7 +196,7 @@ def _read_picture(path):
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # of Pillow: a file that it reads is read completely
         try:
             with Image.open(path) as picture:
                 _check_picture(path, picture)
@@ -97,8 +207,10 @@ def _read_picture(path):
             raise FileError(f"{path}: no image format that Pillow knows") from None
         except Image.DecompressionBombError as error:
             raise FileError(f"{path}: {error}; an array in .npy may have any size") from None
-        except (SyntaxError, ValueError, EOFError) as error:  # Pillow's errors for broken files
-            raise FileError(f"{path}: a broken image: {error}") from error
+        except (FileError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever Pillow's decoders raise on broken files
+            raise FileError(f"{path}: a broken image: {_short(error)}") from error
 
 
 def _check_picture(path, picture):
@@ -136,8 +248,10 @@ def _encode(path, image, file):
         )
     try:
         Image.fromarray(np.ascontiguousarray(squeezed)).save(file, _format(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever Pillow's encoders raise on what they cannot store
+        raise FileError(f"{path}: {_short(error)}") from error
 
 
 def _format(path) -> str:

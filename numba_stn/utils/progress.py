@@ -2,13 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def progress(parts: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
+def progress(parts: Sequence[T], name: Callable[[T], str]) -> Generator[T, None, None]:
     """Yield the parts under a progress bar; without tqdm, print a line for each."""
     try:
         from tqdm import tqdm
