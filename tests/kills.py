@@ -10,13 +10,15 @@ perhaps half-written. Then
 - the next run of the command succeeds, and its messages name every hidden file that was left,
 - after it the folder has nothing hidden, and the same bits as after an undisturbed run.
 
-The commands are forked from this process, which has imported everything but runs no kernel: so
-each starts its own threads, and takes no second to import. ``--processes`` starts new interpreters
-instead. The data are scikit-learn's digits, and generated images.
+The commands are forked from this process, which has run each of them once: they need not import
+and load kernels, and take about a second. They run their kernels serially, because threads do not
+survive a fork, and draw small pictures. ``--processes`` starts new interpreters instead, which do
+all that a user's command does. The data are scikit-learn's digits, and generated images.
 """
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -32,10 +34,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 from PIL import Image
 
 from numba_stn import cli
-from numba_stn.training import checkpoint, runs
+from numba_stn.distributed import image_stacks
+from numba_stn.kernels.cpu_launch import one_thread
+from numba_stn.training import checkpoint, pictures, runs
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -46,19 +51,19 @@ PATIENCE = 120
 class Case(NamedTuple):
     """A command to kill.
 
-    ``prepare(home)`` makes its input. ``command(home)`` is the command, and ``again(home)`` the one
-    that continues after a kill, None if there is nothing left to do. ``check(home, final)`` raises
-    unless what a killed command left is whole; ``final`` has the bits of an undisturbed run.
-    ``bits(home)`` are the bits to compare: from a file's name to its content. ``folder`` is where
-    the command writes.
+    ``prepare(home)`` makes its input, and ``warm(home)`` loads all kernels into this process.
+    ``command(home)`` is the command, and ``again(home)`` the one that continues after a kill, None
+    if there is nothing left to do. ``check(home, final)`` raises unless what a killed command left
+    is whole; ``final`` has the bits of an undisturbed run. ``bits(home)`` are the bits to compare:
+    from a file's name to its content.
     """
 
     prepare: Callable
+    warm: Callable
     command: Callable
     again: Callable
     check: Callable
     bits: Callable
-    folder: str
 
 
 # --- Training -------------------------------------------------------------------------------------
@@ -173,15 +178,27 @@ def keep_before(home):
     shutil.copytree(home / "out" / "in.zarr", home / "before")
 
 
+def output(home):
+    """All files of the output."""
+    return files(home / "out")
+
+
+def warp_one_stack(home):
+    """Load the kernels without Zarr, whose thread does not survive a fork."""
+    images = np.zeros((2, 100, 120), np.uint8)
+    image_stacks.warp_images(images, "NHW", np.eye(2, 3) * 0.9, (100, 120))
+
+
 CASES = {
-    "train": Case(lambda home: None, train, train_again, check_runs, bits_of_runs, "out/run"),
-    "reproduce": Case(lambda home: None, reproduce, reproduce, check_runs, bits_of_runs, "out"),
-    "warp": Case(make_images, warp, forced(warp), check_files,
-                 lambda home: files(home / "out"), "out"),
-    "stack": Case(make_stack, warp_stack, forced(warp_stack), check_files,
-                  lambda home: files(home / "out"), "out"),
-    "stack-onto-itself": Case(keep_before, warp_stack_onto_itself, again_onto_itself,
-                              check_stack_onto_itself, lambda home: files(home / "out"), "out"),
+    "train": Case(lambda home: None, lambda home: call(train(home)), train, train_again,
+                  check_runs, bits_of_runs),
+    "reproduce": Case(lambda home: None, lambda home: call(reproduce(home)), reproduce, reproduce,
+                      check_runs, bits_of_runs),
+    "warp": Case(make_images, lambda home: call(warp(home)), warp, forced(warp), check_files,
+                 output),
+    "stack": Case(make_stack, warp_one_stack, warp_stack, forced(warp_stack), check_files, output),
+    "stack-onto-itself": Case(keep_before, warp_one_stack, warp_stack_onto_itself,
+                              again_onto_itself, check_stack_onto_itself, output),
 }  # fmt: skip
 
 
@@ -232,18 +249,23 @@ def fork(function, log):
     """Call a function in a child process whose exit code is its result; returns the process."""
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until the child is ready for it
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         return pid
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         code = function() or 0
     except SystemExit as error:
         code = error.code
+    except KeyboardInterrupt:  # before or after the command
+        code = 130
     except BaseException:
         traceback.print_exc()
     finally:
@@ -253,10 +275,31 @@ def fork(function, log):
         os._exit(code)
 
 
+def call(arguments):
+    """Run a command in this process, serially; returns its exit code."""
+    with one_thread():
+        return cli.main(arguments)
+
+
+def small_pictures():
+    """Let runs draw a few pixels that depend on the weights; Matplotlib takes seconds."""
+
+    def to_png(pixels):
+        file = io.BytesIO()
+        Image.fromarray(np.resize(np.abs(pixels) * 255, (32, 32)).astype(np.uint8)).save(
+            file, "png"
+        )
+        return file.getvalue()
+
+    pictures.to_png = to_png
+    pictures.learning_curves = lambda history: [entry["train_loss"] for entry in history]
+    pictures.before_and_after = lambda net, learner, split: learner.params[-1]["weight"]
+
+
 def start(arguments, log, processes):
     """Start a command; its output goes to the log."""
     if not processes:
-        return fork(lambda: cli.main(arguments), log)
+        return fork(lambda: call(arguments), log)
     with open(log, "wb") as file:
         command = [sys.executable, "-m", "numba_stn", *arguments]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file).pid
@@ -304,7 +347,11 @@ class Killer:
         self.case, self.home, self.rng, self.processes = case, home, rng, processes
         self.log = home / "log"
         self.fresh()
-        self.run(case.command(self.home))  # compiles the kernels
+        if processes:
+            self.run(case.command(self.home))  # compiles the kernels
+        else:
+            with contextlib.redirect_stdout(None), contextlib.redirect_stderr(io.StringIO()):
+                case.warm(self.home)
         self.fresh()
         began = time.monotonic()
         pid = self.start(case.command(self.home))
@@ -379,6 +426,9 @@ def main(arguments=None):
     parser.add_argument("--processes", action="store_true", help="start new interpreters")
     args = parser.parse_args(arguments)
     failed = 0
+    if not args.processes:
+        small_pictures()
+        tqdm.tqdm.monitor_interval = 0  # no thread
     for name in args.cases or CASES:
         with tempfile.TemporaryDirectory() as home:
             killer = Killer(CASES[name], pathlib.Path(home), np.random.default_rng(args.seed),
