@@ -25,7 +25,7 @@ EXAMPLES = """\
                                                         all of it, on a Dask cluster
 """
 
-STOPPED = "stopped by Ctrl-C; the same command resumes"
+STOPPED = "stopped; the same command resumes"
 
 
 def add(commands) -> None:

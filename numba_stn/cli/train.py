@@ -122,7 +122,7 @@ def _report(folder, written, metrics):
     )
     if not metrics["interrupted"]:
         return 0
-    print(f"stopped by Ctrl-C after {len(metrics['history'])} of {metrics['epochs']} epochs; the "
+    print(f"stopped after {len(metrics['history'])} of {metrics['epochs']} epochs; the "
           f"training state is saved, and numba-stn train --resume {folder} resumes the run",
           file=sys.stderr)  # fmt: skip
     return 130
