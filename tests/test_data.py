@@ -223,3 +223,79 @@ def test_data_folder_is_not_in_the_code():
     root = pathlib.Path(data.__file__).parents[1]
     for path in root.rglob("*.py"):
         assert "shared/data" not in path.read_text(), path
+
+
+# --- Unusual splits -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", data.TASKS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tasks_distort_tiny_images_and_none(name, dtype):
+    """From one pixel on, and without an image; what is white stays from 0 to 1."""
+    task = data.TASKS[name]
+    for count, side in ((0, 1), (0, 28), (1, 1), (3, 1), (5, 2), (2, 3), (1, 7), (4, 9)):
+        split = data.Split(np.ones((count, 1, side, side), dtype), np.arange(count))
+        found = task(np.random.default_rng(0), split)
+        assert found.images.shape == (count, task.digits, task.side(side), task.side(side))
+        assert found.images.dtype == dtype
+        assert found.labels.shape == (count,)
+        assert found.labels.dtype == np.int64
+        if count:
+            assert 0 <= found.images.min()
+            assert 0 < found.images.max() <= 1 + 1e-6
+
+
+def test_tc_has_clutter_on_tiny_images():
+    """A patch is at least one pixel: beside the one white pixel of the digit there are others."""
+    split = data.Split(np.ones((50, 1, 1, 1), np.float32), np.zeros(50, np.int64))
+    canvas = data.TASKS["TC"](np.random.default_rng(0), split).images
+    white = (canvas == 1).sum((1, 2, 3))
+    assert white.min() >= 1
+    assert white.max() > 1
+
+
+ONES = np.ones((3, 1, 4, 4), np.float32)
+WRONG_SPLITS = {
+    "2 x 5 pixels": (
+        (np.ones((2, 1, 2, 5), np.float32), np.arange(2)),
+        r"images: .*\(2, 1, 2, 5\)",
+    ),
+    "no pixel": ((np.ones((2, 1, 0, 0), np.float32), np.arange(2)), "images: .*at least one pixel"),
+    "two channels": ((np.ones((2, 2, 4, 4), np.float32), np.arange(2)), "images: .*square"),
+    "no channels": ((ONES[:, 0], np.arange(3)), r"images: .*\(3, 4, 4\)"),
+    "one image": ((ONES[0, 0], np.arange(1)), r"images: .*\(4, 4\)"),
+    "uint8": (((ONES * 255).astype(np.uint8), np.arange(3)), "images: .*got uint8"),
+    "float16": ((ONES.astype(np.float16), np.arange(3)), "images: .*got float16"),
+    "complex": ((ONES.astype(complex), np.arange(3)), "images: .*got complex128"),
+    "objects": ((ONES.astype(object), np.arange(3)), "images: .*got object"),
+    "lists": (("no", [1, 2, 3]), "images: "),
+    "labels: too few": ((ONES, np.arange(2)), r"labels: expected one for each of 3 .*\(2,\)"),
+    "labels: two axes": ((ONES, np.zeros((3, 1), int)), r"labels: .*\(3, 1\)"),
+    "labels: floats": ((ONES, np.zeros(3)), "labels: .*got float64"),
+}
+
+
+@pytest.mark.parametrize("name", data.TASKS)
+@pytest.mark.parametrize("wrong", WRONG_SPLITS)
+def test_what_a_task_cannot_distort_is_named(name, wrong):
+    arrays, message = WRONG_SPLITS[wrong]
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        data.TASKS[name](np.random.default_rng(0), data.Split(*arrays))
+
+
+def test_other_arguments_of_a_task_are_named():
+    split = data.Split(ONES, np.arange(3))
+    for rng in (0, None, np.random.RandomState(0)):
+        with pytest.raises(TypeError, match="^rng: expected a numpy.random.Generator"):
+            data.TASKS["R"](rng, split)
+    with pytest.raises(TypeError, match="^split: expected a numba_stn.data.Split, got ndarray"):
+        data.TASKS["R"](np.random.default_rng(0), ONES)
+    for canvas in (0, -1.0, np.nan, "1", True):
+        with pytest.raises(ValueError, match="^canvas: expected a finite number above 0"):
+            data.Task("mine", canvas, data.TASKS["R"].draw)
+    for digits in (0, 1.5, "2"):
+        with pytest.raises(ValueError, match="^digits: expected a whole number of at least 1"):
+            data.Task("mine", 1.0, data.TASKS["R"].draw, digits)
+    flat = data.Task("mine", 1.0, lambda rng, images, side: images[:, 0])
+    with pytest.raises(ValueError, match=r"^draw: expected .*\(3, 1, 4, 4\), got \(3, 4, 4\)"):
+        flat(np.random.default_rng(0), split)

@@ -84,7 +84,8 @@ def test_predict_reports_bad_images_and_runs(run, tmp_path, capsys):
         (copy / name).write_bytes((folder / name).read_bytes()[:90])
         assert cli.main(["predict", str(copy), str(pictures[0])]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "damaged" in line
+        assert f"{copy / name}: " in line
+        assert "damaged" in line or "truncated" in line
     with pytest.raises(ValueError, match="2 digits at once"):
         prediction.network_input(experiment.Config(task="addition"), np.zeros((9, 9), np.uint8))
 

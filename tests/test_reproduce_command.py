@@ -73,9 +73,9 @@ def test_runs_of_an_earlier_version_are_refused(table, tmp_path, capsys, monkeyp
     for seed in ("5", "6"):  # 6: no run of this seed exists
         assert cli.main([*TRIAL, "--models", "fcn", "--seeds", seed, "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "a run of an earlier version of numba_stn: its metrics.json lacks views" in line
+        assert "metrics.json: a run of another version of numba_stn: lacks views" in line
     assert before == {path: path.read_bytes() for path in out.rglob("*.*")}
-    with pytest.raises(runs.RunError, match="of an earlier version of numba_stn"):
+    with pytest.raises(runs.RunError, match="of another version of numba_stn"):
         runs.load_trained(out / "R-fcn-seed5")
 
 

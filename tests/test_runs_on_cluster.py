@@ -1,6 +1,7 @@
 """``numba-stn reproduce --scheduler``: runs on two worker processes, one of which is killed."""
 
 import json
+import os
 import threading
 import time
 
@@ -13,6 +14,7 @@ pytest.importorskip("distributed")
 from clusters import client_of, killed_in_time, two_workers, wait_for_go
 
 from numba_stn.distributed import runs_on_cluster
+from numba_stn.training import runs
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,56 @@ def test_a_run_that_fails_does_not_stop_the_others(client, monkeypatch):
     monkeypatch.setattr(runs_on_cluster, "run_task", fails)
     found = run_all(client, {"a": {}, "b": {}})
     assert found == dict.fromkeys("ab", runs_on_cluster.Outcome(error="OSError: the disk is full"))
+
+
+# --- Folders that are in use ----------------------------------------------------------------------
+
+TRIAL = ["reproduce", "table1", "--dataset", "digits", "--epochs", "1", "--tasks", "R",
+         "--models", "fcn", "--seeds", "0"]  # fmt: skip
+
+
+def set_patience(seconds):
+    runs_on_cluster.PATIENCE = seconds
+
+
+def test_a_second_scheduler_does_not_write_to_the_folder(client, tmp_path, capsys):
+    command = [*TRIAL, "--out", str(tmp_path), "--scheduler", client.scheduler.address]
+    with runs.hold(tmp_path):
+        assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}: process {os.getpid()} on " in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_waits_for_a_folder_and_then_gives_up(client, tmp_path, capsys):
+    command = [*TRIAL, "--out", str(tmp_path), "--scheduler", client.scheduler.address]
+    client.run(set_patience, 0)
+    with runs.hold(tmp_path / "R-fcn-seed0"):
+        assert cli.main(command) == 2
+    assert f"R-fcn-seed0: process {os.getpid()} on " in capsys.readouterr().err
+    assert not (tmp_path / "R-fcn-seed0").exists()
+    client.run(set_patience, 60)
+    held, go = threading.Event(), threading.Event()
+
+    def hold():
+        with runs.hold(tmp_path / "R-fcn-seed0"):
+            held.set()
+            go.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    threading.Timer(1, go.set).start()
+    assert cli.main(command) == 0
+    holder.join()
+    assert runs.complete_metrics(tmp_path / "R-fcn-seed0")
+    assert [path.name for path in tmp_path.rglob("*.lock")] == []
+
+
+def test_other_files_in_a_runs_folder_are_named(client, tmp_path, capsys):
+    (tmp_path / "R-fcn-seed0").mkdir()
+    (tmp_path / "R-fcn-seed0" / "weights.safetensors").write_text("mine")
+    command = [*TRIAL, "--out", str(tmp_path), "--scheduler", client.scheduler.address]
+    assert cli.main(command) == 2
+    assert "has files of something else: weights.safetensors" in capsys.readouterr().err
+    assert (tmp_path / "R-fcn-seed0" / "weights.safetensors").read_text() == "mine"

@@ -1,6 +1,7 @@
 """The subcommand ``numba-stn export``."""
 
 import argparse
+import contextlib
 import pathlib
 
 from .options import UsageError, check_absent, output_files
@@ -28,33 +29,59 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the network of a run to a file."""
-    target = pathlib.Path(args.output)
+    target, folder = pathlib.Path(args.output), pathlib.Path(args.run_folder)
     if target.suffix not in (".onnx", ".safetensors"):
         raise UsageError(f"{target}: expected a name that ends in .onnx or .safetensors")
-    with output_files([target], args.force):
-        check_absent([target], args.force)
-        _export(pathlib.Path(args.run_folder), target)
-    return 0
-
-
-def _export(run_folder, target):
     try:
         from .. import export
-        from ..training import experiment, runs
+        from ..training import runs
         from ..utils.atomic_write import write_atomically
+        from ..utils.lock import LockedError
 
-        config, net, learner = runs.load_trained(run_folder)
-        if target.suffix == ".onnx":
-            _, shape = experiment.network(config)
-            content = export.to_onnx(net, learner.params, learner.state, shape).SerializeToString()
-        else:
-            from safetensors.numpy import save
-
-            content = save(export.state_dict(net, learner.params, learner.state))
+        _check_target(target, folder, args.force)
+        with output_files([target], args.force), _lock(target):
+            _check_target(target, folder, args.force)  # another process may have written it
+            write_atomically(target, _content(folder, target.suffix))
     except ImportError as error:
         raise UsageError(
             f'export needs more packages ({error}); pip install "numba-stn[export,train]"'
         ) from error
+    except LockedError as error:
+        raise UsageError(f"{target}: {error}; wait for it, or choose another name") from error
     except (runs.RunError, export.ExportError) as error:
         raise UsageError(str(error)) from error
-    write_atomically(target, content)
+    return 0
+
+
+def _lock(target):
+    """The lock of a file while it is written, whose name is short enough for all systems."""
+    from ..utils.atomic_write import is_stream
+    from ..utils.lock import locked
+
+    if is_stream(target):
+        return contextlib.nullcontext()
+    name = target.name.encode()[:200].decode(errors="ignore")
+    return locked(target.with_name(f"{name}.lock"))
+
+
+def _check_target(target, folder, force):
+    """Raise if the file exists, unless ``--force`` is given, or if it is a file of the run."""
+    from ..training import runs
+
+    for name in (*runs.FILES, runs.CHECKPOINT):
+        if target.exists() and (folder / name).exists() and target.samefile(folder / name):
+            raise UsageError(f"{target}: a file of the run; choose another name")
+    check_absent([target], force)
+
+
+def _content(folder, suffix):
+    """The file's bytes: the network of a run."""
+    from .. import export
+    from ..training import experiment, runs
+    from ..training.checkpoint import pack
+
+    config, net, learner = runs.load_trained(folder)
+    if suffix == ".safetensors":
+        return pack(export.state_dict(net, learner.params, learner.state))
+    _, shape = experiment.network(config)
+    return export.to_onnx(net, learner.params, learner.state, shape).SerializeToString()

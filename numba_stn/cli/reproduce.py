@@ -13,12 +13,11 @@ from .options import (
     TABLE_TASKS,
     TABLE_TRANSFORMS,
     UsageError,
-    output_folder,
     positive,
     seeds,
     some_of,
 )
-from .train import require_training, train_in_folder
+from .train import require_training, run_folder, train_in_folder
 
 EXAMPLES = """\
   numba-stn reproduce table1 --tasks R --seeds 0        a column of the paper's table
@@ -26,7 +25,7 @@ EXAMPLES = """\
                                                         all of it, on a Dask cluster
 """
 
-STOPPED = "stopped by Ctrl-C; the same command resumes"
+STOPPED = "stopped; the same command resumes"
 
 
 def add(commands) -> None:
@@ -66,9 +65,8 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train the runs that are not complete, and print the table; returns 130 after Ctrl-C."""
-    runs = require_training()
+    require_training()
     from ..training import table1
-    from ..training.checkpoint import CheckpointError
 
     if args.data_dir and args.dataset == "digits":
         raise UsageError("--data-dir: only for MNIST; the digits come with scikit-learn")
@@ -76,29 +74,41 @@ def run(args: argparse.Namespace) -> int:
     wanted = table1.planned_runs(args.tasks, args.models, args.transforms, args.seeds)
     if not wanted:
         raise UsageError("the table has no cell with these tasks, models and transforms")
-    with output_folder(pathlib.Path(args.out)) as folder:
+    with run_folder(pathlib.Path(args.out), table1.FILES) as folder:
         try:
+            table1.check_table(folder)
             missing = table1.incomplete_runs(folder, wanted, **changes)
             table1.collect_runs(folder)  # raises now, not after the first run
-        except (runs.RunError, CheckpointError) as error:
+        except ValueError as error:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
+        configs = {run: run.config(**changes) for run in missing}
         if args.scheduler and missing:
-            configs = {run: run.config(**changes) for run in missing}
             code = _train_on_cluster(args, folder, configs)
-            if code:
-                return code
-            missing = []
-        for run in _announce(missing):
-            with output_folder(folder / run.folder) as run_folder:
-                _, metrics = train_in_folder(run_folder, run.config(**changes), args.data_dir)
-            table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
-            if metrics["interrupted"]:
-                print(STOPPED, file=sys.stderr)
-                return 130
-            print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
+        else:
+            code = _train_here(args, folder, configs)
+        if code:
+            return code
         table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
         print((folder / "table1.md").read_text())
+    return 0
+
+
+def _train_here(args, folder, configs):
+    """Train one run after another; returns the exit code."""
+    from ..training import runs, table1
+
+    for run in _announce(list(configs)):
+        with run_folder(folder / run.folder) as own_folder:
+            done = table1.is_complete(own_folder, configs[run])  # by another process, meanwhile
+            metrics = runs.complete_metrics(own_folder) if done else None
+            if metrics is None:
+                _, metrics = train_in_folder(own_folder, configs[run], args.data_dir)
+        table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
+        if metrics["interrupted"]:
+            print(STOPPED, file=sys.stderr)
+            return 130
+        print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
     return 0
 
 

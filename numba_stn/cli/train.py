@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 import sys
 import time
@@ -66,7 +67,10 @@ def add(commands) -> None:
     add("--device", choices=DEVICES, help="cuda: all of a step on the GPU, with CuPy; default: cpu")
     add("--resume", metavar="DIR", help="resume the stopped run in this folder, with its own "
         "options")  # fmt: skip
-    add("--out", metavar="DIR", help="output folder; default: runs/<time>")
+    add("--out", metavar="DIR", help="output folder, which must be new or empty; default: "
+        "runs/<time>")  # fmt: skip
+    add("--force", action="store_true", help="train in --out although it has a run, which is "
+        "replaced, or other files, which are left alone")  # fmt: skip
     add("--data-dir", metavar="DIR", help="folder that has MNIST's four files under mnist/; "
         "default: the environment variable NUMBA_STN_DATA; without it they are downloaded "
         "once")  # fmt: skip
@@ -75,18 +79,39 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train a network, and print the test error."""
-    started = time.strftime("%Y%m%d-%H%M%S")
-    runs = require_training()
-    config = _resumed_config(args) if args.resume else _config(args)
-    _require_device(config.device)
-    with output_folder(pathlib.Path(args.resume or args.out or f"runs/{started}")) as folder:
-        if not args.resume and (folder / runs.CHECKPOINT).exists():
-            raise UsageError(
-                f"{folder}: has a stopped run; resume it with numba-stn train --resume {folder}, "
-                f"or choose another --out"
-            )
-        written, metrics = train_in_folder(folder, config, args.data_dir)
+    require_training()
+    if args.resume:
+        _check_resume_options(args)
+        with run_folder(pathlib.Path(args.resume)) as folder:
+            config = _resumed_config(folder)
+            written, metrics = train_in_folder(folder, config, args.data_dir)
+    else:
+        config = _config(args)
+        _require_device(config.device)
+        with run_folder(pathlib.Path(args.out or _new_folder())) as folder:
+            if not args.force:
+                _require_vacant(folder)
+            written, metrics = train_in_folder(folder, config, args.data_dir, args.force)
     return _report(folder, written, metrics)
+
+
+def _new_folder():
+    """A name for the run's folder: the time, and a number if there is such a folder."""
+    name = f"runs/{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not pathlib.Path(name).exists())
+
+
+def _require_vacant(folder):
+    """Raise if the folder has a run, or other files."""
+    from ..training import runs
+
+    found = runs.content(folder)
+    resume = f"resume it with numba-stn train --resume {folder}, " * (found == runs.STOPPED)
+    if found:
+        raise UsageError(
+            f"{folder}: has {found}; {resume}choose another --out, or train there with --force"
+        )
 
 
 def _report(folder, written, metrics):
@@ -98,7 +123,7 @@ def _report(folder, written, metrics):
     )
     if not metrics["interrupted"]:
         return 0
-    print(f"stopped by Ctrl-C after {len(metrics['history'])} of {metrics['epochs']} epochs; the "
+    print(f"stopped after {len(metrics['history'])} of {metrics['epochs']} epochs; the "
           f"training state is saved, and numba-stn train --resume {folder} resumes the run",
           file=sys.stderr)  # fmt: skip
     return 130
@@ -125,22 +150,31 @@ def _config(args):
         if name in given and not model.startswith("st-"):
             raise UsageError(f"{_option(name)} {given[name]}: the model {model} has no transformer")
     defaults = {"digits": {"epochs": 60, "batch": 50}, "mnist": {"epochs": 10, "batch": 128}}
-    return Config(**defaults[dataset] | given)
+    try:
+        return Config(**defaults[dataset] | given)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
 
 
-def _resumed_config(args):
-    """The configuration of the run that is resumed."""
-    from ..training import runs
-    from ..training.checkpoint import CheckpointError
-
+def _check_resume_options(args):
+    """Raise if --resume is given with an option that the run has itself."""
     given = [name for name in (*CONFIG_OPTIONS, "out") if getattr(args, name) is not None]
+    given += ["force"] * args.force
     if given:
         options = ", ".join(map(_option, given))
         raise UsageError(f"--resume: a run is resumed with its own options; remove {options}")
+
+
+def _resumed_config(folder):
+    """The configuration of the run that is resumed."""
+    from ..training import runs
+
     try:
-        return runs.stopped_config(pathlib.Path(args.resume))
-    except (runs.RunError, CheckpointError) as error:
+        config = runs.stopped_config(folder)
+    except ValueError as error:
         raise UsageError(f"--resume: {error}") from error
+    _require_device(config.device)
+    return config
 
 
 def _option(name):
@@ -174,22 +208,37 @@ def require_training():
     return runs
 
 
-def train_in_folder(folder, config, data_dir):
+@contextlib.contextmanager
+def run_folder(path, files=None):
+    """Make a folder and hold its lock; it is removed again if it is empty at the end."""
+    from ..training import checkpoint, runs
+
+    def warn(message):
+        print(f"numba-stn: {message}", file=sys.stderr)
+
+    with output_folder(path) as folder:
+        try:
+            with runs.hold(folder, warn, **({"files": files} if files else {})):
+                yield folder
+        except (runs.RunError, checkpoint.CheckpointError) as error:
+            raise UsageError(str(error)) from error
+
+
+def train_in_folder(folder, config, data_dir, force=False):
     """Run, or resume, the run in this folder with a progress bar; returns files and metrics."""
     from .. import data
     from ..training import experiment, runs
-    from ..training.checkpoint import CheckpointError
 
     try:
         setup = experiment.prepare(config, data_dir)
-        state = runs.load_or_start(folder, setup)
+        state = runs.load_or_start(folder, setup, force)
         with _progress_bar(setup, state) as (on_step, warn):
             return runs.run_in_folder(folder, setup, state, on_step, warn)
     except experiment.DivergedError as error:
         raise FailedError(
             f"{error}; the checkpoint {folder / runs.CHECKPOINT} is from before this"
         ) from error
-    except (data.DataError, CheckpointError, ValueError) as error:
+    except (data.DataError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -13,6 +13,8 @@ from ..ops.tps_grid import control_points
 from ..ops.warp_tps import warp_tps
 from ..ops.warps import warp_affine, warp_perspective
 from ..transforms.matrices import from_points
+from ..utils.namespace import as_array
+from ..utils.schema import number, whole
 from .dataset import Split
 
 
@@ -48,6 +50,10 @@ class Task:
     draw: Callable[[np.random.Generator, np.ndarray, int], np.ndarray]
     digits: int = 1
 
+    def __post_init__(self):
+        number(above=0)(self.canvas, "canvas")
+        whole(1)(self.digits, "digits")
+
     def side(self, side: int) -> int:
         """Side of the result for original images of ``side`` pixels."""
         return round(self.canvas * side)
@@ -71,14 +77,52 @@ class Task:
         -------
         Split
             Of images (N, digits, side(S), side(S)).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is of another kind, or the images are not square.
         """
+        split = _checked(rng, split)
         side = self.side(split.images.shape[-1])
         parts = [split]
         for _ in range(1, self.digits):
             parts.append(split.take(rng.permutation(len(split.labels))))
-        images = [self.draw(rng, part.images, side) for part in parts]
+        images = [self._drawn(rng, part.images, side) for part in parts]
         labels = sum(part.labels for part in parts[1:]) + split.labels
         return Split(images[0] if len(images) == 1 else np.concatenate(images, 1), labels)
+
+    def _drawn(self, rng, images, side):
+        """The distorted images; raises if ``draw`` gave another shape."""
+        drawn, expected = self.draw(rng, images, side), (len(images), 1, side, side)
+        if np.shape(drawn) != expected:
+            raise ValueError(f"draw: expected images of shape {expected}, got {np.shape(drawn)}")
+        return drawn
+
+
+def _checked(rng, split):
+    """The split with NumPy arrays; raises unless a task can distort it."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng: expected a numpy.random.Generator, as numpy.random.default_rng(0) gives it, "
+            f"got {type(rng).__name__}"
+        )
+    if not isinstance(split, Split):
+        raise TypeError(f"split: expected a numba_stn.data.Split, got {type(split).__name__}")
+    images, labels = as_array(split.images, "images"), as_array(split.labels, "labels")
+    if images.dtype not in (np.float32, np.float64):
+        raise TypeError(f"images: expected float32 or float64 from 0 to 1, got {images.dtype}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected whole numbers, got {labels.dtype}")
+    if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images: expected square images (N, 1, S, S), got {images.shape}")
+    if not images.shape[2]:
+        raise ValueError(f"images: expected at least one pixel, got {images.shape}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels: expected one for each of {len(images)} images, got {labels.shape}"
+        )
+    return Split(images, labels.astype(np.int64))
 
 
 def rotate_scale_shift(images, side, angle, zoom, shift):
@@ -154,7 +198,7 @@ def draw_tc(rng, images, side):
     corner = rng.integers(0, side - own + 1, (count, 2))
     shift = corner - (side - own) / 2
     canvas = rotate_scale_shift(images, side, np.zeros(count), np.ones(count), shift)
-    patch = round(own * 6 / 28)
+    patch = max(1, round(own * 6 / 28))
     for _ in range(6):
         # Any image except the n-th itself, if there is another one.
         other = (np.arange(count) + rng.integers(1, max(count, 2), count)) % count

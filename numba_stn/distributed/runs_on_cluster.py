@@ -1,7 +1,8 @@
 """Training runs on a Dask cluster: one run per worker at a time, in folders that all workers see.
 
-A run writes its checkpoints as usual, so another worker resumes the run of a lost one. This module
-imports Dask's distributed scheduler.
+A run writes its checkpoints as usual, so another worker resumes the run of a lost one. A worker
+holds the lock of its run's folder: a worker that is lost but still alive, or that works for another
+scheduler, does not write to the same folder. This module imports Dask's distributed scheduler.
 """
 
 import contextlib
@@ -15,7 +16,6 @@ import distributed
 from .. import data
 from ..kernels.cpu_launch import at_most
 from ..training import experiment, runs
-from ..training.checkpoint import CheckpointError
 from ..training.experiment import Config
 from ..training.table1 import is_complete
 from .cluster import cluster_errors
@@ -32,6 +32,10 @@ RETRIES = 2
 
 # Time between two looks for new workers, in seconds.
 POLL_SECONDS = 2
+
+# Time that a worker waits for a folder that another one holds, in seconds. A lost worker ends after
+# its current step; a machine that died holds its locks on NFS for about 90 seconds.
+PATIENCE = 120
 
 
 @dataclass(frozen=True)
@@ -121,27 +125,24 @@ def run_task(name: str, folder: pathlib.Path, config: Config, data_dir: str | No
     def report(**message):
         worker.log_event(TOPIC, {"name": name, **message})
 
+    def on_step(done, loss, error):
+        if _is_abandoned(worker, task):
+            raise KeyboardInterrupt  # ends the run with a checkpoint
+        if done % setup.steps == 0:
+            report(epoch=done // setup.steps)
+
+    def warn(message):
+        report(text=message)
+
     try:
-        if is_complete(folder, config):  # by a worker that died before it could return
-            return Outcome(runs.complete_metrics(folder))
-        setup = experiment.prepare(config, data_dir)
-
-        def on_step(done, loss, error):
-            if _is_abandoned(worker, task):
-                raise KeyboardInterrupt  # ends the run with a checkpoint
-            if done % setup.steps == 0:
-                report(epoch=done // setup.steps)
-
-        folder.mkdir(parents=True, exist_ok=True)
-        with at_most(worker.state.nthreads):
+        with runs.hold(folder, warn, PATIENCE), at_most(worker.state.nthreads):
+            if is_complete(folder, config):  # by a worker that died before it could return
+                return Outcome(runs.complete_metrics(folder))
+            setup = experiment.prepare(config, data_dir)
             state = runs.load_or_start(folder, setup)
             report(began=state.epoch)
-            _, metrics = runs.run_in_folder(
-                folder, setup, state, on_step, lambda text: report(text=text)
-            )
-        return Outcome(metrics)
-    except (data.DataError, experiment.DivergedError, CheckpointError, runs.RunError,
-            ValueError) as error:  # fmt: skip
+            return Outcome(runs.run_in_folder(folder, setup, state, on_step, warn)[1])
+    except (data.DataError, experiment.DivergedError, ValueError) as error:
         return Outcome(error=str(error))
 
 

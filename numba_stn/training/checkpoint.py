@@ -7,7 +7,7 @@ form of a float that reads back as the same float, so nothing is lost.
 
 import json
 import pathlib
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +16,50 @@ from ..nn.train import Learner
 from ..nn.tree import Tree, flatten, tree_map, unflatten
 from ..utils.atomic_write import write_atomically
 from ..utils.namespace import to_host
+from ..utils.schema import (
+    NamesError,
+    Rule,
+    field_rules,
+    from_json,
+    list_of,
+    number,
+    record,
+    short,
+    whole,
+)
 
 FORMAT = "numba_stn checkpoint 2"
 EARLIER_FORMATS = ("numba_stn checkpoint 1",)
 
+_PERCENT = number(0, 100)
 
-class CheckpointError(Exception):
+# An epoch in a run's history. The coverage is that of each transformer, if there are any.
+EPOCH = record(
+    {
+        "epoch": whole(1),
+        "train_loss": number(0),
+        "train_error": _PERCENT,
+        "validation_error": _PERCENT,
+        "coverage": list_of(_PERCENT),
+    },
+    optional=("coverage",),
+)
+
+# What a training state has besides arrays; the same rules hold when it is written.
+_SCALARS = record(
+    {
+        "epoch": whole(),
+        "step": whole(),
+        "loss_sum": number(0),
+        "errors": whole(),
+        "history": list_of(EPOCH),
+        "seconds": number(0),
+        "optimiser_step": whole(),
+    }
+)
+
+
+class CheckpointError(ValueError):
     """The file is not a checkpoint of this run; the message says why, in one line."""
 
 
@@ -43,9 +81,13 @@ class TrainingState(NamedTuple):
 
 
 def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> None:
-    """Write the checkpoint of a run with this configuration, a dataclass."""
-    from safetensors.numpy import save
+    """Write the checkpoint of a run with this configuration, a dataclass.
 
+    Raises
+    ------
+    ValueError
+        If a number is not finite; the file that was there before is unchanged.
+    """
     scalars = {
         "epoch": state.epoch,
         "step": state.step,
@@ -55,13 +97,12 @@ def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> No
         "seconds": state.seconds,
         "optimiser_step": state.learner.optimiser_state["step"],
     }
-    arrays = {name: np.ascontiguousarray(to_host(a)) for name, a in flatten(_arrays(state)).items()}
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(config)),
-        "training_state": json.dumps(scalars),
+        "training_state": json.dumps(_SCALARS(scalars, "")),
     }
-    write_atomically(path, save(arrays, metadata))
+    write_atomically(path, pack(_arrays(state), metadata))
 
 
 def load_config(path: pathlib.Path, kind: type) -> Any:
@@ -72,14 +113,7 @@ def load_config(path: pathlib.Path, kind: type) -> Any:
     CheckpointError
         If the file cannot be read, is truncated, is not a checkpoint, or is of another version.
     """
-    found = _load_metadata(path, "config")
-    names = {field.name for field in fields(kind)}
-    if found.keys() != names:
-        different = sorted(found.keys() ^ names)
-        raise CheckpointError(
-            f"{path}: a checkpoint of another version, whose options differ: {different}"
-        )
-    return kind(**found)
+    return _config(path, read_safetensors(path)[1], kind)
 
 
 def load_checkpoint(
@@ -102,25 +136,23 @@ def load_checkpoint(
     CheckpointError
         As :func:`load_config` does, or if the file belongs to another configuration.
     """
-    from safetensors.numpy import load_file
-
-    found = load_config(path, type(config))
+    flat, metadata = read_safetensors(path)
+    found = _config(path, metadata, type(config))
     for name, value in asdict(config).items():
         if (other := getattr(found, name)) != value:
             raise CheckpointError(
                 f"{path}: a checkpoint of a run with {name} {other!r}, expected {value!r}"
             )
-    scalars = _load_metadata(path, "training_state")
+    scalars = _entry(path, metadata, "training_state", _SCALARS)
     try:
-        arrays = unflatten(load_file(path), _arrays(TrainingState(initial)))
-        optimiser_step = scalars.pop("optimiser_step")
-        history = tuple(scalars.pop("history"))
-        arrays = tree_map(library.asarray, arrays)
-        optimiser_state = {"step": optimiser_step, "slots": arrays["slots"]}
-        learner = Learner(arrays["params"], arrays["state"], optimiser_state)
-        return TrainingState(learner, history=history, **scalars)
-    except (KeyError, TypeError, ValueError) as error:
+        arrays = unpack(flat, _arrays(TrainingState(initial)))
+    except ValueError as error:
         raise CheckpointError(f"{path}: does not match this network: {error}") from error
+    arrays = tree_map(library.asarray, arrays)
+    optimiser_state = {"step": scalars.pop("optimiser_step"), "slots": arrays["slots"]}
+    history = tuple(scalars.pop("history"))
+    learner = Learner(arrays["params"], arrays["state"], optimiser_state)
+    return TrainingState(learner, history=history, **scalars)
 
 
 def _arrays(state: TrainingState) -> Tree:
@@ -130,27 +162,97 @@ def _arrays(state: TrainingState) -> Tree:
     return {"params": learner.params, "state": learner.state, "slots": slots}
 
 
-def _load_metadata(path: pathlib.Path, name: str) -> dict:
-    """Load one entry of the file's metadata."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated, or not safetensors: {error}") from error
+def _config(path: pathlib.Path, metadata: dict[str, str], kind: type) -> Any:
+    """The configuration in a file's metadata, as a dataclass of this kind."""
     if (found := metadata.get("format")) != FORMAT:
         if found in EARLIER_FORMATS:
             raise CheckpointError(f"{path}: a checkpoint of an earlier version of numba_stn, which "
                                   f"cannot be resumed")  # fmt: skip
         raise CheckpointError(f"{path}: not a checkpoint of numba_stn: expected the format "
-                              f"{FORMAT!r}, got {found!r}")  # fmt: skip
+                              f"{FORMAT!r}, got {short(found)}")  # fmt: skip
+    return kind(**_entry(path, metadata, "config", record(field_rules(kind))))
+
+
+def _entry(path: pathlib.Path, metadata: dict[str, str], name: str, rule: Rule) -> Any:
+    """An entry of the metadata, which is JSON that follows the rule."""
+    if name not in metadata:
+        raise CheckpointError(f"{path}: damaged: lacks {name}")
     try:
-        entry = json.loads(metadata[name])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its {name} cannot be read: {error}") from error
-    if not isinstance(entry, dict):
-        raise CheckpointError(f"{path}: its {name} cannot be read: expected an object")
-    return entry
+        return from_json(metadata[name], rule, name)
+    except NamesError as error:
+        raise CheckpointError(f"{path}: a checkpoint of another version: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+
+
+# --- Arrays in safetensors files ------------------------------------------------------------------
+
+
+def pack(tree: Tree, metadata: dict[str, str] | None = None) -> bytes:
+    """The content of a safetensors file that has a tree's arrays.
+
+    Raises
+    ------
+    ValueError
+        If an array has NaN or infinity; the message names it.
+    """
+    from safetensors.numpy import save
+
+    flat = {name: np.ascontiguousarray(to_host(a)) for name, a in flatten(tree).items()}
+    _check_finite(flat)
+    return save(flat, metadata)
+
+
+def unpack(flat: dict[str, np.ndarray], like: Tree) -> Tree:
+    """The arrays of a safetensors file as a tree.
+
+    Parameters
+    ----------
+    flat : dict of str to array
+    like : tree
+        Its structure, shapes and dtypes are expected.
+
+    Raises
+    ------
+    ValueError
+        If an array is missing, unknown, of another shape or dtype, or not finite; the message names
+        it.
+    """
+    for name, expected in flatten(like).items():
+        if name in flat and flat[name].dtype != expected.dtype:
+            raise ValueError(f"weights: {name} has {flat[name].dtype}, expected {expected.dtype}")
+    tree = unflatten(flat, like)
+    _check_finite(flat)
+    return tree
+
+
+def _check_finite(flat):
+    for name, array in flat.items():
+        if wrong := array.size - np.count_nonzero(np.isfinite(array)):
+            raise ValueError(
+                f"weights: {name} has NaN or infinity at {wrong} of {array.size} places, expected "
+                f"finite numbers"
+            )
+
+
+def read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, is truncated, or is not such a file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        content = path.read_bytes()  # a mapped file that shrinks meanwhile would end the process
+        arrays = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: truncated, or not safetensors: {text}") from error
+    return arrays, header.get("__metadata__") or {}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from ..nn.diagnostics import observe_transformers
 from ..nn.finite import NonFiniteError
 from ..nn.optim import Optimiser
 from ..nn.tree import size
+from ..transforms.parametrisations import TRANSFORMS
 from ..utils import namespace
 from ..utils.commit import current_commit
-from .checkpoint import TrainingState, load_checkpoint
+from ..utils.schema import field_rules, number, one_of, whole
+from .checkpoint import CheckpointError, TrainingState, load_checkpoint
 
 # The distorted test and validation sets of a task are drawn once, with fixed seeds, whatever the
 # seed of the training. A small set is drawn several times, until it has at least this number of
@@ -43,6 +45,12 @@ SECOND_CROP = 16 / 28
 # Number of steps between two looks at the loss: on the GPU, each of them waits for the device.
 STEPS_PER_LOSS = {"cpu": 1, "cuda": 16}
 
+# Limits of numbers in a configuration, far above all that is of use. A file that asks for more is
+# damaged; the networks that it describes would need all memory.
+MOST_IN_PARALLEL, MOST_EPOCHS, MOST_SEED = 100, 10**6, 2**128 - 1
+
+_PLANE_TRANSFORMS = [t.name for t in TRANSFORMS.values() if t.kind != "affine 3-D"]
+
 
 @dataclass(frozen=True)
 class Config:
@@ -53,22 +61,34 @@ class Config:
     ``rate`` and ``weight_decay`` are the optimiser's (Adam, one cycle). The localisation is trained
     at ``rate * localisation_rate``. ``label_smoothing`` is the loss's. With the ``device`` "cuda"
     the steps run on the GPU, with CuPy.
+
+    Each field is declared with its rule, which holds for every configuration, also for those that
+    are read from files.
+
+    Raises
+    ------
+    ValueError
+        If a value is of the wrong type or out of range.
     """
 
-    dataset: str = "digits"
-    task: str = "R"
-    model: str = "st-cnn"
-    transform: str = "affine"
-    transformers: int = 1
-    views: int = 1
-    epochs: int = 60
-    seed: int = 0
-    batch: int = 50
-    rate: float = 1e-2
-    localisation_rate: float = 0.1
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    device: str = "cpu"
+    dataset: Annotated[str, one_of(data.DATASETS)] = "digits"
+    task: Annotated[str, one_of(data.TASKS)] = "R"
+    model: Annotated[str, one_of(zoo.MODELS)] = "st-cnn"
+    transform: Annotated[str, one_of(_PLANE_TRANSFORMS)] = "affine"
+    transformers: Annotated[int, whole(1, MOST_IN_PARALLEL)] = 1
+    views: Annotated[int, whole(1, MOST_IN_PARALLEL)] = 1
+    epochs: Annotated[int, whole(1, MOST_EPOCHS)] = 60
+    seed: Annotated[int, whole(0, MOST_SEED)] = 0
+    batch: Annotated[int, whole(1)] = 50
+    rate: Annotated[float, number(above=0)] = 1e-2
+    localisation_rate: Annotated[float, number(0)] = 0.1
+    weight_decay: Annotated[float, number(0)] = 0.0
+    label_smoothing: Annotated[float, number(0, below=1)] = 0.0
+    device: Annotated[str, one_of(namespace.DEVICES)] = "cpu"
+
+    def __post_init__(self):
+        for name, rule in field_rules(Config).items():
+            object.__setattr__(self, name, rule(getattr(self, name), name))
 
 
 class DivergedError(Exception):
@@ -100,7 +120,7 @@ def prepare(config: Config, folder: str | None = None) -> Setup:
     DataError
         If the data are missing or altered.
     ValueError
-        If the configuration names something that does not exist.
+        If there is no such network, or the batch is larger than the training set.
     """
     net, _ = network(config)
     splits = data.DATASETS[config.dataset](folder)
@@ -129,12 +149,8 @@ def network(config: Config) -> tuple[Layer, Shape]:
     Raises
     ------
     ValueError
-        If the configuration names something that does not exist.
+        If there is no such network.
     """
-    named = (("dataset", data.DATASETS), ("task", data.TASKS), ("device", namespace.DEVICES))
-    for name, choices in named:
-        if (found := getattr(config, name)) not in choices:
-            raise ValueError(f"{name}: expected one of {list(choices)}, got {found!r}")
     task, side = data.TASKS[config.task], data.SIDES[config.dataset]
     shape = (task.digits, task.side(side), task.side(side))
     two = config.model == "st-fcn" and shape[1] > side
@@ -186,7 +202,31 @@ def resumed_state(setup: Setup, path: pathlib.Path) -> TrainingState:
         If something that the device "cuda" needs is missing.
     """
     library = namespace.array_library(setup.config.device)
-    return load_checkpoint(path, setup.config, initial_state(setup).learner, library)
+    state = load_checkpoint(path, setup.config, initial_state(setup).learner, library)
+    try:
+        _check_progress(setup, state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    return state
+
+
+def _check_progress(setup, state):
+    """Raise unless the numbers of a training state fit together, and to the network."""
+    config, learner = setup.config, state.learner
+    step = state.epoch * setup.steps + state.step
+    whole(0, config.epochs)(state.epoch, "epoch")
+    whole(0, setup.steps if state.epoch < config.epochs else 0)(state.step, "step")
+    whole(step, step)(learner.optimiser_state["step"], "optimiser_step")
+    whole(0, state.step * config.batch)(state.errors, "errors")
+    whole(state.epoch, state.epoch)(len(state.history), "length of history")
+    if not state.history:
+        return
+    transformers = len(observe_transformers(setup.net, learner, setup.validation.images[:1]))
+    for index, entry in enumerate(state.history):
+        name = f"history[{index}]"
+        whole(index + 1, index + 1)(entry["epoch"], f"{name}.epoch")
+        length = len(entry.get("coverage", ()))
+        whole(transformers, transformers)(length, f"length of {name}.coverage")
 
 
 def ignore(*_: Any) -> None:
@@ -354,11 +394,11 @@ def _coverage(setup, learner):
 def _warn_of_collapse(coverage, history, warn):
     """Warn when a transformer begins to sample mostly outside its images."""
     before = history[-1]["coverage"] if history else [100.0] * len(coverage)
-    for number, (now, past) in enumerate(zip(coverage, before, strict=True), 1):
+    for index, (now, past) in enumerate(zip(coverage, before, strict=True), 1):
         if now < COLLAPSE_PERCENT <= past:
             warn(
                 f"collapse: in epoch {len(history) + 1} only {now:.0f} % of the samples of "
-                f"transformer {number} are inside the image (coverage); outside there is no "
+                f"transformer {index} are inside the image (coverage); outside there is no "
                 f"gradient that leads back. Try a smaller --localisation-rate or --rate, or a "
                 f"transform with fewer parameters"
             )

@@ -53,7 +53,16 @@ def network_input(config: Config, image: np.ndarray, invert: bool = False) -> np
 
 
 def probabilities(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray:
-    """Softmax of the logits: the probability of each class, (N, classes)."""
-    logits = net.apply(learner.params, images, learner.state)[0].astype(np.float64)
+    """Softmax of the logits: the probability of each class, (N, classes).
+
+    Raises
+    ------
+    ValueError
+        If a logit is not finite, for instance because weights are too large for float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        logits = net.apply(learner.params, images, learner.state)[0].astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("the network's logits are NaN or infinite, expected finite numbers")
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)

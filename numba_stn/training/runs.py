@@ -1,24 +1,47 @@
 """Runs in folders: the files of a run, and how a stopped run is resumed.
 
 While a run is not complete, its folder has a checkpoint, written after each epoch and on Ctrl-C.
-A complete run has none, and ``metrics.json`` has its results.
+A complete run has none, and ``metrics.json`` has its results. A process that writes to the folder
+holds its lock (:func:`hold`).
 """
 
+import contextlib
 import json
 import pathlib
 import warnings
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..nn import train
 from ..nn.base import Layer
-from ..nn.tree import flatten, unflatten
 from ..utils.atomic_write import ignore_interrupts, write_atomically
+from ..utils.lock import LockedError, locked
+from ..utils.schema import (
+    NamesError,
+    dict_of,
+    field_rules,
+    flag,
+    from_json,
+    list_of,
+    maybe,
+    number,
+    record,
+    text,
+    whole,
+)
 from . import experiment
-from .checkpoint import TrainingState, load_config, save_checkpoint
+from .checkpoint import (
+    EPOCH,
+    CheckpointError,
+    TrainingState,
+    load_config,
+    pack,
+    read_safetensors,
+    save_checkpoint,
+    unpack,
+)
 from .experiment import Config, Setup
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -28,9 +51,107 @@ METRICS = "metrics.json"
 # The files that a run writes. Those of an earlier run in the same folder are replaced or removed.
 FILES = (WEIGHTS, "curves.png", "classes.png", METRICS)
 
+# The file that a process holds locked while it writes to the folder.
+LOCK = "numba-stn.lock"
 
-class RunError(Exception):
+# What :func:`content` calls the folder of a stopped run.
+STOPPED = "a stopped run"
+
+_CONFIG = field_rules(Config)
+
+# What metrics.json has; the same rules hold when it is written. The test error is None if Ctrl-C
+# ended the measurement.
+_METRICS = record(
+    {
+        "test_error": maybe(number(0, 100)),
+        **_CONFIG,
+        "interrupted": flag,
+        "test_images": whole(1),
+        "parameters": whole(1),
+        "seconds": number(0),
+        "gpu": maybe(text),
+        "versions": dict_of(text),
+        "commit": maybe(text),
+        "history": list_of(EPOCH),
+    }
+)
+
+
+class RunError(ValueError):
     """The folder does not have the run that was expected; the message says why."""
+
+
+# --- The folder -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def hold(
+    folder: pathlib.Path,
+    warn: Callable[[str], None] = warnings.warn,
+    patience: float = 0.0,
+    files: Sequence[str] = (*FILES, CHECKPOINT),
+) -> Iterator[None]:
+    """Make the folder, and hold its lock.
+
+    Half-written files that a killed process left are removed; nobody else can be writing them.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Removed again if it was made here and is empty at the end.
+    warn : callable
+        Called with a sentence for each half-written file.
+    patience : float
+        Seconds to wait for the lock.
+    files : sequence of str
+        Names of the files that are written into the folder.
+
+    Raises
+    ------
+    RunError
+        If another process holds the lock.
+    OSError
+        If the folder cannot be written to.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder / LOCK, patience, warn):
+            for path in half_written(folder, files):
+                warn(f"{path}: removed; a process that was killed left it half-written")
+                path.unlink()
+            yield
+    except LockedError as error:
+        raise RunError(f"{folder}: {error}; wait for it, or choose another folder") from error
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def half_written(folder: pathlib.Path, files: Sequence[str]) -> list[pathlib.Path]:
+    """The hidden files that a killed process left in the folder while it was writing these."""
+    return [path for name in files for path in folder.glob(f".{name}.*")]
+
+
+def content(folder: pathlib.Path) -> str:
+    """What a new run would overwrite or mix with, in words; "" if there is nothing.
+
+    Hidden files do not count; a run neither reads nor writes them.
+    """
+    names = [path.name for path in folder.iterdir() if path.name != LOCK]
+    names = sorted(name for name in names if not name.startswith("."))
+    if CHECKPOINT in names:
+        return STOPPED
+    if METRICS in names:
+        with contextlib.suppress(RunError, OSError):
+            _read_metrics(folder)
+            return "a run"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"files of something else: {', '.join(names[:3])}{more}" if names else ""
+
+
+# --- Results --------------------------------------------------------------------------------------
 
 
 def complete_metrics(folder: pathlib.Path) -> dict | None:
@@ -39,34 +160,45 @@ def complete_metrics(folder: pathlib.Path) -> dict | None:
     Raises
     ------
     RunError
-        If the run is of an earlier version.
+        If its metrics.json is damaged, or of another version.
     """
-    if (folder / CHECKPOINT).exists():
+    if (folder / CHECKPOINT).exists() or not (folder / METRICS).exists():
         return None
     try:
         metrics = _read_metrics(folder)
-    except (OSError, ValueError):
-        return None
-    if metrics.get("interrupted") is not False:
-        return None
-    _check_version(folder, metrics)
-    return metrics
+    except OSError as error:
+        raise RunError(f"{folder / METRICS}: {error.strerror or error}") from error
+    return None if metrics["interrupted"] else metrics
 
 
 def _read_metrics(folder):
-    metrics = json.loads((folder / METRICS).read_text())
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{METRICS}: expected an object, got {type(metrics).__name__}")
+    """Read metrics.json; raises RunError unless it follows its rules."""
+    path = folder / METRICS
+    try:
+        return check_metrics(from_json(path.read_bytes(), _METRICS))
+    except NamesError as error:
+        raise RunError(f"{path}: a run of another version of numba_stn: {error}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: damaged: {error}") from error
+
+
+def check_metrics(metrics: dict) -> dict:
+    """Check the metrics of a run against the rules of metrics.json, and return them.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, unknown, of the wrong type or out of range, or if the metrics of a
+        complete run lack an epoch or the test error.
+    """
+    metrics = _METRICS(metrics, "")
+    history, epochs = metrics["history"], metrics["epochs"]
+    whole(0 if metrics["interrupted"] else epochs, epochs)(len(history), "length of history")
+    for index, entry in enumerate(history):
+        whole(index + 1, index + 1)(entry["epoch"], f"history[{index}].epoch")
+    if not metrics["interrupted"]:
+        number(0, 100)(metrics["test_error"], "test_error")
     return metrics
-
-
-def _check_version(folder, metrics):
-    """Raise if metrics.json lacks an option: it is of an earlier version."""
-    if missing := [field.name for field in fields(Config) if field.name not in metrics]:
-        raise RunError(
-            f"{folder}: a run of an earlier version of numba_stn: its {METRICS} lacks "
-            f"{', '.join(missing)}"
-        )
 
 
 def stopped_config(folder: pathlib.Path) -> Config:
@@ -79,26 +211,45 @@ def stopped_config(folder: pathlib.Path) -> Config:
     CheckpointError
         If its checkpoint is damaged, or of something else.
     """
-    if (folder / CHECKPOINT).exists():
-        return load_config(folder / CHECKPOINT, Config)
+    path = folder / CHECKPOINT
+    if path.exists():
+        config = load_config(path, Config)
+        try:
+            experiment.network(config)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from error
+        return config
     if complete_metrics(folder):
         raise RunError(f"{folder}: this run is complete; there is nothing left to do")
     raise RunError(f"{folder}: expected the folder of a stopped run, found no {CHECKPOINT}")
 
 
-def load_or_start(folder: pathlib.Path, setup: Setup) -> TrainingState:
+def load_or_start(folder: pathlib.Path, setup: Setup, force: bool = False) -> TrainingState:
     """Load the training state from the folder's checkpoint, or write the first checkpoint.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    setup : Setup
+    force : bool
+        Start anew, whatever the folder has. The files of its run are kept until the new ones are
+        complete, except for its checkpoint; other files are left alone.
 
     Raises
     ------
+    RunError
+        If the folder has no checkpoint, but other files.
     CheckpointError
         If the checkpoint is damaged, of something else, or of another configuration.
     """
     path = folder / CHECKPOINT
-    if path.exists():
+    if path.exists() and not force:
         return experiment.resumed_state(setup, path)
+    if not force and (found := content(folder)):
+        raise RunError(f"{folder}: has {found}; choose another folder")
     state = experiment.initial_state(setup)
-    save_checkpoint(path, setup.config, state)
+    with ignore_interrupts():
+        save_checkpoint(path, setup.config, state)
     return state
 
 
@@ -111,12 +262,14 @@ def run_in_folder(
 ) -> tuple[list[str], dict]:
     """Run the rest of the experiment in this folder; returns the files' names and the metrics.
 
-    ``on_step`` and ``warn`` are those of :func:`numba_stn.training.experiment.run`.
+    The caller holds the folder's lock, see :func:`hold`. ``on_step`` and ``warn`` are
+    those of :func:`numba_stn.training.experiment.run`.
 
     Raises
     ------
     DivergedError
-        If a number of a training step is not finite. The checkpoint of the last epoch stays.
+        If a number of a training step is not finite. The checkpoint of the last epoch stays, as
+        after any other error.
     """
     path = folder / CHECKPOINT
 
@@ -141,24 +294,24 @@ def load_trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
     RunError
         If there is no run, or its files are damaged, of an earlier version, or do not fit together.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
         metrics = _read_metrics(folder)
-        _check_version(folder, metrics)
-        config = Config(**{field.name: metrics[field.name] for field in fields(Config)})
-        net, shape = experiment.network(config)
-        like = {"params": net.init(np.random.default_rng(0), shape),
-                "state": net.init_state(shape)}  # fmt: skip
-        if not (folder / WEIGHTS).exists():
-            raise RunError(f"{folder}: not a run: found no {WEIGHTS}")
-        tree = unflatten(load_file(folder / WEIGHTS), like)
     except OSError as error:
-        name = pathlib.Path(error.filename or folder).name
-        raise RunError(f"{folder}: not a run: {name}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise RunError(f"{folder}: damaged, or of another version: {error}") from error
+        raise RunError(f"{folder}: not a run: {METRICS}: {error.strerror or error}") from error
+    config = Config(**{name: metrics[name] for name in _CONFIG})
+    try:
+        net, shape = experiment.network(config)
+    except ValueError as error:
+        raise RunError(f"{folder / METRICS}: damaged: {error}") from error
+    if not (folder / WEIGHTS).exists():
+        raise RunError(f"{folder}: not a run: found no {WEIGHTS}")
+    like = {"params": net.init(np.random.default_rng(0), shape), "state": net.init_state(shape)}
+    try:
+        tree = unpack(read_safetensors(folder / WEIGHTS)[0], like)
+    except CheckpointError as error:
+        raise RunError(str(error)) from error
+    except ValueError as error:
+        raise RunError(f"{folder / WEIGHTS}: does not match this run's network: {error}") from error
     return config, net, train.Learner(tree["params"], tree["state"], None)
 
 
@@ -170,24 +323,21 @@ def save_results(
     Everything is computed before the first file is written, with NumPy arrays, so that the files do
     not depend on the device.
     """
-    from safetensors.numpy import save
-
     from . import pictures
 
     learner = train.to_numpy(learner)
-    tree = flatten({"params": learner.params, "state": learner.state})
-    text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-    content: dict[str, Any] = {
-        WEIGHTS: save({name: np.ascontiguousarray(a) for name, a in tree.items()}),
+    lines = json.dumps(check_metrics(metrics), indent=2) + "\n"
+    files: dict[str, Any] = {
+        WEIGHTS: pack({"params": learner.params, "state": learner.state}),
         "classes.png": pictures.to_png(pictures.before_and_after(setup.net, learner, setup.test)),
-        METRICS: text.encode(),
+        METRICS: lines.encode(),
     }
     if metrics["history"]:
-        content["curves.png"] = pictures.to_png(pictures.learning_curves(metrics["history"]))
+        files["curves.png"] = pictures.to_png(pictures.learning_curves(metrics["history"]))
     (folder / METRICS).unlink(missing_ok=True)  # it describes the files that are about to change
     for name in FILES:
-        if name in content:
-            write_atomically(folder / name, content[name])
+        if name in files:
+            write_atomically(folder / name, files[name])
         else:
             (folder / name).unlink(missing_ok=True)
-    return [name for name in FILES if name in content]
+    return [name for name in FILES if name in files]

@@ -7,6 +7,7 @@ complete runs.
 
 import json
 import pathlib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from ..utils.atomic_write import write_atomically
+from ..utils.schema import from_json, list_of, record, text
 from . import runs
 from .checkpoint import load_config
 from .experiment import Config, parameter_count
@@ -164,10 +166,15 @@ def is_complete(folder: pathlib.Path, config: Config) -> bool:
 
 # --- The table ------------------------------------------------------------------------------------
 
+# The files of the table.
+FILES = ("table1.json", "table1.md")
+
 # What table1.json has of each run's metrics.json.
 REPORTED = ("test_error", "seed", "epochs", "views", "batch", "rate", "localisation_rate",
             "weight_decay", "label_smoothing", "seconds", "parameters", "test_images", "dataset",
             "device", "gpu", "commit", "versions")  # fmt: skip
+
+_TABLE = record({"command": text, "runs": list_of(lambda run, name: run)})
 
 
 def collect_runs(out: pathlib.Path) -> list[dict]:
@@ -175,14 +182,53 @@ def collect_runs(out: pathlib.Path) -> list[dict]:
     found = []
     for row, tasks in PAPER_ERRORS.items():
         for task in tasks:
-            folders = out.glob(Run(task, row, 0).folder.removesuffix("0") + "*")
-            complete = [metrics for metrics in map(runs.complete_metrics, folders) if metrics]
+            complete = [_metrics_of(folder, task, row) for folder in _folders(out, task, row)]
             found += [
                 {"task": task, **row._asdict(), **{name: metrics[name] for name in REPORTED},
                  "validation_error": metrics["history"][-1]["validation_error"]}
-                for metrics in sorted(complete, key=lambda metrics: metrics["seed"])
+                for metrics in sorted(filter(None, complete), key=lambda metrics: metrics["seed"])
             ]  # fmt: skip
     return found
+
+
+def _folders(out, task, row):
+    """The folders of a cell's runs, one for each seed."""
+    name = Run(task, row, 0).folder.removesuffix("0")
+    return [path for path in out.glob(f"{name}*") if re.fullmatch(r"\d+", path.name[len(name) :])]
+
+
+def _metrics_of(folder, task, row):
+    """The metrics of the complete run in a cell's folder, or None."""
+    metrics = runs.complete_metrics(folder)
+    if metrics:
+        for name, expected in {"task": task, **row._asdict()}.items():
+            if metrics[name] != expected:
+                raise runs.RunError(
+                    f"{folder / runs.METRICS}: {name}: expected {expected!r}, as the folder's name "
+                    f"says, got {metrics[name]!r}"
+                )
+    return metrics
+
+
+def check_table(out: pathlib.Path) -> None:
+    """Check that this folder's table, if there is one, was written by :func:`write_table`.
+
+    Raises
+    ------
+    RunError
+        If ``table1.json`` or ``table1.md`` is something else, which would be overwritten.
+    """
+    path = out / "table1.json"
+    try:
+        if path.exists():
+            from_json(path.read_bytes(), _TABLE)
+        elif (out / "table1.md").exists():
+            raise ValueError("expected table1.json beside it")
+    except ValueError as error:
+        raise runs.RunError(
+            f"{path.with_suffix('.*')}: not a table of numba-stn reproduce ({error}); choose "
+            f"another --out"
+        ) from error
 
 
 def write_table(out: pathlib.Path, command: Sequence[str] = ()) -> None:

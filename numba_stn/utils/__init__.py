@@ -1,4 +1,4 @@
-"""Helpers for all packages: array namespaces, progress bars, commits and atomic writing.
+"""Helpers for all packages: array namespaces, progress, commits, atomic writing, locks, schemas.
 
 Begin with :mod:`.namespace`.
 """
