@@ -269,3 +269,28 @@ def _network(net, like=np.array):
     y, pullback, _ = net.apply(params, like(x), net.init_state(shape), train=True)
     _, dx = pullback(like(np.ones_like(y)))
     return y, dx
+
+
+# --- Registration ---------------------------------------------------------------------------------
+
+
+def registrations():
+    """Registration of planes and volumes with odd sides, with and without masks."""
+    rng = np.random.default_rng(4)
+    plane = stn.resize(rng.random((7, 9)).astype(np.float32), (49, 61), mode="bicubic")
+    volume = np.float32(np.cumsum(rng.standard_normal((9, 17, 19)), axis=2))
+    for image, transform in (
+        (plane, "affine"), (plane, "projective"), (plane, "tps"), (volume, "rigid 3-D"),
+    ):  # fmt: skip
+        for share in (0, 0.1):
+            images = image[1:], image[:-1, :-2]
+            masks = [rng.random(each.shape) >= share if share else None for each in images]
+            yield f"register {transform} {share}", partial(_register, images, masks, transform)
+
+
+def _register(images, masks, transform, like=np.array):
+    moving_mask, mask = (None if each is None else like(each) for each in masks)
+    found = stn.register(
+        *map(like, images), transform, mask=mask, moving_mask=moving_mask, iterations=3
+    )
+    return found.theta, found.aligned

@@ -79,6 +79,7 @@ def calls(words):
     yield from everything.derived(shapes=everything.THIN)
     yield from everything.pictures()
     yield from everything.layers()
+    yield from everything.registrations()
 
 
 def last_pixel(like=np.array):

@@ -234,6 +234,49 @@ def test_the_same_bits_serially_and_with_any_number_of_threads():
     assert done.stdout == "1\n", done.stderr
 
 
+# --- Registration ---------------------------------------------------------------------------------
+
+
+@st.composite
+def any_registration(draw):
+    """Images of any sides, dtypes and strides, and their masks, with NaN beneath."""
+    transform = draw(st.sampled_from(["translation", "affine", "projective", "tps", "rigid 3-D"]))
+    dims = 3 if transform.endswith("3-D") else 2
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    images, masks = [], []
+    for _ in range(2):
+        sides = [draw(st.integers(16, 40)) for _ in range(dims)]
+        coarse = rng.random([-(-side // 4) for side in sides])
+        dtype = np.dtype(draw(st.sampled_from(["uint8", "uint16", "float32", "float64"])))
+        image = np.kron(coarse, np.ones([4] * dims))[tuple(map(slice, sides))] * 200
+        mask = rng.random(sides) > 0.1 if draw(st.booleans()) else None
+        if mask is not None and dtype.kind == "f":
+            image[~mask] = np.nan
+        images.append(image.astype(dtype))
+        masks.append(mask)
+    return transform, images, [strided(draw, image) for image in images], masks
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_registration())
+def test_registration_of_any_input(drawn):
+    """Neither strides, nor byte orders, nor what memory contained, change a bit."""
+    transform, images, others, (moving_mask, mask) = drawn
+    found = []
+    for pair, byte in ((images, 0x3E), (others, 0x41)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(np, "empty", garbage(byte))
+            found.append(stn.register(
+                *pair, transform, mask=mask, moving_mask=moving_mask, iterations=3
+            ))  # fmt: skip
+    for image, other in zip(images, others, strict=True):
+        np.testing.assert_array_equal(image, other)
+    np.testing.assert_array_equal(found[0].theta, found[1].theta)
+    np.testing.assert_array_equal(found[0].aligned, found[1].aligned)
+    assert np.isfinite(found[0].theta).all()
+    assert str(found[0].report) == str(found[1].report)
+
+
 # --- Bad input ------------------------------------------------------------------------------------
 
 IMAGES, VOLUMES = np.zeros((2, 3, 4, 5)), np.zeros((2, 3, 4, 5, 6))

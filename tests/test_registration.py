@@ -312,13 +312,14 @@ def test_the_gradient_is_that_of_the_cost(group, metric):
     fixed = warped(moving, KNOWN["rigid"]) + 0.3 * scene(8)
     mask = np.zeros(SIDES, bool)
     mask[20:50, 20:60] = True
-    (level,), *_ = pyramid.pyramid(moving, fixed, mask, 1)
+    (level,), *_ = pyramid.pyramid(pyramid.Images(moving, fixed, None, mask), 1)
     _, frame = pyramid.frames(moving, fixed)
     matrix = np.eye(3)
     matrix[:2, 2] = 0.013, 0.017
     model = models.MatrixMap(group, matrix, frame)
     if group == "tps":
-        model = models.SplineMap(stn.control_points(3) * 0.97, SIDES, SIDES, 1e-2)
+        basis = models.basis_functions(3, SIDES, 1)
+        model = models.SplineMap(stn.control_points(3) * 0.97, SIDES, SIDES, 1e-2, basis)
     size = 18 if group == "tps" else len(models.generators(group, 2))
     here = gauss_newton.evaluate(model, level, metric)
     scale = 1.0 if metric.gain is not None else max(here.correlation, gauss_newton.LEAST_GAIN)

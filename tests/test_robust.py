@@ -74,7 +74,7 @@ print(checked(), digest.hexdigest(), compiled())
 # Two parts that share few kernels, so that two processes can compile them at the same time.
 CALLS = {
     "usual": 'everything.samplers("float32", everything.SERIAL), everything.layers(), '
-    'everything.pictures(("uint8", "float64"))',
+    'everything.registrations(), everything.pictures(("uint8", "float64"))',
     "kinds": "everything.kinds(everything.FEW), everything.kinds(everything.FEW, everything.THIN), "
     "everything.derived(), everything.derived(shapes=everything.THIN)",
 }

@@ -41,6 +41,7 @@ def add(commands) -> None:
            "does not")  # fmt: skip
     option("--mask", metavar="FILE", help="an image of FIXED's size; only pixels that are not "
            "black here are compared")  # fmt: skip
+    option("--moving-mask", metavar="FILE", help="the same for MOVING, of its size")
     option("--matrix", metavar="FILE", help="also write the matrix from FIXED's to MOVING's "
            "pixels, as numba-stn warp --matrix reads it")  # fmt: skip
     option("--picture", metavar="FILE", help="the file for the picture of both images; default: "
@@ -96,13 +97,20 @@ def _check_outputs(args, outputs):
 
 def _register(args, moving, fixed):
     from .. import register
+
+    return register(
+        moving, fixed, args.transform, metric=args.metric,
+        mask=_read_mask(args.mask), moving_mask=_read_mask(args.moving_mask),
+    )  # fmt: skip
+
+
+def _read_mask(path):
     from ..images import files
 
-    mask = None
-    if args.mask:
-        mask_image = files.read_image(pathlib.Path(args.mask))
-        mask = (mask_image.max(2) if mask_image.ndim == 3 else mask_image) > 0
-    return register(moving, fixed, args.transform, metric=args.metric, mask=mask)
+    if path is None:
+        return None
+    image = files.read_image(pathlib.Path(path))
+    return (image.max(2) if image.ndim == 3 else image) > 0
 
 
 def _print_report(report):

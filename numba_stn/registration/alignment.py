@@ -9,11 +9,18 @@ from ..images.warp_image import warp_image
 from ..ops.tps_grid import control_points
 from ..ops.warp_tps import warp_tps
 from ..transforms.matrices import to_theta
-from .arguments import Options, Problem, check_arguments
+from .arguments import Options, Problem, check_arguments, native
 from .candidates import start_candidates
-from .gauss_newton import Descent, Metric, descend
-from .models import MatrixMap, SplineMap, theta_from_matrix, warp_by_matrix
-from .pyramid import Frame, Level, frames, pyramid
+from .gauss_newton import Descent, Metric, descend, evaluate
+from .models import (
+    MatrixMap,
+    SplineMap,
+    basis_functions,
+    theta_from_matrix,
+    warp_by_matrix,
+)
+from .outliers import at_other_levels, changed, find_outliers
+from .pyramid import LEAST_SIDE, Frame, Level, frames, pyramid
 from .verification import Details, correlate_details
 
 __all__ = ["Registration", "Report", "register"]
@@ -22,9 +29,8 @@ __all__ = ["Registration", "Report", "register"]
 # factor by which a map may shrink or enlarge an area or a volume.
 LEAST_OVERLAP, LARGEST_AREA_RATIO = 0.25, 9.0
 
-# The smallest correlations of images that match: of the whole images, of their details, and of the
-# details of three quarters of their parts.
-LEAST_CORRELATION, LEAST_DETAILS, LEAST_PARTS = 0.4, 0.5, 0.2
+# The smallest correlation of images that match.
+LEAST_CORRELATION = 0.4
 
 # At the coarsest level, a correlation that makes start candidates unnecessary, the number of
 # candidates, and the number of steps from each.
@@ -33,6 +39,9 @@ HIGH_CORRELATION, CANDIDATES, CANDIDATE_STEPS = 0.95, 12, 5
 # At every level except the finest, a step shorter than this share of the level's pixels is the
 # last.
 COARSE_TOLERANCE = 0.1
+
+# How often outliers are searched, and the coarsest level at which steps are then repeated.
+OUTLIER_ROUNDS, COARSEST_AGAIN = 4, 3
 
 # The coarsest level, in halvings, at which a spline is estimated.
 COARSEST_SPLINE = 2
@@ -55,7 +64,11 @@ class Report:
     details : float
         Pearson's correlation of their details: what remains after a smoother copy is subtracted.
     parts : float
-        The correlation of the details that three quarters of the image's parts reach.
+        The correlation of the details that three quarters of the image's parts reach; a part
+        without details does not count.
+    displacement : float
+        The displacement, in pixels of the fixed image, that remains between the details of half of
+        the parts.
     residual : float
         Root mean square of ``gain moving + bias - fixed``, smoothed, in the fixed image's units.
     gain, bias : float
@@ -70,6 +83,7 @@ class Report:
     correlation: float
     details: float
     parts: float
+    displacement: float
     residual: float
     gain: float
     bias: float
@@ -111,6 +125,7 @@ def register(
     *,
     metric: str = "correlation",
     mask: Any = None,
+    moving_mask: Any = None,
     start: Any = None,
     levels: int | None = None,
     iterations: int = 50,
@@ -143,10 +158,12 @@ def register(
         in pixels, which are square.
     metric : {"correlation", "intensity"}
         "correlation" ignores a gain and a bias between the images; "intensity" does not.
-    mask : array of the fixed image's sides, of bool, optional
-        The pixels of the fixed image that are compared.
+    mask, moving_mask : arrays of the fixed and the moving image's sides, of bool, optional
+        The pixels of each image that are compared; the others may be NaN. Rims of one value that a
+        warp left are never compared.
     start : (2, 3), (3, 3) or (3, 4) array, optional
-        An initial estimate of ``matrix``. By default, the centres of the images are aligned.
+        An initial estimate of ``matrix``. By default, the centres of the images are aligned; if
+        that leads to no match and all sides of one image are larger, they are aligned with a zoom.
     levels : int, optional
         The number of levels of the pyramid. By default, images are halved until another halving
         would leave a side shorter than 24 pixels (12 in 3-D).
@@ -164,8 +181,8 @@ def register(
     Registration
         The map as ``theta`` and as ``matrix``, the image ``aligned``, and the ``report``.
         ``report.converged`` is false if the images do not match, and ``report.reason`` says why:
-        too little overlap, too little correlation of the images or of their details, a map that
-        shrinks areas to nothing, or steps that did not converge.
+        too little overlap, too little correlation of the images or of their details, parts that
+        are displaced, a map that shrinks areas to nothing, or steps that did not converge.
 
     Raises
     ------
@@ -185,21 +202,48 @@ def register(
     >>> round(float(np.rad2deg(np.arctan2(result.matrix[0, 1], result.matrix[0, 0]))), 1)
     -5.0
     """
-    options = Options(mask, start, levels, iterations, tolerance, control, stiffness)
+    options = Options(mask, moving_mask, start, levels, iterations, tolerance, control, stiffness)
+    moving, fixed = native("moving", moving), native("fixed", fixed)
     problem = check_arguments(moving, fixed, transform, metric, options)
-    pyramid_levels, moving_stats, fixed_stats = pyramid(
-        problem.moving, problem.fixed, problem.mask, levels
-    )
-    moving_frame, fixed_frame = frames(problem.moving, problem.fixed)
+    results = []
+    for start in problem.starts:
+        results.append(align(problem, start, metric, levels))
+        if results[-1][1].converged:
+            break
+    converged = [result for result in results if result[1].converged]
+    model, report = (converged or results)[0]
+    return _result(problem, model, moving, report)
+
+
+def align(
+    problem: Problem, start: np.ndarray, metric: str, most_levels: int | None
+) -> tuple[Any, Report]:
+    """Estimate the map from one initial matrix, and report on it."""
+    moving_frame, fixed_frame = frames(problem.images.moving, problem.images.fixed)
+    halvings = _halvings_to_one_resolution(problem.images, start)
+    levels, moving_stats, fixed_stats = pyramid(problem.images, most_levels, halvings)
     if metric == "correlation":
         estimated = Metric()
     else:
-        gain = moving_stats[1] / fixed_stats[1]
-        estimated = Metric(gain, (moving_stats[0] - fixed_stats[0]) / fixed_stats[1])
-    search = CoarseToFine(problem, pyramid_levels, moving_frame, fixed_frame, estimated)
-    found, iterations_at_levels = search.run()
-    report = _report(search, found, iterations_at_levels, moving_stats, fixed_stats)
-    return _result(problem, found.model, moving_frame, moving, report)
+        gain = moving_stats.deviation / fixed_stats.deviation
+        bias = (moving_stats.mean - fixed_stats.mean) / fixed_stats.deviation
+        estimated = Metric(gain, bias)
+    search = CoarseToFine(problem, start, levels, moving_frame, fixed_frame, estimated)
+    found, counts = search.run()
+    return found.model, _report(search, found, counts, moving_stats, fixed_stats)
+
+
+def _halvings_to_one_resolution(images, start):
+    """How often to halve the moving and the fixed image, so that they have about one resolution."""
+    dims = images.fixed.ndim
+    center = np.array([*((side - 1) / 2 for side in images.fixed.shape[::-1]), 1.0])
+    area = abs(np.linalg.det(start) / (start[-1] @ center) ** (dims + 1))
+    count = round(float(np.log2(area)) / dims)
+
+    def allowed(image, wanted):
+        return max(0, min(wanted, int(np.log2(min(image.shape) / LEAST_SIDE[dims]))))
+
+    return allowed(images.moving, count), allowed(images.fixed, -count)
 
 
 # --- From coarse to fine --------------------------------------------------------------------------
@@ -209,12 +253,41 @@ class CoarseToFine(NamedTuple):
     """The estimation of a map: the problem, and the levels from fine to coarse."""
 
     problem: Problem
+    start: np.ndarray
     levels: list[Level]
     moving: Frame
     fixed: Frame
     metric: Metric
 
     def run(self) -> tuple[Descent, tuple[int, ...]]:
+        """Estimate the map, and again without outliers; also give the steps at each level."""
+        found, counts = self.coarse_to_fine()
+        number, known = min(1, len(self.levels) - 1), None
+        for _ in range(OUTLIER_ROUNDS):
+            if found.evaluation is None or found.reason == "overlap":
+                break
+            outliers = find_outliers(
+                found.model, self.levels[number], self.moving, self.metric, known
+            )
+            if outliers is None or (known is not None and not changed(outliers, known)):
+                break
+            known = outliers
+            left = at_other_levels(outliers, number, self.levels)
+            for k in range(min(COARSEST_AGAIN, len(self.levels) - 1), -1, -1):
+                found = self.descend(found.model, self.levels[k].without(left[k]), finest=k == 0)
+                counts[len(self.levels) - 1 - k] += found.iterations
+        return (found if known is None else self.with_outliers(found)), tuple(counts)
+
+    def with_outliers(self, found: Descent) -> Descent:
+        """Evaluate a map that was estimated without outliers on all pixels."""
+        here, everywhere = found.evaluation, evaluate(found.model, self.levels[0], self.metric)
+        if here is None or everywhere is None:
+            return found._replace(evaluation=None)
+        # The gain and the bias stay those without outliers.
+        evaluation = everywhere._replace(gain=here.gain, bias=here.bias)
+        return found._replace(evaluation=evaluation)
+
+    def coarse_to_fine(self) -> tuple[Descent, list[int]]:
         """Estimate the map at all levels; also give the number of steps at each level."""
         found, count = self.coarsest_level()
         group = self.problem.group
@@ -223,17 +296,23 @@ class CoarseToFine(NamedTuple):
             found = self.descend(found.model, level, "affine" if group == "tps" else group)
             counts.append(found.iterations)
         if group != "tps" or found.evaluation is None:
-            return found, tuple(counts)
+            return found, counts
         return self.spline_levels(found, counts)
 
     def descend(
-        self, model: Any, level: Level, group: str | None = None, most_steps: int | None = None
+        self,
+        model: Any,
+        level: Level,
+        group: str | None = None,
+        most_steps: int | None = None,
+        finest: bool | None = None,
     ) -> Descent:
         """Take steps at one level."""
         if group:
             model = replace(model, group=group)
-        finest = level.halvings == 0
-        tolerance = self.problem.tolerance if finest else COARSE_TOLERANCE * 2.0**level.halvings
+        finest = level is self.levels[0] if finest is None else finest
+        tolerance = self.problem.tolerance if finest else COARSE_TOLERANCE
+        tolerance *= 2.0**level.moving_halvings
         steps = min(most_steps or self.problem.iterations, self.problem.iterations)
         return descend(model, level, self.metric, steps, tolerance, LEAST_OVERLAP)
 
@@ -247,10 +326,10 @@ class CoarseToFine(NamedTuple):
         group = "affine" if group == "tps" else group
         chain = list(dict.fromkeys(["translation", middle, group]))
         groups = chain[: chain.index(group) + 1]
-        start = self.problem.start_matrix(self.moving, self.fixed)
+        start = np.linalg.inv(self.moving.to_pixels()) @ self.start @ self.fixed.to_pixels()
         initial = MatrixMap(group, start, self.fixed)
         found, count = self.through_groups(initial, level, groups)
-        if _correlates_well(found) or self.problem.moving.ndim == 3:
+        if _correlates_well(found) or self.problem.images.moving.ndim == 3:
             return found, count
         best = None
         for candidate in start_candidates(initial, level, self.moving, group, CANDIDATES):
@@ -274,18 +353,20 @@ class CoarseToFine(NamedTuple):
             model, count = found.model, count + found.iterations
         return found, count
 
-    def spline_levels(self, found: Descent, counts: list[int]) -> tuple[Descent, tuple[int, ...]]:
+    def spline_levels(self, found: Descent, counts: list[int]) -> tuple[Descent, list[int]]:
         """Estimate a spline, starting from an affine map."""
-        sides, target = self.problem.moving.shape, self.problem.fixed.shape
+        sides, target = self.problem.images.moving.shape, self.problem.images.fixed.shape
         theta = theta_from_matrix(found.model.pixel_matrix(None, self.moving), target, sides)
         lattice = np.c_[control_points(self.problem.control), np.ones(self.problem.control**2)]
-        model: Any = SplineMap(lattice @ theta[:2].T, sides, target, self.problem.stiffness)
         coarsest = min(COARSEST_SPLINE, len(self.levels) - 1)
-        for level in self.levels[coarsest::-1]:
-            found = self.descend(model, level)
+        basis = basis_functions(self.problem.control, target, self.levels[coarsest].halvings + 1)
+        control = lattice @ theta[:2].T
+        model: Any = SplineMap(control, sides, target, self.problem.stiffness, basis)
+        for k in range(coarsest, -1, -1):
+            found = self.descend(model, self.levels[k])
             model = found.model
-            counts[len(self.levels) - 1 - level.halvings] += found.iterations
-        return found, tuple(counts)
+            counts[len(self.levels) - 1 - k] += found.iterations
+        return found, counts
 
 
 def _score(found):
@@ -310,33 +391,34 @@ def _report(search, found, counts, moving_stats, fixed_stats):
     reason, details = _reason(search, found)
     here = found.evaluation
     if here is None:
-        return Report(False, reason, counts, 0.0, 0.0, 0.0, float("nan"), 1.0, 0.0, 0.0)
-    gain = here.gain * fixed_stats[1] / moving_stats[1]
-    bias = here.bias * fixed_stats[1] + fixed_stats[0] - gain * moving_stats[0]
+        return Report(False, reason, counts, 0.0, 0.0, 0.0, 0.0, float("nan"), 1.0, 0.0, 0.0)
+    gain = here.gain * fixed_stats.deviation / moving_stats.deviation
+    bias = here.bias * fixed_stats.deviation + fixed_stats.mean - gain * moving_stats.mean
     if search.metric.gain is not None:
         gain, bias = 1.0, 0.0
     return Report(
         reason == CONVERGED, reason, counts, here.correlation, details.whole, details.parts,
-        here.residual * fixed_stats[1], gain, bias, here.overlap,
+        details.displacement, here.residual * fixed_stats.deviation, gain, bias, here.overlap,
     )  # fmt: skip
 
 
 def _reason(search, found):
     """Say why the registration ended; also give the correlations of the details."""
-    here, unknown = found.evaluation, Details(0.0, 0.0)
+    here, unknown = found.evaluation, Details()
     if here is None or found.reason == "overlap":
         return f"lost overlap: less than {LEAST_OVERLAP:.0%} of the fixed image is covered", unknown
-    ratio = found.model.area_ratio()
+    finest = search.levels[0]
+    dims = search.problem.images.fixed.ndim
+    ratio = found.model.area_ratio() * 2.0 ** (dims * (finest.halvings - finest.moving_halvings))
     if not 1 / LARGEST_AREA_RATIO < ratio < LARGEST_AREA_RATIO:
         return f"no match: the map multiplies areas by {ratio:.3g}", unknown
     details = correlate_details(found.model, search.levels, search.moving)
-    for least, value, name in (
-        (LEAST_CORRELATION, here.correlation, "the images"),
-        (LEAST_DETAILS, details.whole, "the details of the images"),
-        (LEAST_PARTS, details.parts, "the details in a quarter of the parts"),
-    ):
-        if value < least:
-            return f"no match: the correlation of {name} is {value:.2f}, below {least}", details
+    if here.correlation < LEAST_CORRELATION:
+        why = f"the correlation of the images is {here.correlation:.2f}, below {LEAST_CORRELATION}"
+        return f"no match: {why}", details
+    disagreement = details.disagreement()
+    if disagreement:
+        return f"no match: {disagreement}", details
     if found.reason == "iterations":
         return f"not converged after {search.problem.iterations} steps", details
     if found.reason == "texture":
@@ -344,20 +426,20 @@ def _reason(search, found):
     return CONVERGED, details
 
 
-def _result(problem, model, frame, moving, report):
+def _result(problem, model, moving, report):
     """Give the map as theta and as a matrix, and the aligned image."""
-    sides = problem.fixed.shape
+    source, sides = problem.images.moving.shape, problem.images.fixed.shape
     if problem.group == "tps":
         planes = moving if moving.ndim == 3 else moving[..., None]
         aligned = warp_tps(planes[None], model.control[None], sides, layout="NHWC")[0]
         aligned = aligned.reshape(*sides, *moving.shape[2:])
         return Registration("tps", model.control, None, aligned, report)
-    square = model.pixel_matrix(None, frame)
+    square = model.pixel_matrix(None, frames(problem.images.moving, problem.images.fixed)[0])
     matrix = square[: len(sides) + (problem.group == "projective")]
     if len(sides) == 3:
-        theta = theta_from_matrix(square, sides, problem.moving.shape)[:3]
+        theta = theta_from_matrix(square, sides, source)[:3]
         aligned = warp_by_matrix(moving, square, sides, 0)
     else:
-        theta = to_theta(matrix, sides, problem.moving.shape)
+        theta = to_theta(matrix, sides, source)
         aligned = warp_image(moving, matrix, sides)
     return Registration(problem.name, theta, matrix, aligned, report)

@@ -77,11 +77,8 @@ def shift_correlations(models: list[MatrixMap], level: Level, moving: Frame) -> 
     ])  # fmt: skip
     image = details_of(level.moving)[None]
     samples, coverage = warp_affine(image, thetas, sides, coverage=True)
-    covered = np.float32(coverage >= 1)
-    samples = samples[:, 0] * covered
-    target = details_of(level.fixed)
-    mask = np.ones_like(target) if level.mask is None else np.float32(level.mask)
-    target = target * mask
+    samples, covered = _numbers(np.where(coverage[:, None] >= 1, samples, np.nan)[:, 0])
+    target, mask = _numbers(details_of(level.fixed))
     # Half as long again: shifts by more than half a side wrap around, but overlap too little.
     shape = [fft.next_fast_len(side + side // 2, real=True) for side in sides]
 
@@ -96,3 +93,9 @@ def shift_correlations(models: list[MatrixMap], level: Level, moving: Frame) -> 
     correlation = cross_correlate(samples, target) / np.sqrt(np.maximum(energy, 1e-6))
     scores = correlation * np.sqrt(np.maximum(overlap / mask.sum(), 0))
     return np.where(overlap >= LEAST_OVERLAP * mask.sum(), scores, -1.0)
+
+
+def _numbers(image):
+    """Replace NaN by 0; also give 1 where there was a number, and 0 elsewhere."""
+    numbers = np.isfinite(image)
+    return np.where(numbers, image, np.float32(0)), np.float32(numbers)

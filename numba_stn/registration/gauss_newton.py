@@ -26,7 +26,7 @@ LEAST_PIXELS, LEAST_VARIANCE = 16, 1e-8
 # fails at the largest.
 DAMPING = (1e-4, 1e4)
 
-# The longest step, as a share of the fixed image's longest side.
+# The longest step, in pixels of a level, as a share of the fixed image's longest side.
 LONGEST_STEP = 0.1
 
 
@@ -112,7 +112,7 @@ def descend(
     here, damping = evaluate(model, level, metric), 1e-3
     if here is None or here.overlap < least_overlap:
         return Descent(model, here, 0, "overlap")
-    longest = LONGEST_STEP * max(level.fixed.shape) * 2.0**level.halvings
+    longest = LONGEST_STEP * max(level.fixed.shape) * 2.0**level.moving_halvings
     for iteration in range(1, iterations + 1):
         step = damped_step(here, damping)
         if step is None:

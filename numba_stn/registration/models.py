@@ -9,6 +9,9 @@ map stays rigid, and the derivative of M at d = 0 is ``G_i M``. A thin-plate spl
 functions times its control points, and a step is added to them.
 """
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -95,7 +98,7 @@ class MatrixMap:
         """The sums of a step at a level, for the P parameters: normal is (P, P), mixed (P, 3)."""
         rows = len(self.matrix) - (self.group != "projective")
         normal, mixed, values = matrix_sums(
-            level.moving, level.fixed, level.mask, self.matrix[:rows], level.axes
+            level.moving, level.fixed, self.matrix[:rows], level.axes
         )
         tangents = (generators(self.group, len(self.matrix) - 1) @ self.matrix)[:, :rows]
         # The sums' derivatives are per pixel of the level, those of the parameters per unit.
@@ -104,9 +107,9 @@ class MatrixMap:
 
     def pixel_matrix(self, level: Level | None, moving: Frame) -> np.ndarray:
         """The matrix between pixels: those of a level, or those of the images."""
-        n = level.halvings if level else 0
+        n, m = (level.halvings, level.moving_halvings) if level else (0, 0)
         back = np.linalg.inv(self.fixed.to_pixels(n))
-        return moving.to_pixels(n) @ self.matrix @ back
+        return moving.to_pixels(m) @ self.matrix @ back
 
     def sample(self, level: Level, moving: Frame) -> np.ndarray:
         """Warp the level's moving image to the fixed one's pixels; NaN outside."""
@@ -180,12 +183,15 @@ class SplineMap:
         The sides of the moving and of the fixed image.
     stiffness : float
         The weight of the bending energy; the squared differences have the weight 1.
+    basis : tuple of (K, H, W) arrays of float32
+        :func:`basis_functions` of the fixed image, halved 0, 1, ... times.
     """
 
     control: np.ndarray
     sides: tuple[int, ...]
     target: tuple[int, ...]
     stiffness: float
+    basis: tuple[np.ndarray, ...]
 
     @property
     def lattice(self) -> int:
@@ -198,23 +204,22 @@ class SplineMap:
 
     def sums(self, level: Level) -> Sums:
         """The sums of a step at a level: normal is (2 K, 2 K), mixed (2 K, 3)."""
-        basis = basis_functions(self.lattice, self.target, level.halvings)
-        half = np.array(self.sides[::-1]) / 2 / 2.0**level.halvings
+        half = np.array(self.sides[::-1]) / 2 / 2.0**level.moving_halvings
         grid = np.stack([(c + 1) * np.float32(h) - np.float32(0.5)
                          for c, h in zip(self.coordinates(level), half, strict=True)])  # fmt: skip
-        normal, mixed, values = grid_sums(level.moving, level.fixed, level.mask, grid, basis)
+        basis = self.basis[level.halvings]
+        normal, mixed, values = grid_sums(level.moving, level.fixed, grid, basis)
         # From derivatives per pixel to those per normalised coordinate.
         scale = np.repeat(half, len(self.control))
         return Sums(scale[:, None] * normal * scale, scale[:, None] * mixed, values)
 
     def coordinates(self, level: Level) -> np.ndarray:
         """The moving image's normalised coordinates of the level's pixels, (2, H, W)."""
-        basis = basis_functions(self.lattice, self.target, level.halvings)
-        return np.tensordot(self.control.T.astype(np.float32), basis, 1)
+        return np.tensordot(self.control.T.astype(np.float32), self.basis[level.halvings], 1)
 
     def sample(self, level: Level, moving: Frame) -> np.ndarray:
         """Warp the level's moving image to the fixed one's pixels; NaN outside."""
-        scale = np.array(self.sides) / 2.0**level.halvings / level.moving.shape[1:]
+        scale = np.array(self.sides) / 2.0**level.moving_halvings / level.moving.shape[1:]
         grid = np.stack([(c + 1) * np.float32(k) - 1 for c, k in
                          zip(self.coordinates(level), scale[::-1], strict=True)],
                         axis=-1)  # fmt: skip
@@ -242,18 +247,50 @@ class SplineMap:
         return energy, gradient.T.ravel(), np.kron(np.eye(2), matrix)
 
 
-@lru_cache(maxsize=8)
-def basis_functions(k: int, sides: tuple[int, ...], halvings: int) -> np.ndarray:
-    """The weight of each of k x k control points at each pixel: (K, H, W) of float32."""
-    if halvings:
-        finer = basis_functions(k, sides, halvings - 1)
-        return np.stack([halve(each) for each in finer])
+class RecentTables:
+    """The tables that were computed last, with at most ``limit`` bytes together."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._tables: OrderedDict[tuple, tuple[np.ndarray, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple, compute: Callable) -> tuple[np.ndarray, ...]:
+        """Find or compute the arrays of a table, and drop those that were used longest ago."""
+        with self._lock:
+            found = self._tables.pop(key, None)
+        found = compute(*key) if found is None else found
+        with self._lock:
+            self._tables[key] = found
+            while self.nbytes > self.limit:
+                self._tables.popitem(last=False)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all tables."""
+        return sum(array.nbytes for table in self._tables.values() for array in table)
+
+
+# A registration holds its own tables. These are for the next image of the same size.
+TABLES = RecentTables(64 * 2**20)
+
+
+def basis_functions(k: int, sides: tuple[int, ...], levels: int) -> tuple[np.ndarray, ...]:
+    """The weight of each of k x k control points at each pixel, (K, H, W) of float32, per level."""
+    return TABLES.get((k, sides, levels), _compute_basis_functions)
+
+
+def _compute_basis_functions(k, sides, levels):
     units = np.zeros((k * k, k * k, 2))
     units[np.arange(k * k), np.arange(k * k), 0] = 1
     basis = np.empty((k * k, *sides), np.float32)
     for one, unit in zip(basis, units, strict=True):
         one[:] = tps_grid(unit[None], sides)[0, :, :, 0]
-    return basis
+    found = [basis]
+    while len(found) < levels:
+        found.append(np.stack([halve(each) for each in found[-1]]))
+    return tuple(found)
 
 
 @lru_cache(maxsize=8)

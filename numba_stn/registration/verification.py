@@ -1,80 +1,147 @@
-"""Decide whether two aligned images show the same scene.
+"""Decide whether two aligned images show the same scene in the same position.
 
 Any two photographs can be warped until their coarse shapes correlate, because both have bright and
 dark parts. Their details, which remain after a smoothed copy is subtracted, correlate only if both
 images show the same thing in the same position. One strong edge is not enough, so the details of
 most parts of the image must correlate too. None of these correlations depends on gain and bias.
+
+A map can be wrong by a few pixels although details correlate, for instance a compromise between a
+scene and a large object that moves by itself. So each part is also aligned by itself, by one
+Gauss-Newton step: if the map is right, most parts stay where they are.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels.registration.part_sums import COUNT, MIXED, SLOPES, VALUES, part_sums
 from ..kernels.registration.pyramid import smooth
 from .pyramid import Frame, Level
 
-# Fewer pixels may correlate by chance.
-LEAST_PIXELS = 200
+# The least correlations of the details of images that match: of the whole images, and of the parts'
+# lower quartile. Images with fewer than MANY_PARTS parts need higher ones, because few parts
+# correlate by chance more easily: with one part, almost the second number of each pair.
+LEAST_DETAILS, LEAST_PARTS, MANY_PARTS = (0.5, 0.8), (0.2, 0.8), 8
 
-# The largest number of parts along each axis, the least number of pixels of a part along each axis,
-# and the least number of compared pixels of a part that counts.
-MOST_PARTS, LEAST_PART_SIDE, LEAST_PART_PIXELS = 4, 12, 40
+# The largest displacement of most parts, in pixels of the level; or, if that is more, as a share of
+# the fixed image's longest side.
+LARGEST_DISPLACEMENT, LARGEST_SHARE = 0.25, 0.002
+
+# The largest number of parts along each axis, and the least number of pixels of a part along each
+# axis. A part counts if it has this number of pixels that are compared, and if the variance of its
+# details, in one of the images, is at least this share of that of the whole image's details.
+MOST_PARTS, LEAST_PART_SIDE = 4, 12
+LEAST_PART_PIXELS, LEAST_VARIANCE = 40, 0.05
+
+# Along a direction in which the mean square of the slopes of standardised details is much less than
+# this, no displacement is found.
+LEAST_SLOPE = 0.02
 
 
 class Details(NamedTuple):
-    """Pearson's correlation of the details: of the whole image, and the lower quartile of parts."""
+    """How well the details of two images agree."""
 
-    whole: float
-    parts: float
+    whole: float = 0.0  # the correlation over the whole image
+    parts: float = 0.0  # the lower quartile of the correlations of the parts
+    displacement: float = 0.0  # the median displacement of the parts, in pixels of the fixed image
+    number: int = 0  # the number of parts
+    largest_displacement: float = 0.0  # that of images that match
+
+    def disagreement(self) -> str | None:
+        """Say what shows that the images do not match; None if nothing does."""
+        few = max(0.0, 1 - self.number / MANY_PARTS)
+        if not self.number:
+            return "too few pixels with details are compared"
+        for (least, least_of_one), value, name in (
+            (LEAST_DETAILS, self.whole, "the details of the images"),
+            (LEAST_PARTS, self.parts, "the details in a quarter of the parts"),
+        ):
+            least += few * (least_of_one - least)
+            if value < least:
+                return f"the correlation of {name} is {value:.2f}, below {least:.2f}"
+        if self.displacement > self.largest_displacement:
+            return (
+                f"half of the parts are displaced by {self.displacement:.2f} pixels or more, above "
+                f"{self.largest_displacement:.2f}"
+            )
+        return None
 
 
 def correlate_details(model: Any, levels: list[Level], moving: Frame) -> Details:
-    """Correlate the details at two levels, and return those of the level whose parts agree more.
+    """Compare the details at the second level, or at the third if those of the second are noise.
 
-    The finest level is left out if there are others, because noise is strongest there.
+    Noise is strongest at the finest level, which is used only if there is no other.
     """
-    found = [_at_level(model, level, moving) for level in levels[1:3] or levels]
-    return max(found, key=lambda each: each.parts)
+    for level in levels[1:3] or levels:
+        found = _at_level(model, level, moving)
+        if found.parts >= LEAST_PARTS[0]:
+            break
+    return found
 
 
 def _at_level(model, level, moving):
-    samples = model.sample(level, moving)
-    fixed = level.fixed.reshape(samples.shape)
-    if level.mask is not None:
-        fixed = np.where(level.mask.reshape(samples.shape), fixed, np.float32(np.nan))
-    sums = part_sums(details_of(samples), details_of(fixed))
-    parts = _correlations(sums[:, sums[0] >= LEAST_PART_PIXELS])
-    whole = _correlations(sums.sum(axis=1, keepdims=True))
-    if sums[0].sum() < LEAST_PIXELS or not len(parts):
-        return Details(0.0, 0.0)
-    return Details(float(whole[0]), float(np.quantile(parts, 0.25)))
+    samples = model.sample(level, moving).reshape(level.fixed.shape)
+    compared = np.isfinite(samples) & np.isfinite(level.fixed)
+    if not compared.any():
+        return Details()
+    one, two = (_standardise(details_of(image, compared)) for image in (samples, level.fixed))
+    counts = tuple(min(max(side // LEAST_PART_SIDE, 1), MOST_PARTS) for side in one.shape)
+    sums = part_sums(one, two, counts)
+    whole = _correlations(sums.sum(axis=0, keepdims=True))[0]
+    sums = sums[sums[:, COUNT] >= LEAST_PART_PIXELS]
+    variances = np.maximum(*_moments(sums)[:2])
+    sums = sums[variances >= LEAST_VARIANCE]
+    if not len(sums):
+        return Details(float(whole))
+    pixels = 2.0**level.halvings
+    longest = max(level.fixed.shape) * pixels
+    return Details(
+        float(whole),
+        float(np.quantile(_correlations(sums), 0.25)),
+        float(np.median(_displacements(sums))) * pixels,
+        len(sums),
+        max(LARGEST_DISPLACEMENT * pixels, LARGEST_SHARE * longest),
+    )
 
 
-def details_of(image: np.ndarray) -> np.ndarray:
-    """Subtract a smoothed copy from an image."""
-    return image - smooth(smooth(image))
+def details_of(image: np.ndarray, compared: np.ndarray | None = None) -> np.ndarray:
+    """Subtract a smoothed copy from an image; NaN, and left out of that copy, where not compared.
 
-
-def part_sums(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Sum 1, a, b, a^2, b^2 and a b over each part of two images: (6, parts) of float64.
-
-    A pixel counts if both images have it: samples outside are NaN, and so is what was smoothed with
-    one.
+    The images to be correlated are given the same pixels ``compared``, so that what is left out
+    changes both in the same way.
     """
-    both = np.isfinite(one) & np.isfinite(two)
-    a, b = np.where(both, one, 0), np.where(both, two, 0)
-    sums = np.stack([both.astype(a.dtype), a, b, a * a, b * b, a * b])
-    for axis in range(1, sums.ndim):
-        side = sums.shape[-axis]
-        count = min(max(side // LEAST_PART_SIDE, 1), MOST_PARTS)
-        starts = [part[0] for part in np.array_split(np.arange(side), count)]
-        sums = np.add.reduceat(sums, starts, axis=-axis, dtype=np.float64)
-    return sums.reshape(6, -1)
+    compared = np.isfinite(image) if compared is None else compared
+    if compared.all():
+        return image - smooth(smooth(image))
+    filled = np.where(compared, image, np.float32(0))
+    weights = smooth(smooth(np.float32(compared)))
+    smoothed = smooth(smooth(filled)) / np.where(compared, weights, np.float32(1))
+    return np.where(compared, image - smoothed, np.float32(np.nan))
+
+
+def _standardise(details):
+    """Divide by the standard deviation."""
+    return details / (np.nanstd(details, dtype=np.float64).astype(np.float32) or np.float32(1))
+
+
+def _moments(sums):
+    """The variances of both images and their covariance, of each part."""
+    a, b, aa, bb, ab = sums[:, VALUES].T / np.maximum(sums[:, COUNT], 1)
+    return aa - a * a, bb - b * b, ab - a * b
 
 
 def _correlations(sums):
-    """Pearson's correlation from :func:`part_sums`; 0 if an image does not vary."""
-    count, a, b, aa, bb, ab = sums
-    covariance, var_a, var_b = ab - a * b / count, aa - a * a / count, bb - b * b / count
-    varies = (var_a > 0) & (var_b > 0)
+    """Pearson's correlation of each part; 0 if an image does not vary."""
+    var_a, var_b, covariance = _moments(sums)
+    varies = (var_a > 1e-9) & (var_b > 1e-9)
     return np.where(varies, covariance / np.sqrt(np.where(varies, var_a * var_b, 1.0)), 0.0)
+
+
+def _displacements(sums):
+    """The length of the Gauss-Newton step that aligns each part by itself, in pixels."""
+    i, j = np.triu_indices(3)
+    normal = np.zeros((len(sums), 3, 3))
+    normal[:, i, j] = normal[:, j, i] = sums[:, SLOPES]
+    normal += LEAST_SLOPE * sums[:, COUNT, None, None] * np.eye(3)
+    steps = np.linalg.solve(normal, sums[:, MIXED, None])[:, :, 0]
+    return np.sqrt((steps * steps).sum(axis=1))

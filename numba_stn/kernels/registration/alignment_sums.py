@@ -9,26 +9,24 @@ maps:
   memory;
 - :func:`grid_sums`, for a map whose coordinates are a sum of functions times its parameters.
 
-A row is sampled pixel by pixel into a few short arrays (:mod:`.sample_rows`), and the sums over
-those are loops that LLVM vectorises. A thread sums a band of rows, and bands are added in order, so
-the number of threads does not change the result.
+A row is sampled pixel by pixel into a few short arrays (:mod:`.sample_rows`), whose products are
+then summed in vectors (:mod:`.row_sums`). A thread sums a band of rows, and bands are added in
+order, so neither the number of threads nor the processor changes the result.
 """
 
 import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .. import cpu_launch
 from ..math.jit import scalar
+from .row_sums import padded_width, slope_products, slope_value_products, value_products
 from .sample_rows import make_sample_grid, make_sample_row
 
 # The number of rows that one task sums.
 BAND = 8
-
-# The sums over a row may be reordered, because the order is the same in every call.
-_REORDERED = {"reassoc", "nsz", "contract"}
 
 
 class Axes(NamedTuple):
@@ -58,62 +56,11 @@ class Sums(NamedTuple):
     values: Any
 
 
-def row_sum(function):
-    """Compile sums over short arrays, which LLVM may vectorise."""
-    return njit(error_model="numpy", fastmath=_REORDERED)(function)
-
-
-# --- Sums over a row ------------------------------------------------------------------------------
-
-
-@row_sum
-def slope_products(one, two, x):
-    """Sum ``one two``, ``one two x`` and ``one two x^2``."""
-    s0, s1, s2 = np.float32(0), np.float32(0), np.float32(0)
-    for j in range(len(x)):
-        q = one[j] * two[j]
-        t = q * x[j]
-        s0 += q
-        s1 += t
-        s2 += t * x[j]
-    return s0, s1, s2
-
-
-@row_sum
-def slope_value_products(slope, sample, target, x):
-    """Sum a slope times (sample, target, 1), and the same times x."""
-    a0, a1, b0 = np.float32(0), np.float32(0), np.float32(0)
-    b1, c0, c1 = np.float32(0), np.float32(0), np.float32(0)
-    for j in range(len(x)):
-        a, b = slope[j] * sample[j], slope[j] * target[j]
-        a0 += a
-        a1 += a * x[j]
-        b0 += b
-        b1 += b * x[j]
-        c0 += slope[j]
-        c1 += slope[j] * x[j]
-    return a0, a1, b0, b1, c0, c1
-
-
-@row_sum
-def value_products(sample, target):
-    """Sum s^2, s f, f^2, s and f."""
-    ss, sf, ff = np.float32(0), np.float32(0), np.float32(0)
-    s, f = np.float32(0), np.float32(0)
-    for j in range(len(sample)):
-        ss += sample[j] * sample[j]
-        sf += sample[j] * target[j]
-        ff += target[j] * target[j]
-        s += sample[j]
-        f += target[j]
-    return ss, sf, ff, s, f
-
-
 # --- A map that is a matrix -----------------------------------------------------------------------
 
 
 @functools.cache
-def make_matrix_sums(dims, projective, masked, parallel):
+def make_matrix_sums(dims, projective, parallel):
     """Kernel: both images and the matrix -> the sums of each band of rows.
 
     ``scales`` is ``axes.fixed + axes.moving`` of :class:`Axes`, and x is ``axes.columns``. A row of
@@ -123,17 +70,20 @@ def make_matrix_sums(dims, projective, masked, parallel):
     (A, K, 3), and of s^2, s f, f^2, s, f and 1 (6,).
     """
     stamp = cpu_launch.stamp(parallel)
-    sample_row = make_sample_row(dims, projective, masked)
+    sample_row = make_sample_row(dims, projective)
     map_rows, size = dims + projective, dims + 1
+    sample, target, column = map_rows, map_rows + 1, map_rows + 2
     normal_end, mixed_end = _section_ends(map_rows, size)
 
-    def matrix_sums(moving, fixed, mask, matrix, scales, x, sums):
+    def matrix_sums(moving, fixed, matrix, scales, x, sums):
         depth, height, width = fixed.shape
         scale, cz, cy = scales[0], scales[1], scales[2]
         moving_axis = scales[4], scales[5], scales[6], scales[7]
         lines = depth * height
         for band in prange(len(sums)):
-            rows = np.empty((map_rows + 2, width), np.float32)
+            # The slopes, the sample and the fixed image's value; then x. All end with zeros.
+            rows = np.zeros((map_rows + 3, padded_width(width)), np.float32)
+            rows[-1, :width] = x
             sums[band, :] = 0
             normal = sums[band, :normal_end].reshape(map_rows, map_rows, size, size)
             mixed = sums[band, normal_end:mixed_end].reshape(map_rows, size, 3)
@@ -149,17 +99,14 @@ def make_matrix_sums(dims, projective, masked, parallel):
                     start[a] = 0
                     for b in range(dims):
                         start[a] += matrix[a, b + 1] * c[b]
-                count = sample_row(
-                    moving, fixed[k, i], mask[k, i], matrix, start, moving_axis, x, rows
-                )
+                count = sample_row(moving, fixed[k, i], matrix, start, moving_axis, x, rows)
                 if count == 0:
                     continue
-                sample, target = rows[map_rows], rows[map_rows + 1]
                 for a in range(map_rows):
                     for b in range(a, map_rows):
-                        add_normal(normal[a, b], slope_products(rows[a], rows[b], x), c)
-                    add_mixed(mixed[a], slope_value_products(rows[a], sample, target, x), c)
-                add_values(values, value_products(sample, target), count)
+                        add_normal(normal[a, b], slope_products(rows, (a, b, column)), c)
+                    add_mixed(mixed[a], slope_value_products(rows, (a, sample, target, column)), c)
+                add_values(values, value_products(rows, (sample, target)), count)
         return stamp
 
     return cpu_launch.jit(matrix_sums, parallel)
@@ -193,13 +140,13 @@ def add_values(values, row_sums, count):
     values[5] += count
 
 
-def matrix_sums(moving: Any, fixed: Any, mask: Any, matrix: Any, axes: Axes) -> Sums:
+def matrix_sums(moving: Any, fixed: Any, matrix: Any, axes: Axes) -> Sums:
     """Sum over all pixels for a map that is a matrix.
 
     Parameters
     ----------
     moving, fixed : (D, H, W) arrays of float32
-    mask : array of fixed's shape, of bool, or None
+        Pixels that are not compared are NaN.
     matrix : (A, K) array of float64
         From the fixed image's coordinates to the moving one's; A is 3 for a projective map.
     axes : Axes
@@ -219,9 +166,8 @@ def matrix_sums(moving: Any, fixed: Any, mask: Any, matrix: Any, axes: Axes) -> 
     padded = np.zeros((3, size))
     padded[:map_rows] = matrix
     cpu_launch.run(
-        make_matrix_sums, (dims, projective, mask is not None), fixed.size,
-        moving, fixed, fixed if mask is None else mask, padded, (*axes.fixed, *axes.moving),
-        axes.columns, per_band,
+        make_matrix_sums, (dims, projective), fixed.size,
+        moving, fixed, padded, (*axes.fixed, *axes.moving), axes.columns, per_band,
     )  # fmt: skip
     normal, mixed, values = np.split(per_band.sum(axis=0), [normal_end, mixed_end])
     normal = normal[_symmetric_indices(map_rows, size)]
@@ -247,12 +193,12 @@ def _symmetric_indices(map_rows, size):
 # --- Any other map --------------------------------------------------------------------------------
 
 
-def grid_sums(moving: Any, fixed: Any, mask: Any, grid: Any, basis: Any) -> Sums:
+def grid_sums(moving: Any, fixed: Any, grid: Any, basis: Any) -> Sums:
     """Sum over all pixels for a map whose coordinates are functions times parameters.
 
     Parameters
     ----------
-    moving, fixed, mask
+    moving, fixed
         As in :func:`matrix_sums`; planes only.
     grid : (2, H, W) array of float32
         The column and the line in the moving image of each pixel of the fixed image.
@@ -266,10 +212,7 @@ def grid_sums(moving: Any, fixed: Any, mask: Any, grid: Any, basis: Any) -> Sums
     """
     count, height, width = basis.shape
     sampled, counts = np.empty((4, height, width), np.float32), np.empty(height, np.int64)
-    cpu_launch.run(
-        make_sample_grid, (mask is not None,), fixed.size,
-        moving, fixed, fixed if mask is None else mask, grid, sampled, counts,
-    )  # fmt: skip
+    cpu_launch.run(make_sample_grid, (), fixed.size, moving, fixed, grid, sampled, counts)
     basis, sampled = basis.reshape(count, -1), sampled.reshape(4, -1)
     slopes, s, f = sampled[:2], sampled[2], sampled[3]
     normal = np.empty((2, count, 2, count))
@@ -278,7 +221,8 @@ def grid_sums(moving: Any, fixed: Any, mask: Any, grid: Any, basis: Any) -> Sums
         for a, b in ((0, 0), (0, 1), (1, 1)):
             normal[a, :, b] = (basis * (slopes[a] * slopes[b])) @ basis.T
         mixed = (basis @ right.T).reshape(count, 2, 3).transpose(1, 0, 2)
-        values = np.array([s @ s, s @ f, f @ f, s.sum(), f.sum(), counts.sum()], np.float64)
     normal[1, :, 0] = normal[0, :, 1]
+    products = s * s, s * f, f * f, s, f
+    values = np.array([*(each.sum(dtype=np.float64) for each in products), counts.sum()])
     mixed = mixed.reshape(-1, 3).astype(np.float64)
     return Sums(normal.reshape(2 * count, -1), mixed, values)

@@ -1,9 +1,12 @@
 """CPU kernels of registration: samples of the moving image, with their slopes.
 
-Images are float32 volumes (D, H, W); a plane has one slice.
+Images are float32 volumes (D, H, W); a plane has one slice. Their pixels that are not compared are
+NaN: a position counts if the fixed image's value and the sample, and so all pixels that it reads,
+are numbers.
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
@@ -56,20 +59,19 @@ def _sample_slice(image, address, width, v, u):
 
 
 @functools.cache
-def make_sample_row(dims, projective, masked):
+def make_sample_row(dims, projective):
     """Make the function that samples the moving image at a row of the fixed image's pixels.
 
-    ``targets`` and ``mask`` are rows of the fixed image and of its mask. ``start`` is the part of
-    the map that is constant along the row: the matrix times (0, y[, z], 1). The function fills
-    ``rows`` with the derivatives of the sample with respect to the map's rows, the sample, and the
-    fixed image's value; all are 0 where a position is outside. It returns the number of positions
-    inside.
+    ``targets`` is a row of the fixed image. ``start`` is the part of the map that is constant along
+    the row: the matrix times (0, y[, z], 1). The function fills ``rows`` with the derivatives of
+    the sample with respect to the map's rows, the sample, and the fixed image's value; all are 0
+    where a position is outside or does not count. It returns the number of positions that count.
     """
     sample = sample_plane if dims == 2 else sample_volume
     map_rows = dims + projective
 
     @scalar
-    def sample_row(moving, targets, mask, matrix, start, axis, x, rows):
+    def sample_row(moving, targets, matrix, start, axis, x, rows):
         depth, height, width = moving.shape
         image = moving.reshape(-1)
         scale, cz, cy, cx = axis
@@ -87,13 +89,13 @@ def make_sample_row(dims, projective, masked):
             inside = 0 <= column <= width - 1 and 0 <= line <= height - 1 and w > 0
             if dims == 3:
                 inside = inside and 0 <= level <= depth - 1
-            if masked:
-                inside = inside and mask[j]
-            if not inside:
+            value = gx = gy = gz = np.float32(np.nan)
+            if inside and not math.isnan(targets[j]):
+                value, gx, gy, gz = sample(image, height, width, level, line, column)
+            if math.isnan(value):
                 for r in range(map_rows + 2):
                     rows[r, j] = 0
                 continue
-            value, gx, gy, gz = sample(image, height, width, level, line, column)
             rows[map_rows, j], rows[map_rows + 1, j] = value, targets[j]
             if projective:
                 rows[0, j], rows[1, j] = gx * w, gy * w
@@ -112,17 +114,17 @@ def make_sample_row(dims, projective, masked):
 
 
 @functools.cache
-def make_sample_grid(masked, parallel):
+def make_sample_grid(parallel):
     """Kernel: images (1, H, W) and a grid -> the samples at the grid's positions.
 
     ``grid`` (2, H, W) holds the columns and the lines, in pixels of the moving image. ``out``
     (4, H, W) is filled with the slopes along x and y, the sample, and the fixed image's value; all
-    are 0 where a position is outside. ``counts`` (H,) is the number of positions inside, of each
-    row.
+    are 0 where a position is outside or does not count. ``counts`` (H,) is the number of positions
+    that count, of each row.
     """
     stamp = cpu_launch.stamp(parallel)
 
-    def sample_grid(moving, fixed, mask, grid, out, counts):
+    def sample_grid(moving, fixed, grid, out, counts):
         _, height, width = moving.shape
         image = moving.reshape(-1)
         for i in prange(out.shape[1]):
@@ -130,13 +132,13 @@ def make_sample_grid(masked, parallel):
             for j in range(out.shape[2]):
                 x, y = grid[0, i, j], grid[1, i, j]
                 inside = 0 <= x <= width - 1 and 0 <= y <= height - 1
-                if masked:
-                    inside = inside and mask[0, i, j]
-                if not inside:
+                value = gx = gy = np.float32(np.nan)
+                if inside and not math.isnan(fixed[0, i, j]):
+                    value, gx, gy, _ = sample_plane(image, height, width, 0.0, y, x)
+                if math.isnan(value):
                     out[0, i, j], out[1, i, j] = 0, 0
                     out[2, i, j], out[3, i, j] = 0, 0
                     continue
-                value, gx, gy, _ = sample_plane(image, height, width, 0.0, y, x)
                 out[0, i, j], out[1, i, j] = gx, gy
                 out[2, i, j], out[3, i, j] = value, fixed[0, i, j]
                 count += 1
