@@ -22,8 +22,10 @@ OPERATORS = {
     ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
 
-# Fields of nodes that nothing is changed in.
+# Fields of nodes, and arguments, that nothing is changed in. Whether an array is copied, or lengths
+# are compared, changes no result.
 LEFT_ALONE = {"annotation", "returns", "decorator_list"}
+ARGUMENTS_LEFT_ALONE = {"copy", "strict"}
 NODES_LEFT_ALONE = (ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom)
 
 
@@ -77,6 +79,8 @@ def _changes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST, str]]
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, NODES_LEFT_ALONE):
+                continue
+            if isinstance(child, ast.keyword) and child.arg in ARGUMENTS_LEFT_ALONE:
                 continue
             for new in _new_texts(child, field):
                 yield function, child, new
