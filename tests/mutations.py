@@ -253,8 +253,8 @@ def save(path: pathlib.Path, results: dict) -> None:
         name: metadata.version(name) for name in names
     }
     results["summary"] = summary(results["mutations"].values())
-    results["mutations"] = dict(sorted(results["mutations"].items()))
-    write_atomically(path, (json.dumps(results, indent=1) + "\n").encode())
+    ordered = results | {"mutations": dict(sorted(results["mutations"].items()))}
+    write_atomically(path, (json.dumps(ordered, indent=1) + "\n").encode())
 
 
 def summary(entries) -> dict[str, int]:
