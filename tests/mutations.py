@@ -182,7 +182,6 @@ class Workshop:
         command = [sys.executable, "-m", "pytest", "-x", "-rfE", "--tb=no", "-p",
                    "no:cacheprovider", *options, f"tests/{node}"]  # fmt: skip
         env = environment(node) | {"NUMBA_CACHE_DIR": str(cache or self.cache)}
-        env["PYTHONPATH"] = os.pathsep.join([str(self.clone), str(self.clone / "tests")])
         with subprocess.Popen(
             command, cwd=self.clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
@@ -191,7 +190,10 @@ class Workshop:
                 output, _ = process.communicate(timeout=LIMIT)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                return Outcome(False, f"tests/{node}: did not end in {LIMIT} s")
+                return Outcome(False, f"{test}: did not end in {LIMIT} s")
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         return judged(process.returncode, output, test)
 
 
@@ -199,7 +201,7 @@ def environment(node: str) -> dict[str, str]:
     """The environment in which a file of tests runs: some run in Numba's simulator."""
     chosen = ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_JIT")
     env = {key: value for key, value in os.environ.items() if key not in chosen}
-    env |= {"PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": tempfile.gettempdir()}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "."}
     file = node.partition("::")[0]
     if file in SUITES:
         env |= {"NUMBA_ENABLE_CUDASIM": "1", **SUITES[file]}
