@@ -181,10 +181,10 @@ class Workshop:
         node, *options = shlex.split(test)
         command = [sys.executable, "-m", "pytest", "-x", "-rfE", "--tb=no", "-p",
                    "no:cacheprovider", *options, f"tests/{node}"]  # fmt: skip
-        env = environment(node) | {"NUMBA_CACHE_DIR": str(cache or self.cache)}
+        folders = {"PYTHONPATH": str(self.clone), "NUMBA_CACHE_DIR": str(cache or self.cache)}
         with subprocess.Popen(
-            command, cwd=self.clone, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True,
+            command, cwd=self.clone, env=environment(node) | folders, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
         ) as process:  # fmt: skip
             try:
                 output, _ = process.communicate(timeout=LIMIT)
@@ -201,7 +201,7 @@ def environment(node: str) -> dict[str, str]:
     """The environment in which a file of tests runs: some run in Numba's simulator."""
     chosen = ("NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_JIT")
     env = {key: value for key, value in os.environ.items() if key not in chosen}
-    env |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "."}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
     file = node.partition("::")[0]
     if file in SUITES:
         env |= {"NUMBA_ENABLE_CUDASIM": "1", **SUITES[file]}
