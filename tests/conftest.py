@@ -16,7 +16,7 @@ SLOW = {
     "test_kernel_cache", "test_kills", "test_launch", "test_peers_all", "test_photograph_modes",
     "test_photographs", "test_ptx", "test_ptx_derived", "test_reproduce_command", "test_robust",
     "test_run_folders", "test_samplers", "test_stacks", "test_surroundings",
-    "test_train_command", "test_warmup",
+    "test_train_command", "test_warmup", "test_wide_outputs",
 }  # fmt: skip
 
 

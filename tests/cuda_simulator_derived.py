@@ -16,6 +16,7 @@ from cuda_simulator_general import Case, close
 from cuda_simulator_suite import Device, foreign, host, on_device, simulated  # noqa: F401
 from numba import cuda
 from scipy.interpolate import RBFInterpolator
+from test_antialias import means_of_integers
 from test_grids import results
 
 import numba_stn as stn
@@ -246,6 +247,21 @@ def test_means_over_areas(kind):
     if coarse:
         again = case.backward(case.put(back), images, coords, **options)
         assert [host(a).tobytes() for a in again] == [host(a).tobytes() for a in got]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("source", ["affine", "projective"])
+@pytest.mark.parametrize("last", [False, True])
+def test_means_of_integers_are_rounded_half_to_even(dtype, source, last):
+    """The parts of an identity are at pixels; the expectation is computed in whole numbers."""
+    case = Case(dtype, np.float64, source, last=last)
+    rng = np.random.default_rng(6)
+    case.images = rng.integers(0, np.iinfo(dtype).max + 1, (2, 2, 6, 8)).astype(dtype)
+    theta = on_device(np.tile(np.eye(2 + (source == "projective"), 3), (2, 1, 1)))
+    want, halves = means_of_integers(case.images, (3, 4))
+    assert min(halves) > 0
+    got = case.forward(case.put(case.images), theta, (3, 4), layout=case.layout, antialias=True)
+    np.testing.assert_array_equal(case.get(got), want)
 
 
 def test_a_map_that_does_not_shrink_is_not_averaged():

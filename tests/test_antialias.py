@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 from gradcheck import check_vjp
-from samplers import EXACT, problem
+from samplers import EXACT, STORED, pixels, problem
 
 import numba_stn as stn
+from numba_stn.kernels.cpu.antialias import part_counts
+from numba_stn.kernels.math.sampler_kind import PROJECTIVE, Kind
+from numba_stn.ops import validate
 
 IDENTITY = np.eye(2, 3)[None]
+INTEGERS = [row for row in STORED if row.dtype.startswith("u") and row.source != "grid"]
 
 
 def checkerboard(side):
@@ -41,6 +45,36 @@ def test_aligned_corners_divide_the_same_areas():
     finer = np.linspace(-1, 1, 11)[1:-1, None] + np.array([-1.5, -0.5, 0.5, 1.5]) * 0.05
     expected = np.interp(finer, x, x**2).mean(axis=1)
     np.testing.assert_allclose(got[0, 0, 1, 1:-1], expected, atol=1e-12)
+
+
+def test_an_output_pixel_has_at_most_16_parts():
+    """At a factor of 64, parts are 4 pixels apart, and each samples halfway between two pixels."""
+    image = np.random.default_rng(7).random((1, 1, 3, 128))
+    got = stn.warp_affine(image, IDENTITY, (3, 2), antialias=True)
+    parts = (image[..., 1::4] + image[..., 2::4]) / 2
+    np.testing.assert_allclose(got, parts.reshape(1, 1, 3, 2, 16).mean(-1), atol=1e-12)
+
+
+def test_parts_of_a_projective_map_follow_its_largest_jacobian():
+    """It is measured by differences at 9 x 9 points of the output."""
+    rng, (sides, size) = np.random.default_rng(8), ((60, 47), (7, 11))
+    theta = np.eye(3) + 0.2 * rng.standard_normal((40, 3, 3))
+    theta[:, 2] = [0, 0, 1] + rng.uniform(-0.45, 0.45, (40, 3)) * [1, 1, 0]
+    kind = Kind(PROJECTIVE)
+    found = part_counts(kind, theta, sides, size, 1.0)[:, 1:]
+    line, step = np.linspace(-1, 1, 9), 1e-6
+    points = np.stack([*np.meshgrid(line, line), np.ones((9, 9))]).reshape(3, -1)
+
+    def moved(matrix, axis):
+        """The distance in pixels that an output pixel's step along an axis takes in the image."""
+        at = [matrix @ (points + sign * step * np.eye(3)[:, axis : axis + 1]) for sign in (1, -1)]
+        plus, minus = (u[:2] / u[2] for u in at)
+        pixels = (plus - minus) / (2 * step) * np.array(sides[::-1])[:, None] / size[1 - axis]
+        return np.sqrt((pixels**2).sum(0)).max()
+
+    lengths = np.array([[moved(matrix, axis) for axis in (1, 0)] for matrix in theta])
+    np.testing.assert_array_equal(found, np.clip(np.ceil(lengths), 1, 16))
+    assert len(np.unique(found)) > 5
 
 
 def test_maps_that_do_not_shrink_are_unchanged():
@@ -118,6 +152,43 @@ def test_coverage_out_and_integers():
     np.testing.assert_allclose(covered[0, 0], [1, 1, 0.03125 * 1, 0], atol=0.04)
     assert (out[0, 0, :, :2] == 200).all()
     assert not out[0, 0, :, 3].any()
+
+
+def means_of_integers(images, size):
+    """Means of blocks of pixels, (N, C, *size), rounded half to even in whole numbers.
+
+    Also the share of means that are halfway between an even number and the odd one above it, and
+    of those halfway between an odd number and the even one above it.
+    """
+    split = [number for side, count in zip(images.shape[2:], size, strict=True)
+             for number in (count, side // count)]  # fmt: skip
+    inner = tuple(range(3, 3 + 2 * len(size), 2))
+    blocks = images.astype(np.int64).reshape(*images.shape[:2], *split)
+    count = np.prod([split[k] for k in range(1, len(split), 2)])
+    low, rest = np.divmod(blocks.sum(axis=inner), count)
+    half, odd = 2 * rest == count, low % 2 == 1
+    found = low + ((2 * rest > count) | (half & odd))
+    return found, ((half & ~odd).mean(), (half & odd).mean())
+
+
+@pytest.mark.parametrize("sampler", INTEGERS, ids=str)
+def test_means_of_integers_are_rounded_half_to_even(sampler):
+    """An identity that shrinks by whole factors has its parts at pixels, in every mode."""
+    sides, size = ((12, 20), (4, 10)) if sampler.dims == 2 else ((4, 6, 8), (2, 2, 4))
+    images = pixels(np.random.default_rng(6), (3, 2, *sides), sampler.dtype)
+    images[0, 0] = np.iinfo(sampler.dtype).max
+    shape = sampler.dims + (sampler.source == "projective"), sampler.dims + 1
+    theta = np.tile(np.eye(*shape, dtype=sampler.coords), (3, 1, 1))
+    want, halves = means_of_integers(images, size)
+    assert min(halves) > 0
+    got = sampler.sample(images, theta, size, antialias=True)
+    assert got.dtype == sampler.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+def test_means_of_every_integer_dtype_are_tested():
+    every = {dtype.name for dtype in validate._BATCH_DTYPES if dtype.kind in "iu"}
+    assert {sampler.dtype for sampler in INTEGERS} == every
 
 
 def test_a_volume_shrinks_too():

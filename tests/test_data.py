@@ -140,6 +140,48 @@ def test_rts_shifts_and_scales(squares):
     assert y.std() > 3
 
 
+def test_the_angles_of_r_and_rts_are_the_papers():
+    """+-90 and +-45 degrees, measured at a dot that is right of the centre."""
+    images = np.zeros((400, 1, 28, 28), np.float32)
+    images[:, :, 13:15, 22:24] = 1
+    split = data.Split(images, np.zeros(400, int))
+    line = np.arange(28) - 13.5
+    r = drawn("R", split)
+    angles = np.arctan2((r.sum((1, 3)) * line).sum(1), (r.sum((1, 2)) * line).sum(1))
+    assert 1.5 < np.abs(angles).max() < np.pi / 2 + 0.05
+    assert abs(np.abs(angles).mean() - np.pi / 4) < 0.08
+    images[:, :, 13:15, 4:6] = 1  # a line through the centre, which a shift does not turn
+    rts = drawn("RTS", split)
+    y, x = np.mgrid[:42, :42]
+    _, mx, my, _ = moments(rts)
+    dx, dy = x - mx[:, None, None], y - my[:, None, None]
+    xx, xy, yy = ((rts[:, 0] * product).sum((1, 2)) for product in (dx * dx, dx * dy, dy * dy))
+    angles = np.arctan2(2 * xy, xx - yy) / 2
+    assert 0.72 < np.abs(angles).max() < np.pi / 4 + 0.05
+    assert abs(np.abs(angles).mean() - np.pi / 8) < 0.05
+
+
+def test_clutter_comes_from_other_images():
+    """Six patches of 6 x 6 pixels, none from the image itself."""
+    images = np.zeros((300, 1, 28, 28), np.float32)
+    images[:] = (np.arange(300, dtype=np.float32) + 1)[:, None, None, None]
+    canvas = drawn("TC", data.Split(images, np.zeros(300, int)))[:, 0]
+    most = 0
+    for number, image in enumerate(canvas, 1):
+        found, counts = np.unique(image[(image != 0) & (np.abs(image - number) > 1e-3)],
+                                  return_counts=True)  # fmt: skip
+        assert counts.sum() <= 6 * 36
+        most = max(most, len(found))
+    assert most == 6
+    two = images[:2].copy()
+    two[0], two[1] = 0, 1  # the first is black, so that all white on its canvas is the second's
+    for seed in range(20):
+        task = data.TASKS["TC"](np.random.default_rng(seed), data.Split(two, np.zeros(2, int)))
+        black, white = task.images[:, 0]
+        assert black.sum() > 0
+        assert white.sum() == pytest.approx(28 * 28, rel=1e-5)
+
+
 def test_the_directions_of_angle_and_shift():
     image = np.zeros((1, 1, 9, 9), np.float32)
     image[0, 0, 4, 7] = 1  # right of the centre

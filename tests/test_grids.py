@@ -5,6 +5,7 @@ import sys
 import fake_cupy
 import numpy as np
 import pytest
+import reference
 from gradcheck import check_vjp
 
 import numba_stn as stn
@@ -55,6 +56,13 @@ def test_images_of_another_size(align_corners):
     moved = stn.pixels_from_grid(grid, image_size, **chosen)
     still = stn.pixels_from_grid(identity, image_size, **chosen)
     np.testing.assert_allclose(moved - still, displacement, atol=1e-13)
+
+
+@BOTH
+def test_the_gradient_of_a_volume_s_grid(align_corners):
+    dgrid = np.random.default_rng(1).standard_normal((2, 3, 5, 4, 3))
+    got = stn.affine_grid_vjp(dgrid, align_corners=align_corners)
+    np.testing.assert_allclose(got, reference.affine_grid_vjp(dgrid, align_corners), atol=1e-12)
 
 
 # --- Pixels ---------------------------------------------------------------------------------------

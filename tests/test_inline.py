@@ -88,6 +88,12 @@ def test_invalid_coordinates_are_safe():
             assert np.isfinite(dx)
 
 
+def test_an_infinite_pixel_of_weight_0_is_not_sampled():
+    image = np.array([[1.0, np.inf], [2.0, np.inf]])
+    sample = inline.sampler("bilinear", "border")
+    assert sample(image, 0.0, 0.5, 0.0) == 1.5
+
+
 def test_the_same_function_for_the_same_arguments():
     assert inline.sampler() is inline.sampler("bilinear", "zeros")
     assert inline.sampler() is not inline.sampler(align_corners=True)

@@ -178,6 +178,52 @@ def test_batch_norm_fused_with_max_pool_agrees_with_both(batch, train):
         np.testing.assert_allclose(states[0][key], moved[key], rtol=1e-6)
 
 
+def test_unused_lanes_have_no_gradient(monkeypatch):
+    """The lanes of the last block without an image are 0, whatever the memory contained."""
+    from numba_stn.kernels.layers import batch_norm
+
+    def garbage(shape, dtype=float):
+        return np.full(shape, 7, dtype)
+
+    monkeypatch.setattr(np, "empty", garbage)
+    monkeypatch.setattr(np, "empty_like", lambda array: garbage(array.shape, array.dtype))
+    rng, batch = np.random.default_rng(0), LANES + 5
+    blocks = batch_blocks.to_batch_blocks(rng.standard_normal((batch, 2, 4, 4)))
+    mean, factor, shift, more = rng.standard_normal((4, 2))
+    numbers = batch_norm.InputGradient(mean, factor, shift, more)
+    pooled = batch_norm.Pooled(2)
+    results = [
+        blocks,
+        batch_norm.normalize(blocks, batch, mean, factor, shift),
+        batch_norm.normalize_vjp_x(blocks, blocks, batch, numbers),
+        (pool := pooled.normalize(blocks, batch, mean, factor, shift)),
+        pooled.normalize_vjp_x(pool, blocks, batch, numbers),
+    ]
+    for result in results:
+        assert result[0].all()
+        assert result[1, ..., :5].all()
+        assert not result[1, ..., 5:].any()
+
+
+def test_moments_are_those_of_float64():
+    """Also of float32 values whose mean is far from 0 and is not a float32."""
+    from numba_stn.kernels.layers import batch_norm
+
+    x = (1e6 + np.random.default_rng(0).integers(0, 2, (41, 3, 1, 1)) / 16).astype(np.float32)
+    mean, var = batch_norm.moments(batch_blocks.to_batch_blocks(x), 41)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(var, exact.var((0, 2, 3)), rtol=1e-3)
+
+
+def test_relu_has_no_slope_at_0_and_keeps_nan():
+    x = np.zeros((1, 1, 1, 1, LANES))
+    x[..., :3] = -2, np.nan, 3
+    y = batch_blocks.relu(x)
+    np.testing.assert_array_equal(y[..., :4], [[[[[0, np.nan, 3, 0]]]]])
+    np.testing.assert_array_equal(batch_blocks.relu_vjp(x + 1, y)[..., :4], [[[[[0, 0, 4, 0]]]]])
+
+
 CONVOLUTION = """
 import hashlib, numpy as np
 from numba_stn.nn import conv2d

@@ -127,6 +127,26 @@ def test_integers_round_half_to_even_and_saturate(sampler):
         assert want.min() < -1 < most + 1 < want.max()
 
 
+@pytest.mark.parametrize("source", ["affine", "grid"])
+def test_channels_of_the_common_kind_have_fills_of_their_own(source):
+    """It has kernels of its own, for one fill; the general kernels take several."""
+    sampler = Sampler(source, "bilinear", "zeros", 2, "NCHW")
+    given = problem(np.random.default_rng(13), sampler)._replace(fill=np.array([3.0, -5.0]))
+    check(sampler, found(sampler, given), expected(sampler, given), 5.0)
+
+
+def test_an_infinite_fill_is_not_where_it_has_no_weight():
+    """At the pixels' centres, the taps outside have a weight of 0 along an axis."""
+    rng = np.random.default_rng(14)
+    images = rng.standard_normal((1, 2, 4, 5))
+    grid = reference.affine_grid(np.eye(2, 3)[None], (4, 5))
+    for mode, layout in (("bicubic", "NCHW"), ("bilinear", "NHWC")):
+        sampler = Sampler("grid", mode, "zeros", 2, layout)
+        for fill in (np.inf, np.nan):
+            got = sampler.sample(images, grid, (4, 5), fill=fill)
+            np.testing.assert_allclose(got, images, atol=1e-12)
+
+
 # --- Gradients ------------------------------------------------------------------------------------
 
 

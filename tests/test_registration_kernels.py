@@ -1,0 +1,101 @@
+"""The sums of a registration step, and image pyramids, against plain NumPy."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from numba_stn.kernels.registration import alignment_sums, pyramid
+
+
+def scene(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# --- Pyramids -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (3, 5), (6, 1), (4, 7, 5)])
+def test_images_are_smoothed_and_halved(shape):
+    image, want = scene(shape), scene(shape).astype(float)
+    for axis, side in enumerate(shape):
+        if side > 1:
+            want = ndimage.correlate1d(want, np.array([1, 4, 6, 4, 1]) / 16, axis, mode="nearest")
+    np.testing.assert_allclose(pyramid.smooth(image), want, atol=1e-6)
+    halves = image.astype(float)
+    for axis, side in enumerate(shape):
+        if side > 1:
+            even, odd = (np.take(halves, range(k, side // 2 * 2, 2), axis) for k in (0, 1))
+            halves = (even + odd) / 2
+    np.testing.assert_allclose(pyramid.halve(image), halves, atol=1e-6)
+
+
+# --- Sums -----------------------------------------------------------------------------------------
+
+
+def bilinear(image, x, y):
+    """Samples, and slopes in x and y, inside an image."""
+    j = np.minimum(x.astype(int), image.shape[1] - 2)
+    i = np.minimum(y.astype(int), image.shape[0] - 2)
+    u, v, image = x - j, y - i, image.astype(float)
+    a, b, c, d = image[i, j], image[i, j + 1], image[i + 1, j], image[i + 1, j + 1]
+    upper, lower = a + u * (b - a), c + u * (d - c)
+    return upper + v * (lower - upper), (b - a) * (1 - v) + (d - c) * v, lower - upper
+
+
+def expected(jacobian, samples, targets):
+    """The sums of a step, from the Jacobian (pixels, parameters)."""
+    ones = np.ones_like(samples)
+    right = np.stack([samples, targets, ones], -1)
+    values = [samples @ samples, samples @ targets, targets @ targets, samples.sum(),
+              targets.sum(), len(samples)]  # fmt: skip
+    return jacobian.T @ jacobian, jacobian.T @ right, values
+
+
+def check(found, want):
+    for ours, theirs in zip(found, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def compared(column, line, sides, mask):
+    inside = (column >= 0) & (column <= sides[1] - 1) & (line >= 0) & (line <= sides[0] - 1)
+    assert 0.2 < inside.mean() < 0.95
+    return inside & mask
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("projective", [False, True])
+def test_sums_of_a_matrix(projective, masked):
+    moving, fixed = scene((23, 30)), scene((21, 26), 1)
+    mask = np.random.default_rng(2).random(fixed.shape) < 0.7 if masked else None
+    matrix = np.array([[0.9, 0.25, 0.3], [-0.2, 1.1, -0.25], [0.2, -0.1, 1.0]])[: 2 + projective]
+    unit, (cy, cx), (my, mx) = 13.0, (10.0, 12.5), (11.0, 14.5)
+    columns = ((np.arange(26) - cx) / unit).astype(np.float32)
+    axes = alignment_sums.Axes((1 / unit, 0.0, cy, cx), (unit, 0.0, my, mx), columns)
+    found = alignment_sums.matrix_sums(
+        moving[None], fixed[None], None if mask is None else mask[None], matrix, axes
+    )
+    y, x = np.meshgrid((np.arange(21) - cy) / unit, columns.astype(float), indexing="ij")
+    points = np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
+    u, v, w = np.vstack([matrix, [[0, 0, 1]]])[:3] @ points
+    u, v = u / w, v / w
+    column, line = u * unit + mx, v * unit + my
+    inside = compared(column, line, moving.shape, True if mask is None else mask.ravel())
+    samples, gx, gy = bilinear(moving, column[inside], line[inside])
+    rows = [gx / w[inside], gy / w[inside]]
+    if projective:
+        rows.append(-(rows[0] * u[inside] + rows[1] * v[inside]))
+    jacobian = np.stack([row * point for row in rows for point in points[:, inside]], -1)
+    check(found, expected(jacobian, samples, fixed.ravel()[inside].astype(float)))
+
+
+def test_sums_of_a_grid():
+    moving, fixed, rng = scene((23, 30)), scene((21, 26), 1), np.random.default_rng(3)
+    basis = rng.standard_normal((4, 21, 26)).astype(np.float32)
+    grid = np.stack([rng.uniform(-3, 32, fixed.shape), rng.uniform(-3, 25, fixed.shape)])
+    grid, mask = grid.astype(np.float32), rng.random(fixed.shape) < 0.7
+    found = alignment_sums.grid_sums(moving[None], fixed[None], mask[None], grid, basis)
+    column, line = grid.astype(float)
+    inside = compared(column, line, moving.shape, mask)
+    samples, gx, gy = bilinear(moving, column[inside], line[inside])
+    jacobian = np.stack([g * b for g in (gx, gy) for b in basis[:, inside].astype(float)], -1)
+    check(found, expected(jacobian, samples, fixed[inside].astype(float)))
