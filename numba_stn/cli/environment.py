@@ -88,8 +88,8 @@ def _cache():
         return
     files = [str(path) for folder in folders for path in sorted(Path(folder).glob("*"))
              if path.suffix in (cache.SUFFIX, cache.UNFINISHED)]  # fmt: skip
-    yield Finding("kernel cache", True, f"{folders[0]} and its like for other kernels: "
-                  f"{len(files)} files", "numba-stn warmup fills it")  # fmt: skip
+    text = f"{len(files)} files in {folders[0]} and {len(folders) - 1} more folders"
+    yield Finding("kernel cache", True, text, "numba-stn warmup fills it")
     damaged = [f"{path}: {reason}" for path in files if (reason := _damage(path))]
     yield from _few(damaged, "delete it; the kernel is compiled again when it is needed")
     others = dict.fromkeys(path for folder in folders for path in cache.open_to_others(folder))
