@@ -250,25 +250,41 @@ def _picture(image, matrix, padding, like=np.array):
 
 
 def layers():
-    """Layers with kernels of their own, forward and backward: odd sides, strides, padding."""
+    """Layers with kernels of their own, alone and in groups: odd sides, strides, padding, batches.
+
+    fuzz_layers.py has many more, and wrong arguments.
+    """
     from numba_stn import nn
 
     localisation = nn.serial(nn.max_pool(2), nn.conv2d(2, 3), nn.relu(), nn.flatten(), nn.linear(4))
-    net = nn.serial(
-        nn.spatial_transformer(localisation), nn.conv2d(3, 3, stride=2, padding=1), nn.batch_norm(),
-        nn.max_pool(2), nn.conv2d(2, 2), nn.avg_pool(2), nn.flatten(), nn.linear(3),
-    )  # fmt: skip
-    yield "layers", partial(_network, net)
+    nets = {
+        "a network": nn.serial(
+            nn.spatial_transformer(localisation), nn.conv2d(3, 3, stride=2, padding=1),
+            nn.batch_norm(), nn.max_pool(2), nn.conv2d(2, 2), nn.avg_pool(2), nn.flatten(),
+            nn.linear(3),
+        ),
+        "convolutions": nn.serial(nn.conv2d(5, 1), nn.conv2d(4, 4, 3, 2), nn.relu()),
+        "pooling": nn.serial(nn.max_pool(3), nn.avg_pool(2), nn.max_pool(1)),
+        "normalisation": nn.serial(nn.batch_norm(), nn.conv2d(7, 2), nn.batch_norm(), nn.relu()),
+        "normalisation, pooled": nn.serial(nn.conv2d(3, 2), nn.batch_norm(), nn.max_pool(3)),
+        "in parallel": nn.parallel(nn.conv2d(3, 3, padding=1), nn.relu(), nn.dropout(0.3)),
+        "views": nn.mean_of_views(2, nn.conv2d(3, 3), nn.batch_norm(), nn.flatten(), nn.linear(2)),
+    }  # fmt: skip
+    for name, net in nets.items():
+        for batch in (1, 3, 17):
+            yield f"layers: {name}, {batch}", partial(_network, net, batch)
 
 
-def _network(net, like=np.array):
+def _network(net, batch, like=np.array):
+    from numba_stn.nn.tree import leaves, tree_map
+
     rng = np.random.default_rng(0)
     shape = (2, 17, 19)
-    params = net.init(rng, shape)
-    x = rng.standard_normal((3, *shape)).astype(np.float32)
-    y, pullback, _ = net.apply(params, like(x), net.init_state(shape), train=True)
-    _, dx = pullback(like(np.ones_like(y)))
-    return y, dx
+    params, state = tree_map(like, net.init(rng, shape)), tree_map(like, net.init_state(shape))
+    x = rng.standard_normal((batch, *shape)).astype(np.float32)
+    y, pullback, state = net.apply(params, like(x), state, train=True)
+    dparams, dx = pullback(like(np.ones_like(y)))
+    return y, dx, *(leaf for _, leaf in leaves((dparams, state)))
 
 
 # --- Registration ---------------------------------------------------------------------------------

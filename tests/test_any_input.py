@@ -1,4 +1,4 @@
-"""Any input to any sampler: shapes, strides, NaN, long images, threads, and bad input."""
+"""Any input to samplers and layers: shapes, strides, NaN, long images, threads, and bad input."""
 
 import os
 import pathlib
@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import everything
+import fuzz_layers
 import numpy as np
 import pytest
 import reference
@@ -136,6 +137,41 @@ def test_nor_do_functions_built_on_the_sampler(shapes, monkeypatch):
                     results.append(call(like=like))
             for first, second in zip(*results, strict=True):
                 np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def test_nor_do_layers(monkeypatch):
+    """Random stacks, forward and backward: of normal numbers and of NaN, infinity and huge ones."""
+    for seed in range(150):
+        net, given, train = fuzz_layers.random_case(np.random.default_rng(seed))
+        for share in (0, 0.1):
+            if share:
+                rng = np.random.default_rng(seed)
+                given |= {key: nonsense(rng, given[key], share) for key in ("x", "dy")}
+                train = False  # training refuses a theta that is not finite
+            case, results = (fuzz_layers.ours, net, given, train), []
+            with np.errstate(all="ignore"):
+                fuzz_layers.run(*case)  # compile before np.empty is replaced
+                for byte in (0x3E, 0x41):
+                    with monkeypatch.context() as patch:
+                        empty = garbage(byte)
+                        patch.setattr(np, "empty", empty)
+                        patch.setattr(np, "empty_like", lambda a, e=empty: e(a.shape, a.dtype))
+                        results.append(fuzz_layers.run(*case))
+            for name, first in results[0].items():
+                np.testing.assert_array_equal(first, results[1][name], err_msg=f"{seed} {name}")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 2**32), st.data())
+def test_layers_take_any_shape_and_strides(seed, data):
+    """Random stacks agree with the oracle, whatever the strides and byte orders of their arrays."""
+    net, case, train = fuzz_layers.random_case(np.random.default_rng(seed))
+    before = {name: case[name].copy() for name in ("x", "dy")}
+    case |= {name: strided(data.draw, case[name]) for name in before if case[name].size}
+    found = fuzz_layers.run(fuzz_layers.ours, net, case, train)
+    fuzz_layers.check_oracle(found, net, case | before, train)
+    for name, was in before.items():
+        np.testing.assert_array_equal(case[name], was)
 
 
 def test_uninitialised_memory_is_filled(monkeypatch):

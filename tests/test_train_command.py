@@ -225,7 +225,6 @@ BAD = {
     "command": (["fly"], "'fly'"),
     "batch": (["train", "--batch", "801"], "at most the 800 training images of digits, got 801"),
     "folder": (["train", "--data-dir", "."], "--data-dir"),
-    "divergence": (["train", "--model", "fcn", "--rate", "1e30"], "a smaller --rate may help"),
 }
 
 

@@ -76,3 +76,16 @@ def test_the_logits_of_several_views_are_the_mean_of_each_ones():
         view = transformer.apply(params[0], images, state[0])[0]
         logits = logits + rest.layer.apply(params[1], view, state[1])[0]
     np.testing.assert_allclose(net.apply(params, images, state)[0], logits / 3, atol=1e-5)
+
+
+def test_wrong_shapes_are_refused():
+    for shape in ((28, 28), (28,), (1, 28, 28, 1), ()):
+        with pytest.raises(ValueError, match=r"build: x: expected shape \(N, C, H, W\), got \(N,"):
+            zoo.build("cnn", shape)
+    for shape in ((1, 0, 28), (0, 28, 28), (1, 28, -1), (1, 28.0, 28)):
+        with pytest.raises(ValueError, match=r"build: (height|width|channels) must be a whole"):
+            zoo.build("fcn", shape)
+    with pytest.raises(ValueError, match="build: classes must be a whole number"):
+        zoo.build("cnn", (1, 28, 28), classes=0)
+    with pytest.raises(ValueError, match=r"conv2d: x: .* window of 5 x 5 fits, got \(N, 28, 28, 1"):
+        zoo.build("cnn", (28, 28, 1)).init(np.random.default_rng(0), (28, 28, 1))

@@ -136,7 +136,7 @@ def output_sides(name: str, shape: Shape, kernel: int, stride: int, padding: int
     sides = tuple(convolution.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
     if min(sides) < 1:
         raise ValueError(
-            f"{name}: x: a window of {kernel} x {kernel} does not fit into {shape[1:]}; "
-            f"expected larger images"
+            f"{name}: x: expected images (N, C, H, W) into which a window of {kernel} x {kernel} "
+            f"fits, got {batch_of(shape)}"
         )
     return sides

@@ -9,6 +9,7 @@ from math import prod
 
 from ..transforms.parametrisations import by_name
 from .base import Layer, Shape
+from .batch_blocked import check_image_shape
 from .checks import check_whole
 from .containers import Serial, mean_of_views, parallel, serial
 from .convolution import conv2d
@@ -78,9 +79,9 @@ def build(
     Raises
     ------
     ValueError
-        If there is no such model or transform, if the model has no transformer for ``transformers``
-        or ``views``, or if it has several in parallel, or a transform that cannot be rotated, for
-        ``views``.
+        If there is no such model or transform, if the shape or a number is wrong, if the model has
+        no transformer for ``transformers`` or ``views``, or if it has several in parallel, or a
+        transform that cannot be rotated, for ``views``.
 
     Examples
     --------
@@ -90,6 +91,8 @@ def build(
     (10,)
     """
     _check(model, transform, transformers, views)
+    check_image_shape("build", shape)
+    check_whole("build", height=shape[1], width=shape[2], channels=shape[0], classes=classes)
     dense = model.endswith("fcn")
     if not model.startswith("st-"):
         return fcn(shape, classes) if dense else cnn(shape, classes)
