@@ -37,7 +37,6 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 from PIL import Image
-from tqdm import tqdm
 
 from numba_stn import cli
 from numba_stn.distributed import image_stacks
@@ -266,7 +265,7 @@ def fork(function, log):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        tqdm.set_lock(threading.RLock())  # its own is one for all processes, also for killed ones
+        tqdm.tqdm.set_lock(threading.RLock())  # its own is one for all processes, also for killed ones
         code = function() or 0
     except SystemExit as error:
         code = error.code
