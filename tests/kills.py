@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -264,6 +265,7 @@ def fork(function, log):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        tqdm.tqdm.set_lock(threading.RLock())  # its own is shared with processes that are killed
         code = function() or 0
     except SystemExit as error:
         code = error.code

@@ -173,6 +173,7 @@ def test_the_command_lists_its_rows(capsys):
         (["warp_drive"], "no row's name contains 'warp_drive'"),
         (["28x28", "--sweep"], "--sweep: expected no row names"),
         (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot be written to"),
+        (["1x1x28x28", "--json", str(ROOT)], "expected a file name, got a folder"),
     ],
 )
 def test_a_wrong_option_is_one_line(options, message, capsys):

@@ -19,6 +19,7 @@ from numba_stn.cli import export
 from numba_stn.nn import tree
 from numba_stn.training import checkpoint, experiment, runs
 from numba_stn.utils import lock
+from numba_stn.utils.atomic_write import PREFIX
 
 OPTIONS = ["--model", "fcn", "--epochs", "2", "--batch", "400"]
 CONFIG = experiment.Config(model="fcn", epochs=2, batch=400)
@@ -273,11 +274,10 @@ def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
     assert f"{tmp_path}: this file system has no locks (No locks available)" in message
 
 
-def test_half_written_files_of_a_killed_process_are_named_and_removed(tmp_path):
-    with runs.hold(tmp_path):
-        pass
-    left = tmp_path / f".{runs.CHECKPOINT}.4711"
-    left.write_text("half")
+def test_what_a_killed_process_left_is_named_and_removed(tmp_path):
+    left = tmp_path / f"{PREFIX}{'0' * 16}"
+    (left / "new").mkdir(parents=True)
+    (left / "new" / runs.CHECKPOINT).write_text("half")
     messages = []
     with runs.hold(tmp_path, messages.append):
         assert not left.exists()

@@ -12,6 +12,7 @@ from PIL import Image
 import numba_stn as stn
 from numba_stn import cli
 from numba_stn.images import canvas, files
+from numba_stn.utils.atomic_write import PREFIX
 
 RNG = np.random.default_rng(0)
 SHAPES = {"grey": (40, 60), "grey with alpha": (40, 60, 2), "RGB": (40, 60, 3), "RGBA": (40, 60, 4)}
@@ -297,6 +298,39 @@ def test_existing_files_are_overwritten_only_with_force(photo, tmp_path, capsys)
     assert warp(photo[1], photo[1], "--rotate", 5) == 2
     assert warp(photo[1], out, "--rotate", 5, "--force") == 0
     assert out.read_bytes() != b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+@pytest.mark.parametrize("several", [False, True])
+def test_what_killed_runs_left_is_named_and_removed_with_force(several, photo, tmp_path, capsys):
+    """Where the files are written: a link's file may be in another folder."""
+    folders = [tmp_path / name for name in ("in", "out", "there")]
+    for folder in folders:
+        folder.mkdir()
+    (tmp_path / "in" / "photo.png").write_bytes(photo[1].read_bytes())
+    (tmp_path / "out" / "photo.png").symlink_to("../there/photo.png")
+    left = [folder / f"{PREFIX}{'0' * 16}" for folder in folders[1:]]
+    for work in left:
+        (work / "new").mkdir(parents=True)
+    source, out = (folders[0], folders[1]) if several else (photo[1], folders[1] / "photo.png")
+    for force in ([], ["--force"]):
+        assert warp(source, out, "--size", "5x5", *force) == (0 if force else 2)
+        lines = capsys.readouterr().err
+        for work in left:
+            assert f"numba-stn: {work}: left by a run that was killed" in lines
+            assert work.exists() == (not force)
+    assert read(folders[2] / "photo.png").shape == (5, 5, 3)
+
+
+@pytest.mark.parametrize("arguments", [["", "out"], ["in.png", ""],
+                                       ["in.png", "out.png", "--matrix", ""]])  # fmt: skip
+def test_an_empty_argument_is_not_the_working_directory(arguments, photo, tmp_path, capsys,
+                                                        monkeypatch):  # fmt: skip
+    photo[1].rename(tmp_path / "in.png")
+    monkeypatch.chdir(tmp_path)
+    assert warp(*arguments, "--size", "5x5") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
 def truncated(path):

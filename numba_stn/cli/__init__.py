@@ -37,8 +37,6 @@ def _run(argv):
         except SystemExit:  # after --help
             sys.stdout.flush()
             raise
-        if "" in (sys.argv[1:] if argv is None else argv):  # as a path, it is the working directory
-            raise UsageError("expected a word for each argument, got an empty one")
         code = args.run(args)
         sys.stdout.flush()  # now, because an error at Python's end is a traceback
         return code

@@ -77,6 +77,8 @@ def _report_file(args):
         yield lambda found: None
         return
     path = pathlib.Path(args.json)
+    if path.is_dir():
+        raise UsageError(f"--json {path}: expected a file name, got a folder")
 
     def write(found):
         found = report.provenance(["numba-stn", *sys.argv[1:]], args.rounds) | found

@@ -54,14 +54,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lock(target):
-    """The lock of a file while it is written, whose name is short enough for all systems."""
+    """The lock of a file while it is written."""
     from ..utils.atomic_write import is_stream
     from ..utils.lock import locked
 
     if is_stream(target):
         return contextlib.nullcontext()
+    return locked(_lock_file(target))
+
+
+def _lock_file(target):
+    """The file to lock, whose name is short enough for all systems."""
     name = target.name.encode()[:200].decode(errors="ignore")
-    return locked(target.with_name(f"{name}.lock"))
+    return target.with_name(f"{name}.lock")
 
 
 def _check_target(target, folder, force):

@@ -70,6 +70,9 @@ def output_files(paths: Sequence[pathlib.Path], force: bool = False) -> Iterator
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(output_folder(folder, force))
+        for folder in dict.fromkeys(path.parent for path in paths):  # of links; it may be read-only
+            if folder not in folders:
+                report_leftovers(folder, force)
         yield
 
 

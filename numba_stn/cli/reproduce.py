@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = table1.planned_runs(args.tasks, args.models, args.transforms, args.seeds)
     if not wanted:
         raise UsageError("the table has no cell with these tasks, models and transforms")
-    with run_folder(pathlib.Path(args.out), table1.FILES) as folder:
+    with run_folder(pathlib.Path(args.out)) as folder:
         try:
             table1.check_table(folder)
             missing = table1.incomplete_runs(folder, wanted, **changes)

@@ -209,16 +209,16 @@ def require_training():
 
 
 @contextlib.contextmanager
-def run_folder(path, files=None):
+def run_folder(path):
     """Make a folder and hold its lock; it is removed again if it is empty at the end."""
     from ..training import checkpoint, runs
 
     def warn(message):
         print(f"numba-stn: {message}", file=sys.stderr)
 
-    with output_folder(path) as folder:
+    with output_folder(path, force=True) as folder:
         try:
-            with runs.hold(folder, warn, **({"files": files} if files else {})):
+            with runs.hold(folder, warn):
                 yield folder
         except (runs.RunError, checkpoint.CheckpointError) as error:
             raise UsageError(str(error)) from error

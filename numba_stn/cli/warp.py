@@ -94,6 +94,8 @@ def _add_maps(option):
 def run(args: argparse.Namespace) -> int:
     """Run ``numba-stn warp``; the exit code is 1 if some of several images could not be warped."""
     _check_options(args)
+    if "" in (args.input, args.output):  # from an unset variable of a shell; not the working folder
+        raise UsageError("IN and OUT: expected names, got an empty one")
     named = args.matrix is not None
     matrix = warp_files.read_matrix(args.matrix, args.convention) if named else None
     if _is_stack(args):

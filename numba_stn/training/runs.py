@@ -9,14 +9,14 @@ import contextlib
 import json
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..nn import train
 from ..nn.base import Layer
-from ..utils.atomic_write import ignore_interrupts, write_atomically
+from ..utils.atomic_write import delay_interrupts, settle_leftovers, write_atomically
 from ..utils.lock import LockedError, locked
 from ..utils.schema import (
     NamesError,
@@ -89,22 +89,19 @@ def hold(
     folder: pathlib.Path,
     warn: Callable[[str], None] = warnings.warn,
     patience: float = 0.0,
-    files: Sequence[str] = (*FILES, CHECKPOINT),
 ) -> Iterator[None]:
     """Make the folder, and hold its lock.
 
-    Half-written files that a killed process left are removed; nobody else can be writing them.
+    What killed processes left half-written in it is removed.
 
     Parameters
     ----------
     folder : pathlib.Path
         Removed again if it was made here and is empty at the end.
     warn : callable
-        Called with a sentence for each half-written file.
+        Called with a sentence about each of these.
     patience : float
         Seconds to wait for the lock.
-    files : sequence of str
-        Names of the files that are written into the folder.
 
     Raises
     ------
@@ -117,9 +114,8 @@ def hold(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder / LOCK, patience, warn):
-            for path in half_written(folder, files):
-                warn(f"{path}: removed; a process that was killed left it half-written")
-                path.unlink()
+            for line in settle_leftovers(folder, remove=True):
+                warn(line)
             yield
     except LockedError as error:
         raise RunError(f"{folder}: {error}; wait for it, or choose another folder") from error
@@ -127,11 +123,6 @@ def hold(
         if new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def half_written(folder: pathlib.Path, files: Sequence[str]) -> list[pathlib.Path]:
-    """The hidden files that a killed process left in the folder while it was writing these."""
-    return [path for name in files for path in folder.glob(f".{name}.*")]
 
 
 def content(folder: pathlib.Path) -> str:
@@ -248,7 +239,7 @@ def load_or_start(folder: pathlib.Path, setup: Setup, force: bool = False) -> Tr
     if not force and (found := content(folder)):
         raise RunError(f"{folder}: has {found}; choose another folder")
     state = experiment.initial_state(setup)
-    with ignore_interrupts():
+    with delay_interrupts():
         save_checkpoint(path, setup.config, state)
     return state
 
@@ -274,11 +265,11 @@ def run_in_folder(
     path = folder / CHECKPOINT
 
     def save(state):
-        with ignore_interrupts():
+        with delay_interrupts():
             save_checkpoint(path, setup.config, state)
 
     learner, metrics = experiment.run(setup, state, on_step, save, warn)
-    with ignore_interrupts():
+    with delay_interrupts():
         written = save_results(folder, setup, learner, metrics)
         if metrics["interrupted"]:
             return [*written, CHECKPOINT], metrics

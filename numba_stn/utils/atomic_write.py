@@ -298,6 +298,3 @@ def delay_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
         for number in received:
             signal.raise_signal(number)
-
-
-ignore_interrupts = delay_interrupts
