@@ -13,7 +13,7 @@ import pytest
 from numba_stn import cli, data
 from numba_stn.cli import options
 from numba_stn.nn import SpatialTransformer, train, tree
-from numba_stn.training import experiment
+from numba_stn.training import experiment, runs
 from numba_stn.utils import atomic_write
 
 HOME = os.environ.get("NUMBA_STN_DATA")
@@ -141,7 +141,8 @@ def measure(*args):
         os.kill(os.getpid(), signal.SIGINT)
     return original(*args)
 experiment.train.error_percent = measure
-sys.exit(cli.main(["train", "--model", "fcn", "--epochs", "1", "--out", {str(tmp_path)!r}]))
+sys.exit(cli.main(["train", "--model", "fcn", "--epochs", "1", "--force",
+                   "--out", {str(tmp_path)!r}]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
@@ -225,6 +226,7 @@ BAD = {
     "command": (["fly"], "'fly'"),
     "batch": (["train", "--batch", "801"], "at most the 800 training images of digits, got 801"),
     "folder": (["train", "--data-dir", "."], "--data-dir"),
+    "too many epochs": (["train", "--epochs", "1000001"], "--epochs: expected a whole number from"),
 }
 
 
@@ -237,6 +239,16 @@ def test_bad_options_are_reported(name, tmp_path, monkeypatch):
     assert message in done.stderr.replace("\r", "\n").splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_divergence_is_reported_and_keeps_the_checkpoint(tmp_path):
+    done = run("train", "--model", "fcn", "--rate", "1e30", "--out", tmp_path / "run")
+    assert done.returncode in (1, 2)
+    line = done.stderr.replace("\r", "\n").splitlines()[-1]
+    assert "a smaller --rate may help" in line
+    assert f"the checkpoint {tmp_path / 'run' / runs.CHECKPOINT} is from before this" in line
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [runs.CHECKPOINT]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])

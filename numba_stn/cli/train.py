@@ -80,7 +80,7 @@ def add(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train a network, and print the test error."""
     require_training()
-    if args.resume:
+    if args.resume is not None:
         _check_resume_options(args)
         with run_folder(pathlib.Path(args.resume)) as folder:
             config = _resumed_config(folder)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = _config(args)
         _require_device(config.device)
-        with run_folder(pathlib.Path(args.out or _new_folder())) as folder:
+        with run_folder(_new_folder() if args.out is None else pathlib.Path(args.out)) as folder:
             if not args.force:
                 _require_vacant(folder)
             written, metrics = train_in_folder(folder, config, args.data_dir, args.force)
@@ -99,7 +99,7 @@ def _new_folder():
     """A name for the run's folder: the time, and a number if there is such a folder."""
     name = f"runs/{time.strftime('%Y%m%d-%H%M%S')}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not pathlib.Path(name).exists())
+    return next(path for path in map(pathlib.Path, names) if not path.exists())
 
 
 def _require_vacant(folder):
@@ -238,7 +238,7 @@ def train_in_folder(folder, config, data_dir, force=False):
         raise FailedError(
             f"{error}; the checkpoint {folder / runs.CHECKPOINT} is from before this"
         ) from error
-    except (data.DataError, ValueError) as error:
+    except (data.DataError, ValueError, FloatingPointError) as error:
         raise UsageError(str(error)) from error
 
 

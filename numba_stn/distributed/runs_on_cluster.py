@@ -142,7 +142,7 @@ def run_task(name: str, folder: pathlib.Path, config: Config, data_dir: str | No
             state = runs.load_or_start(folder, setup)
             report(began=state.epoch)
             return Outcome(runs.run_in_folder(folder, setup, state, on_step, warn)[1])
-    except (data.DataError, experiment.DivergedError, ValueError) as error:
+    except (data.DataError, experiment.DivergedError, ValueError, FloatingPointError) as error:
         return Outcome(error=str(error))
 
 

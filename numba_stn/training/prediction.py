@@ -60,9 +60,12 @@ def probabilities(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarra
     ValueError
         If a logit is not finite, for instance because weights are too large for float32.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below
-        logits = net.apply(learner.params, images, learner.state)[0].astype(np.float64)
-    if not np.isfinite(logits).all():
-        raise ValueError("the network's logits are NaN or infinite, expected finite numbers")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            logits = net.apply(learner.params, images, learner.state)[0].astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("expected finite numbers")
+    except FloatingPointError as error:  # also of a layer
+        raise ValueError(f"the network's logits are NaN or infinite: {error}") from error
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
