@@ -14,7 +14,8 @@ SLOW = {
     "test_antialias", "test_any_input", "test_block", "test_cluster", "test_coming_from",
     "test_cuda_simulator", "test_export", "test_gallery", "test_gpu_benchmark", "test_jvp",
     "test_peers_all", "test_photograph_modes", "test_photographs", "test_ptx", "test_ptx_derived",
-    "test_reproduce_command", "test_robust", "test_samplers", "test_train_command", "test_warmup",
+    "test_registration_bits", "test_reproduce_command", "test_robust", "test_samplers",
+    "test_train_command", "test_warmup",
 }  # fmt: skip
 
 
