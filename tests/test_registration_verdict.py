@@ -10,7 +10,7 @@ from scipy import ndimage
 from test_registration import about_center, corner_error, rotation, scene, warped
 
 import numba_stn as stn
-from numba_stn.registration import models
+from numba_stn.registration import models, pyramid, verification
 
 SIDES = (120, 136)
 MATRIX = about_center(rotation(4, 1.02), (3.2, -2.3), SIDES)
@@ -126,6 +126,21 @@ def test_a_black_rim_does_not_pull_the_map(swapped):
     check(register(*images), matrix, atol=0.05)
 
 
+@pytest.mark.parametrize("transform", ["similarity", "tps"])
+def test_outliers_are_left_out_at_four_levels(transform):
+    sides = (210, 220)
+    moving = 200 * scene(8, sides, 2)
+    matrix = about_center(rotation(2), (2, -1), sides)
+    fixed = warped(moving, matrix)
+    fixed[60:110, 70:120] = 250
+    found = register(moving, fixed, transform)
+    assert found.report.converged, found.report
+    assert len(found.report.iterations) == 4
+    expected = warped(moving, matrix)
+    inside = np.s_[20:-20, 20:-20]
+    np.testing.assert_allclose(found.aligned[inside], expected[inside], atol=4)
+
+
 def test_dead_pixels_do_not_pull_the_map():
     dead = np.random.default_rng(4).random(SIDES) < 0.005
     check(register(*(np.where(dead, np.float32(250), image) for image in pair(3))))
@@ -140,6 +155,26 @@ def test_images_match_only_if_most_parts_do():
     assert report.details > 0.5
     assert not report.converged
     assert report.reason.startswith("no match")
+
+
+@pytest.mark.parametrize("shift", [0.2, 0.8, 1.4])
+def test_the_displacement_that_remains_is_measured(shift):
+    """The map is the identity, and the scene is shifted. Slopes of fine details are too low."""
+    moving = pair(4)[0]
+    fixed = warped(moving, about_center(np.eye(2), (0.6 * shift, 0.8 * shift), SIDES))
+    levels, *_ = pyramid.pyramid(pyramid.Images(moving, fixed), None)
+    frame = pyramid.frames(moving, fixed)[1]
+    model = models.MatrixMap("affine", np.eye(3), frame)
+    details = verification.correlate_details(model, levels, frame)
+    assert shift < details.displacement < 1.35 * shift
+    assert details.number == 16
+    assert (details.disagreement() is None) == (shift < 0.5)
+
+
+def test_a_group_that_is_too_small_leaves_parts_displaced():
+    report = register(*pair(5), "translation").report
+    assert not report.converged
+    assert "displaced" in report.reason or "correlation" in report.reason
 
 
 # --- Little content, other resolutions, other bytes -----------------------------------------------
