@@ -60,17 +60,14 @@ def test_a_stale_list_is_an_error(tmp_path):
         mutations.listed(path)
 
 
-def test_results_are_of_the_list_and_few_mutations_survive():
-    """The summary is that of the entries; at most 3 % survive, each explained."""
+def test_few_mutations_survive_and_each_is_explained():
     results = mutations.load(mutations.RESULTS)
     entries = results["mutations"].values()
     assert results["summary"] == mutations.summary(entries)
-    kinds = {entry["result"] for entry in entries}
-    assert kinds <= {"noticed", "explained"}
+    assert {entry["result"] for entry in entries} <= {"noticed", "explained"}
     for kind in ("listed", "generated"):
-        own = [entry["result"] for entry in entries if entry["kind"] == kind]
-        assert kind == "generated" or len(own) >= 80
-        assert own.count("explained") <= 0.03 * len(own) or kind == "generated"
+        found = [entry["result"] for entry in entries if entry["kind"] == kind]
+        assert found.count("explained") <= 0.03 * len(found)
 
 
 # --- Operators ------------------------------------------------------------------------------------

@@ -90,8 +90,9 @@ def test_known_maps(name):
 def test_volumes_rotate_as_scipys_do():
     """Also by tiny angles, where the formula's factors are computed by series."""
     rng = np.random.default_rng(5)
-    rotation = rng.standard_normal((6, 3)) * np.array([[3.0, 1.0, 0.02, 0.009, 1e-9, 0.0]]).T
-    shift = rng.standard_normal((6, 3))
+    sizes = np.array([[3.0, 1.0, 0.02, 0.009, 0.004, 0.003, 1e-9, 0.0]]).T
+    rotation, shift = sizes * rng.standard_normal((8, 3)), rng.standard_normal((8, 3))
+    assert (np.abs((rotation**2).sum(1)[4:6] - 5e-5) < 4.9e-5).all()  # the series begin at 1e-4
     params = np.concatenate([rotation, shift], axis=1)
     theta = parametrisations.rigid_3d.theta(params)
     expected = Rotation.from_rotvec(rotation).as_matrix()

@@ -56,30 +56,40 @@ def check(found, want):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
-def compared(column, line, sides, mask):
-    inside = (column >= 0) & (column <= sides[1] - 1) & (line >= 0) & (line <= sides[0] - 1)
+def compared(column, line, moving, fixed):
+    """The pixels that are inside and not NaN, in either image."""
+    inside = (column >= 0) & (column <= moving.shape[1] - 1)
+    inside &= (line >= 0) & (line <= moving.shape[0] - 1)
+    samples, _, _ = bilinear(moving, np.where(inside, column, 0), np.where(inside, line, 0))
+    inside &= np.isfinite(samples) & np.isfinite(fixed)
     assert 0.2 < inside.mean() < 0.95
-    return inside & mask
+    return inside
+
+
+def images(masked):
+    """A moving and a fixed image; pixels that are not compared are NaN."""
+    moving, fixed = scene((23, 30)), scene((21, 26), 1)
+    if masked:
+        for seed, image in enumerate((moving, fixed)):
+            image[np.random.default_rng(seed).random(image.shape) < 0.1] = np.nan
+    return moving, fixed
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("projective", [False, True])
 def test_sums_of_a_matrix(projective, masked):
-    moving, fixed = scene((23, 30)), scene((21, 26), 1)
-    mask = np.random.default_rng(2).random(fixed.shape) < 0.7 if masked else None
+    moving, fixed = images(masked)
     matrix = np.array([[0.9, 0.25, 0.3], [-0.2, 1.1, -0.25], [0.2, -0.1, 1.0]])[: 2 + projective]
     unit, (cy, cx), (my, mx) = 13.0, (10.0, 12.5), (11.0, 14.5)
     columns = ((np.arange(26) - cx) / unit).astype(np.float32)
     axes = alignment_sums.Axes((1 / unit, 0.0, cy, cx), (unit, 0.0, my, mx), columns)
-    found = alignment_sums.matrix_sums(
-        moving[None], fixed[None], None if mask is None else mask[None], matrix, axes
-    )
+    found = alignment_sums.matrix_sums(moving[None], fixed[None], matrix, axes)
     y, x = np.meshgrid((np.arange(21) - cy) / unit, columns.astype(float), indexing="ij")
     points = np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
     u, v, w = np.vstack([matrix, [[0, 0, 1]]])[:3] @ points
     u, v = u / w, v / w
     column, line = u * unit + mx, v * unit + my
-    inside = compared(column, line, moving.shape, True if mask is None else mask.ravel())
+    inside = compared(column, line, moving, fixed.ravel())
     samples, gx, gy = bilinear(moving, column[inside], line[inside])
     rows = [gx / w[inside], gy / w[inside]]
     if projective:
@@ -88,14 +98,15 @@ def test_sums_of_a_matrix(projective, masked):
     check(found, expected(jacobian, samples, fixed.ravel()[inside].astype(float)))
 
 
-def test_sums_of_a_grid():
-    moving, fixed, rng = scene((23, 30)), scene((21, 26), 1), np.random.default_rng(3)
+@pytest.mark.parametrize("masked", [False, True])
+def test_sums_of_a_grid(masked):
+    (moving, fixed), rng = images(masked), np.random.default_rng(3)
     basis = rng.standard_normal((4, 21, 26)).astype(np.float32)
     grid = np.stack([rng.uniform(-3, 32, fixed.shape), rng.uniform(-3, 25, fixed.shape)])
-    grid, mask = grid.astype(np.float32), rng.random(fixed.shape) < 0.7
-    found = alignment_sums.grid_sums(moving[None], fixed[None], mask[None], grid, basis)
+    grid = grid.astype(np.float32)
+    found = alignment_sums.grid_sums(moving[None], fixed[None], grid, basis)
     column, line = grid.astype(float)
-    inside = compared(column, line, moving.shape, mask)
+    inside = compared(column, line, moving, fixed)
     samples, gx, gy = bilinear(moving, column[inside], line[inside])
     jacobian = np.stack([g * b for g in (gx, gy) for b in basis[:, inside].astype(float)], -1)
     check(found, expected(jacobian, samples, fixed[inside].astype(float)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numba_stn import nn
+from numba_stn.nn import optim
 
 RATES = [0.3, 0.1, 0.2, 0.05, 0.4]
 
@@ -53,6 +54,8 @@ def test_adam(epsilon, decay):
 
 def test_the_defaults_are_those_of_the_documentation():
     start, gradients = problem()
+    assert nn.sgd(0.1).rule == optim.SgdRule() == optim.SgdRule(0.9, 0.0)
+    assert nn.adam().rule == optim.AdamRule() == optim.AdamRule(0.9, 0.999, 1e-8, 0.0)
     for optimiser, same in (
         (nn.sgd(0.1), nn.sgd(0.1, 0.9, 0.0)),
         (nn.adam(), nn.adam(1e-3, 0.9, 0.999, 1e-8, 0.0)),
