@@ -13,7 +13,8 @@ too. The calls are those of the checkout; what they share with the tests (``test
 comes from each commit's own tests, so that its names may differ. ``--save FILE`` writes the
 checkout's digests, and ``--with FILE`` compares with them. Two more comparisons are of the checkout
 with itself: ``--loaded`` of a process that compiles all kernels with one that loads them, and
-``--processor NAME`` of this processor with another that LLVM knows, such as ``generic``.
+``--processor NAME`` of this processor with another that LLVM knows, such as ``generic``. There the
+calls with a convolution may differ, as ``docs/semantics.md`` says.
 """
 
 import argparse

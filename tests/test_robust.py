@@ -1,5 +1,6 @@
 """Accesses beyond arrays, indices out of bounds, Python threads, and read-only folders."""
 
+import ast
 import os
 import pathlib
 import shutil
@@ -7,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+import llvmlite.binding as llvm
+import numpy as np
 import pytest
 
 import numba_stn
@@ -109,6 +112,24 @@ def test_another_processor_gives_the_same_bits(tmp_path):
     _, found, compiled = python(code, **other).split()
     assert int(compiled) > 4
     assert found == python(code).split()[1]
+
+
+CONVOLUTION = """
+import numpy
+from numba_stn import nn
+rng, net = numpy.random.default_rng(0), nn.conv2d(3, 3)
+x = rng.standard_normal((2, 2, 9, 9)).astype(numpy.float32)
+print(net.apply(net.init(rng, x.shape[1:]), x)[0].tolist())
+"""
+
+
+def test_a_convolution_on_another_processor_differs_in_its_last_bits_only(tmp_path):
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    found, expected = (np.float32(ast.literal_eval(python(CONVOLUTION, **env)))
+                       for env in (other, {}))  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    fused = llvm.get_host_cpu_features().get("fma", False)  # x86; generic ARM has the operation
+    assert np.array_equal(found, expected) != fused
 
 
 # --- Threads --------------------------------------------------------------------------------------
