@@ -146,7 +146,11 @@ def run(apply, net, given, train):
     dparams, dx = pullback(given["dy"])
     found = {"y": y, "dx": dx}
     for name, tree in (("dparams", dparams), ("state", state)):
-        found |= {f"{name}.{'.'.join(path)}": leaf for path, leaf in leaves(tree)}
+        found |= {  # a layer without state returns whatever it was given as one
+            f"{name}.{'.'.join(path)}": leaf
+            for path, leaf in leaves(tree)
+            if hasattr(leaf, "dtype")
+        }
     return found
 
 
