@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 import numba_stn as stn
-from numba_stn.registration import alignment, gauss_newton, models, pyramid
+from numba_stn.registration import coarse_to_fine, gauss_newton, models, pyramid
 
 ROOT = pathlib.Path(stn.__file__).parents[1]
 SIDES = (72, 88)
@@ -190,7 +190,7 @@ def test_start_candidates_recover_large_maps_of_fine_texture(monkeypatch):
     found = stn.register(moving, warped(moving, known), "similarity")
     assert found.report.converged
     assert corner_error(found.matrix, known, (160, 160)) < 0.2
-    monkeypatch.setattr(alignment, "start_candidates", lambda *args: [])
+    monkeypatch.setattr(coarse_to_fine, "start_candidates", lambda *args: [])
     assert not stn.register(moving, warped(moving, known), "similarity").report.converged
 
 

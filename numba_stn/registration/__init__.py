@@ -1,9 +1,10 @@
 """Registration: estimate the map that aligns one image with another.
 
-:func:`register` works from coarse to fine (:mod:`.pyramid`). At each level it takes damped
-Gauss-Newton steps (:mod:`.gauss_newton`) in a group of maps or a spline (:mod:`.models`), from
-several start candidates if necessary (:mod:`.candidates`), and finally decides whether the images
-match (:mod:`.verification`).
+:func:`register` (:mod:`.alignment`) works from coarse to fine (:mod:`.pyramid`,
+:mod:`.coarse_to_fine`). At each level it takes damped Gauss-Newton steps (:mod:`.gauss_newton`) in
+a group of maps or a spline (:mod:`.models`), from several start candidates if necessary
+(:mod:`.candidates`), and again without pixels that do not follow the map (:mod:`.outliers`).
+Finally it decides whether the images match (:mod:`.verification`).
 """
 
 from .alignment import Registration, Report, register

@@ -52,6 +52,11 @@ class Level:
         """The number of pixels of the fixed image that are compared."""
         return int(np.count_nonzero(~np.isnan(self.fixed)))
 
+    @cached_property
+    def moving_share(self) -> float:
+        """The share of the moving image's pixels that are compared."""
+        return float(np.mean(~np.isnan(self.moving)))
+
     def without(self, outliers: np.ndarray) -> "Level":
         """The level without these pixels of the fixed image."""
         return replace(self, fixed=np.where(outliers, np.float32(np.nan), self.fixed))
