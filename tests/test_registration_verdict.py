@@ -10,7 +10,7 @@ from scipy import ndimage
 from test_registration import about_center, corner_error, rotation, scene, warped
 
 import numba_stn as stn
-from numba_stn.registration import models
+from numba_stn.registration import models, pyramid, verification
 
 SIDES = (120, 136)
 MATRIX = about_center(rotation(4, 1.02), (3.2, -2.3), SIDES)
@@ -140,6 +140,26 @@ def test_images_match_only_if_most_parts_do():
     assert report.details > 0.5
     assert not report.converged
     assert report.reason.startswith("no match")
+
+
+@pytest.mark.parametrize("shift", [0.2, 0.8, 1.4])
+def test_the_displacement_that_remains_is_measured(shift):
+    """The map is the identity, and the scene is shifted. Slopes of fine details are too low."""
+    moving = pair(4)[0]
+    fixed = warped(moving, about_center(np.eye(2), (0.6 * shift, 0.8 * shift), SIDES))
+    levels, *_ = pyramid.pyramid(pyramid.Images(moving, fixed), None)
+    frame = pyramid.frames(moving, fixed)[1]
+    model = models.MatrixMap("affine", np.eye(3), frame)
+    details = verification.correlate_details(model, levels, frame)
+    assert shift < details.displacement < 1.35 * shift
+    assert details.number == 16
+    assert (details.disagreement() is None) == (shift < 0.5)
+
+
+def test_a_group_that_is_too_small_leaves_parts_displaced():
+    report = register(*pair(5), "translation").report
+    assert not report.converged
+    assert "displaced" in report.reason or "correlation" in report.reason
 
 
 # --- Little content, other resolutions, other bytes -----------------------------------------------
