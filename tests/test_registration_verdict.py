@@ -126,6 +126,21 @@ def test_a_black_rim_does_not_pull_the_map(swapped):
     check(register(*images), matrix, atol=0.05)
 
 
+@pytest.mark.parametrize("transform", ["similarity", "tps"])
+def test_outliers_are_left_out_at_four_levels(transform):
+    sides = (210, 220)
+    moving = 200 * scene(8, sides, 2)
+    matrix = about_center(rotation(2), (2, -1), sides)
+    fixed = warped(moving, matrix)
+    fixed[60:110, 70:120] = 250
+    found = register(moving, fixed, transform)
+    assert found.report.converged, found.report
+    assert len(found.report.iterations) == 4
+    expected = warped(moving, matrix)
+    inside = np.s_[20:-20, 20:-20]
+    np.testing.assert_allclose(found.aligned[inside], expected[inside], atol=4)
+
+
 def test_dead_pixels_do_not_pull_the_map():
     dead = np.random.default_rng(4).random(SIDES) < 0.005
     check(register(*(np.where(dead, np.float32(250), image) for image in pair(3))))

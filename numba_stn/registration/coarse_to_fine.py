@@ -25,11 +25,12 @@ HIGH_CORRELATION, CANDIDATES, CANDIDATE_STEPS = 0.95, 12, 5
 # last.
 COARSE_TOLERANCE = 0.1
 
-# How often outliers are searched, and the coarsest level at which steps are then repeated.
-OUTLIER_ROUNDS, COARSEST_AGAIN = 4, 3
+# How often outliers are searched.
+OUTLIER_ROUNDS = 4
 
-# The coarsest level, in halvings, at which a spline is estimated.
-COARSEST_SPLINE = 2
+# The number of the coarsest level at which a spline is estimated, and at which steps are repeated
+# without outliers.
+COARSEST_AGAIN = 2
 
 
 class CoarseToFine(NamedTuple):
@@ -142,7 +143,7 @@ class CoarseToFine(NamedTuple):
         sides, target = self.problem.images.moving.shape, self.problem.images.fixed.shape
         theta = theta_from_matrix(found.model.pixel_matrix(None, self.moving), target, sides)
         lattice = np.c_[control_points(self.problem.control), np.ones(self.problem.control**2)]
-        coarsest = min(COARSEST_SPLINE, len(self.levels) - 1)
+        coarsest = min(COARSEST_AGAIN, len(self.levels) - 1)
         basis = basis_functions(self.problem.control, target, self.levels[coarsest].halvings + 1)
         control = lattice @ theta[:2].T
         model: Any = SplineMap(control, sides, target, self.problem.stiffness, basis)
