@@ -268,6 +268,11 @@ def summary(entries) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def survival(mutant: Mutant) -> str:
+    """The result of a mutant that no test notices."""
+    return "explained" if mutant.explained else "survived"
+
+
 def report(mutant: Mutant, entry: dict) -> str:
     """One line about a mutant."""
     tail = f"by {entry['by']}" if entry["result"] == "noticed" else mutant.explained
@@ -308,6 +313,10 @@ def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) 
     """Try the mutants without a valid result, and report those that survive."""
     done, commit = results["mutations"], git("rev-parse", "HEAD")
     known = {m.name for m in mutants if done.get(m.name, {}).get("of") == fingerprint(m)}
+    for mutant in mutants:  # it may have been explained since
+        if mutant.name in known and done[mutant.name]["result"] != "noticed":
+            done[mutant.name] |= {"result": survival(mutant), "by": mutant.explained}
+            save(args.out, results)
     wanted = [mutant for mutant in mutants if mutant.name not in known or args.again]
     if wanted:
         workshop = Workshop(args.work)
@@ -318,8 +327,7 @@ def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) 
         outcome = workshop.try_mutant(mutant)
         entry = {
             "kind": "generated" if args.module else "listed",
-            "result": "noticed" if not outcome.passed
-            else "explained" if mutant.explained else "survived",
+            "result": survival(mutant) if outcome.passed else "noticed",
             "by": outcome.by or mutant.explained,
             "seconds": round(time.perf_counter() - began, 1),
             "commit": commit[:12],
