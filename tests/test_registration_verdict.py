@@ -123,7 +123,7 @@ def test_a_black_rim_does_not_pull_the_map(swapped):
     images, matrix = (
         ((fixed, moving), np.linalg.inv(MATRIX)) if swapped else ((moving, fixed), MATRIX)
     )
-    check(register(*images), matrix, atol=0.05)
+    check(register(*images), matrix, atol=0.08)
 
 
 @pytest.mark.parametrize("transform", ["similarity", "tps"])

@@ -25,8 +25,8 @@ HIGH_CORRELATION, CANDIDATES, CANDIDATE_STEPS = 0.95, 12, 5
 # last.
 COARSE_TOLERANCE = 0.1
 
-# How often outliers are searched.
-OUTLIER_ROUNDS = 4
+# How often outliers are searched, and a correlation that makes this unnecessary.
+OUTLIER_ROUNDS, CORRELATION_WITHOUT_OUTLIERS = 4, 0.99
 
 # The number of the coarsest level at which a spline is estimated, and at which steps are repeated
 # without outliers.
@@ -49,6 +49,8 @@ class CoarseToFine(NamedTuple):
         number, known = min(1, len(self.levels) - 1), None
         for _ in range(OUTLIER_ROUNDS):
             if found.evaluation is None or found.reason == "overlap":
+                break
+            if known is None and found.evaluation.correlation > CORRELATION_WITHOUT_OUTLIERS:
                 break
             outliers = find_outliers(
                 found.model, self.levels[number], self.moving, self.metric, known

@@ -20,7 +20,7 @@ from .pyramid import Frame, Level
 LEAST_RESIDUAL, LEAST_MULTIPLE = 0.5, 6.0
 
 # Outliers are left out if they are at least this share of the pixels: fewer do not matter.
-LEAST_SHARE = 0.002
+LEAST_SHARE = 0.005
 
 # They are left out if in one of the images they have at most this share of the variance: otherwise
 # it is not known which pixels are the outliers.
@@ -28,8 +28,9 @@ LARGEST_SHARE = 0.5
 
 
 # Of the pixels on an image's border, the least share that has the value of one of its corners if
-# there is a rim; and the largest share of the image that a rim has. A larger one is the background.
-LEAST_RIM, LARGEST_RIM = 0.02, 0.4
+# there is a rim; and the least and the largest share of the image that a rim has. What is larger is
+# the background.
+LEAST_RIM, RIM_SHARES = 0.1, (0.002, 0.4)
 
 
 def without_rim(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
@@ -40,15 +41,17 @@ def without_rim(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None
     """
     border = np.ones(image.shape, bool)
     border[(slice(1, -1),) * image.ndim] = False
-    corners = np.unique(image[np.ix_(*([0, side - 1] for side in image.shape))])
+    edge = image[border]
     rim = np.zeros(image.shape, bool)
-    for value in corners:
-        if np.count_nonzero(image[border] == value) < LEAST_RIM * np.count_nonzero(border):
-            continue
-        same = image == value if mask is None else (image == value) & mask
-        parts, _ = label(same, generate_binary_structure(image.ndim, 1))
-        rim |= np.isin(parts, np.setdiff1d(parts[border], 0))
-    if not 0 < np.count_nonzero(rim) < LARGEST_RIM * rim.size:
+    for value in set(image[np.ix_(*([0, side - 1] for side in image.shape))].ravel().tolist()):
+        if np.count_nonzero(edge == value) >= LEAST_RIM * edge.size:
+            same = image == value if mask is None else (image == value) & mask
+            parts, count = label(same)
+            of_rim = np.zeros(count + 1, bool)
+            of_rim[parts[border]] = True
+            of_rim[0] = False
+            rim |= of_rim[parts]
+    if not RIM_SHARES[0] < np.count_nonzero(rim) / rim.size < RIM_SHARES[1]:
         return mask
     inside = ~binary_dilation(rim, generate_binary_structure(image.ndim, image.ndim))
     return inside if mask is None else inside & mask
