@@ -11,7 +11,7 @@ from .ops import grid_sample as stn
 from .ops import warps
 
 DTYPES = ("float32", "float64")
-PADDINGS = ("zeros", "border", "reflection")
+COMMON_PADDINGS = ("zeros", "border", "reflection")
 
 # The numbers of maps of a call: one is too little work for several threads; with the other number,
 # all steps are parallel.
@@ -42,7 +42,7 @@ def choose(words: Sequence[str]) -> list[Call]:
 def _samplers() -> Iterator[Call]:
     """List warp_affine and grid_sample, forward and each gradient."""
     for dtype in DTYPES:
-        for padding in PADDINGS:
+        for padding in COMMON_PADDINGS:
             for function, vjp, coords, draw in (
                 (warps.warp_affine, warps.warp_affine_vjp, "theta", _theta),
                 (stn.grid_sample, stn.grid_sample_vjp, "grid", _grid),

@@ -12,6 +12,7 @@ from PIL import Image
 import numba_stn as stn
 from numba_stn import cli
 from numba_stn.images import canvas, files
+from numba_stn.ops import validate
 from numba_stn.utils.atomic_write import PREFIX
 
 RNG = np.random.default_rng(0)
@@ -572,3 +573,9 @@ def test_help_names_every_choice():
 
     assert set(command.MODES) == set(MODES)
     assert set(command.PADDINGS) == set(PADDINGS)
+
+
+def test_the_command_offers_every_mode_and_padding():
+    """It lists them itself, because importing the library would make --help slow."""
+    assert cli.warp.MODES == tuple(validate.MODES)
+    assert cli.warp.PADDINGS == tuple(validate.PADDINGS)

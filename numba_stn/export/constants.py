@@ -7,7 +7,7 @@ from ..ops.tps_grid import tps_grid
 from ..transforms.parametrisations import Transform
 
 # The padding modes of PyTorch's and ONNX's grid_sample.
-PADDINGS = ("zeros", "border", "reflection")
+EXPORTABLE_PADDINGS = ("zeros", "border", "reflection")
 
 
 class ExportError(Exception):
@@ -24,9 +24,10 @@ def check_sampler(layer: SpatialTransformer) -> None:
     """
     if layer.transform.kind == "affine 3-D":
         raise ExportError(f"{layer.transform}: transformers of volumes cannot be exported")
-    if layer.padding_mode not in PADDINGS:
+    if layer.padding_mode not in EXPORTABLE_PADDINGS:
         raise ExportError(
-            f"padding_mode: only {', '.join(PADDINGS)} can be exported, got {layer.padding_mode!r}"
+            f"padding_mode: only {', '.join(EXPORTABLE_PADDINGS)} can be exported, "
+            f"got {layer.padding_mode!r}"
         )
 
 

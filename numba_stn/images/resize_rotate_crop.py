@@ -18,7 +18,7 @@ from ..ops.validate import (
     check_finite,
     check_flag,
     check_image_shape,
-    choose_kernels_for_image,
+    choose_backend_for_image,
 )
 from .warp_image import warp_image
 
@@ -297,7 +297,7 @@ def crop_and_resize(
     array([[[25, 45]],
            [[ 5, 15]]], dtype=uint8)
     """
-    kernels, found = choose_kernels_for_image(image, stream)
+    kernels, found = choose_backend_for_image(image, stream)
     image = image if on_gpu(image) else found
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = {"mode": mode, "padding_mode": padding_mode, "fill": fill, "stream": stream}
@@ -322,7 +322,7 @@ def _box_matrix(box, shape):
 
 def _check_image(image, stream):
     """Return the image as ``warp_image`` takes it without another copy, and its sides."""
-    _, found = choose_kernels_for_image(image, stream)
+    _, found = choose_backend_for_image(image, stream)
     return (image if on_gpu(image) else found), found.shape[:2]
 
 

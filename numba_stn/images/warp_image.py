@@ -15,7 +15,7 @@ from ..ops.validate import (
     MODES,
     PADDINGS,
     check_image_shape,
-    choose_kernels_for_image,
+    choose_backend_for_image,
     expand_fill,
     look_up,
 )
@@ -99,7 +99,7 @@ def warp_image(
         channels_last=True,
         between_pixels=True,
     )
-    kernels, image = choose_kernels_for_image(image, stream)
+    kernels, image = choose_backend_for_image(image, stream)
     sides = image.shape[:2] if shape is None else check_image_shape(shape)
     numbers = expand_fill(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
     result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)

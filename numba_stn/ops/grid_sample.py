@@ -28,7 +28,7 @@ from .validate import (
     check_options,
     check_output_size,
     check_wrt,
-    choose_kernels,
+    choose_backend,
     corner_offset,
 )
 
@@ -79,7 +79,7 @@ def affine_grid(
     array([[-0.5,  0.5],
            [-0.5,  0.5]])
     """
-    kernels, theta = choose_kernels(stream, theta=theta)
+    kernels, theta = choose_backend(stream, theta=theta)
     dims = 3 if tuple(theta.shape[1:]) == (3, 4) else 2
     theta = check_array("theta", theta, (None, dims, dims + 1))
     grid_shape = (len(theta), *check_output_size(size, len(theta), dims), dims)
@@ -118,7 +118,7 @@ def affine_grid_vjp(dgrid: Array, *, align_corners: bool = False, stream: Any = 
     array([[[0., 0., 4.],
             [0., 0., 4.]]])
     """
-    kernels, dgrid = choose_kernels(stream, dgrid=dgrid)
+    kernels, dgrid = choose_backend(stream, dgrid=dgrid)
     dims = 3 if len(dgrid.shape) == 5 else 2
     dgrid = check_array("dgrid", dgrid, (*[None] * (dims + 1), dims))
     check_not_empty("dgrid", dgrid.shape[1:-1])
@@ -185,7 +185,7 @@ def grid_sample(
     array([[[[1.5]]]])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid = choose_kernels(stream, images=images, grid=grid)
+    kernels, images, grid = choose_backend(stream, images=images, grid=grid)
     images, grid = check_grid(images, grid, options)
     sampler = Sampler(kernels, GRID, images, grid, options)
     return sampler.sample(grid.shape[1:-1], out, check_flag("coverage", coverage), stream)
@@ -248,7 +248,7 @@ def grid_sample_vjp(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     wanted = check_wrt(wrt, ("images", "grid"))
-    kernels, dsamples, images, grid = choose_kernels(
+    kernels, dsamples, images, grid = choose_backend(
         stream, dsamples=dsamples, images=images, grid=grid
     )
     images, grid = check_grid(images, grid, options)

@@ -21,8 +21,8 @@ from .validate import (
     check_not_empty,
     check_options,
     check_output_size,
-    choose_kernels,
-    choose_kernels_for_jvp,
+    choose_backend,
+    choose_backend_for_jvp,
     expand_fill,
 )
 from .warps import check_theta
@@ -84,7 +84,7 @@ def grid_sample_jvp(
     array([[[[0.1]]]])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, grid, images_dot, grid_dot = choose_kernels_for_jvp(
+    kernels, images, grid, images_dot, grid_dot = choose_backend_for_jvp(
         stream, images=images, grid=grid, images_dot=images_dot, grid_dot=grid_dot
     )
     images, grid = check_grid(images, grid, options)
@@ -259,7 +259,7 @@ def warp_affine_gauss_newton(
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     if options.mode == NEAREST:
         raise ValueError("mode: expected 'bilinear' or 'bicubic' for slopes, got 'nearest'")
-    kernels, images, theta, residuals = choose_kernels(
+    kernels, images, theta, residuals = choose_backend(
         stream, images=images, theta=theta, residuals=residuals
     )
     images, theta = check_theta(AFFINE, images, theta, options)
@@ -282,7 +282,7 @@ def warp_affine_gauss_newton(
 
 def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
     """Check the arguments, and return the change of the samples."""
-    kernels, images, theta, images_dot, theta_dot = choose_kernels_for_jvp(
+    kernels, images, theta, images_dot, theta_dot = choose_backend_for_jvp(
         stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
     )
     images, theta = check_theta(source, images, theta, options)

@@ -18,7 +18,7 @@ from .validate import (
     check_not_empty,
     check_output_size,
     check_wrt,
-    choose_kernels,
+    choose_backend,
     look_up,
 )
 
@@ -191,7 +191,7 @@ def splat(
     points = _check_array("points", points)
     values = _check_values("values", values, points, layout, VALUE_DTYPES)
     grid, sides = _as_grid(points), check_output_size(size, len(points), points.shape[2])
-    kernels, found = choose_kernels(stream, values=values)
+    kernels, found = choose_backend(stream, values=values)
     shape = _images_shape(found, sides, layout)
     images = kernels.returned(kernels.empty(shape, found.dtype, found))
     return grid_sample_vjp(
@@ -245,7 +245,7 @@ def splat_vjp(
     """
     wanted, points = check_wrt(wrt, ("values", "points")), _check_array("points", points)
     values = _check_values("values", values, points, layout, VALUE_DTYPES)
-    kernels, found = choose_kernels(None, dimages=dimages)
+    kernels, found = choose_backend(None, dimages=dimages)
     expected = _images_shape(values, [None] * points.shape[2], layout)
     check_array("dimages", found, expected, (values.dtype,))
     check_not_empty("dimages", found.shape[1:-1] if _channels_last(layout) else found.shape[2:])
@@ -265,7 +265,7 @@ def splat_vjp(
 
 def _check_array(name, array):
     """Return an array of three axes, where it is."""
-    kernels, found = choose_kernels(None, **{name: array})
+    kernels, found = choose_backend(None, **{name: array})
     if len(found.shape) != 3 or (name == "points" and found.shape[2] not in (2, 3)):
         expected = "(N, P, 2) or (N, P, 3)" if name == "points" else "(N, C, P)"
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(found.shape)}")
@@ -287,7 +287,7 @@ def _check_dims(images, points):
     """Raise an error for points of planes with volumes, and of volumes with planes."""
     shape = getattr(images, "shape", None)
     if shape is None:  # a list, or not an array at all
-        shape = choose_kernels(None, images=images)[1].shape
+        shape = choose_backend(None, images=images)[1].shape
     dims = len(shape) - 2
     if dims in (2, 3) and points.shape[2] != dims:
         expected = f"(N, P, {dims}) for images of shape {tuple(shape)}"

@@ -29,7 +29,7 @@ from .validate import (
     check_integer,
     check_not_empty,
     check_output_size,
-    choose_kernels,
+    choose_backend,
     corner_offset,
 )
 
@@ -156,7 +156,7 @@ def tps_grid(
            [-1. ,  0. ,  1. ],
            [-1. ,  0. ,  1. ]])
     """
-    kernels, control = choose_kernels(stream, control=control)
+    kernels, control = choose_backend(stream, control=control)
     regularisation = check_regularisation(regularisation)
     size = check_output_size(size, len(check_control(control)))
     off, (points, matrix) = corner_offset(align_corners), solve_spline_for(control, regularisation)
@@ -207,7 +207,7 @@ def tps_grid_vjp(
     >>> dcontrol.sum(axis=1).round(9)
     array([[16., 16.]])
     """
-    kernels, dgrid = choose_kernels(stream, dgrid=dgrid)
+    kernels, dgrid = choose_backend(stream, dgrid=dgrid)
     check_array("dgrid", dgrid, (None, None, None, 2))
     check_not_empty("dgrid", dgrid.shape[1:3])
     points, matrix = solve_spline(check_points_per_side(k), check_regularisation(regularisation))

@@ -57,7 +57,7 @@ class Options(NamedTuple):
 # --- Kernels and their arrays ---------------------------------------------------------------------
 
 
-def choose_kernels(stream, **named):
+def choose_backend(stream, **named):
     """Return the kernels for these arrays, and the arrays in the form that the kernels take."""
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
@@ -71,20 +71,20 @@ def choose_kernels(stream, **named):
     return kernels, *(kernels.kernel_array(name, array, stream) for name, array in named.items())
 
 
-def choose_kernels_for_jvp(stream, **named):
-    """Do as :func:`choose_kernels`, but let tangents (named ``..._dot``) be None."""
+def choose_backend_for_jvp(stream, **named):
+    """Do as :func:`choose_backend`, but let tangents (named ``..._dot``) be None."""
     given = {
         name: array
         for name, array in named.items()
         if array is not None or not name.endswith("_dot")
     }
-    kernels, *found = choose_kernels(stream, **given)
+    kernels, *found = choose_backend(stream, **given)
     return kernels, *({**named, **dict(zip(given, found, strict=True))}).values()
 
 
-def choose_kernels_for_image(image, stream):
+def choose_backend_for_image(image, stream):
     """Return the kernels for one image (H, W) or (H, W, C), and the image as they take it."""
-    kernels, image = choose_kernels(stream, image=image)
+    kernels, image = choose_backend(stream, image=image)
     if image.dtype not in _IMAGE_DTYPES:
         names = ", ".join(map(str, _IMAGE_DTYPES))
         raise TypeError(f"image: expected one of {names}, got {image.dtype}")

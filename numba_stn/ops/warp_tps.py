@@ -28,8 +28,8 @@ from .validate import (
     check_options,
     check_output_size,
     check_wrt,
-    choose_kernels,
-    choose_kernels_for_jvp,
+    choose_backend,
+    choose_backend_for_jvp,
 )
 
 __all__ = ["warp_tps", "warp_tps_jvp", "warp_tps_vjp"]
@@ -92,7 +92,7 @@ def warp_tps(
            [13., 14., 15.,  0.]])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control = choose_kernels(stream, images=images, control=control)
+    kernels, images, control = choose_backend(stream, images=images, control=control)
     kind = check_spline(images, control, options)
     regularisation = check_regularisation(regularisation)
     size = kind.spatial(images) if size is None else check_output_size(size, len(control))
@@ -160,7 +160,7 @@ def warp_tps_vjp(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     wanted = check_wrt(wrt, ("images", "control"))
-    kernels, dsamples, images, control = choose_kernels(
+    kernels, dsamples, images, control = choose_backend(
         stream, dsamples=dsamples, images=images, control=control
     )
     kind = check_spline(images, control, options)
@@ -262,7 +262,7 @@ def warp_tps_jvp(
     array([0.2, 0.2, 0.2, 0.2])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    kernels, images, control, images_dot, control_dot = choose_kernels_for_jvp(
+    kernels, images, control, images_dot, control_dot = choose_backend_for_jvp(
         stream, images=images, control=control, images_dot=images_dot, control_dot=control_dot
     )
     kind = check_spline(images, control, options)

@@ -21,7 +21,7 @@ from .validate import (
     check_options,
     check_output_size,
     check_wrt,
-    choose_kernels,
+    choose_backend,
 )
 
 __all__ = ["warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"]
@@ -281,7 +281,7 @@ class _Output(NamedTuple):
 
 def _warp(source, images, theta, options, output, stream):
     """Check the arguments, and sample."""
-    kernels, images, theta = choose_kernels(stream, images=images, theta=theta)
+    kernels, images, theta = choose_backend(stream, images=images, theta=theta)
     images, theta = check_theta(source, images, theta, options)
     kind, size = options.kind(source, images), output.size
     size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
@@ -308,7 +308,7 @@ def _sample_means(sampler, size, coverage, out):
 def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
     """Check the arguments, and return the wanted gradients."""
     wanted = check_wrt(wrt, ("images", "theta"))
-    kernels, dsamples, images, theta = choose_kernels(
+    kernels, dsamples, images, theta = choose_backend(
         stream, dsamples=dsamples, images=images, theta=theta
     )
     images, theta = check_theta(source, images, theta, options)
