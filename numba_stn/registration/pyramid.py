@@ -15,6 +15,9 @@ LEAST_SIDE = {2: 24, 3: 12}
 # A pyramid ends where fewer pixels of an image are compared.
 LEAST_PIXELS = 100
 
+# The number of pixels along the border that are not compared at the finest level.
+BORDER = 2
+
 # The weight of a pixel in its own mean, along each axis, when an image is smoothed.
 CENTER = 6 / 16
 
@@ -182,7 +185,7 @@ def pyramid(
         _standardise(images.fixed, images.mask, halvings[1], INCOMPLETE[1]),
         strict=True,
     )
-    pair = [layer.compared for layer in finest]
+    pair = [_without_border(layer.compared) for layer in finest]
     found: list[Level] = []
     while True:
         moving, fixed = pair
@@ -197,6 +200,17 @@ def pyramid(
         if min(np.count_nonzero(~np.isnan(image)) for image in pair) < LEAST_PIXELS:
             break
     return found, *stats
+
+
+def _without_border(image):
+    """Leave out the pixels next to the border, whose neighbourhoods are not complete.
+
+    A warp may also have mixed them with what it fills an image with.
+    """
+    inner = tuple(slice(BORDER, -BORDER) if side > 1 else slice(None) for side in image.shape)
+    found = np.full(image.shape, np.nan, np.float32)
+    found[inner] = image[inner]
+    return found
 
 
 def _axes(moving_frame, fixed_frame, halvings, width):
