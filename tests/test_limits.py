@@ -8,6 +8,7 @@ from numba_stn.kernels.cpu import limits
 from numba_stn.kernels.math.jit import python_callable
 from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, BORDER, NEAREST, ZEROS
 
+affine_limits = python_callable(limits.affine_limits)
 projected_limits = python_callable(limits.projected_limits)
 reaching = python_callable(limits.reaching)
 
@@ -62,6 +63,30 @@ def test_a_row_without_known_limits_is_kept_whole():
         for k in range(6):
             broken = (*line[:k], bad, *line[k + 1 :])
             assert projected_limits(ZEROS, BILINEAR, broken, SIDES) == (0, SIDES[3])
+
+
+@pytest.mark.parametrize("padding", [ZEROS, BORDER])
+@pytest.mark.parametrize(("mode", "before", "after"), [(BILINEAR, 0, 1), (BICUBIC, 1, 2)])
+def test_affine_columns_that_are_inside_have_all_their_taps(mode, before, after, padding):
+    """And few others do; columns without taps are left out, those with taps are not."""
+    rng, found, possible = np.random.default_rng(2), 0, 0
+    height, width, _, columns = SIDES
+    for _ in range(3000):
+        (x0, y0), (xs, ys) = rng.uniform(-40, 60, 2), rng.uniform(-1.5, 1.5, 2)
+        row, window = (x0, xs, y0, ys), limits.Window(0, height, width, width)
+        inverse = (1 / xs, 1 / ys)
+        first, last, low, high, *_ = affine_limits(padding, mode, row, inverse, window, SIDES)
+        x, y = x0 + xs * np.arange(columns), y0 + ys * np.arange(columns)
+        inside = (np.floor(x) >= before) & (np.floor(x) + after < width)
+        inside &= (np.floor(y) >= before) & (np.floor(y) + after < height)
+        assert inside[first:last].all()
+        found, possible = found + max(last - first, 0), possible + inside.sum()
+        if padding == ZEROS:
+            touching = (x > -1 - before) & (x < width + before)
+            touching &= (y > -1 - before) & (y < height + before)
+            some = np.flatnonzero(touching)
+            assert not len(some) or (16 * low <= some[0] and some[-1] < 16 * high)
+    assert 0.85 * possible < found <= possible
 
 
 def test_the_columns_at_which_a_line_is_positive():

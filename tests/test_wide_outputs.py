@@ -47,7 +47,9 @@ def wide(sampler, sides, size, seed=0):
         coords = np.concatenate([coords, divisors[:, None]], axis=1)
     if sampler.source == "grid":
         coords = reference.affine_grid(coords, size)
-    return given._replace(coords=coords.astype(sampler.coords))
+    # The kernels of the common kinds take one fill; with several, the general ones are called.
+    fill = np.full_like(given.fill, 0.3) if sampler in COMMON else given.fill
+    return given._replace(coords=coords.astype(sampler.coords), fill=fill)
 
 
 @pytest.mark.parametrize("sampler", PLANES, ids=str)
