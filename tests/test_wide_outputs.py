@@ -28,6 +28,9 @@ MAPS = np.array([
     [[-1.3, 0.2, 0.31], [0.1, -1.1, 0.2]],  # mirrored, across all edges
     [[0.7, 0.3, -0.9], [0.4, 0.5, 0.6]],  # half outside
     [[0.1, 0.0, 1.7], [0.0, 0.2, 0.0]],  # outside
+    [[1.0, 0.0, 0.01], [0.0, 0.9, 0.0]],  # the last column is beyond the last pixel's centre
+    [[1.0, 0.0, -0.01], [0.0, 0.9, 0.0]],  # the first one is before the first pixel's
+    [[0.91, 0.0, -1.36], [0.0, 0.8, 0.0]],  # the last block is outside at first, then inside
 ])  # fmt: skip
 
 
