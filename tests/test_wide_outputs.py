@@ -90,6 +90,15 @@ def test_rows_of_many_blocks():
     np.testing.assert_allclose(got[..., some], want, atol=2e-3)
 
 
+def test_a_coordinate_at_an_edge_has_no_slope_in_a_block():
+    image = np.arange(1.0, 121).reshape(1, 1, 3, 40)
+    options = {"padding_mode": "border", "align_corners": True}
+    grid = stn.affine_grid(np.eye(2, 3)[None], (3, 40), align_corners=True)
+    _, dgrid = stn.grid_sample_vjp(np.ones_like(image), image, grid, **options)
+    assert not dgrid[0, :, [0, -1], 0].any()
+    assert dgrid[0, :, 1:-1, 0].all()
+
+
 # --- Rounding -------------------------------------------------------------------------------------
 
 WHOLE = [row for row in STORED if row.dtype.startswith("u") and row[1] != "nearest" and row[3] == 2]
