@@ -28,6 +28,9 @@ MAPS = np.array([
     [[-1.3, 0.2, 0.31], [0.1, -1.1, 0.2]],  # mirrored, across all edges
     [[0.7, 0.3, -0.9], [0.4, 0.5, 0.6]],  # half outside
     [[0.1, 0.0, 1.7], [0.0, 0.2, 0.0]],  # outside
+    [[1.0, 0.0, 0.01], [0.0, 0.9, 0.0]],  # the last column is beyond the last pixel's centre
+    [[1.0, 0.0, -0.01], [0.0, 0.9, 0.0]],  # the first one is before the first pixel's
+    [[0.91, 0.0, -1.36], [0.0, 0.8, 0.0]],  # the last block is outside at first, then inside
 ])  # fmt: skip
 
 
@@ -87,6 +90,15 @@ def test_rows_of_many_blocks():
     np.testing.assert_allclose(got[..., some], want, atol=2e-3)
 
 
+def test_a_coordinate_at_an_edge_has_no_slope_in_a_block():
+    image = np.arange(1.0, 121).reshape(1, 1, 3, 40)
+    options = {"padding_mode": "border", "align_corners": True}
+    grid = stn.affine_grid(np.eye(2, 3)[None], (3, 40), align_corners=True)
+    _, dgrid = stn.grid_sample_vjp(np.ones_like(image), image, grid, **options)
+    assert not dgrid[0, :, [0, -1], 0].any()
+    assert dgrid[0, :, 1:-1, 0].all()
+
+
 # --- Rounding -------------------------------------------------------------------------------------
 
 WHOLE = [row for row in STORED if row.dtype.startswith("u") and row[1] != "nearest" and row[3] == 2]
@@ -116,8 +128,8 @@ def test_blocks_of_integers_are_rounded_half_to_even_and_saturated(sampler):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_halfway_between_two_pixels_the_even_one_is_nearest(dtype):
-    image = np.arange(2 * 70, dtype=dtype).reshape(1, 1, 2, 70)
-    theta = np.array([[[1, 0, 1 / 70], [0, 1, 0]]])  # half a pixel
+    image = (np.arange(5 * 70) % 251).astype(dtype).reshape(1, 1, 5, 70)
+    theta = np.array([[[1, 0, 3 / 70], [0, 1, 0]]])  # a pixel and a half
     got = stn.warp_affine(image, theta, mode="nearest", padding_mode="border")
-    columns = np.minimum(np.rint(np.arange(70) + 0.5).astype(int), 69)
+    columns = np.minimum(np.rint(np.arange(70) + 1.5).astype(int), 69)
     np.testing.assert_array_equal(got, image[..., columns])
