@@ -377,7 +377,7 @@ def test_training_refuses_bad_numbers():
         train.train_step(net, optimiser, learner, IMAGES, labels, 1.5)
     with pytest.raises(ValueError, match="predict: batch must be"):
         train.predict(net, learner, IMAGES, batch=0)
-    with pytest.raises(ValueError, match=r"labels: expected one for each of 4 images, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"labels: expected one for each of 4 answers, got \(3,\)"):
         train.error_percent(net, learner, IMAGES, labels[:3])
     with pytest.raises(ValueError, match="shuffled_batches: batch must be"):
         next(train.shuffled_batches(np.random.default_rng(0), type("S", (), {"labels": labels}), 0,

@@ -247,9 +247,10 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
 
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:
-    """Share of misclassified images, in percent."""
-    if np.shape(labels) != (len(images),):
+    """Share of misclassified images, or parts of images if a network reads several, in percent."""
+    found = predict(net, learner, images)
+    if np.shape(labels) != found.shape:
         raise ValueError(
-            f"labels: expected one for each of {len(images)} images, got {np.shape(labels)}"
+            f"labels: expected one for each of {len(found)} answers, got {np.shape(labels)}"
         )
-    return 100 * float((predict(net, learner, images) != labels).mean())
+    return 100 * float((found != labels).mean())
