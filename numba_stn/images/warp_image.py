@@ -68,10 +68,11 @@ def warp_image(
 
     Notes
     -----
-    A coordinate's error is at most 2e-7 + 2e-6 |step| input pixels, where ``step`` is the change of
-    that coordinate from one output column to the next, ``matrix[0, 0]`` or ``matrix[1, 0]``. It
-    does not depend on the image's sides, nor on rows. It is below 2e-7 where a (3, 3) matrix
-    divides, and in float64 images. On a GPU coordinates are float32, except for a float64 image:
+    A coordinate's error is at most 2e-7 plus 2e-6 times its step, in input pixels. The step is the
+    change of that coordinate from one output column to the next, ``matrix[0, 0]`` or
+    ``matrix[1, 0]``. The error does not depend on the image's sides, nor on rows. It is below 2e-7
+    where a (3, 3) matrix divides, and in float64 images. On a GPU coordinates are float32, except
+    for a float64 image:
     their error grows with the sides.
 
     :mod:`numba_stn.transforms.matrices` converts from and to the matrices of OpenCV, scikit-image,
