@@ -87,7 +87,7 @@ def random_same(rng, depth=0):
 
 
 def random_views(rng, shape, depth):
-    """The mean of views, as many as channels allow."""
+    """The mean of up to three views, or of one view for each channel."""
     views = int(rng.integers(1, 4))
     if shape[0] % views:
         views = max(1, shape[0])

@@ -74,7 +74,7 @@ def write_sealed(path: str, content: bytes) -> None:
     """Write a file, so that it has all of its content or does not exist."""
     temporary = f"{path}.{uuid.uuid4().hex}{UNFINISHED}"
     try:
-        with open(temporary, "xb") as file:  # never through a link that somebody put there
+        with open(temporary, "xb") as file:  # "x" does not follow an existing symbolic link
             file.write(_seal(path, content))
             file.write(content)
         os.replace(temporary, path)

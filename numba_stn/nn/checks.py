@@ -102,7 +102,7 @@ def check_array(name: str, argument: str, array: Any) -> Any:
 
 
 def _converted(name, argument, array):
-    """:func:`check_array` for all but the usual arrays."""
+    """:func:`check_array` for arguments other than plain, contiguous arrays."""
     if not isinstance(array, np.ndarray) and not is_cupy(array):
         raise TypeError(
             f"{name}: {argument}: expected an array of NumPy or CuPy, got {_kind(array)}"

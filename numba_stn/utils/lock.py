@@ -26,9 +26,11 @@ POLL_SECONDS = 0.2
 # Number of times that a lock's file is opened again because its last holder has just removed it.
 ATTEMPTS = 50
 
+# What a lock's file begins with.
+_SIGN = b"process "
+
 # What the system answers if another process holds the lock; other errors mean that the file system
 # has no locks.
-_SIGN = b"process "
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
