@@ -19,7 +19,7 @@ from .pyramid import Frame, Level
 # multiple of the median residual (of normally distributed ones, 1 in 15,000 does).
 LEAST_RESIDUAL, LEAST_MULTIPLE = 0.5, 6.0
 
-# Outliers are left out if they are at least this share of the pixels: fewer do not matter.
+# Outliers are left out if they are at least this share of the compared pixels: fewer do not matter.
 LEAST_SHARE = 0.005
 
 # They are left out if in one of the images they have at most this share of the variance: otherwise
