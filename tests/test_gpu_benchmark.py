@@ -25,13 +25,15 @@ from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, 
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
-# As in tests/cuda_simulator_suite.py: short waits and few threads.
+# As in tests/cuda_simulator_suite.py: short waits, few threads, one array for a block's threads.
 SIMULATED = """
 import sys
+sys.path.insert(0, "tests")
+import simulator
 from numba_stn.kernels.cuda import bilinear as cuda, device
 import numba_stn as stn
 from benchmarks import gpu, gpu_checks
-sys.setswitchinterval(1e-5)
+simulator.prepare()
 device.MOST_LINE_BLOCKS = 2
 BREAK
 sys.exit(gpu.main(["--quick", *sys.argv[1:]]))
