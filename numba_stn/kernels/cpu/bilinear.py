@@ -129,7 +129,9 @@ def make_sample(source, padding, parallel):
         (images, coords, samples), tile = task.arrays, task.tile
         first, stop = block_span(k, tile.columns)
         where = (tile.m, tile.n, i, first)
-        if tile.blocked and sample_border(source, padding, task.arrays, row, task.fill, where):
+        if tile.blocked:
+            outside = (task.fill, task.off)
+            sample_border(source, padding, task.arrays, row, outside, where)
             return
         for j in range(first, stop):
             origin, real = block_origin(j, first, tile.columns), samples.dtype.type
@@ -228,12 +230,12 @@ def _make_accumulate(source, padding):
         (c, end_c), (first, stop) = task.channels, block_span(k, tile.columns)
         skip = k * LANES - first  # the last block's pixels that the block before it has, too
         where = (tile.m, tile.n, i, first, skip, c, end_c, window.top, window.bottom)
-        done = False
+        outside = (task.fill, task.off)
         if tile.blocked and task.small:
-            done = accumulate_quads_border(source, padding, task.arrays, row, task.fill, where)
+            accumulate_quads_border(source, padding, task.arrays, row, outside, where)
         elif tile.blocked:
-            done = accumulate_border(source, padding, task.arrays, row, task.fill, where)
-        for j in range(stop if done else first + skip, stop):
+            accumulate_border(source, padding, task.arrays, row, outside, where)
+        for j in range(stop if tile.blocked else first + skip, stop):
             origin, real = block_origin(j, first, tile.columns), dimages.dtype.type
             pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
             at = (tile.m, tile.n, i, j)
@@ -320,7 +322,9 @@ def _make_differentiate(source, padding):
         tile, (first, stop) = task.tile, block_span(k, task.tile.columns)
         skip = k * LANES - first  # the last block's pixels that the block before it has, too
         arrays, where = arrays_of(task, i), (tile.m, tile.n, i, first, skip)
-        if tile.blocked and coords_gradient_border(source, padding, arrays, row, task.fill, where):
+        if tile.blocked:
+            outside = (task.fill, task.off)
+            coords_gradient_border(source, padding, arrays, row, outside, where)
             return
         images, coords, dsamples, out = arrays
         for j in range(first + skip, stop):

@@ -3,7 +3,7 @@
 The addresses of a block of LANES pixels are computed by :mod:`.simd.addresses`. Then, pixel by
 pixel, one load per row of taps gets both neighbours with all their channels; more than four
 channels are loaded four at a time. Integers are blended in float32 and rounded half to even; the
-image is not copied to floats. Border blocks are computed by scalar code.
+image is not copied to floats. Border blocks are computed by :mod:`.simd.border_samples`.
 """
 
 import functools
@@ -11,19 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
+from numba import carray, prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .. import cpu_launch
 from ..math.coordinates import along_row
-from ..math.interpolation import bilinear_by_columns, bilinear_weights, locate, weighted_fill
 from ..math.jit import inlined, scalar
-from ..math.padding import OUTSIDE
 from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
 from .bilinear_coordinates import ROWS_AHEAD
 from .limits import divided_row_limits
-from .simd.memory import borrowed
+from .simd.border_samples import POSITIONS, make_sample_border, store_positions
+from .simd.memory import borrowed, stack_memory
 from .simd.row_segments import RowSegment
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .tiles import Tile, block_origin, block_span, can_block, rows_per_tile
@@ -252,37 +251,6 @@ def make_input_pixel(source):
     return inlined(input_pixel)
 
 
-@inlined
-def read(image, y, x, c, fill, weight):
-    """One tap, or ``fill`` where the image has none."""
-    if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-        return type(weight)(image[y, x, c])
-    return weighted_fill(type(weight)(fill[c]), weight)
-
-
-@scalar
-def sample_pixel(integers, padding, arrays, fill, pixel, at, real):
-    """Write all channels of one sample."""
-    (image, out), (x, y), (i, j) = arrays, pixel, at
-    ix, tx, _ = locate(x, image.shape[1], padding, OFF)
-    iy, ty, _ = locate(y, image.shape[0], padding, OFF)
-    tx, ty = real(tx), real(ty)
-    nw, ne, sw, se = bilinear_weights(tx, ty)
-    for c in range(image.shape[2]):
-        if ix == OUTSIDE or iy == OUTSIDE:
-            out[i, j, c] = fill[c]
-            continue
-        value = bilinear_by_columns(
-            read(image, iy, ix, c, fill, nw),
-            read(image, iy, ix + 1, c, fill, ne),
-            read(image, iy + 1, ix, c, fill, sw),
-            read(image, iy + 1, ix + 1, c, fill, se),
-            tx,
-            ty,
-        )
-        out[i, j, c] = np.rint(value) if integers else value
-
-
 # --- The kernel -----------------------------------------------------------------------------------
 
 
@@ -290,6 +258,7 @@ class Task(NamedTuple):
     """A tile of the output, and what the visitor needs there."""
 
     arrays: Any  # image and output
+    elements: Any  # those of image and output, and a number for each channel
     matrix: Any
     tile: Tile
     sides: Any  # (H, W, H_out, W_out)
@@ -299,13 +268,13 @@ class Task(NamedTuple):
 
 
 @functools.cache
-def make_warp(source, padding, channels, integers, parallel):
+def make_warp(source, padding, channels, parallel):
     """Kernel: image (H, W, C), matrix (3, 3), fill -> out; ``channels``: C, or MANY.
 
     ``fill`` is a row of filled pixels, (W_out * C,), of which the kernel copies parts.
     """
     stamp = cpu_launch.stamp(parallel)
-    visitor = _make_visitor(source, padding, channels, integers)
+    visitor = _make_visitor(source, padding, channels)
     traverse = make_traverse(source, padding, BILINEAR, visitor)
 
     def warp(image, matrix, fill, zero, height, out):
@@ -316,17 +285,20 @@ def make_warp(source, padding, channels, integers, parallel):
             start, end = number * height, min(rows, (number + 1) * height)
             tile = Tile(0, 0, start, end, columns, can_block(h, w, columns))
             arrays, where, outside = borrowed(((image, out), matrix, fill))
+            elements = borrowed((image.reshape(image.size), out.reshape(out.size), fill))
             ahead = pixels_ahead(source, where, h, w)
             sides = (h, w, rows, columns)
-            traverse(Task(arrays, where, tile, sides, outside, zero, ahead), where, tile, zero)
+            task = Task(arrays, elements, where, tile, sides, outside, zero, ahead)
+            traverse(task, where, tile, zero)
         return stamp
 
     return cpu_launch.jit(warp, parallel)
 
 
-def _make_visitor(source, padding, channels, integers):
+def _make_visitor(source, padding, channels):
     """The visitor that samples the rows and blocks of a tile."""
     numbers, input_pixel = 6 if source == PROJECTIVE else 4, make_input_pixel(source)
+    sample_border = make_sample_border(BILINEAR, padding)
 
     def rows(task, i):
         row, width = matrix_row(task.matrix, i), task.sides[1]
@@ -348,11 +320,21 @@ def _make_visitor(source, padding, channels, integers):
         sample_interior(channels, image, out, task.zero, where, slots)
 
     def border(task, row, i, k):
-        first, stop = block_span(k, task.tile.columns)
-        for j in range(first, stop):
-            real = type(task.zero)
-            pixel = input_pixel(row, block_origin(j, first, task.tile.columns), j, real)
-            sample_pixel(integers, padding, task.arrays, task.fill, pixel, (i, j), real)
+        columns, real = task.tile.columns, type(task.zero)
+        first, stop = block_span(k, columns)
+        x, y = stack_memory(POSITIONS), stack_memory(POSITIONS)
+        if task.tile.blocked:
+            where = (0, i, first)
+            store_positions(source, BILINEAR, task.matrix, row, where, task.zero, x, y)
+        else:
+            xs, ys = carray(x, (LANES,), np.float64), carray(y, (LANES,), np.float64)
+            for lane in range(LANES):
+                j = min(first + lane, stop - 1)
+                xs[lane], ys[lane] = input_pixel(row, block_origin(j, first, columns), j, real)
+        size, (h, w, _, _) = task.arrays[0].shape[2], task.sides
+        where = (0, (i * columns + first) * size, stop - first, size)
+        strides = (1, w * size, size, 1, size)
+        sample_border(task.elements, (x, y), where, (h, w), strides, OFF, task.zero)
 
     return Visitor(
         inlined(rows), inlined(outside), nothing_to_prefetch, inlined(interior), inlined(border)
@@ -368,10 +350,9 @@ def warp_image(source, padding, image, matrix, fill, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
     channels = len(fill)
     image, out = (array.reshape(*array.shape[:2], channels) for array in (image, out))
-    integers = image.dtype.kind == "u"
     fill = np.tile(fill, out.shape[1])
     zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
-    flags = (source, padding, min(channels, MANY), int(integers))
+    flags = (source, padding, min(channels, MANY))
     work = out.size * 2
     height = rows_per_tile(1, out.shape[0], cpu_launch.workers(work))
     cpu_launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)

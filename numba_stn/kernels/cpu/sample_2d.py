@@ -8,7 +8,8 @@ blocks.
 import functools
 from typing import Any, NamedTuple
 
-from numba import prange
+import numpy as np
+from numba import carray, prange
 
 from .. import cpu_launch
 from ..math.jit import inlined, scalar
@@ -17,11 +18,12 @@ from .bilinear_coordinates import ROWS_AHEAD
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
 from .plane_segments import make_fill_columns, make_interior, make_sample_pixel
-from .simd.memory import borrowed
+from .simd.border_samples import POSITIONS, make_sample_border, store_positions
+from .simd.memory import borrowed, stack_memory
 from .simd.row_segments import prefetch_taps
 from .simd.vectors import LANES
 from .taps import make_lengths
-from .tiles import Tile, can_block
+from .tiles import Tile, block_span, can_block
 from .traversal import Visitor, make_traverse
 
 
@@ -78,9 +80,7 @@ def make_sample_plane(kind, dtype, channels_together, parallel):
 def _make_visitor(kind, dtype, channels_together):
     """The visitor that samples the rows and blocks of a tile."""
     source, mode, padding, _, channels_last, between = kind
-    row_of, input_pixel = make_row(source, 2, between), make_input_pixel(source, 2, mode)
-    fill_columns = make_fill_columns(channels_last, dtype)
-    sample_pixel = make_sample_pixel(kind, dtype)
+    row_of, fill_columns = make_row(source, 2, between), make_fill_columns(channels_last, dtype)
     flat, axes_of = _make_flat(source)
 
     def rows(task, i):
@@ -103,6 +103,22 @@ def _make_visitor(kind, dtype, channels_together):
             where = (task.tile.m * channels * h * w, planes, h * w, together, inside)
             prefetch_taps(task.elements[0], task.fill.dtype.type(0), where, slots)
 
+    if dtype == np.float16:
+        border = _make_border_by_pixels(kind, dtype, axes_of)
+    else:
+        border = _make_border(kind, axes_of)
+
+    return Visitor(
+        inlined(rows), inlined(outside), inlined(prefetch),
+        make_interior(kind, dtype, channels_together), border,
+    )  # fmt: skip
+
+
+def _make_border_by_pixels(kind, dtype, axes_of):
+    """The visitor's ``border`` for float16, which has no vector code."""
+    input_pixel = make_input_pixel(kind.source, 2, kind.mode)
+    sample_pixel = make_sample_pixel(kind, dtype)
+
     def border(task, row, i, k):
         axes, tile, real = axes_of(row), task.tile, task.fill.dtype.type
         for j in range(k * LANES, min((k + 1) * LANES, tile.columns)):
@@ -110,10 +126,40 @@ def _make_visitor(kind, dtype, channels_together):
             at = (tile.n, 0, i, j)
             sample_pixel(task.arrays, task.fill, tile.m, at, pixel, task.sizes[0], task.off)
 
-    return Visitor(
-        inlined(rows), inlined(outside), inlined(prefetch),
-        make_interior(kind, dtype, channels_together), inlined(border),
-    )  # fmt: skip
+    return inlined(border)
+
+
+def _make_border(kind, axes_of):
+    """The visitor's ``border``: LANES pixels at once, at any positions."""
+    source, mode, padding, _, channels_last, _ = kind
+    input_pixel = make_input_pixel(source, 2, mode)
+    sample_border = make_sample_border(mode, padding)
+
+    def border(task, row, i, k):
+        axes, tile, real = axes_of(row), task.tile, task.fill.dtype.type
+        channels, h, w, rows, columns = task.shape
+        first, stop = block_span(k, columns)
+        x, y = stack_memory(POSITIONS), stack_memory(POSITIONS)
+        if tile.blocked:
+            where = (tile.n, i, first)
+            store_positions(source, mode, task.coords, row, where, real(0), x, y)
+        else:
+            xs, ys = carray(x, (LANES,), np.float64), carray(y, (LANES,), np.float64)
+            for lane in range(LANES):
+                j = min(first + lane, stop - 1)
+                xs[lane], ys[lane], _ = input_pixel(
+                    task.coords, axes, tile.n, 0, i, j, columns, real
+                )
+        if channels_last:
+            strides = (1, w * channels, channels, 1, channels)
+        else:
+            strides = (h * w, w, 1, rows * columns, 1)
+        target = tile.n * channels * rows * columns + (i * columns + first) * strides[4]
+        where = (tile.m * channels * h * w, target, stop - first, channels)
+        arrays = (*task.elements, task.fill)
+        sample_border(arrays, (x, y), where, (h, w), strides, task.off, real(0))
+
+    return inlined(border)
 
 
 def _make_flat(source):

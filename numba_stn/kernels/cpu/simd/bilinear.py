@@ -9,7 +9,7 @@ addresses are already computed (:mod:`.addresses`), and one for a border block (
 The operations and their order are those of :mod:`numba_stn.kernels.math.coordinates`, so a block
 gives the bits of the scalar code in :mod:`numba_stn.kernels.cpu.bilinear_pixels`; only the images'
 gradient (:mod:`.images_gradient`) is summed in the block's own order. The scalar code is used for
-what a block does not do: reflected coordinates, rows of fewer than LANES pixels, images of one
+what a block does not do: rows of fewer than LANES pixels, images of one
 column, and planes of 2^31 pixels.
 """
 
@@ -56,15 +56,15 @@ def sample_interior(row, segment, affine, map_, ahead):
 def sample_border(row, block):
     """Sample a border block."""
     emit, b = row.emit, row.emit.builder
-    with block.axes() as (x, y, touching):
-        taps = border_taps(row, x, y)
-        shares = bilinear_weights(emit, x.fraction, y.fraction)
-        fills = weighted_fills(emit, block.fill, shares)
-        with row.each_channel(block.j) as (image, sample):
-            value = _blend(emit, taps(image)(fills), shares)
-            if touching is not None:
-                value = b.select(touching, value, emit.splat(block.fill))
-            emit.store(value, sample)
+    x, y, touching = block.axes()
+    taps = border_taps(row, x, y)
+    shares = bilinear_weights(emit, x.fraction, y.fraction)
+    fills = weighted_fills(emit, block.fill, shares)
+    with row.each_channel(block.j) as (image, sample):
+        value = _blend(emit, taps(image)(fills), shares)
+        if touching is not None:
+            value = b.select(touching, value, emit.splat(block.fill))
+        emit.store(value, sample)
 
 
 def _blend(emit, taps, shares):
@@ -114,29 +114,30 @@ def coords_gradient_border(row, block):
     """
     b = row.emit.builder
     (skip,) = block.numbers
-    with block.axes() as (x, y, touching):
-        load = border_taps(row, x, y)
-        west, east, north, south = (
-            weighted_fills(row.emit, block.fill, [weight])[0]
-            for axis in (x, y)
-            for weight in (b.fsub(lanes(row.emit.real, 1.0), axis.fraction), axis.fraction)
-        )
+    x, y, touching = block.axes()
+    load = border_taps(row, x, y)
+    west, east, north, south = (
+        weighted_fills(row.emit, block.fill, [weight])[0]
+        for axis in (x, y)
+        for weight in (b.fsub(lanes(row.emit.real, 1.0), axis.fraction), axis.fraction)
+    )
 
-        def taps(image):
-            found = load(image)
-            return found([north, north, south, south]), found([west, east, west, east])
+    def taps(image):
+        found = load(image)
+        return found([north, north, south, south]), found([west, east, west, east])
 
-        gradients = _coordinate_gradients(row, block.j, x.fraction, y.fraction, taps)
-        found = [
-            b.select(axis.sloped if touching is None else touching, value, lanes(F64, 0.0))
-            for axis, value in zip((x, y), gradients, strict=True)
-        ]
-        if block.affine:
-            sums = _Moments(row)
-            sums.add(found, block.j, skip)
-            sums.write()
-        else:
-            _store_grid_gradient(row, block.j, found, block.map[1::2])
+    gradients = _coordinate_gradients(row, block.j, x.fraction, y.fraction, taps)
+    if touching is not None:
+        x.sloped = y.sloped = touching
+    found = [
+        axis.times_slope(row.emit, value) for axis, value in zip((x, y), gradients, strict=True)
+    ]
+    if block.affine:
+        sums = _Moments(row)
+        sums.add(found, block.j, skip)
+        sums.write()
+    else:
+        _store_grid_gradient(row, block.j, found, block.map[1::2])
 
 
 def _coordinate_gradients(row, j, tx, ty, taps):

@@ -1,57 +1,47 @@
 """A border block, some of whose taps may be outside the image: its coordinates and its taps."""
 
-import contextlib
-
-from numba.core import cgutils
-
 from ...math.padding import OUTSIDE
-from ...math.sampler_kind import AFFINE, BORDER, REFLECTION, ZEROS
+from ...math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
+from .padding import Side
 from .positions import compute_positions
-from .vectors import F64, I1, I32, I64, lanes
+from .vectors import F64, I32, I64, lanes
 
 
 class BorderBlock:
     """A border block at column j of a row, and what its function was called with.
 
-    ``map`` is the row's map, and ``numbers`` are those that only some functions have. ``done`` is
-    where the block's code stores whether it computed the block.
+    ``map`` is the row's map, and ``numbers`` are those that only some functions have.
     """
 
-    def __init__(self, row, flags, map_, j, fill, numbers):
-        self.row, self.map, self.j, self.fill, self.numbers = row, map_, j, fill, numbers
+    def __init__(self, row, flags, map_, j, outside, numbers):
+        self.row, self.map, self.j, self.numbers = row, map_, j, numbers
         self.source, self.padding = flags
+        self.fill, self.off = outside
         self.affine = self.source == AFFINE
-        self.done = cgutils.alloca_once_value(row.emit.builder, I1(1))
 
-    @contextlib.contextmanager
     def axes(self):
-        """Its two axes, and the mask of the lanes that have taps, for code that computes it.
-
-        The mask is None if all lanes have taps. A block with a reflected coordinate is not computed
-        here.
-        """
-        row, emit, b = self.row, self.row.emit, self.row.emit.builder
+        """Its two axes, and the mask of the lanes that have taps; None if all have."""
+        row, emit = self.row, self.row.emit
         where = (row.n, row.i, self.j)
         found = compute_positions(emit, self.source, row.coords, self.map, where)
         x, y = (
-            Axis(emit, c, side, self.padding)
+            Axis(emit, c, side, self.padding, self.off)
             for c, side in zip(found, (row.width, row.height), strict=True)
         )
-        touching = emit.all_of(x.sloped, y.sloped)
-        if self.padding == REFLECTION:
-            b.store(emit.true_everywhere(touching), self.done)
-        with b.if_then(b.load(self.done), likely=True):
-            yield x, y, touching if self.padding == ZEROS else None
+        return x, y, emit.all_of(x.sloped, y.sloped) if self.padding == ZEROS else None
 
 
 class Axis:
     """The lower tap and fraction of each lane along an axis, and the mask of those with a slope.
 
     A coordinate that is clipped has no slope. With zeros outside, one without taps has none.
+    ``reverses`` is the mask of the lanes whose slope is -1 by reflection; it may be None.
     """
 
-    def __init__(self, emit, c, side, padding):
-        b = emit.builder
+    def __init__(self, emit, c, side, padding, off):
+        b, self.reverses = emit.builder, None
+        if padding == REFLECTION:
+            c, self.reverses = Side(emit, side, off, BILINEAR, padding).reflect(c)
         last = emit.splat(b.sitofp(b.sub(side, I64(1)), F64))
         zero = lanes(F64, 0.0)
         above, below = b.fcmp_ordered(">", c, zero), b.fcmp_ordered("<", c, last)
@@ -70,6 +60,13 @@ class Axis:
             fraction = b.select(self.sloped, fraction, zero)
         self.index = b.fptosi(low, lanes(I32))
         self.fraction = emit.narrow(fraction)
+
+    def times_slope(self, emit, gradient):
+        """The gradient of a coordinate before padding, from that of the padded one."""
+        b = emit.builder
+        if self.reverses is not None:
+            gradient = b.select(self.reverses, b.fneg(gradient), gradient)
+        return b.select(self.sloped, gradient, lanes(F64, 0.0))
 
 
 def weighted_fills(emit, fill, weights):

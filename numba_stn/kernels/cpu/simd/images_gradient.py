@@ -55,29 +55,29 @@ def accumulate_border(row, block):
     emit, b, real = row.emit, row.emit.builder, row.emit.real
     skip, *row.channels, top, bottom = block.numbers
     top, bottom = (b.trunc(number, I32) for number in (top, bottom))
-    with block.axes() as (x, y, touching):
-        rows, columns = clamped_taps(row, x, y, top, bottom)
-        fresh = not_repeated(row, skip)
-        if touching is not None:
-            fresh = b.and_(fresh, touching)
-        touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
-        bits = IntType(LANES)
-        with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
-            taps = [
-                (emit.spill(row.offsets(i, j)), emit.all_of(fresh, row_exists, column_exists))
-                for i, row_exists in rows for j, column_exists in columns
-            ]  # fmt: skip
-            shares = bilinear_weights(emit, x.fraction, y.fraction)
-            with row.each_channel(block.j) as (image, sample):
-                start, d = emit.opaque(image), emit.load(sample, lanes(real))
-                parts = [
-                    emit.spill(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
-                    for (_, mask), share in zip(taps, shares, strict=True)
-                ]
-                for k in ORDER:
-                    for (offsets, _), part in zip(taps, parts, strict=True):
-                        pointer = row.pointer(row.address(start, emit.lane(offsets, k)), 0)
-                        b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
+    x, y, touching = block.axes()
+    rows, columns = clamped_taps(row, x, y, top, bottom)
+    fresh = not_repeated(row, skip)
+    if touching is not None:
+        fresh = b.and_(fresh, touching)
+    touched = b.and_(fresh, b.or_(rows[0][1], rows[1][1]))
+    bits = IntType(LANES)
+    with b.if_then(b.icmp_unsigned("!=", b.bitcast(touched, bits), bits(0))):
+        taps = [
+            (emit.spill(row.offsets(i, j)), emit.all_of(fresh, row_exists, column_exists))
+            for i, row_exists in rows for j, column_exists in columns
+        ]  # fmt: skip
+        shares = bilinear_weights(emit, x.fraction, y.fraction)
+        with row.each_channel(block.j) as (image, sample):
+            start, d = emit.opaque(image), emit.load(sample, lanes(real))
+            parts = [
+                emit.spill(b.select(mask, b.fmul(d, share), lanes(real, 0.0)))
+                for (_, mask), share in zip(taps, shares, strict=True)
+            ]
+            for k in ORDER:
+                for (offsets, _), part in zip(taps, parts, strict=True):
+                    pointer = row.pointer(row.address(start, emit.lane(offsets, k)), 0)
+                    b.store(b.fadd(b.load(pointer), emit.lane(part, k)), pointer)
 
 
 # --- Small images: quads --------------------------------------------------------------------------
@@ -110,15 +110,15 @@ def accumulate_quads_border(row, block):
     """
     emit, b = row.emit, row.emit.builder
     skip, *row.channels, _, _ = block.numbers
-    with block.axes() as (x, y, touching):
-        fresh = not_repeated(row, skip)
-        offsets = b.add(b.mul(y.index, emit.splat(_pitch(row))), x.index)
-        if touching is not None:  # lanes without taps have no quad
-            fresh = b.and_(fresh, touching)
-            offsets = b.select(touching, offsets, lanes(I32, 0))
-        offsets = emit.spill(offsets)
-        fractions = x.fraction, y.fraction
-        _accumulate(row, block.j, fresh, fractions, lambda k: emit.lane(offsets, k))
+    x, y, touching = block.axes()
+    fresh = not_repeated(row, skip)
+    offsets = b.add(b.mul(y.index, emit.splat(_pitch(row))), x.index)
+    if touching is not None:  # lanes without taps have no quad
+        fresh = b.and_(fresh, touching)
+        offsets = b.select(touching, offsets, lanes(I32, 0))
+    offsets = emit.spill(offsets)
+    fractions = x.fraction, y.fraction
+    _accumulate(row, block.j, fresh, fractions, lambda k: emit.lane(offsets, k))
 
 
 def _pitch(row):

@@ -41,7 +41,7 @@ def make_sample_block(mode, channels):
             (planes, first, first_target, slot), (far, along, pitch, ahead) = (
                 cgutils.unpack_tuple(builder, each) for each in (where_, steps_)
             )
-            block = _Block(emit, mode, channels, source, image.dtype)
+            block = _Block(emit, mode, channels, source)
             block.compute_weights(Slot(emit, slots_, slot))
             with cgutils.for_range(builder, planes) as loop:
                 start, to = (
@@ -64,17 +64,16 @@ def make_sample_block(mode, channels):
 class _Block:
     """A block's taps, weights and samples."""
 
-    def __init__(self, emit, mode, channels, image, dtype):
+    def __init__(self, emit, mode, channels, image):
         self.emit, self.mode, self.channels, self.image = emit, mode, channels, image
-        self.count, self.whole = TAPS[mode], isinstance(dtype, types.Integer)
-        self.largest = float(2 ** (8 * image.bytes) - 1)
+        self.count = TAPS[mode]
 
     def compute_weights(self, slot):
         """Compute the weights of a block's taps from its fractions."""
         emit, self.slot = self.emit, slot
         if self.mode != NEAREST:
             x, y = slot.fractions()
-            self.across, self.down = _weights(emit, self.mode, x), _weights(emit, self.mode, y)
+            self.across, self.down = (tap_weights(emit, self.mode, t) for t in (x, y))
             self.down_lanes = [emit.spill(weight) for weight in self.down]
 
     def prefetch(self, start):
@@ -110,17 +109,19 @@ class _Block:
         if self.mode == BILINEAR:
             taps = emit.load_pairs(self.bases, self.slot.offset, self.image)
             west, east = (
-                self._weighted_sum(self.down, [self._to_real(tap) for tap in taps[k::2]])
+                self._weighted_sum(self.down, [to_real(emit, tap) for tap in taps[k::2]])
                 for k in (0, 1)
             )
-            _store(b, self._to_stored(self._weighted_sum(self.across, [west, east])), target)
+            total = self._weighted_sum(self.across, [west, east])
+            _store(b, to_stored(emit, total, self.image.kind), target)
             return
         columns = emit.concatenate([self._sum_columns(k) for k in range(LANES)])
         orders = [
             lanes(I32, list(range(n, self.count * LANES, self.count))) for n in range(self.count)
         ]
         by_tap = [b.shuffle_vector(columns, columns, order) for order in orders]
-        _store(b, self._to_stored(self._weighted_sum(self.across, by_tap)), target)
+        total = self._weighted_sum(self.across, by_tap)
+        _store(b, to_stored(emit, total, self.image.kind), target)
 
     # --- Samples of pixels with several channels --------------------------------------------------
 
@@ -140,7 +141,7 @@ class _Block:
             ]
             weights = [emit.splat(emit.lane(each, k), self.channels) for each in across]
             by_tap = [b.shuffle_vector(columns, columns, order) for order in orders]
-            samples = self._to_stored(self._weighted_sum(weights, by_tap))
+            samples = to_stored(emit, self._weighted_sum(weights, by_tap), self.image.kind)
             _store(b, samples, address, self.image.bytes)
 
     def _copy_pixels(self, target):
@@ -197,26 +198,29 @@ class _Block:
         """For each column of lane k's taps, the weighted sum over its rows."""
         emit, width = self.emit, self.count * self.channels
         weights = [emit.splat(emit.lane(each, k), width) for each in self.down_lanes]
-        rows = [self._to_real(self._load(base, k, width)) for base in self.bases]
+        rows = [to_real(emit, self._load(base, k, width)) for base in self.bases]
         return self._weighted_sum(weights, rows)
 
-    def _to_real(self, vector):
-        """Convert elements of the image to the type that computes."""
-        if not self.whole:
-            return vector
-        b, count = self.emit.builder, vector.type.count
-        wide = b.zext(vector, ir.VectorType(I32, count))
-        return b.sitofp(wide, ir.VectorType(self.emit.real, count))
 
-    def _to_stored(self, vector):
-        """Convert to elements of the samples; integers are rounded half to even and saturated."""
-        if not self.whole:
-            return vector
-        emit, b, count = self.emit, self.emit.builder, vector.type.count
-        low, high = (ir.Constant(vector.type, [limit] * count) for limit in (0.0, self.largest))
-        vector = emit.call("minnum", high, emit.call("maxnum", low, emit.call("rint", vector)))
-        whole = b.fptosi(vector, ir.VectorType(I32, count))
-        return b.trunc(whole, ir.VectorType(self.image.kind, count))
+def to_real(emit, vector):
+    """Elements of an image, converted to the type that computes."""
+    if not isinstance(vector.type.element, ir.IntType):
+        return vector
+    b, count = emit.builder, vector.type.count
+    wide = b.zext(vector, ir.VectorType(I32, count))
+    return b.sitofp(wide, ir.VectorType(emit.real, count))
+
+
+def to_stored(emit, vector, kind):
+    """Convert to elements of type ``kind``; integers are rounded half to even and saturated."""
+    if not isinstance(kind, ir.IntType):
+        return vector
+    b, count = emit.builder, vector.type.count
+    low, high = (
+        ir.Constant(vector.type, [limit] * count) for limit in (0.0, float(2**kind.width - 1))
+    )
+    vector = emit.call("minnum", high, emit.call("maxnum", low, emit.call("rint", vector)))
+    return b.trunc(b.fptosi(vector, ir.VectorType(I32, count)), ir.VectorType(kind, count))
 
 
 def _store(builder, vector, address, align=1):
@@ -235,7 +239,7 @@ def bilinear_weights(emit, tx, ty):
     return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
 
-def _weights(emit, mode, t):
+def tap_weights(emit, mode, t):
     """The weights along one axis, as in :mod:`numba_stn.kernels.math.interpolation`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
     if mode == BILINEAR:

@@ -40,26 +40,27 @@ def interior_function(build):
 
 
 def border_function(build):
-    """An intrinsic ``f(source, padding, arrays, row, fill, where)`` for a border block.
+    """An intrinsic ``f(source, padding, arrays, row, (fill, off), where)`` for a border block.
 
-    It returns whether it computed the block. ``arrays`` and ``row`` are as above; ``where`` starts
-    with (m, n, i, j), for the block at column j.
+    ``arrays`` and ``row`` are as above; ``where`` starts with (m, n, i, j), for the block at column
+    j.
     """
 
     @intrinsic(prefer_literal=True)
-    def function(typingctx, source, padding, arrays, row, fill, where):
+    def function(typingctx, source, padding, arrays, row, outside, where):
         if not all(isinstance(flag, types.IntegerLiteral) for flag in (source, padding)):
             return None
 
         def codegen(context, builder, signature, args):
-            values, map_, where_ = (cgutils.unpack_tuple(builder, args[k]) for k in (2, 3, 5))
+            values, map_, outside_, where_ = (
+                cgutils.unpack_tuple(builder, each) for each in args[2:]
+            )
             own = Row(context, builder, list(arrays), values, where_[:3])
             flags = source.literal_value, padding.literal_value
-            block = BorderBlock(own, flags, map_, where_[3], args[4], where_[4:])
-            build(own, block)
-            return builder.load(block.done)
+            build(own, BorderBlock(own, flags, map_, where_[3], outside_, where_[4:]))
+            return context.get_dummy_value()
 
-        return types.boolean(source, padding, arrays, row, fill, where), codegen
+        return types.void(source, padding, arrays, row, outside, where), codegen
 
     function.__name__ = build.__name__
     return function

@@ -9,13 +9,16 @@ from ...math.sampler_kind import AFFINE, GRID, PROJECTIVE
 from .vectors import F32, F64, I64, LANES, lanes
 
 
-def compute_positions(emit, source, coords, row, where):
-    """Coordinates x and y of every lane, in float64; ``where`` is (n, i, j)."""
+def compute_positions(emit, source, coords, row, where, even=False):
+    """Coordinates x and y of every lane, in float64; ``where`` is (n, i, j).
+
+    An ``even`` base is that of :func:`.coordinates.along_row_evenly`.
+    """
     b = emit.builder
     if source == PROJECTIVE:
         return _projective_coordinates(emit, row, where[2])
     if source == AFFINE:
-        return [_affine_coordinate(emit, *line, where[2]) for line in (row[:2], row[2:4])]
+        return [affine_coordinate(emit, *line, where[2], even) for line in (row[:2], row[2:4])]
     normalised, starts, steps = load_grid(emit, coords, where), row[:4:2], row[1:4:2]
     found = [
         b.fadd(emit.splat(start), b.fmul(emit.splat(step), emit.widen(c)))
@@ -34,11 +37,12 @@ def compute_positions(emit, source, coords, row, where):
     ]
 
 
-def _affine_coordinate(emit, start, step, j):
-    """A coordinate of an affine row: :func:`.coordinates.along_row`."""
+def affine_coordinate(emit, start, step, j, even=False):
+    """A coordinate of an affine row: :func:`.coordinates.along_row`, or with an even base."""
     b = emit.builder
     middle = b.fadd(start, b.fmul(step, b.fadd(b.sitofp(j, F64), F64(float(MIDDLE)))))
-    base = emit.call_float64("floor", middle)
+    base = emit.call_float64("floor", b.fmul(middle, F64(0.5)) if even else middle)
+    base = b.fadd(base, base) if even else base
     near, step = emit.narrow(b.fsub(middle, base)), emit.narrow(step)
     near = b.select(b.fcmp_unordered("uno", near, near), emit.real(0.0), near)
     steps = lanes(emit.real, [float(k - MIDDLE) for k in range(LANES)])

@@ -1,0 +1,139 @@
+"""Padding of a block's coordinates and taps along an axis: :mod:`numba_stn.kernels.math.padding`.
+
+All numbers are float64, in which indices and offsets are exact, and each lane gets the bits of the
+scalar code. Where that has a branch, both results are computed, and one is selected.
+"""
+
+from llvmlite import ir
+
+from ...math.padding import MOST_REFLECTIONS
+from ...math.sampler_kind import BICUBIC, BORDER, FILL, REFLECTION, WRAP, ZEROS
+from .vectors import F64, I64, lanes
+
+
+class Side:
+    """A side of ``size`` pixels: its numbers in every lane, and the padding along it."""
+
+    def __init__(self, emit, size, off, mode, padding):
+        b = emit.builder
+        self.emit, self.mode, self.padding = emit, mode, padding
+        last = b.sitofp(b.sub(size, I64(1)), F64)
+        self.off, self.length = off, b.fadd(last, off)
+        self.size, self.last = emit.splat(b.sitofp(size, F64)), emit.splat(last)
+
+    def pad(self, c):
+        """The padded coordinate, and the mask of the lanes that have taps; None if all have."""
+        bicubic = self.mode == BICUBIC
+        if self.padding == ZEROS:
+            return self._keep_near(c, 2.0 if bicubic else 1.0)
+        some = self._is_inside(c) if self.padding == FILL else None
+        if self.padding == WRAP:
+            return self._wrap(c, self.size), some
+        if self.padding == REFLECTION and bicubic:
+            period = self.emit.splat(self.emit.builder.fmul(F64(2.0), self.length))
+            return self._wrap(c, period), some
+        if self.padding == REFLECTION:
+            return self.reflect(c)[0], some
+        return self._clip(c, 3.0 if bicubic else 0.0), some
+
+    def _keep_near(self, c, reach):
+        """Coordinates near the image; the others are replaced by 0."""
+        b, high = self.emit.builder, self._plus(self.last, reach)
+        above, below = b.fcmp_ordered(">=", c, lanes(F64, -reach)), b.fcmp_ordered("<", c, high)
+        some = b.and_(above, below)
+        return b.select(some, c, lanes(F64, 0.0)), some
+
+    def _is_inside(self, c):
+        """The mask of the coordinates within the image's outer edges."""
+        b = self.emit.builder
+        edge = self.emit.splat(b.fmul(self.off, F64(0.5)))
+        above = b.fcmp_ordered(">=", c, b.fneg(edge))
+        return b.and_(above, b.fcmp_ordered("<=", c, b.fadd(self.last, edge)))
+
+    def _clip(self, c, margin):
+        """Coordinates clipped to the image and ``margin`` pixels around it; NaN: the low end."""
+        b, low, high = self.emit.builder, lanes(F64, -margin), self._plus(self.last, margin)
+        c = b.select(b.fcmp_ordered(">", c, low), c, low)
+        return b.select(b.fcmp_ordered(">=", c, high), high, c)
+
+    def _wrap(self, c, period):
+        """Coordinates modulo the period, 0 if they are too large to be exact."""
+        emit, b = self.emit, self.emit.builder
+        near = self._is_near(emit.call("fabs", c), period)
+        whole = emit.call("floor", b.fdiv(c, period))
+        return b.select(near, b.fsub(c, b.fmul(whole, period)), lanes(F64, 0.0))
+
+    def reflect(self, c):
+        """Coordinates mirrored at the ends of the image and clipped to it, and where that reverses.
+
+        The second is the mask of the lanes in which a larger ``c`` gives a smaller coordinate. The
+        quotient by the length may be wrong by 1, which its remainder shows; all else is exact.
+        """
+        emit, b, zero = self.emit, self.emit.builder, lanes(F64, 0.0)
+        low = emit.splat(b.fmul(self.off, F64(-0.5)))
+        length, inverse = emit.splat(self.length), emit.splat(b.fdiv(F64(1.0), self.length))
+        far = emit.call("fabs", b.fsub(c, low))
+        times = emit.call("floor", b.fmul(far, inverse))
+        rest = b.fsub(far, b.fmul(times, length))
+        for wrong, step in (
+            (b.fcmp_ordered("<", rest, zero), -1.0),
+            (b.fcmp_ordered(">=", rest, length), 1.0),
+        ):
+            times = b.select(wrong, b.fadd(times, lanes(F64, step)), times)
+            rest = b.select(wrong, b.fsub(rest, b.fmul(lanes(F64, step), length)), rest)
+        half = emit.call("floor", b.fmul(times, lanes(F64, 0.5)))
+        even = b.fcmp_ordered("==", b.fadd(half, half), times)
+        there, back = b.fadd(low, rest), b.fsub(b.fadd(low, length), rest)
+        mirrored = b.select(self._is_near(far, length), b.select(even, there, back), zero)
+        inside = b.and_(b.fcmp_ordered(">=", c, zero), b.fcmp_ordered("<=", c, self.last))
+        reverses = b.and_(b.not_(inside), b.xor(even, b.fcmp_ordered(">=", c, low)))
+        return self._clip(b.select(inside, c, mirrored), 0.0), reverses
+
+    def _is_near(self, distance, period):
+        """The mask of the distances that are not too large for exact reflections; false for NaN."""
+        b = self.emit.builder
+        most = b.fmul(period, lanes(F64, float(MOST_REFLECTIONS)))
+        return b.fcmp_ordered("<", distance, most)
+
+    # --- Taps -------------------------------------------------------------------------------------
+
+    def tap(self, index):
+        """The pixel that each lane's tap reads, and the mask of the taps that the image has.
+
+        A tap that it lacks reads any pixel; the mask is None if no tap is missing.
+        """
+        emit, b, bicubic = self.emit, self.emit.builder, self.mode == BICUBIC
+        if self.padding == WRAP:
+            return self._fold(index, self.size), None
+        if self.padding == REFLECTION and bicubic:
+            period = emit.splat(b.fmul(F64(2.0), self.length))
+            folded = self._fold(index, period)
+            back = b.fsub(b.fsub(period, emit.splat(self.off)), folded)
+            folded = b.select(b.fcmp_ordered("<", folded, self.size), folded, back)
+            single = b.fcmp_ordered("==", period, lanes(F64, 0.0))
+            return b.select(single, lanes(F64, 0.0), folded), None
+        clamped = self._clip(index, 0.0)
+        if self.padding in (BORDER, FILL) and bicubic:
+            return clamped, None
+        return clamped, b.fcmp_ordered("==", clamped, index)
+
+    def _fold(self, index, period):
+        """An index modulo the period; at most one period below 0, and three above."""
+        b = self.emit.builder
+        negative = b.fcmp_ordered("<", index, lanes(F64, 0.0))
+        index = b.select(negative, b.fadd(index, period), index)
+        for _ in range(3):
+            above = b.fcmp_ordered(">=", index, period)
+            index = b.select(above, b.fsub(index, period), index)
+        return index
+
+    def _plus(self, vector, number):
+        b = self.emit.builder
+        return b.fadd(vector, lanes(F64, number)) if number else vector
+
+
+def to_offsets(emit, indices, stride):
+    """Indices times the stride, an integer, as integers of 64 bits."""
+    b = emit.builder
+    product = b.fmul(indices, emit.splat(b.sitofp(stride, F64)))
+    return b.fptosi(product, ir.VectorType(I64, product.type.count))
