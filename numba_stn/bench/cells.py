@@ -1,0 +1,181 @@
+"""Cells: every combination of size, dtype, channels, padding, mode and map, beside one peer.
+
+A row of the comparison (:mod:`.rows`) is one case; the cells of an operation are its neighbours. A
+fast kernel that serves only the rows shows up here as a slow cell.
+"""
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import clock, warps
+from .modes import CV2
+from .rows import peer_module, stn_function
+
+MODES = ("nearest", "bilinear", "bicubic")
+PADDINGS = ("zeros", "border", "reflection")
+# Name, degrees, and the input's pixels per output pixel.
+MAPS = (("identity", 0.0, 1.0), ("10 degrees", 10.0, 1.0), ("73 degrees, zoom 1.3", 73.0, 1 / 1.3))
+# Name and factor of both sides; the first keeps them.
+RESIZES = (("to itself", 1.0), ("x 0.5", 0.5), ("x 0.37", 0.37), ("x 1.6", 1.6), ("x 3", 3.0))
+BATCHES = ((64, 1, 28, 28), (32, 1, 60, 60), (8, 64, 14, 14), (7, 5, 61, 37), (4, 3, 128, 128),
+           (16, 3, 48, 31))  # fmt: skip
+CV2_BORDERS = {"zeros": "BORDER_CONSTANT", "border": "BORDER_REPLICATE",
+               "reflection": "BORDER_REFLECT"}  # fmt: skip
+
+# Times of a cell that are compared, and the seconds that a library may spend on it.
+ROUNDS, PATIENCE = 5, 0.5
+
+
+class Cell(NamedTuple):
+    """An operation, the shape and dtype of its input, its options, and its map."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: str
+    mode: str
+    padding: str
+    map: tuple[Any, ...]
+
+
+def name(cell: Cell) -> str:
+    """Describe a cell on one line."""
+    shape = "x".join(map(str, cell.shape))
+    return f"{cell.op}, {shape} {cell.dtype}, {cell.mode}, {cell.padding}, {cell.map[0]}"
+
+
+def families() -> dict[str, list[Cell]]:
+    """All cells by operation."""
+    images = [(*(side, side), *channels) for side in (48, 256, 700) for channels in ((), (3,))]
+    dtypes = ("uint8", "float32")
+    warped = itertools.product(images, dtypes, MODES, PADDINGS, MAPS)
+    resized = itertools.product(images, dtypes, ("bilinear",), ("border",), RESIZES)
+    batches = [*itertools.product(BATCHES, ("float32",), MODES, PADDINGS, MAPS)]
+    return {
+        "warp_image": [Cell("warp_image", *each) for each in warped],
+        "resize": [Cell("resize", *each) for each in resized],
+        "warp_affine": [Cell("warp_affine", *each) for each in batches],
+        "warp_affine both ways": [Cell("warp_affine both ways", *each) for each in batches],
+    }
+
+
+# --- Libraries ------------------------------------------------------------------------------------
+
+
+def libraries(cell: Cell) -> dict[str, Callable[[], Any]]:
+    """The work of a cell, by numba_stn ("ours") and by the peer."""
+    return _MAKERS[cell.op](cell)
+
+
+def _image(cell):
+    """A smooth random image (H, W[, C]) of the cell's dtype."""
+    rng = np.random.default_rng(0)
+    image = rng.random(cell.shape, np.float32)
+    image = (image + np.roll(image, 1, 0) + np.roll(image, 1, 1)) / np.float32(3)
+    return np.rint(image * 255).astype(cell.dtype) if cell.dtype == "uint8" else image
+
+
+def _warp_image(cell):
+    cv2, image = peer_module("cv2"), _image(cell)
+    (height, width), (_, degrees, zoom) = cell.shape[:2], cell.map
+    cos, sin = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
+    x, y = (width - 1) / 2, (height - 1) / 2
+    matrix = np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]])
+    flags = getattr(cv2, CV2[cell.mode]) | cv2.WARP_INVERSE_MAP
+    border = getattr(cv2, CV2_BORDERS[cell.padding])
+    return {
+        "ours": partial(stn_function("warp_image"), image, matrix, mode=cell.mode,
+                        padding_mode=cell.padding, out=np.empty_like(image)),
+        "cv2": partial(cv2.warpAffine, image, matrix, (width, height), np.empty_like(image),
+                       flags=flags, borderMode=border),
+    }  # fmt: skip
+
+
+def _resize(cell):
+    cv2, image = peer_module("cv2"), _image(cell)
+    height, width = (max(1, round(side * cell.map[1])) for side in cell.shape[:2])
+    outs = [np.empty((height, width, *cell.shape[2:]), cell.dtype) for _ in range(2)]
+    return {
+        "ours": partial(stn_function("resize"), image, (height, width), out=outs[0]),
+        "cv2": partial(cv2.resize, image, (width, height), outs[1],
+                       interpolation=cv2.INTER_LINEAR),
+    }  # fmt: skip
+
+
+def _problem(cell, backward=False):
+    _, degrees, zoom = cell.map
+    return warps.problem(cell.shape, degrees, zoom, backward)
+
+
+def _warp_affine(cell):
+    torch, p = peer_module("torch"), _problem(cell)
+    functional, options = torch.nn.functional, {"mode": cell.mode, "padding_mode": cell.padding}
+    images, theta = torch.as_tensor(p.images), torch.as_tensor(p.theta)
+
+    def run():
+        with torch.no_grad():
+            grid = functional.affine_grid(theta, images.shape, align_corners=False)
+            return functional.grid_sample(images, grid, align_corners=False, **options)
+
+    ours = partial(stn_function("warp_affine"), p.images, p.theta, out=np.empty_like(p.images),
+                   **options)  # fmt: skip
+    return {"ours": ours, "torch": run}
+
+
+def _both_ways(cell):
+    torch, p = peer_module("torch"), _problem(cell, backward=True)
+    functional, options = torch.nn.functional, {"mode": cell.mode, "padding_mode": cell.padding}
+    images, theta = (torch.as_tensor(part).requires_grad_() for part in (p.images, p.theta))
+    dsamples = torch.as_tensor(p.dsamples)
+    forward, backward = stn_function("warp_affine"), stn_function("warp_affine_vjp")
+    samples = np.empty_like(p.images)
+
+    def theirs():
+        grid = functional.affine_grid(theta, images.shape, align_corners=False)
+        found = functional.grid_sample(images, grid, align_corners=False, **options)
+        return torch.autograd.grad(found, (images, theta), dsamples)
+
+    def ours():
+        forward(p.images, p.theta, out=samples, **options)
+        return backward(p.dsamples, p.images, p.theta, **options)
+
+    return {"ours": ours, "torch": theirs}
+
+
+_MAKERS = {"warp_image": _warp_image, "resize": _resize, "warp_affine": _warp_affine,
+           "warp_affine both ways": _both_ways}  # fmt: skip
+
+
+# --- Measuring ------------------------------------------------------------------------------------
+
+
+def measure(cells: Iterable[Cell], rounds: int = ROUNDS) -> list[dict[str, Any]]:
+    """For each cell, our microseconds and the peer's time divided by ours."""
+    return [_measure(cell, rounds) for cell in cells]
+
+
+def _measure(cell, rounds):
+    runs = libraries(cell)
+    for run in runs.values():
+        run()
+    found = clock.medians(clock.interleaved_times(runs, rounds, PATIENCE))
+    ours = found.pop("ours")
+    (peer, theirs), *_ = found.items()
+    return {"cell": name(cell), "ours_us": round(1e6 * ours, 2), "peer": peer,
+            "ratio": round(theirs / ours, 3)}  # fmt: skip
+
+
+def summary(found: Sequence[dict[str, Any]], worst: int = 10) -> list[str]:
+    """Lines: median, tenth percentile and minimum of the ratios, and the worst cells."""
+    ratios = sorted(each["ratio"] for each in found)
+    tenth = ratios[len(ratios) // 10]
+    lines = [f"{len(found)} cells beside {found[0]['peer']}: median "
+             f"{statistics.median(ratios):.2f}, tenth percentile {tenth:.2f}, "
+             f"worst {ratios[0]:.2f}"]  # fmt: skip
+    for each in sorted(found, key=lambda each: each["ratio"])[:worst]:
+        lines.append(f"{each['ratio']:8.2f}  {each['ours_us']:10.1f} us  {each['cell']}")
+    return lines
