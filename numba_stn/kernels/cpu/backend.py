@@ -22,7 +22,7 @@ from ..math.coordinates import span
 from ..math.dtypes import computed
 from ..math.jit import scalar
 from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
-from . import general, interleaved
+from . import axis_aligned, general, interleaved
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
@@ -188,7 +188,9 @@ def warp_image(kind, image, matrix, fill, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C]), by a matrix of pixels."""
     channels = len(fill)
     image, out = (array.reshape(1, *array.shape[:2], channels) for array in (image, out))
-    if kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
+    if axis_aligned.can_warp(kind, image.dtype, matrix):
+        axis_aligned.warp_image(kind, image[0], matrix[None], interleaved.OFF, fill, out)
+    elif kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
         interleaved.warp_image(kind.source, kind.padding, image[0], matrix, fill, out[0])
     else:
         fill = fill.astype(computed(image.dtype))

@@ -40,6 +40,19 @@ def borrowed(typingctx, value):
     return value(value), codegen
 
 
+@intrinsic
+def keep_alive(typingctx, arrays):
+    """Do nothing. A kernel's own arrays that are :func:`borrowed` live until this call, at least.
+
+    Numba frees an array after the last line that names it.
+    """
+
+    def codegen(context, builder, signature, args):
+        return context.get_dummy_value()
+
+    return types.void(arrays), codegen
+
+
 def _without_owner(context, builder, kind, value):
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)

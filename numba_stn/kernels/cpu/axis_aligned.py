@@ -1,0 +1,318 @@
+"""CPU kernel of crops of one image (H, W, C) by maps that only scale, mirror and shift.
+
+Without rotation or shear, the taps and weights of a sample along x depend on its column alone, and
+those along y on its row alone. So each is computed once, and a sample takes two sums of few terms
+instead of one of many. The rows of the image are combined along y first, which is a sum of whole
+rows of memory, and the result is interpolated along x; or the other way round, if that is less
+work: when the image is enlarged, rows that are interpolated along x serve several output rows.
+
+A *line* holds a row of pixels as numbers of the type that computes, after two pixels for the taps
+that the image does not have: slot 0 is filled, and slot 1 is zero, for taps of weight 0 (0 * inf
+would be NaN). Pixel x is in slot x + 2. Rows have the same numbers. Elements are the channels of
+pixels.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+
+from .. import cpu_launch
+from ..math.dtypes import computed
+from ..math.jit import inlined, scalar
+from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, TAPS
+from .simd.axis_tables import FILL_SLOT, SLOTS, ZERO_SLOT, make_store_taps
+from .simd.lines import combine_rows, copy_elements, make_interpolate_line, to_line
+from .simd.memory import borrowed, keep_alive
+from .simd.vectors import LANES
+
+# The modes that are computed here.
+MODES = (BILINEAR, BICUBIC)
+
+
+class Rows(NamedTuple):
+    """Rows of the image, and of the output; see :func:`make_resample`."""
+
+    image: Any  # (H, W * C)
+    others: Any  # a filled row, and one of zeros, if they are needed
+    fill: Any  # a number for each channel, of the type that computes
+    offsets: Any  # in a line, of the taps of an output row's elements, (taps, W_out * C)
+    across: Any  # their weights
+    span: Any  # the pixels of a row that are read: first, and last + 1
+    slots: Any  # of the taps along y, (taps, rows)
+    down: Any  # their weights
+    height: int  # the number of output rows
+    out: Any  # elements of the output
+    start: int  # where the first row begins in it
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+@scalar
+def whole_vectors(count):
+    """The length of a table of ``count`` numbers."""
+    return (count + LANES - 1) // LANES * LANES
+
+
+@scalar
+def repeat_for_channels(slots, weights, columns, channels, offsets, across):
+    """Write the tables of a row's elements from those of its columns."""
+    for k in range(len(slots)):
+        for j in range(columns):
+            for c in range(channels):
+                offsets[k, j * channels + c] = slots[k, j] * channels + c
+                across[k, j * channels + c] = weights[k, j]
+
+
+@scalar
+def span_of(slots, columns):
+    """The range of the pixels that are read: first, and last + 1."""
+    low, high = np.int64(2**31), np.int64(0)
+    for k in range(len(slots)):
+        for j in range(columns):
+            slot = np.int64(slots[k, j])
+            low, high = min(low, max(slot, np.int64(SLOTS))), max(high, slot)
+    return low - SLOTS, max(high + 1, low) - SLOTS
+
+
+@scalar
+def distance_of(slots, weights, columns):
+    """The distance d if column j of the output is column j + d of the image; -1 if it is not."""
+    first, taps = sole(slots, weights, 0), len(slots)
+    if first < 0:
+        return -1
+    for j in range(columns):
+        for k in range(taps):
+            if weights[k, j] != weights[0, 0] * 0 + (1 if k == first else 0):
+                return -1
+        if slots[first, j] != slots[first, 0] + j or slots[first, j] < SLOTS:
+            return -1
+    return slots[first, 0] - SLOTS
+
+
+@scalar
+def make_line(length, fill):
+    """A line for rows of this number of elements."""
+    line = np.empty(length + SLOTS * len(fill), fill.dtype)
+    line[: len(fill)] = fill
+    line[len(fill) : SLOTS * len(fill)] = 0
+    return line
+
+
+@scalar
+def other_rows(fill, length, slots, rows):
+    """A filled row and a row of zeros, both empty if no row of the output needs them."""
+    needed = False
+    for k in range(len(slots)):
+        for i in range(rows):
+            needed = needed or slots[k, i] < SLOTS
+    filled = np.empty(length if needed else 0, fill.dtype)
+    for e in range(len(filled)):
+        filled[e] = fill[e % len(fill)]
+    return filled, np.zeros_like(filled)
+
+
+@scalar
+def sole(slots, weights, i):
+    """The tap of a row whose weight is 1, if it reads the image and all others are 0; else -1."""
+    found = -1
+    for k in range(len(slots)):
+        if weights[k, i] == 1.0 and slots[k, i] >= SLOTS:
+            found = k
+        elif weights[k, i] != 0.0:
+            return -1
+    return found
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_pick(taps):
+    """Functions: the rows of an array that the slots of row i list, and their weights."""
+
+    def row(lines, slot, others):
+        if slot >= SLOTS:
+            return lines[slot - SLOTS]
+        return others[0] if slot == FILL_SLOT else others[1]
+
+    row = inlined(row)
+
+    def two(lines, slots, i, others):
+        return row(lines, slots[0, i], others), row(lines, slots[1, i], others)
+
+    def four(lines, slots, i, others):
+        return (
+            row(lines, slots[0, i], others), row(lines, slots[1, i], others),
+            row(lines, slots[2, i], others), row(lines, slots[3, i], others),
+        )  # fmt: skip
+
+    if taps == 2:
+        return inlined(two), inlined(lambda weights, i: (weights[0, i], weights[1, i]))
+    return inlined(four), inlined(
+        lambda weights, i: (weights[0, i], weights[1, i], weights[2, i], weights[3, i])
+    )
+
+
+@functools.cache
+def make_along_y_first(mode):
+    """Function: write rows of samples, each from a line that combines rows of the image."""
+    (pick, weights_of), interpolate_line = make_pick(TAPS[mode]), make_interpolate_line(mode)
+
+    def along_y_first(task):
+        size, length = len(task.fill), task.offsets.shape[1]
+        low, high = task.span
+        new_line = make_line(task.image.shape[1], task.fill)
+        line = borrowed(new_line)
+        span = (low * size, (low + SLOTS) * size, (high - low) * size)
+        for i in range(task.height):
+            rows = pick(task.image, task.slots, i, task.others)
+            combine_rows(rows, weights_of(task.down, i), line, span)
+            end = task.start + i * length
+            interpolate_line(line, task.offsets, task.across, task.out, end, length)
+        keep_alive(new_line)
+
+    return inlined(along_y_first)
+
+
+@functools.cache
+def make_unscaled(mode):
+    """Function: write rows of samples whose columns are the image's, ``distance`` further on."""
+    pick, weights_of = make_pick(TAPS[mode])
+
+    def unscaled(task, distance):
+        size, length = len(task.fill), task.offsets.shape[1]
+        for i in range(task.height):
+            where = (distance * size, task.start + i * length, length)
+            k = sole(task.slots, task.down, i)
+            if k >= 0:
+                copy_elements(task.image[task.slots[k, i] - SLOTS], task.out, where)
+            else:
+                rows = pick(task.image, task.slots, i, task.others)
+                combine_rows(rows, weights_of(task.down, i), task.out, where)
+
+    return inlined(unscaled)
+
+
+@functools.cache
+def make_along_x_first(mode):
+    """Function: write rows of samples, each of which combines rows interpolated along x."""
+    taps = TAPS[mode]
+    (pick, weights_of), interpolate_line = make_pick(taps), make_interpolate_line(mode)
+
+    def along_x_first(task):
+        size, length, (low, high) = len(task.fill), task.offsets.shape[1], task.span
+        span = (low * size, (low + SLOTS) * size, (high - low) * size)
+        own = (
+            make_line(task.image.shape[1], task.fill), np.empty((taps, length), task.fill.dtype),
+            np.full(taps, ZERO_SLOT), np.empty((taps, 1), np.int64),
+            other_rows(task.fill, length, task.slots, task.height),
+        )  # fmt: skip
+        line, lines, held, at, others = borrowed(own)
+        for i in range(task.height):
+            for k in range(taps):
+                slot = np.int64(task.slots[k, i])
+                at[k, 0] = slot
+                if slot >= SLOTS:
+                    n = line_of(held, task.slots, i, slot)
+                    if held[n] != slot:
+                        to_line(task.image[slot - SLOTS], line, span)
+                        interpolate_line(line, task.offsets, task.across, lines[n], 0, length)
+                        held[n] = slot
+                    at[k, 0] = n + SLOTS
+            rows = pick(lines, at, 0, others)
+            end = task.start + i * length
+            combine_rows(rows, weights_of(task.down, i), task.out, (0, end, length))
+        keep_alive(own)
+
+    return inlined(along_x_first)
+
+
+@scalar
+def line_of(held, slots, i, slot):
+    """The line that holds the row in ``slot``, or one that holds no row that row i needs."""
+    for n in range(len(held)):
+        if held[n] == slot:
+            return n
+    for n in range(len(held)):
+        free = True
+        for k in range(len(slots)):
+            free = free and held[n] != slots[k, i]
+        if free:
+            return n
+    return 0
+
+
+# --- The kernel -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def make_resample(mode, padding, parallel):
+    """Kernel: image (H, W * C), starts and steps -> out (K, H_out, W_out * C).
+
+    ``maps`` are the crops' matrices, (K, 3, 3). ``fill`` has a number for each
+    channel, of the image's type and of the one that computes; ``height`` is the number of rows of a
+    task.
+    """
+    stamp = cpu_launch.stamp(parallel)
+    taps, store_taps = TAPS[mode], make_store_taps(mode, padding)
+    along_y_first, along_x_first = make_along_y_first(mode), make_along_x_first(mode)
+    unscaled = make_unscaled(mode)
+
+    def resample(image, fills, maps, off, height, out):
+        fill = fills[1]
+        crops, rows, length = out.shape
+        parts, size = (rows + height - 1) // height, len(fill)
+        columns, width, line = length // size, image.shape[1] // size, out.reshape(out.size)
+        for task in prange(crops * parts):
+            n, first = task // parts, task % parts * height
+            count = min(rows - first, height)
+            source, numbers, target = borrowed((image, fill, line))
+            along, down = whole_vectors(columns), whole_vectors(count)
+            new = (
+                np.empty((taps, along), np.int32), np.empty((taps, along), fill.dtype),
+                np.empty((taps, down), np.int32), np.empty((taps, down), fill.dtype),
+                np.empty((taps, length), np.int32), np.empty((taps, length), fill.dtype),
+            )  # fmt: skip
+            slots, weights, rows_read, by, offsets, across = borrowed(new)
+            x, y = maps[n, 0, 2], maps[n, 1, 1] * first + maps[n, 1, 2]
+            store_taps((x, maps[n, 0, 0], width, off), (columns, False), slots, weights)
+            store_taps((y, maps[n, 1, 1], image.shape[0], off), (count, True), rows_read, by)
+            repeat_for_channels(slots, weights, columns, size, offsets, across)
+            top, bottom = span_of(rows_read, count)
+            new_others = other_rows(fills[0], image.shape[1], rows_read, count)
+            own = Rows(
+                source, borrowed(new_others), numbers, offsets, across, span_of(slots, columns),
+                rows_read, by, count, target, (n * rows + first) * length,
+            )  # fmt: skip
+            distance = distance_of(slots, weights, columns)
+            if distance >= 0:
+                unscaled(own, distance)
+            elif count <= bottom - top:
+                along_y_first(own)
+            else:
+                along_x_first(own)
+            keep_alive((new, new_others))
+        return stamp
+
+    return cpu_launch.jit(resample, parallel)
+
+
+def can_warp(kind, dtype, matrix):
+    """Whether :func:`warp_image` serves this kind, dtype and matrix."""
+    aligned = kind.source == AFFINE and matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0
+    return aligned and kind.mode in MODES and dtype != np.float16
+
+
+def warp_image(kind, image, matrices, off, fill, out):
+    """Fill ``out``, (K, H_out, W_out, C), with crops of ``image``, (H, W, C), by K matrices."""
+    (height, width, channels), (crops, rows, columns) = image.shape, out.shape[:3]
+    work = out.size * 2
+    parts = max(1, -(-cpu_launch.workers(work) // crops))
+    cpu_launch.run(
+        make_resample, (kind.mode, kind.padding), work,
+        image.reshape(height, width * channels), (fill, fill.astype(computed(image.dtype))),
+        matrices, np.float64(off), -(-rows // parts), out.reshape(crops, rows, columns * channels),
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""Tables of the taps along an axis: the pixels that each position reads, and their weights."""
+
+import functools
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from ...math.coordinates import SNAP
+from ...math.sampler_kind import BICUBIC, TAPS, ZEROS
+from .interpolation import tap_weights
+from .padding import Side
+from .positions import affine_coordinate
+from .vectors import F64, I32, I64, LANES, Emitter, Plane, lanes
+
+# The index of a tap that reads the fill, and of one that reads zero; pixel x has the index x + 2.
+FILL_SLOT, ZERO_SLOT, SLOTS = 0, 1, 2
+
+
+@functools.cache
+def make_store_taps(mode, padding):
+    """Function: write the tables of ``count`` positions ``start + step * k``.
+
+    It is called as ``f((start, step, size, off), (count, alone), slots, weights)``. ``slots``,
+    32-bit integers, and ``weights`` are (taps, at least the next multiple of LANES); what is beyond
+    ``count`` is arbitrary. If ``alone``, each position is the middle of a block of its own, as in
+    rows; else they are in blocks, as columns are (:func:`.coordinates.along_row`).
+    """
+
+    @intrinsic
+    def store_taps(typingctx, axis, where, slots, weights):
+        def codegen(context, builder, signature, args):
+            (start, step, size, off), (count, alone) = (
+                cgutils.unpack_tuple(builder, args[k]) for k in (0, 1)
+            )
+            emit = Emitter(builder, context.get_value_type(weights.dtype))
+            outs = [
+                Plane(context, builder, kind, value)
+                for kind, value in ((slots, args[2]), (weights, args[3]))
+            ]
+            side = Side(emit, size, off, mode, padding)
+            blocks = builder.udiv(builder.add(count, I64(LANES - 1)), I64(LANES))
+            least = builder.sub(count, I64(LANES))
+            few = builder.icmp_signed("<", least, I64(0))
+            with cgutils.for_range(builder, blocks) as loop:
+                first = builder.mul(loop.index, I64(LANES))
+                with builder.if_else(builder.or_(alone, few)) as (own, shared):
+                    with own:
+                        _store(emit, side, outs, _alone(emit, start, step, first), first)
+                    with shared:
+                        first = emit.minimum(first, least)
+                        _store(emit, side, outs, affine_coordinate(emit, start, step, first), first)
+            return context.get_dummy_value()
+
+        return types.void(axis, where, slots, weights), codegen
+
+    return store_taps
+
+
+def _alone(emit, start, step, first):
+    """Positions that are each the middle of a block: :func:`.coordinates.along_row`."""
+    b = emit.builder
+    numbers = lanes(F64, [float(k) for k in range(LANES)])
+    columns = b.fadd(emit.splat(b.sitofp(first, F64)), numbers)
+    middle = b.fadd(emit.splat(start), b.fmul(emit.splat(step), columns))
+    base = emit.call("floor", middle)
+    near = emit.narrow(b.fsub(middle, base))
+    near = b.select(b.fcmp_unordered("uno", near, near), lanes(emit.real, 0.0), near)
+    snap = lanes(emit.real, SNAP)
+    return b.fadd(base, emit.widen(b.fsub(b.fadd(near, snap), snap)))
+
+
+def _store(emit, side, outs, c, first):
+    """Write the taps of a block's positions."""
+    b, (slots, weights), none = emit.builder, outs, lanes(emit.real, 0.0)
+    c, some = side.pad(c)
+    low = emit.call("floor", c)
+    each = tap_weights(emit, side.mode, emit.narrow(b.fsub(c, low)))
+    if side.mode == BICUBIC:
+        low = b.fsub(low, lanes(F64, 1.0))
+    for k in range(TAPS[side.mode]):
+        index, exists = side.tap(b.fadd(low, lanes(F64, float(k))))
+        slot = b.fptosi(b.fadd(index, lanes(F64, float(SLOTS))), ir.VectorType(I32, LANES))
+        weight = each[k]
+        if exists is not None:
+            missing = lanes(I32, ZERO_SLOT)
+            if side.padding == ZEROS:
+                counts = b.fcmp_unordered("!=", weight, none)
+                missing = b.select(counts, lanes(I32, FILL_SLOT), missing)
+            slot = b.select(exists, slot, missing)
+        if some is not None:  # a position without taps is all fill
+            slot = b.select(some, slot, lanes(I32, ZERO_SLOT if k else FILL_SLOT))
+            weight = b.select(some, weight, none if k else lanes(emit.real, 1.0))
+        emit.store(slot, slots.address(I64(k), first))
+        emit.store(weight, weights.address(I64(k), first))
