@@ -12,6 +12,7 @@ import pytest
 
 import numba_stn
 from numba_stn.bench import (
+    cells,
     clock,
     grids,
     images,
@@ -137,6 +138,43 @@ def test_every_point_of_a_sweep_has_a_name():
     assert "angle 0" in sweep.line(found[0])
 
 
+def test_every_cell_has_a_name_and_there_are_as_many_as_the_docs_say():
+    families = cells.families()
+    assert {op: len(every) for op, every in families.items()} == {
+        "warp_image": 324, "resize": 60, "warp_affine": 162, "warp_affine both ways": 162,
+    }  # fmt: skip
+    names = [cells.name(cell) for every in families.values() for cell in every]
+    assert len(set(names)) == len(names)
+
+
+def test_cells_are_measured_and_the_slowest_named(monkeypatch):
+    small = [
+        cells.Cell("warp_image", (9, 8, 3), "uint8", "bilinear", "border", cells.MAPS[1]),
+        cells.Cell("resize", (9, 8), "float32", "bilinear", "border", cells.RESIZES[3]),
+        cells.Cell("warp_affine", (1, 1, 9, 8), "float32", "nearest", "zeros", cells.MAPS[0]),
+        cells.Cell("warp_affine both ways", (1, 1, 9, 8), "float32", "bilinear", "zeros",
+                   cells.MAPS[0]),
+    ]  # fmt: skip
+    monkeypatch.setattr(clock, "LEAST_SECONDS", 1e-4)
+    found = cells.measure(small, 1)
+    assert [each["cell"] for each in found] == [cells.name(cell) for cell in small]
+    assert all(each["ratio"] > 0 and not each["disagree"] for each in found)
+    lines = cells.summary(found)
+    assert sum("1 cells, times" in line for line in lines) == 4
+    assert any(line.endswith(cells.name(small[0])) for line in lines)
+
+
+def test_a_peer_whose_cell_differs_is_named_and_not_timed(monkeypatch):
+    cell = cells.Cell("resize", (9, 8), "float32", "bilinear", "border", cells.RESIZES[3])
+    right = cells.libraries(cell)
+    wrong = right | {"cv2": lambda: right["cv2"]() + 1}
+    monkeypatch.setattr(cells, "libraries", lambda cell: wrong)
+    (found,) = cells.measure([cell], 1)
+    assert found["ratio"] is None
+    assert "on average" in found["disagree"]
+    assert "NOT cv2" in cells.summary([found])[0]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset peak memory")
 def test_forward_and_backward_need_memory_only_for_their_results():
     needed, ratio = memory._in_new_process("ours", (1, 3, 1080, 1920))
@@ -172,6 +210,8 @@ def test_the_command_lists_its_rows(capsys):
     [
         (["warp_drive"], "no row's name contains 'warp_drive'"),
         (["28x28", "--sweep"], "--sweep: expected no row names"),
+        (["--cells", "--sweep"], "--cells: expected no --sweep"),
+        (["--cells", "warp_drive"], "no operation with cells contains 'warp_drive'"),
         (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot be written to"),
         (["1x1x28x28", "--json", str(ROOT)], "expected a file name, got a folder"),
     ],

@@ -4,6 +4,7 @@ A row of the comparison (:mod:`.rows`) is one case; the cells of an operation ar
 fast kernel that serves only the rows shows up here as a slow cell.
 """
 
+import contextlib
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from . import clock, warps
 from .modes import CV2
-from .rows import peer_module, stn_function
+from .rows import MissingError, peer_module, stn_function
 
 MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = ("zeros", "border", "reflection")
@@ -27,8 +28,11 @@ BATCHES = ((64, 1, 28, 28), (32, 1, 60, 60), (8, 64, 14, 14), (7, 5, 61, 37), (4
 CV2_BORDERS = {"zeros": "BORDER_CONSTANT", "border": "BORDER_REPLICATE",
                "reflection": "BORDER_REFLECT"}  # fmt: skip
 
-# Times of a cell that are compared, and the seconds that a library may spend on it.
-ROUNDS, PATIENCE = 5, 0.5
+# The seconds that a library may spend on a cell.
+PATIENCE = 0.5
+
+# Results may differ by this share of the largest value, on average.
+MEAN_TOLERANCE = 0.02
 
 
 class Cell(NamedTuple):
@@ -153,29 +157,66 @@ _MAKERS = {"warp_image": _warp_image, "resize": _resize, "warp_affine": _warp_af
 # --- Measuring ------------------------------------------------------------------------------------
 
 
-def measure(cells: Iterable[Cell], rounds: int = ROUNDS) -> list[dict[str, Any]]:
-    """For each cell, our microseconds and the peer's time divided by ours."""
-    return [_measure(cell, rounds) for cell in cells]
+def choose(words: Sequence[str]) -> list[str]:
+    """List the operations whose name contains one of these words; all if there are none."""
+    names = list(families())
+    for word in words:
+        if not any(word in name for name in names):
+            expected = ", ".join(map(repr, names))
+            raise LookupError(f"no operation with cells contains {word!r}; there are {expected}")
+    return [name for name in names if not words or any(word in name for word in words)]
+
+
+def measure(cells: Iterable[Cell], rounds: int) -> list[dict[str, Any]]:
+    """For each cell, our microseconds and the peer's time divided by ours.
+
+    A peer that is not installed leaves the cell out. Results that differ are named, not timed.
+    """
+    found = []
+    for cell in cells:
+        with contextlib.suppress(MissingError):
+            found.append(_measure(cell, rounds))
+    return found
 
 
 def _measure(cell, rounds):
     runs = libraries(cell)
-    for run in runs.values():
-        run()
+    (peer, _), *_ = ((who, run) for who, run in runs.items() if who != "ours")
+    different = _difference(cell, runs["ours"](), runs[peer]())
+    if different:
+        del runs[peer]
     found = clock.medians(clock.interleaved_times(runs, rounds, PATIENCE))
-    ours = found.pop("ours")
-    (peer, theirs), *_ = found.items()
-    return {"cell": name(cell), "ours_us": round(1e6 * ours, 2), "peer": peer,
-            "ratio": round(theirs / ours, 3)}  # fmt: skip
+    ratio = None if different else round(found[peer] / found["ours"], 3)
+    return {"op": cell.op, "cell": name(cell), "ours_us": round(1e6 * found["ours"], 2),
+            "peer": peer, "ratio": ratio, "disagree": different}  # fmt: skip
+
+
+def _difference(cell, ours, theirs):
+    """Describe how the results differ, or return an empty text.
+
+    OpenCV rounds coordinates, so near a jump or an edge single samples differ by any amount: only
+    the mean difference is compared.
+    """
+    if cell.op.endswith("both ways"):
+        ours, theirs = ours[0], theirs[0]  # the images' gradient
+    ours, theirs = (np.asarray(each, np.float64) for each in (ours, theirs))
+    mean = np.abs(ours - theirs).mean() / np.abs(ours).max()
+    return "" if mean < MEAN_TOLERANCE else f"differs by {mean:.2g} of the largest value on average"
 
 
 def summary(found: Sequence[dict[str, Any]], worst: int = 10) -> list[str]:
-    """Lines: median, tenth percentile and minimum of the ratios, and the worst cells."""
-    ratios = sorted(each["ratio"] for each in found)
-    tenth = ratios[len(ratios) // 10]
-    lines = [f"{len(found)} cells beside {found[0]['peer']}: median "
-             f"{statistics.median(ratios):.2f}, tenth percentile {tenth:.2f}, "
-             f"worst {ratios[0]:.2f}"]  # fmt: skip
-    for each in sorted(found, key=lambda each: each["ratio"])[:worst]:
-        lines.append(f"{each['ratio']:8.2f}  {each['ours_us']:10.1f} us  {each['cell']}")
+    """Lines: for each operation median, tenth percentile and minimum, and its worst cells."""
+    lines = []
+    for op in dict.fromkeys(each["op"] for each in found):
+        own = [each for each in found if each["op"] == op]
+        timed = sorted((each for each in own if each["ratio"]), key=lambda each: each["ratio"])
+        ratios = [each["ratio"] for each in timed]
+        lines += [f"{each['cell']}: NOT {each['peer']}: {each['disagree']}"
+                  for each in own if each["disagree"]]  # fmt: skip
+        if ratios:
+            lines.append(f"{op}: {len(ratios)} cells, times {timed[0]['peer']}: median "
+                         f"{statistics.median(ratios):.2f}, tenth percentile "
+                         f"{ratios[len(ratios) // 10]:.2f}, worst {ratios[0]:.2f}")  # fmt: skip
+        lines += [f"{each['ratio']:8.2f}  {each['ours_us']:10.1f} us  {each['cell']}"
+                  for each in timed[:worst]]  # fmt: skip
     return lines

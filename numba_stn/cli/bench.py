@@ -31,17 +31,22 @@ def add(commands) -> None:
     add("--list", action="store_true", help="print the names of the rows and exit")
     add("--sweep", action="store_true", help="vary angle, zoom, size and channels instead of "
         "timing the rows; takes some minutes")  # fmt: skip
+    add("--cells", action="store_true", help="time every combination of size, dtype, channels, "
+        "padding, mode and map of the operations that ROW names, beside one peer each, and print "
+        "the slowest; takes some minutes")  # fmt: skip
     bench.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run ``numba-stn bench``; the exit code is 1 if the results of a peer differ."""
-    from ..bench import report
+    from ..bench import cells, report
 
+    if args.sweep and args.cells:
+        raise UsageError("--cells: expected no --sweep, got both")
     if args.sweep and args.rows:
         raise UsageError("--sweep: expected no row names, because it replaces the rows")
     try:
-        names = report.choose(args.rows)
+        names = (cells if args.cells else report).choose(args.rows)
     except LookupError as error:
         raise UsageError(error.args[0]) from error
     if args.list:
@@ -50,13 +55,19 @@ def run(args: argparse.Namespace) -> int:
     with _report_file(args) as write:
         found = _measured(args, names)
         write(found)
-    return int(any(row["disagree"] for row in [*found.get("rows", []), *found.get("sweep", [])]))
+    measured = (row for part in ("rows", "sweep", "cells") for row in found.get(part, []))
+    return int(any(row["disagree"] for row in measured))
 
 
 def _measured(args, names):
-    """Measure the rows or the sweep, and print each result."""
-    from ..bench import report, sweep
+    """Measure the rows, the sweep or the cells, and print the results."""
+    from ..bench import cells, report, sweep
 
+    if args.cells:
+        every = [cell for name in names for cell in cells.families()[name]]
+        measured = cells.measure(progress(every, cells.name), args.rounds)
+        print("\n".join(cells.summary(measured)))
+        return {"cells": measured}
     if not args.sweep:
         return report.comparison(names, args.rounds, lambda text: print(text, flush=True))
     found = sweep.table(progress(sweep.points(), sweep.name), args.rounds)

@@ -7,9 +7,8 @@ rows of memory, and the result is interpolated along x; or the other way round, 
 work: when the image is enlarged, rows that are interpolated along x serve several output rows.
 
 A *line* holds a row of pixels as numbers of the type that computes, after two pixels for the taps
-that the image does not have: slot 0 is filled, and slot 1 is zero, for taps of weight 0 (0 * inf
-would be NaN). Pixel x is in slot x + 2. Rows have the same numbers. Elements are the channels of
-pixels.
+that read no pixel: slot 0 is filled, and slot 1 is zero, for taps of weight 0 (0 * inf would be
+NaN). Pixel x is in slot x + 2. Rows have the same numbers. Elements are the channels of pixels.
 """
 
 import functools
@@ -22,7 +21,7 @@ from .. import cpu_launch
 from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, TAPS
-from .simd.axis_tables import FILL_SLOT, SLOTS, ZERO_SLOT, make_store_taps
+from .simd.axis_tables import FILL_SLOT, SLOTS, make_store_taps
 from .simd.lines import combine_rows, copy_elements, make_interpolate_line, to_line
 from .simd.memory import borrowed, keep_alive
 from .simd.vectors import LANES
@@ -207,7 +206,7 @@ def make_along_x_first(mode):
         span = (low * size, (low + SLOTS) * size, (high - low) * size)
         own = (
             make_line(task.image.shape[1], task.fill), np.empty((taps, length), task.fill.dtype),
-            np.full(taps, ZERO_SLOT), np.empty((taps, 1), np.int64),
+            np.full(taps, -1), np.empty((taps, 1), np.int64),
             other_rows(task.fill, length, task.slots, task.height),
         )  # fmt: skip
         line, lines, held, at, others = borrowed(own)
@@ -277,11 +276,10 @@ def make_resample(mode, padding, parallel):
                 np.empty((taps, length), np.int32), np.empty((taps, length), fill.dtype),
             )  # fmt: skip
             slots, weights, rows_read, by, offsets, across = borrowed(new)
-            x, y = maps[n, 0, 2], maps[n, 1, 1] * first + maps[n, 1, 2]
-            store_taps((x, maps[n, 0, 0], width, off), (columns, False), slots, weights)
-            store_taps((y, maps[n, 1, 1], image.shape[0], off), (count, True), rows_read, by)
+            x, y = (maps[n, 0, 2], maps[n, 0, 0]), (maps[n, 1, 2], maps[n, 1, 1])
+            store_taps((*x, width, off), (0, columns, False), slots, weights)
+            store_taps((*y, image.shape[0], off), (first, count, True), rows_read, by)
             repeat_for_channels(slots, weights, columns, size, offsets, across)
-            top, bottom = span_of(rows_read, count)
             new_others = other_rows(fills[0], image.shape[1], rows_read, count)
             own = Rows(
                 source, borrowed(new_others), numbers, offsets, across, span_of(slots, columns),
@@ -290,7 +288,7 @@ def make_resample(mode, padding, parallel):
             distance = distance_of(slots, weights, columns)
             if distance >= 0:
                 unscaled(own, distance)
-            elif count <= bottom - top:
+            elif abs(y[1]) >= 1.0:  # not by what a task reads: bits must not depend on tasks
                 along_y_first(own)
             else:
                 along_x_first(own)

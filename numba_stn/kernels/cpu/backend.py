@@ -21,7 +21,7 @@ from .. import cpu_launch
 from ..math.coordinates import span
 from ..math.dtypes import computed
 from ..math.jit import scalar
-from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS
+from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, NEAREST, REFLECTION, ZEROS
 from . import axis_aligned, general, interleaved
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
@@ -152,7 +152,13 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
-    """Fill ``dcoords``: dgrid, or dtheta if the source is a matrix."""
+    """Fill ``dcoords``: dgrid, or dtheta if the source is a matrix.
+
+    It is 0 in nearest mode, whose samples are constant between the jumps.
+    """
+    if kind.mode == NEAREST:
+        dcoords[...] = 0
+        return
     if not _is_common(kind, images) or not _is_uniform(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return

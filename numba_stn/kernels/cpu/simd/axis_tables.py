@@ -19,18 +19,19 @@ FILL_SLOT, ZERO_SLOT, SLOTS = 0, 1, 2
 
 @functools.cache
 def make_store_taps(mode, padding):
-    """Function: write the tables of ``count`` positions ``start + step * k``.
+    """Function: write the tables of ``count`` positions ``start + step * k``, k from ``first`` on.
 
-    It is called as ``f((start, step, size, off), (count, alone), slots, weights)``. ``slots``,
-    32-bit integers, and ``weights`` are (taps, at least the next multiple of LANES); what is beyond
-    ``count`` is arbitrary. If ``alone``, each position is the middle of a block of its own, as in
-    rows; else they are in blocks, as columns are (:func:`.coordinates.along_row`).
+    It is called as ``f((start, step, size, off), (first, count, alone), slots, weights)``.
+    ``slots``, 32-bit integers, and ``weights`` are (taps, at least the next multiple of LANES);
+    what is beyond ``count`` is arbitrary. A tap of weight 0 reads zero. If ``alone``, each position
+    is the middle of a block of its own, as in rows; else ``first`` is 0, and they are in blocks, as
+    columns are (:func:`.coordinates.along_row`).
     """
 
     @intrinsic
     def store_taps(typingctx, axis, where, slots, weights):
         def codegen(context, builder, signature, args):
-            (start, step, size, off), (count, alone) = (
+            (start, step, size, off), (origin, count, alone) = (
                 cgutils.unpack_tuple(builder, args[k]) for k in (0, 1)
             )
             emit = Emitter(builder, context.get_value_type(weights.dtype))
@@ -46,7 +47,8 @@ def make_store_taps(mode, padding):
                 first = builder.mul(loop.index, I64(LANES))
                 with builder.if_else(builder.or_(alone, few)) as (own, shared):
                     with own:
-                        _store(emit, side, outs, _alone(emit, start, step, first), first)
+                        k = builder.add(origin, first)
+                        _store(emit, side, outs, _alone(emit, start, step, k), first)
                     with shared:
                         first = emit.minimum(first, least)
                         _store(emit, side, outs, affine_coordinate(emit, start, step, first), first)
@@ -72,7 +74,8 @@ def _alone(emit, start, step, first):
 
 def _store(emit, side, outs, c, first):
     """Write the taps of a block's positions."""
-    b, (slots, weights), none = emit.builder, outs, lanes(emit.real, 0.0)
+    b, (slots, weights) = emit.builder, outs
+    none, one = (lanes(emit.real, number) for number in (0.0, 1.0))
     c, some = side.pad(c)
     low = emit.call("floor", c)
     each = tap_weights(emit, side.mode, emit.narrow(b.fsub(c, low)))
@@ -83,13 +86,11 @@ def _store(emit, side, outs, c, first):
         slot = b.fptosi(b.fadd(index, lanes(F64, float(SLOTS))), ir.VectorType(I32, LANES))
         weight = each[k]
         if exists is not None:
-            missing = lanes(I32, ZERO_SLOT)
-            if side.padding == ZEROS:
-                counts = b.fcmp_unordered("!=", weight, none)
-                missing = b.select(counts, lanes(I32, FILL_SLOT), missing)
-            slot = b.select(exists, slot, missing)
+            missing = FILL_SLOT if side.padding == ZEROS else ZERO_SLOT
+            slot = b.select(exists, slot, lanes(I32, missing))
+        slot = b.select(b.fcmp_unordered("!=", weight, none), slot, lanes(I32, ZERO_SLOT))
         if some is not None:  # a position without taps is all fill
             slot = b.select(some, slot, lanes(I32, ZERO_SLOT if k else FILL_SLOT))
-            weight = b.select(some, weight, none if k else lanes(emit.real, 1.0))
+            weight = b.select(some, weight, none if k else one)
         emit.store(slot, slots.address(I64(k), first))
         emit.store(weight, weights.address(I64(k), first))

@@ -1,0 +1,108 @@
+"""Maps that only scale, mirror and shift, which have a kernel of their own, against the oracle."""
+
+import numpy as np
+import pytest
+import reference
+
+import numba_stn as stn
+from numba_stn.kernels import cpu_launch
+from numba_stn.kernels.cpu import axis_aligned
+
+RNG = np.random.default_rng(0)
+
+# Scale and shift along x, along y: enlarged, shrunk, mirrored, moved, a single column, far outside.
+MAPS = {
+    "enlarged": (0.31, -0.4, 0.6, -0.2),
+    "shrunk": (2.3, 0.7, 1.9, -1.2),
+    "mirrored": (-1.1, 8.3, 0.45, 1.5),
+    "moved": (1.0, -3.0, 1.0, 2.0),
+    "half a pixel": (1.0, 0.5, 1.0, -0.5),
+    "moved along y": (1.0, 1.0, 1.0, 0.25),
+    "one column": (0.0, 2.25, 1.2, 0.0),
+    "outside": (1.0, 100.0, 1.0, -50.0),
+}
+SHAPES = [((9, 11), (7, 40)), ((30, 17), (12, 5)), ((1, 5), (20, 9)), ((2, 2), (3, 18))]
+KINDS = [
+    *(("float64", mode, padding) for mode in ("bilinear", "bicubic")
+      for padding in ("zeros", "border", "reflection", "wrap", "fill")),
+    ("uint8", "bilinear", "zeros"), ("uint8", "bicubic", "border"),
+    ("float32", "bilinear", "border"), ("uint16", "bilinear", "reflection"),
+]  # fmt: skip
+
+
+def matrix_of(name):
+    across, x, down, y = MAPS[name]
+    return np.array([[across, 0, x], [0, down, y]])
+
+
+def expected(image, name, shape, fill, **options):
+    """The oracle's samples of an image (H, W, C), in float64."""
+    across, x, down, y = MAPS[name]
+    height, width = image.shape[:2]
+    columns, rows = across * np.arange(shape[1]) + x, down * np.arange(shape[0]) + y
+    # The oracle takes normalised coordinates, in which pixel j's centre is (2 j + 1) / S - 1.
+    gx, gy = np.meshgrid((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1)
+    images = image.transpose(2, 0, 1)[None].astype(float)
+    found = reference.grid_sample(images, np.stack([gx, gy], -1)[None], fill=fill, **options)
+    return found[0].transpose(1, 2, 0)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The number of images that the kernel has warped."""
+    found, warp = [], axis_aligned.warp_image
+    monkeypatch.setattr(axis_aligned, "warp_image", lambda *args: found.append(1) or warp(*args))
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "mode", "padding"), KINDS)
+def test_against_the_oracle(dtype, mode, padding, calls):
+    options, whole = {"mode": mode, "padding_mode": padding}, np.dtype(dtype).kind == "u"
+    tolerance = {"float64": 1e-9, "float32": 2e-3}.get(dtype, 0.502)
+    for channels, (sides, shape) in zip((1, 3, 2, 6), SHAPES, strict=True):
+        image = RNG.integers(0, 256, (*sides, channels)).astype(dtype)
+        fill = np.arange(3, 3 + channels)
+        for name in MAPS:
+            got = stn.warp_image(image, matrix_of(name), shape, fill=fill, **options)
+            want = expected(image, name, shape, fill, **options)
+            if whole:
+                want = want.clip(0, np.iinfo(dtype).max)
+            message = f"{sides} to {shape}, {channels} channels, {name}"
+            np.testing.assert_allclose(got, want, rtol=0, atol=tolerance, err_msg=message)
+    assert len(calls) == len(SHAPES) * len(MAPS)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_whole_pixels_are_copied_as_they_are(dtype):
+    image = RNG.integers(0, 256, (12, 40, 3)).astype(dtype)
+    if dtype == "float32":
+        image[2, 3], image[4, 5], image[6, 7] = np.nan, np.inf, -0.0
+    moved = stn.warp_image(image, [[1, 0, 2], [0, 1, 3]], (9, 38))
+    assert moved.tobytes() == image[3:, 2:].tobytes()
+    assert stn.resize(image, (12, 40)).tobytes() == image.tobytes()
+
+
+def test_a_tap_of_weight_0_that_the_image_lacks_reads_nothing():
+    image = np.ones((4, 20), np.float32)
+    found = stn.warp_image(image, [[1, 0, 0], [0, 1, 0]], (6, 24), fill=np.inf)
+    assert (found[:4, :20] == 1).all()
+    assert np.isposinf(found[4:]).all()
+    assert np.isposinf(found[:, 20:]).all()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_the_number_of_rows_of_a_task_changes_no_bit(mode, monkeypatch):
+    image = RNG.standard_normal((31, 37, 3)).astype(np.float32)
+    for shape in ((90, 80), (11, 12), (31, 50)):
+        found = []
+        for workers in (1, 2, 5, 31):
+            monkeypatch.setattr(cpu_launch, "workers", lambda work, count=workers: count)
+            found.append(stn.resize(image, shape, mode=mode).tobytes())
+        assert len(set(found)) == 1
+
+
+def test_serial_and_parallel_runs_have_the_same_bits(monkeypatch):
+    image = RNG.standard_normal((200, 300, 3)).astype(np.float32)
+    parallel = stn.resize(image, (411, 280))
+    monkeypatch.setattr(cpu_launch, "PARALLEL_WORK", 2**60)
+    assert stn.resize(image, (411, 280)).tobytes() == parallel.tobytes()
