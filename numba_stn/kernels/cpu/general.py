@@ -25,6 +25,7 @@ from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
 from ..math.sampler_kind import GRID, TAPS
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
+from .gradients_2d import make_vjp_coords, make_vjp_images
 from .plane_segments import make_sample_pixel
 from .sample_2d import make_sample_plane
 from .simd.memory import borrowed
@@ -304,8 +305,9 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     work = dsamples.size * TAPS[kind.mode] ** kind.dims
     lines = math.prod(kind.spatial(dimages)[:-1])
     bands = max(1, min(-(-cpu_launch.workers(work) // max(len(dimages), 1)), lines))
+    make = make_vjp_images if _has_blocks(kind, dsamples) else make_sample_vjp_images
     cpu_launch.run(
-        make_sample_vjp_images, (kind,), work,
+        make, (kind,), work,
         as_volume(kind, dsamples), coords, np.float64(off), bands, as_volume(kind, dimages),
     )  # fmt: skip
 
@@ -316,12 +318,18 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
     sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
-    cpu_launch.run(
-        make_sample_vjp_coords, (kind, images.dtype), work,
-        as_volume(kind, dsamples), as_volume(kind, images), coords, np.float64(off), fill, sums,
-    )  # fmt: skip
+    arguments = as_volume(kind, dsamples), as_volume(kind, images), coords, np.float64(off), fill
+    if _has_blocks(kind, dsamples) and images.dtype != np.float16:
+        cpu_launch.run(make_vjp_coords, (kind,), work, *arguments, sums)
+    else:
+        cpu_launch.run(make_sample_vjp_coords, (kind, images.dtype), work, *arguments, sums)
     if kind.source != GRID:
         write_dtheta(kind, sums, sides, sizes, off, dcoords)
+
+
+def _has_blocks(kind, dsamples):
+    """Whether the gradients are computed by blocks of pixels: in the plane, except float16."""
+    return kind.dims == 2 and dsamples.dtype != np.float16
 
 
 def as_volume(kind, array):

@@ -21,7 +21,8 @@ from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
 from .bilinear_coordinates import ROWS_AHEAD
 from .limits import divided_row_limits
-from .simd.border_samples import POSITIONS, make_sample_border, store_positions
+from .simd.border_samples import make_sample_border
+from .simd.checked_taps import POSITIONS, store_positions
 from .simd.memory import borrowed, stack_memory
 from .simd.row_segments import RowSegment
 from .simd.vectors import I32, I64, LANES, Emitter, Plane, lanes

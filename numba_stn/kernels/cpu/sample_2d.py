@@ -9,16 +9,18 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, prange
+from numba import prange
 
 from .. import cpu_launch
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import GRID, PROJECTIVE
 from .bilinear_coordinates import ROWS_AHEAD
+from .block_positions import make_flat, make_strides, make_write_positions
 from .coordinate_sources import make_input_pixel, make_row
 from .limits import divided_row_limits
 from .plane_segments import make_fill_columns, make_interior, make_sample_pixel
-from .simd.border_samples import POSITIONS, make_sample_border, store_positions
+from .simd.border_samples import make_sample_border
+from .simd.checked_taps import POSITIONS
 from .simd.memory import borrowed, stack_memory
 from .simd.row_segments import prefetch_taps
 from .simd.vectors import LANES
@@ -81,16 +83,14 @@ def _make_visitor(kind, dtype, channels_together):
     """The visitor that samples the rows and blocks of a tile."""
     source, mode, padding, _, channels_last, between = kind
     row_of, fill_columns = make_row(source, 2, between), make_fill_columns(channels_last, dtype)
-    flat, axes_of = _make_flat(source)
+    flat, axes_of = make_flat(source), _make_axes(source)
 
     def rows(task, i):
         _, h, w, height, width = task.shape
         sides, sizes = task.sizes
-        (x0, xs), (y0, ys), _, (w0, ws) = row_of(
-            task.coords, task.tile.n, 0, i, sides, sizes, task.off
-        )
-        row = (x0, xs, y0, ys, w0, ws)
-        return flat(row), divided_row_limits(source, padding, mode, row, w, (h, w, height, width))
+        axes = row_of(task.coords, task.tile.n, 0, i, sides, sizes, task.off)
+        line = (*axes[0], *axes[1], *axes[3])
+        return flat(axes), divided_row_limits(source, padding, mode, line, w, (h, w, height, width))
 
     def outside(task, i, first, stop):
         _, _, _, height, width = task.shape
@@ -132,28 +132,17 @@ def _make_border_by_pixels(kind, dtype, axes_of):
 def _make_border(kind, axes_of):
     """The visitor's ``border``: LANES pixels at once, at any positions."""
     source, mode, padding, _, channels_last, _ = kind
-    input_pixel = make_input_pixel(source, 2, mode)
+    write_positions, strides_of = make_write_positions(source, mode), make_strides(channels_last)
     sample_border = make_sample_border(mode, padding)
 
     def border(task, row, i, k):
-        axes, tile, real = axes_of(row), task.tile, task.fill.dtype.type
+        tile, real = task.tile, task.fill.dtype.type
         channels, h, w, rows, columns = task.shape
         first, stop = block_span(k, columns)
         x, y = stack_memory(POSITIONS), stack_memory(POSITIONS)
-        if tile.blocked:
-            where = (tile.n, i, first)
-            store_positions(source, mode, task.coords, row, where, real(0), x, y)
-        else:
-            xs, ys = carray(x, (LANES,), np.float64), carray(y, (LANES,), np.float64)
-            for lane in range(LANES):
-                j = min(first + lane, stop - 1)
-                xs[lane], ys[lane], _ = input_pixel(
-                    task.coords, axes, tile.n, 0, i, j, columns, real
-                )
-        if channels_last:
-            strides = (1, w * channels, channels, 1, channels)
-        else:
-            strides = (h * w, w, 1, rows * columns, 1)
+        at = (tile.n, i, first, stop, columns)
+        write_positions(task.coords, axes_of(row), at, tile.blocked, real, x, y)
+        strides = strides_of((channels, h, w), (rows, columns))
         target = tile.n * channels * rows * columns + (i * columns + first) * strides[4]
         where = (tile.m * channels * h * w, target, stop - first, channels)
         arrays = (*task.elements, task.fill)
@@ -162,17 +151,12 @@ def _make_border(kind, axes_of):
     return inlined(border)
 
 
-def _make_flat(source):
-    """Functions: a row as four numbers, or six if it has a divisor; and those numbers as a row."""
+@functools.cache
+def _make_axes(source):
+    """Function: the numbers of :func:`.block_positions.make_flat`, as a row again."""
     if source == PROJECTIVE:
-        return (
-            inlined(lambda row: row),
-            inlined(lambda row: (row[:2], row[2:4], (0.0, 0.0), row[4:])),
-        )
-    return (
-        inlined(lambda row: row[:4]),
-        inlined(lambda row: (row[:2], row[2:], (0.0, 0.0), (0.0, 0.0))),
-    )
+        return inlined(lambda row: (row[:2], row[2:4], (0.0, 0.0), row[4:]))
+    return inlined(lambda row: (row[:2], row[2:], (0.0, 0.0), (0.0, 0.0)))
 
 
 @scalar

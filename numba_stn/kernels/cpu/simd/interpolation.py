@@ -249,6 +249,30 @@ def tap_weights(emit, mode, t):
             _outer(emit, b.fsub(lanes(emit.real, 2.0), t))]  # fmt: skip
 
 
+def tap_slopes(emit, mode, t):
+    """The slopes of :func:`tap_weights`."""
+    b, one = emit.builder, lanes(emit.real, 1.0)
+    if mode == BILINEAR:
+        return [lanes(emit.real, -1.0), one]
+    up, far = b.fsub(one, t), b.fsub(lanes(emit.real, 2.0), t)
+    return [_outer_slope(emit, b.fadd(one, t)), _inner_slope(emit, t),
+            b.fneg(_inner_slope(emit, up)), b.fneg(_outer_slope(emit, far))]  # fmt: skip
+
+
+def _inner_slope(emit, d):
+    """Slope of Keys's kernel at distances of 0 to 1."""
+    b = emit.builder
+    three, two = (lanes(emit.real, c) for c in (3 * (KEYS + 2), 2 * (KEYS + 3)))
+    return b.fmul(b.fsub(b.fmul(three, d), two), d)
+
+
+def _outer_slope(emit, d):
+    """Slope of Keys's kernel at distances of 1 to 2."""
+    b = emit.builder
+    three, ten, eight = (lanes(emit.real, c * KEYS) for c in (3.0, 10.0, 8.0))
+    return b.fadd(b.fmul(b.fsub(b.fmul(three, d), ten), d), eight)
+
+
 def _inner(emit, d):
     """Keys's kernel at distances of 0 to 1."""
     b, (two, three, one) = emit.builder, (lanes(emit.real, c) for c in (KEYS + 2, KEYS + 3, 1.0))

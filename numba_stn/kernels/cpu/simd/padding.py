@@ -12,13 +12,18 @@ from .vectors import F64, I64, lanes
 
 
 class Side:
-    """A side of ``size`` pixels: its numbers in every lane, and the padding along it."""
+    """A side of ``size`` pixels: its numbers in every lane, and the padding along it.
+
+    :meth:`pad` sets the slope of the padded coordinate: it is 0 outside the mask ``sloped``, -1 in
+    ``reverses``, and 1 elsewhere; either mask may be None.
+    """
 
     def __init__(self, emit, size, off, mode, padding):
         b = emit.builder
         self.emit, self.mode, self.padding = emit, mode, padding
         last = b.sitofp(b.sub(size, I64(1)), F64)
         self.off, self.length = off, b.fadd(last, off)
+        self.sloped = self.reverses = None
         self.size, self.last = emit.splat(b.sitofp(size, F64)), emit.splat(last)
 
     def pad(self, c):
@@ -33,8 +38,12 @@ class Side:
             period = self.emit.splat(self.emit.builder.fmul(F64(2.0), self.length))
             return self._wrap(c, period), some
         if self.padding == REFLECTION:
-            return self.reflect(c)[0], some
-        return self._clip(c, 3.0 if bicubic else 0.0), some
+            c, self.reverses = self.reflect(c)
+            self.sloped = self._is_between(c, 0.0)
+            return c, some
+        margin = 3.0 if bicubic else 0.0
+        self.sloped = self._is_between(c, margin)
+        return self._clip(c, margin), some
 
     def _keep_near(self, c, reach):
         """Coordinates near the image; the others are replaced by 0."""
@@ -56,10 +65,16 @@ class Side:
         c = b.select(b.fcmp_ordered(">", c, low), c, low)
         return b.select(b.fcmp_ordered(">=", c, high), high, c)
 
+    def _is_between(self, c, margin):
+        """The mask of the coordinates that :meth:`_clip` does not change, and not at the ends."""
+        b, high = self.emit.builder, self._plus(self.last, margin)
+        return b.and_(b.fcmp_ordered(">", c, lanes(F64, -margin)), b.fcmp_ordered("<", c, high))
+
     def _wrap(self, c, period):
         """Coordinates modulo the period, 0 if they are too large to be exact."""
         emit, b = self.emit, self.emit.builder
         near = self._is_near(emit.call("fabs", c), period)
+        self.sloped = near
         whole = emit.call("floor", b.fdiv(c, period))
         return b.select(near, b.fsub(c, b.fmul(whole, period)), lanes(F64, 0.0))
 
