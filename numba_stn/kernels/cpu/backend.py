@@ -27,7 +27,7 @@ from .arrays import add, batch_slice, clear, converted, empty, kernel_array, out
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
 from .jvp import normal_matrix, sample_jvp_coords
-from .tiles import BAND, bands_per_tile, rows_per_tile
+from .tiles import BAND, bands_per_tile, can_block, rows_per_tile
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 
 __all__ = [
@@ -116,7 +116,7 @@ def affine_grid_vjp(dgrid, off, dtheta):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``; ``fill``, a number for each channel, is read outside the images."""
-    if not _is_common(kind, images) or not _is_uniform(fill):
+    if not _is_common(kind, images, samples) or not _is_uniform(fill):
         general.sample(kind, images, coords, off, fill, samples)
         return
     work = samples.size * 4
@@ -134,7 +134,7 @@ def coverage(kind, coords, sides, off, covered):
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
-    if not _is_common(kind, dimages):
+    if not _is_common(kind, dimages, dsamples):
         general.sample_vjp_images(kind, dsamples, coords, off, dimages)
         return
     count, _, height, width = dimages.shape
@@ -159,7 +159,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if kind.mode == NEAREST:
         dcoords[...] = 0
         return
-    if not _is_common(kind, images) or not _is_uniform(fill):
+    if not _is_common(kind, images, dsamples) or not _is_uniform(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return
     off = np.float64(off)
@@ -203,9 +203,11 @@ def warp_image(kind, image, matrix, fill, out):
         general.sample(kind, image, matrix[None], interleaved.OFF, fill, out)
 
 
-def _is_common(kind, images):
+def _is_common(kind, images, samples):
     """Whether the kernels of :mod:`.bilinear` take these images; otherwise, :mod:`.general`."""
-    return kind.is_common() and images.dtype.kind == "f" and images.itemsize > 2
+    if not kind.is_common() or images.dtype.kind != "f" or images.itemsize == 2:
+        return False
+    return can_block.py_func(*images.shape[2:], samples.shape[3])
 
 
 def _write_dtheta(moments, rows, columns, scales, off, dtheta):

@@ -7,7 +7,7 @@ from numba import carray
 
 from ..math.jit import inlined
 from ..math.sampler_kind import PROJECTIVE
-from .coordinate_sources import make_input_pixel
+from .coordinate_sources import make_input_pixel, make_row
 from .simd.checked_taps import store_positions
 from .simd.vectors import LANES
 
@@ -21,23 +21,33 @@ def make_flat(source):
 
 
 @functools.cache
-def make_write_positions(source, mode):
-    """Function: write the positions of the columns ``first`` to ``stop`` - 1 of a row.
+def make_write_positions(kind):
+    """Function: write the positions of the pixels ``first`` to ``stop`` - 1 of an output plane.
 
-    It is called as ``f(coords, axes, (n, i, first, stop, columns), blocked, real, x, y)``: ``axes``
-    is the row, and ``x`` and ``y`` are pointers to memory for LANES numbers. What follows the last
-    column is arbitrary.
+    It is called as ``f(coords, axes, (n, first, stop), frame, blocked, real, x, y)``: the pixels,
+    LANES at most, are counted over all rows of samples n. If they are ``blocked``, all of them are
+    in one row, and ``axes`` is that row. ``frame`` is (sides, sizes, off); ``x`` and ``y`` point to
+    memory for LANES numbers, and what follows the last pixel is arbitrary.
     """
+    source, mode, _, _, _, between = kind
     flat, input_pixel = make_flat(source), make_input_pixel(source, 2, mode)
+    row_of = make_row(source, 2, between)
 
-    def write_positions(coords, axes, where, blocked, real, x, y):
-        n, i, first, stop, columns = where
+    def write_positions(coords, axes, at, frame, blocked, real, x, y):
+        (n, first, stop), (sides, sizes, off) = at, frame
+        columns, before = sizes[2], -1
         if blocked:
-            store_positions(source, mode, coords, flat(axes), (n, i, first), real(0), x, y)
+            i = first // columns
+            where = (n, i, first - i * columns)
+            store_positions(source, mode, coords, flat(axes), where, real(0), x, y)
             return
         xs, ys = carray(x, (LANES,), np.float64), carray(y, (LANES,), np.float64)
         for lane in range(LANES):
-            j = min(first + lane, stop - 1)
+            pixel = min(first + lane, stop - 1)
+            i = pixel // columns
+            if i != before:
+                axes, before = row_of(coords, n, 0, i, sides, sizes, off), i
+            j = pixel - i * columns
             xs[lane], ys[lane], _ = input_pixel(coords, axes, n, 0, i, j, columns, real)
 
     return inlined(write_positions)

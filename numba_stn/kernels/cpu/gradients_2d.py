@@ -35,7 +35,7 @@ def make_vjp_images(kind, parallel):
     stamp = cpu_launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
-    write_positions, strides_of = make_write_positions(source, mode), make_strides(channels_last)
+    write_positions, strides_of = make_write_positions(kind), make_strides(channels_last)
     accumulate = make_accumulate(mode, padding)
 
     def vjp_images(dsamples, coords, off, bands, dimages):
@@ -44,6 +44,7 @@ def make_vjp_images(kind, parallel):
         (_, h, w), (_, rows, columns), real = sides, sizes, dimages.dtype.type
         sums, given = dimages.reshape(dimages.size), dsamples.reshape(dsamples.size)
         strides, blocked = strides_of((channels, h, w), (rows, columns)), can_block(h, w, columns)
+        together = rows_together(rows, columns)
         for task in prange(count * bands):
             m, band = task // bands, task % bands
             top, bottom = band * h // bands, (band + 1) * h // bands
@@ -51,13 +52,13 @@ def make_vjp_images(kind, parallel):
             clear_rows(arrays[0], m * channels * h * w, channels, (top, bottom), strides, w)
             x, y = stack_memory(POSITIONS), stack_memory(POSITIONS)
             first_n, last_n = (m, m + 1) if count > 1 else (0, batch)
-            for line in range(first_n * rows, last_n * rows):
-                n, i = line // rows, line % rows
+            for run in range(first_n * rows // together, last_n * rows // together):
+                n, i = run * together // rows, run * together % rows
                 axes = row_of(where, n, 0, i, sides, sizes, off)
-                for k in range(block_count(columns)):
-                    first, stop = block_span(k, columns)
-                    at = (n, i, first, stop, columns)
-                    write_positions(where, axes, at, blocked, real, x, y)
+                for k in range(block_count(columns * together)):
+                    first, stop = block_span(k, columns * together)
+                    at = (n, i * columns + first, i * columns + stop)
+                    write_positions(where, axes, at, (sides, sizes, off), blocked, real, x, y)
                     start = n * channels * rows * columns + (i * columns + first) * strides[4]
                     span = (k * LANES - first, stop - first)
                     block = (m * channels * h * w, start, *span, channels)
@@ -65,6 +66,12 @@ def make_vjp_images(kind, parallel):
         return stamp
 
     return cpu_launch.jit(vjp_images, parallel)
+
+
+@scalar
+def rows_together(rows, columns):
+    """The number of rows whose pixels are divided into blocks together: all, if they are short."""
+    return max(rows, 1) if columns < LANES else 1
 
 
 @scalar
@@ -87,9 +94,9 @@ def make_vjp_coords(kind, parallel):
     stamp = cpu_launch.stamp(parallel)
     source, mode, padding, _, channels_last, between = kind
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
-    write_positions, strides_of = make_write_positions(source, mode), make_strides(channels_last)
+    write_positions, strides_of = make_write_positions(kind), make_strides(channels_last)
     position_gradients = make_position_gradients(mode, padding)
-    take_gradient = _make_take_gradient(source)
+    take_gradient = _make_take_gradient(kind)
 
     def vjp_coords(dsamples, images, coords, off, fill, dcoords):
         count, channels, sides = lengths(images)
@@ -105,23 +112,23 @@ def make_vjp_coords(kind, parallel):
             sums = np.zeros((3, 4))
             memory = stack_memory(POSITIONS), stack_memory(POSITIONS)
             before = stack_memory(POSITIONS), stack_memory(POSITIONS)
-            for i in range(part * ROWS_PER_PART, min(rows, (part + 1) * ROWS_PER_PART)):
+            end = min(rows, (part + 1) * ROWS_PER_PART)
+            together = rows_together(end - part * ROWS_PER_PART, columns)
+            for i in range(part * ROWS_PER_PART, end, together):
                 axes = row_of(where, n, 0, i, sides, sizes, off)
                 state = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-                for k in range(block_count(columns)):
-                    first, stop = block_span(k, columns)
-                    at = (n, i, first, stop, columns)
-                    write_positions(where, axes, at, blocked, real, memory[0], memory[1])
+                for k in range(block_count(columns * together)):
+                    first, stop = block_span(k, columns * together)
+                    at = (n, i * columns + first, i * columns + stop)
+                    frame = (sides, sizes, off)
+                    write_positions(where, axes, at, frame, blocked, real, memory[0], memory[1])
                     copy_positions(memory, before)
                     start = n * channels * rows * columns + (i * columns + first) * strides[4]
                     span = (k * LANES - first, stop - first)
                     block = (m * channels * h * w, start, *span, channels)
                     position_gradients(arrays, memory, block, (h, w), strides, off, real(0))
-                    task = (dgrid, axes, memory, before, (n, i, first), span, sides, sizes, off)
-                    state = take_gradient(task, state)
-                y = from_middle(i, rows)
-                for axis in range(3):
-                    add_row(sums, axis, state[axis], state[3 + axis], y, 0)
+                    task = (where, dgrid, memory, before, (n, i * columns + first), span, frame)
+                    state = take_gradient(task, axes, state, sums)
             if source != GRID:
                 # Assigning the array would compile Numba's message about different shapes: 2 s.
                 for axis in range(3):
@@ -147,32 +154,39 @@ def copy_positions(memory, copies):
 
 
 @functools.cache
-def _make_take_gradient(source):
-    """Function: write a block's gradients to the grid's, or add a matrix's to the sums of a row.
+def _make_take_gradient(kind):
+    """Function: write a block's gradients to the grid's, or add a matrix's to the sums of rows.
 
-    The sums are those of the gradients in x, y and z, then of those times the column.
+    A row's state is the sums of the gradients in x, y and z, then of those times the column. After
+    the row's last column it is added to ``sums``, and the state begins again.
     """
-    row_gradients = make_theta_row_gradients(source)
+    row_gradients = make_theta_row_gradients(kind.source)
+    source, row_of = kind.source, make_row(kind.source, 2, kind.between_pixels)
 
-    def take_gradient(task, state):
-        dgrid, axes, memory, before, (n, i, first), span, sides, sizes, off = task
-        gxs, gys = (
-            carray(memory[0], (LANES,), np.float64),
-            carray(memory[1], (LANES,), np.float64),
-        )
-        xs, ys = (carray(before[0], (LANES,), np.float64), carray(before[1], (LANES,), np.float64))
+    def take_gradient(task, axes, state, sums):
+        coords, dgrid, memory, before, (n, first), span, (sides, sizes, off) = task
+        (gxs, gys), (xs, ys) = as_arrays(memory), as_arrays(before)
         x0, y0, z0, x1, y1, z1 = state
+        (_, rows, columns), row = sizes, -1  # a narrow block has several rows
         for lane in range(span[0], span[1]):
-            j, g = first + lane, (gxs[lane], gys[lane], 0.0)
+            i, g = (first + lane) // columns, (gxs[lane], gys[lane], 0.0)
+            j = first + lane - i * columns
             if source == GRID:
                 dgrid[n, i, j, 0] = g[0] * unnormalize_slope(sides[2], off)
                 dgrid[n, i, j, 1] = g[1] * unnormalize_slope(sides[1], off)
-            else:
-                pixel = (xs[lane], ys[lane], 0.0)
-                gx, gy, gz = row_gradients(axes, j, pixel, g, sides, off)
-                column = from_middle(j, sizes[2])
-                x0, y0, z0 = x0 + gx, y0 + gy, z0 + gz
-                x1, y1, z1 = x1 + gx * column, y1 + gy * column, z1 + gz * column
+                continue
+            if columns < LANES and i != row:
+                axes, row = row_of(coords, n, 0, i, sides, sizes, off), i
+            gx, gy, gz = row_gradients(axes, j, (xs[lane], ys[lane], 0.0), g, sides, off)
+            column = from_middle(j, columns)
+            x0, y0, z0 = x0 + gx, y0 + gy, z0 + gz
+            x1, y1, z1 = x1 + gx * column, y1 + gy * column, z1 + gz * column
+            if j == columns - 1:
+                y = from_middle(i, rows)
+                add_row(sums, 0, x0, x1, y, 0)
+                add_row(sums, 1, y0, y1, y, 0)
+                add_row(sums, 2, z0, z1, y, 0)
+                x0, y0, z0, x1, y1, z1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         return x0, y0, z0, x1, y1, z1
 
     return inlined(take_gradient)

@@ -25,7 +25,7 @@ from .simd.memory import borrowed, stack_memory
 from .simd.row_segments import prefetch_taps
 from .simd.vectors import LANES
 from .taps import make_lengths
-from .tiles import Tile, block_span, can_block
+from .tiles import Tile, block_count, block_span, can_block
 from .traversal import Visitor, make_traverse
 
 
@@ -51,6 +51,7 @@ def make_sample_plane(kind, dtype, channels_together, parallel):
     row_of, lengths = make_row(source, 2, between), make_lengths(channels_last)
     visitor = _make_visitor(kind, dtype, channels_together)
     traverse = make_traverse(source, padding, mode, visitor)
+    sample_narrow, narrow = make_sample_narrow(kind), dtype != np.float16
 
     def sample(images, coords, off, fill, height, samples):
         count, _, sides = lengths(images)
@@ -72,7 +73,10 @@ def make_sample_plane(kind, dtype, channels_together, parallel):
                 arrays, elements, where, tile, shape, (sides, sizes), drift_of(now, later),
                 outside, off,
             )  # fmt: skip
-            traverse(task, where, tile, fill.dtype.type(0))
+            if narrow and columns < LANES:
+                sample_narrow(task)
+            else:
+                traverse(task, where, tile, fill.dtype.type(0))
         return stamp
 
     return cpu_launch.jit(sample, parallel)
@@ -131,24 +135,57 @@ def _make_border_by_pixels(kind, dtype, axes_of):
 
 def _make_border(kind, axes_of):
     """The visitor's ``border``: LANES pixels at once, at any positions."""
-    source, mode, padding, _, channels_last, _ = kind
-    write_positions, strides_of = make_write_positions(source, mode), make_strides(channels_last)
-    sample_border = make_sample_border(mode, padding)
+    sample_pixels = make_sample_pixels(kind)
 
     def border(task, row, i, k):
-        tile, real = task.tile, task.fill.dtype.type
+        first, stop = block_span(k, task.tile.columns)
+        start = i * task.tile.columns
+        sample_pixels(task, axes_of(row), start + first, start + stop, task.tile.blocked)
+
+    return inlined(border)
+
+
+@functools.cache
+def make_sample_pixels(kind):
+    """Function: sample the pixels ``first`` to ``stop`` - 1 of an output plane, LANES at most.
+
+    Pixels are counted over all rows. If they are ``blocked``, they are in the row ``axes``.
+    """
+    write_positions, strides_of = make_write_positions(kind), make_strides(kind.channels_last)
+    sample_border = make_sample_border(kind.mode, kind.padding)
+
+    def sample_pixels(task, axes, first, stop, blocked):
+        tile, real, frame = task.tile, task.fill.dtype.type, (*task.sizes, task.off)
         channels, h, w, rows, columns = task.shape
-        first, stop = block_span(k, columns)
         x, y = stack_memory(POSITIONS), stack_memory(POSITIONS)
-        at = (tile.n, i, first, stop, columns)
-        write_positions(task.coords, axes_of(row), at, tile.blocked, real, x, y)
+        at = (tile.n, first, stop)
+        write_positions(task.coords, axes, at, frame, blocked, real, x, y)
         strides = strides_of((channels, h, w), (rows, columns))
-        target = tile.n * channels * rows * columns + (i * columns + first) * strides[4]
+        target = tile.n * channels * rows * columns + first * strides[4]
         where = (tile.m * channels * h * w, target, stop - first, channels)
         arrays = (*task.elements, task.fill)
         sample_border(arrays, (x, y), where, (h, w), strides, task.off, real(0))
 
-    return inlined(border)
+    return inlined(sample_pixels)
+
+
+@functools.cache
+def make_sample_narrow(kind):
+    """Function: sample a tile whose rows are shorter than a block.
+
+    Pixels of neighbouring rows are neighbours in memory, so a block has pixels of several rows.
+    """
+    sample_pixels, row_of = make_sample_pixels(kind), make_row(kind.source, 2, kind.between_pixels)
+
+    def sample_narrow(task):
+        tile, (sides, sizes) = task.tile, task.sizes
+        axes = row_of(task.coords, tile.n, 0, tile.start, sides, sizes, task.off)
+        start, count = tile.start * tile.columns, (tile.end - tile.start) * tile.columns
+        for k in range(block_count(count)):
+            first, stop = block_span(k, count)
+            sample_pixels(task, axes, start + first, start + stop, False)
+
+    return inlined(sample_narrow)
 
 
 @functools.cache
