@@ -1,4 +1,4 @@
-"""Blocks of pixels give what the scalar code gives, in any division into bands and tiles."""
+"""Interior and border blocks give the same, in any division into bands and tiles."""
 
 import numba
 import numpy as np
@@ -40,10 +40,10 @@ CASES = [(AFFINE, ZEROS), (AFFINE, BORDER), (AFFINE, REFLECTION), (GRID, ZEROS),
 
 
 @pytest.mark.parametrize(("source", "padding"), CASES)
-def test_blocks_give_the_bits_of_the_scalar_code(source, padding, monkeypatch):
+def test_interior_blocks_give_the_bits_of_border_blocks(source, padding, monkeypatch):
     results = []
     for patched in (False, True):
-        if patched:
+        if patched:  # no block is taken for an interior one
             monkeypatch.setattr(bilinear, "can_block", never)
         sample = compiled(bilinear.make_sample, source, padding)
         to_images = compiled(bilinear.make_sample_vjp_images, source, padding)

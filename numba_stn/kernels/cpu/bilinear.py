@@ -1,8 +1,8 @@
 """CPU kernels of the common case: bilinear samples of float planes with their channels first.
 
 :mod:`.backend` calls these kernels. Each defines what is done with a block of a tile;
-:mod:`.traversal` visits the blocks. Interior blocks and most border blocks are computed by vector
-code (:mod:`.simd.bilinear`), the remaining pixels one by one (:mod:`.bilinear_pixels`).
+:mod:`.traversal` visits the blocks, and vector code computes them (:mod:`.simd.bilinear`). If rows
+are not divided into blocks, :mod:`.general` has the kernels.
 """
 
 import functools
@@ -14,14 +14,7 @@ from numba import carray, prange
 from .. import cpu_launch
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BILINEAR, GRID
-from .bilinear_coordinates import ImageMap, image_map, input_pixel, row_map
-from .bilinear_pixels import (
-    accumulate_pixel,
-    accumulate_quad,
-    coords_gradient,
-    pixel_of_quads,
-    sample_pixel,
-)
+from .bilinear_coordinates import ImageMap, image_map, row_map
 from .limits import Window, row_limits
 from .simd.bilinear import (
     coords_gradient_border,
@@ -45,7 +38,6 @@ from .tiles import (
     TILE_ROWS,
     Tile,
     block_count,
-    block_origin,
     block_span,
     can_block,
 )
@@ -126,18 +118,9 @@ def make_sample(source, padding, parallel):
         sample_interior(source, task.arrays, row, where, slots)
 
     def border(task, row, i, k):
-        (images, coords, samples), tile = task.arrays, task.tile
-        first, stop = block_span(k, tile.columns)
-        where = (tile.m, tile.n, i, first)
-        if tile.blocked:
-            outside = (task.fill, task.off)
-            sample_border(source, padding, task.arrays, row, outside, where)
-            return
-        for j in range(first, stop):
-            origin, real = block_origin(j, first, tile.columns), samples.dtype.type
-            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
-            at = (tile.m, tile.n, i, j)
-            sample_pixel(images, samples, padding, task.off, task.fill, at, pixel)
+        tile, (first, _) = task.tile, block_span(k, task.tile.columns)
+        outside, where = (task.fill, task.off), (tile.m, tile.n, i, first)
+        sample_border(source, padding, task.arrays, row, outside, where)
 
     visitor = Visitor(
         make_rows(source, padding), inlined(outside), make_prefetch(source), inlined(interior),
@@ -226,29 +209,31 @@ def _make_accumulate(source, padding):
             accumulate_interior(source, task.arrays, row, where, slots)
 
     def border(task, row, i, k):
-        (dimages, coords, dsamples, quads), tile, window = task.arrays, task.tile, task.window
-        (c, end_c), (first, stop) = task.channels, block_span(k, tile.columns)
+        tile, window = task.tile, task.window
+        (c, end_c), (first, _) = task.channels, block_span(k, tile.columns)
         skip = k * LANES - first  # the last block's pixels that the block before it has, too
         where = (tile.m, tile.n, i, first, skip, c, end_c, window.top, window.bottom)
         outside = (task.fill, task.off)
-        if tile.blocked and task.small:
+        if task.small:
             accumulate_quads_border(source, padding, task.arrays, row, outside, where)
-        elif tile.blocked:
+        else:
             accumulate_border(source, padding, task.arrays, row, outside, where)
-        for j in range(stop if tile.blocked else first + skip, stop):
-            origin, real = block_origin(j, first, tile.columns), dimages.dtype.type
-            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
-            at = (tile.m, tile.n, i, j)
-            if task.small:
-                accumulate_quad(dsamples, quads, padding, task.off, c, at, pixel)
-            else:
-                part = (c, end_c, window.top, window.bottom)
-                accumulate_pixel(dsamples, dimages, padding, task.off, part, at, pixel)
 
     return Visitor(
         make_rows(source, padding), nothing_outside, make_prefetch(source), inlined(interior),
         inlined(border),
     )  # fmt: skip
+
+
+@scalar
+def pixel_of_quads(quads, k, y, x):
+    """The gradient of pixel (y, x): the sum of one number from each of four quads.
+
+    These are the first number of the pixel's own quad, the second of the one to the left, the third
+    of the one above, and the fourth of the one above and to the left.
+    """
+    upper = quads[k, y + 1, x + 1, 0] + quads[k, y + 1, x, 1]
+    return upper + quads[k, y, x + 1, 2] + quads[k, y, x, 3]
 
 
 @scalar
@@ -319,37 +304,12 @@ def _make_differentiate(source, padding):
         coords_gradient_interior(source, arrays_of(task, i), row, where, slots)
 
     def border(task, row, i, k):
-        tile, (first, stop) = task.tile, block_span(k, task.tile.columns)
+        tile, (first, _) = task.tile, block_span(k, task.tile.columns)
         skip = k * LANES - first  # the last block's pixels that the block before it has, too
         arrays, where = arrays_of(task, i), (tile.m, tile.n, i, first, skip)
-        if tile.blocked:
-            outside = (task.fill, task.off)
-            coords_gradient_border(source, padding, arrays, row, outside, where)
-            return
-        images, coords, dsamples, out = arrays
-        for j in range(first + skip, stop):
-            origin, real = block_origin(j, first, tile.columns), images.dtype.type
-            pixel = input_pixel(source, coords, row, tile.n, i, j, origin, real)
-            at = (tile.m, tile.n, i, j)
-            gx, gy = coords_gradient(dsamples, images, padding, task.off, task.fill, at, pixel)
-            if source == AFFINE:
-                add_moments(out, j - first, gx, gy, i, j)
-            else:
-                out[tile.n, i, j, 0] = gx * row[1]
-                out[tile.n, i, j, 1] = gy * row[3]
+        coords_gradient_border(source, padding, arrays, row, (task.fill, task.off), where)
 
     return Visitor(
         make_rows(source, padding), nothing_outside, make_prefetch(source), inlined(interior),
         inlined(border),
     )  # fmt: skip
-
-
-@inlined
-def add_moments(sums, lane, gx, gy, i, j):
-    """Add a pixel's gradient times its column, times its row, and times 1 to a lane's sums."""
-    sums[0, lane] += gx * j
-    sums[1, lane] += gx * i
-    sums[2, lane] += gx
-    sums[3, lane] += gy * j
-    sums[4, lane] += gy * i
-    sums[5, lane] += gy

@@ -14,7 +14,6 @@ from numba.extending import overload
 from ..math.coordinates import (
     affine_axis,
     affine_start,
-    along_row,
     middle,
     split,
     unnormalize_slope,
@@ -68,21 +67,6 @@ def row_map(source, axes, i, sides):
     if source != AFFINE:
         return x[3], x[0], y[3], y[0]
     return affine_start(x, i, w, rows), x[0], affine_start(y, i, h, rows), y[0]
-
-
-@scalar
-def input_pixel(source, coords, row, n, i, j, first, real):
-    """The sampling position (x, y) of output pixel (i, j) of samples n: input pixels, in float64.
-
-    ``first`` is the :func:`.tiles.block_origin`, ``real`` the type of the images.
-    """
-    if source == AFFINE:
-        return (
-            along_row(row[0], row[1], first, j - first, real),
-            along_row(row[2], row[3], first, j - first, real),
-        )
-    x, y = coords[n, i, j, 0], coords[n, i, j, 1]
-    return from_grid(x, row[0], row[1], real), from_grid(y, row[2], row[3], real)
 
 
 def from_grid(c, start, step, real):

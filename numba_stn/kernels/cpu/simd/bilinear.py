@@ -6,11 +6,10 @@ the four vectors of taps, and blended. LLVM makes AVX-512, AVX2 or NEON code of 
 has two versions: one for segments of interior blocks, whose taps are all inside the image and whose
 addresses are already computed (:mod:`.addresses`), and one for a border block (:mod:`.border`).
 
-The operations and their order are those of :mod:`numba_stn.kernels.math.coordinates`, so a block
-gives the bits of the scalar code in :mod:`numba_stn.kernels.cpu.bilinear_pixels`; only the images'
-gradient (:mod:`.images_gradient`) is summed in the block's own order. The scalar code is used for
-what a block does not do: rows of fewer than LANES pixels, images of one
-column, and planes of 2^31 pixels.
+The operations and their order are those of :mod:`numba_stn.kernels.math.coordinates`, and both
+versions give the same bits; only the images' gradient (:mod:`.images_gradient`) is summed in
+another order. Rows of fewer than LANES pixels, images of one column and planes of 2^31 pixels are
+not computed here.
 """
 
 from numba.core import cgutils

@@ -167,7 +167,7 @@ def _spill_as_quads(emit, vectors):
 def gather_quads(typingctx, quads, dimages, where):
     """Sum the quads of LANES pixels; ``where`` is (channel of the quads, m, c, y, x).
 
-    The scalar form is :func:`numba_stn.kernels.cpu.bilinear_pixels.pixel_of_quads`.
+    The scalar form is :func:`numba_stn.kernels.cpu.bilinear.pixel_of_quads`.
     """
 
     def codegen(context, builder, signature, args):
