@@ -48,7 +48,8 @@ def output(shape, images, coords, out, stream=None):
         raise TypeError(f"out: expected a NumPy array, as the inputs are, got {type(out).__name__}")
     if isinstance(out, np.ma.MaskedArray):
         raise TypeError("out: expected an array without a mask, got a masked array")
-    if out.shape != shape or out.dtype.newbyteorder("=") != images.dtype:
+    fits = out.dtype == images.dtype or out.dtype.newbyteorder("=") == images.dtype
+    if out.shape != shape or not fits:
         raise ValueError(
             f"out: expected shape {shape} and dtype {images.dtype}, got {out.shape} and {out.dtype}"
         )
@@ -71,7 +72,7 @@ def returned(result, out=None):
 
 def converted(array, dtype):
     """``array``, converted to this dtype."""
-    return array.astype(dtype, copy=False)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def clear(array):
