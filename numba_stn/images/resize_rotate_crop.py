@@ -9,6 +9,7 @@ as in a slice, so that the whole image is the box (0, 0, W, H).
 import math
 from typing import Any
 
+from ..kernels.math.sampler_kind import AFFINE
 from ..ops.docstrings import documented
 from ..ops.validate import (
     MAX_SIDE,
@@ -17,7 +18,7 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
-from .warp_image import as_affine, image_options, warp_found
+from .warp_image import as_affine, find_plan, image_options, warp_found
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -302,10 +303,11 @@ def crop_and_resize(
         matrix = _box_matrix(boxes.tolist(), shape)
         return warp_found(kernels, image, matrix, options, shape, out, stream)
     crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
-    each = kernels.returned(crops)
-    for k, box in enumerate(boxes.tolist()):
-        matrix = _box_matrix(box, shape)
-        warp_found(kernels, image, matrix, options, shape, each[k], stream)
+    plan, each = find_plan(AFFINE, image, options, shape), kernels.returned(crops)
+    for k, box in enumerate(boxes.tolist() if crops.size else []):
+        _, matrix = _box_matrix(box, shape)
+        crop = kernels.kernel_array("out", each[k], stream)
+        kernels.warp_image(plan.kind, image, matrix, plan.fill, crop)
     return kernels.returned(crops, out)
 
 

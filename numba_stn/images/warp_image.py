@@ -115,7 +115,7 @@ def warp_found(kernels, image, matrix, options, shape=None, out=None, stream=Non
     ``matrix`` is the kind of map, and the (3, 3) float64 matrix. The shape is not checked yet.
     """
     source, numbers = matrix
-    plan = _find_plan(source, image.shape, image.dtype, options, shape)
+    plan = find_plan(source, image, options, shape)
     result = kernels.output(plan.shape, image, image, out, stream)
     if result.size:
         kernels.warp_image(plan.kind, image, numbers, plan.fill, result)
@@ -133,15 +133,16 @@ class Plan(NamedTuple):
 _plans: dict[Any, Plan] = {}
 
 
-def _find_plan(source, image_shape, dtype, options, shape):
+def find_plan(source, image, options, shape=None):
     """Return the plan for images of this shape and dtype, made now or by an earlier call."""
     try:
-        key = source, image_shape, dtype, options_key(options), size_key(shape)
+        key = source, image.shape, image.dtype, options_key(options), size_key(shape)
         found = _plans.get(key)
     except TypeError:
-        return _make_plan(source, image_shape, dtype, options, shape)
+        return _make_plan(source, image.shape, image.dtype, options, shape)
     if found is None:
-        found = remember(_plans, key, _make_plan(source, image_shape, dtype, options, shape))
+        found = _make_plan(source, image.shape, image.dtype, options, shape)
+        remember(_plans, key, found)
     return found
 
 

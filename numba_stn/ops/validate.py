@@ -218,11 +218,10 @@ _NUMBERS = {bool, int, float, np.float32, np.float64, np.uint8, np.uint16}
 
 
 def remember(table, key, value):
-    """Return the value, and keep it in the table for the next call."""
+    """Keep a value in a table for later calls."""
     if len(table) >= REMEMBERED:
         table.clear()
     table[key] = value
-    return value
 
 
 def options_key(options):
