@@ -175,14 +175,14 @@ def _check_matrix(matrix):
         raise TypeError(f"matrix: expected numbers (2, 3) or (3, 3), got {matrix!r}") from None
     if found.shape not in ((2, 3), (3, 3)):
         raise ValueError(f"matrix: expected shape (2, 3) or (3, 3), got {found.shape}")
-    rows = found.tolist()
-    if not all(all(map(math.isfinite, row)) for row in rows):
-        raise ValueError(f"matrix: expected finite numbers, got {rows}")
-    if len(rows) == 2:
-        return as_affine(*rows[0], *rows[1])
-    u, v, w = rows[2]
+    a, b, c, d, e, f, *last = numbers = found.ravel().tolist()
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"matrix: expected finite numbers, got {found.tolist()}")
+    if not last:
+        return as_affine(a, b, c, d, e, f)
+    u, v, w = last
     if u == v == w == 0:
-        raise ValueError(f"matrix: expected a last row other than zeros, got {rows}")
+        raise ValueError(f"matrix: expected a last row other than zeros, got {found.tolist()}")
     if u == v == 0:
-        return as_affine(*(number / w for row in rows[:2] for number in row))
+        return as_affine(a / w, b / w, c / w, d / w, e / w, f / w)
     return PROJECTIVE, np.ascontiguousarray(found)

@@ -71,7 +71,7 @@ class Options(NamedTuple):
 
 def choose_backend(stream, **named):
     """Return the kernels for these arrays, and the arrays in the form that the kernels take."""
-    if stream is None and all(map(_is_ready, named.values())):
+    if stream is None and _are_ready(named.values()):
         return backend(False), *named.values()
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
@@ -85,12 +85,15 @@ def choose_backend(stream, **named):
     return kernels, *(kernels.kernel_array(name, array, stream) for name, array in named.items())
 
 
-def _is_ready(array):
-    """Return whether the CPU's kernels take the array as it is."""
-    if type(array) is not np.ndarray:
-        return False
-    flags = array.flags
-    return flags.c_contiguous and flags.aligned and array.dtype.isnative
+def _are_ready(arrays):
+    """Return whether the CPU's kernels take the arrays as they are."""
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            return False
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+            return False
+    return True
 
 
 def choose_backend_for_jvp(stream, **named):
