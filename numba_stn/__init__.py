@@ -29,6 +29,7 @@ _NAMES = {
         "warp_affine_jvp",
         "warp_perspective_jvp",
     ),
+    "ops.plans": ("plan_warp",),
     "ops.points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
     "ops.polar_grid": ("polar_grid", "polar_grid_vjp"),
     "ops.tps_grid": ("control_points", "tps_grid", "tps_grid_vjp"),
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .ops.jvp import warp_affine_gauss_newton as warp_affine_gauss_newton
     from .ops.jvp import warp_affine_jvp as warp_affine_jvp
     from .ops.jvp import warp_perspective_jvp as warp_perspective_jvp
+    from .ops.plans import plan_warp as plan_warp
     from .ops.points import sample_points as sample_points
     from .ops.points import sample_points_vjp as sample_points_vjp
     from .ops.points import splat as splat

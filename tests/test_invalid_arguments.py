@@ -2,11 +2,14 @@
 
 import inspect
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import numba_stn as stn
+from numba_stn.ops import sampler, validate
 from numba_stn.transforms import composition, parametrisations
 
 IMAGES = np.random.default_rng(0).random((2, 3, 5, 6))
@@ -152,3 +155,60 @@ def test_sides_without_pixels_are_refused(transform):
             WARPS[transform.kind][0](np.zeros((2, 1, *sides)), theta)
         with pytest.raises(ValueError, match=r"size: expected .* got \["):
             WARPS[transform.kind][0](np.zeros((2, 1, *[4] * dims)), theta, sides)
+
+
+# --- What is remembered of earlier calls ----------------------------------------------------------
+
+# Values that equal one that an earlier call was given, but are refused: (name, valid, refused).
+EQUAL = [
+    ("align_corners", True, 1),
+    ("align_corners", False, 0.0),
+    ("size", (5, 6), (5.0, 6.0)),
+    ("size", [5, 6], np.array([5.0, 6.0])),
+    ("fill", 1.0, Decimal(1)),
+    ("fill", Fraction(1), Decimal(1)),
+    ("fill", True, np.True_),
+    ("fill", 0, 0j),
+    ("fill", (0.0, 1.0, 2.0), (0.0, Decimal(1), 2.0)),
+]
+
+
+@pytest.mark.parametrize(("name", "valid", "refused"), EQUAL, ids=str)
+@pytest.mark.parametrize("function", [stn.warp_affine, stn.warp_tps])
+def test_a_value_is_refused_although_an_equal_one_was_taken(function, name, valid, refused):
+    given = dict(zip(inspect.signature(function).parameters, CALLS[function], strict=False))
+    for _ in range(2):
+        function(**given | {name: valid})
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: "):
+            function(**given | {name: refused})
+
+
+def test_fills_are_told_apart_by_their_bits():
+    outside = np.array([[[1.0, 0, 9], [0, 1, 9]]])
+    given = {"images": IMAGES[:1], "theta": outside}
+    fills = (0.0, -0.0, np.float32(0.1), 0.1, np.nan, 0, -0.0)
+    for fill in fills:
+        samples = stn.warp_affine(**given, fill=fill)
+        assert samples.tobytes() == np.full(samples.shape, fill, float).tobytes()
+    each = [1.0, 2.0, 3.0]
+    for fill in (each, np.array(each)):
+        for value in (1.0, 7.0):
+            fill[0] = value  # the same object, changed
+            samples = stn.warp_affine(**given, fill=fill)
+            assert samples[0, :, 0, 0].tolist() == [value, 2.0, 3.0]
+
+
+def test_an_error_shows_what_this_call_was_given():
+    for size in ((0, 6), [0, 6], (np.int64(0), 6)):
+        with pytest.raises(ValueError, match=re.escape(f"got {size!r}")):
+            stn.warp_affine(IMAGES, THETA, size)
+    for fill in ((1, 2), [1.0, 2.0]):
+        with pytest.raises(ValueError, match=re.escape(f"got {fill!r}")):
+            stn.warp_affine(IMAGES, THETA, fill=fill)
+
+
+def test_no_more_is_remembered_than_a_table_holds():
+    for k in range(2 * validate.REMEMBERED):
+        stn.warp_affine(IMAGES[:, :, :1, :1], THETA, (1, 1), fill=float(k))
+        assert len(validate._options) <= validate.REMEMBERED
+        assert len(sampler._plans) <= validate.REMEMBERED

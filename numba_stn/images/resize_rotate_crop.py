@@ -9,9 +9,7 @@ as in a slice, so that the whole image is the box (0, 0, W, H).
 import math
 from typing import Any
 
-import numpy as np
-
-from ..kernels import on_gpu
+from ..kernels.math.sampler_kind import AFFINE
 from ..ops.docstrings import documented
 from ..ops.validate import (
     MAX_SIDE,
@@ -20,7 +18,7 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
-from .warp_image import warp_image
+from .warp_image import as_affine, find_plan, image_options, warp_found
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -104,36 +102,35 @@ def rotate(
     array([[1, 4, 9],
            [9, 9, 9]], dtype=uint8)
     """
-    image, sides = _check_image(image, stream)
-    rotation, factor = _rotation_matrix(degrees), _check_zoom(zoom)
-    fixed = _centre(sides)
+    kernels, image = choose_backend_for_image(image, stream)
+    sides = shape = image.shape[:2]
+    cos, sin = _cos_sin(_check_number("degrees", degrees, "a finite number"))
+    factor = _check_zoom(zoom)
+    fixed = target = _centre(sides)
     if check_flag("expand", expand):
         if center is not None:
             raise ValueError(f"center: expected None with expand=True, got {center!r}")
-        shape = _expanded_shape(sides, rotation, factor)
-        matrix = _affine_about(rotation / factor, fixed, _centre(shape))
-    else:
-        shape = sides
-        if center is not None:
-            fixed = check_finite("center", center, "two finite numbers (x, y)", _is_pair)
-        matrix = _affine_about(rotation / factor, fixed, fixed)
-    return warp_image(
-        image, matrix, shape, mode=mode, padding_mode=padding_mode, fill=fill, out=out,
-        stream=stream,
-    )  # fmt: skip
+        shape = _expanded_shape(sides, cos, sin, factor)
+        target = _centre(shape)
+    elif center is not None:
+        expected = "two finite numbers (x, y)"
+        fixed = target = check_finite("center", center, expected, _is_pair).tolist()
+    matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
+    options = image_options(mode, padding_mode, fill)
+    return warp_found(kernels, image, matrix, options, shape, out, stream)
 
 
-def _rotation_matrix(degrees):
-    """Return the (2, 2) matrix from offsets in the rotated image to offsets in the image."""
-    angle = float(check_finite("degrees", degrees, "a finite number", _is_number))
-    cos, sin = _cos_sin(angle)
-    return np.array([[cos, -sin], [sin, cos]])
+def _check_number(name, value, expected):
+    """Return a finite number as a float."""
+    if type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    return float(check_finite(name, value, expected, _is_number))
 
 
 def _check_zoom(zoom):
     """Return a positive zoom."""
     expected = "a positive, finite number"
-    factor = float(check_finite("zoom", zoom, expected, _is_number))
+    factor = _check_number("zoom", zoom, expected)
     if factor <= 0:
         raise ValueError(f"zoom: expected {expected}, got {zoom!r}")
     return factor
@@ -149,23 +146,25 @@ def _cos_sin(degrees):
     return cos, sin
 
 
-def _expanded_shape(sides, rotation, zoom):
+def _expanded_shape(sides, cos, sin, zoom):
     """Return the sides of the smallest image that holds the whole rotated image."""
-    width, height = zoom * (np.abs(rotation) @ sides[::-1])
+    (h, w), cos, sin = sides, abs(cos), abs(sin)
+    width, height = zoom * (cos * w + sin * h), zoom * (sin * w + cos * h)
     if max(width, height) > MAX_SIDE:
         raise ValueError(f"zoom: expected a canvas of at most {MAX_SIDE} pixels per side, "
                          f"got {zoom}")  # fmt: skip
     return tuple(max(1, math.ceil(side - _TOLERANCE)) for side in (height, width))
 
 
-def _affine_about(linear, point, target):
-    """Return the affine matrix with this linear part that maps ``target`` to ``point``."""
-    return np.column_stack([linear, point - linear @ target])
+def _rotation_about(cos, sin, point, target):
+    """Return the map from offsets to rotated offsets that takes ``target`` to ``point``."""
+    (x, y), (u, v) = point, target
+    return as_affine(cos, -sin, x - (cos * u - sin * v), sin, cos, y - (sin * u + cos * v))
 
 
 def _centre(sides):
     """Return (x, y) of an image's centre, in pixels whose centres are integers."""
-    return (np.array(sides[::-1], float) - 1) / 2
+    return (sides[1] - 1) / 2, (sides[0] - 1) / 2
 
 
 # --- Resize and crop ------------------------------------------------------------------------------
@@ -226,12 +225,12 @@ def resize(
     >>> stn.resize(np.uint8([[0, 10], [20, 30]]), (1, 1))
     array([[15]], dtype=uint8)
     """
-    image, sides = _check_image(image, stream)
-    shape = check_image_shape(shape)
-    return warp_image(
-        image, _box_matrix((0, 0, sides[1], sides[0]), shape), shape, mode=mode,
-        padding_mode=padding_mode, fill=fill, out=out, stream=stream,
+    kernels, image = choose_backend_for_image(image, stream)
+    (rows, columns), shape = image.shape[:2], check_image_shape(shape)
+    matrix, options = (
+        _box_matrix((0, 0, columns, rows), shape), image_options(mode, padding_mode, fill)
     )  # fmt: skip
+    return warp_found(kernels, image, matrix, options, shape, out, stream)
 
 
 @documented
@@ -297,33 +296,29 @@ def crop_and_resize(
     array([[[25, 45]],
            [[ 5, 15]]], dtype=uint8)
     """
-    kernels, found = choose_backend_for_image(image, stream)
-    image = image if on_gpu(image) else found
+    kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
-    options = {"mode": mode, "padding_mode": padding_mode, "fill": fill, "stream": stream}
+    options = image_options(mode, padding_mode, fill)
     if boxes.ndim == 1:
-        return warp_image(image, _box_matrix(boxes, shape), shape, out=out, **options)
-    crops = kernels.output((len(boxes), *shape, *found.shape[2:]), found, found, out, stream)
-    each = kernels.returned(crops)
-    for k, box in enumerate(boxes):
-        warp_image(image, _box_matrix(box, shape), shape, out=each[k], **options)
+        matrix = _box_matrix(boxes.tolist(), shape)
+        return warp_found(kernels, image, matrix, options, shape, out, stream)
+    crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
+    plan, each = find_plan(AFFINE, image, options, shape), kernels.returned(crops)
+    for k, box in enumerate(boxes.tolist() if crops.size else []):
+        _, matrix = _box_matrix(box, shape)
+        crop = kernels.kernel_array("out", each[k], stream)
+        kernels.warp_image(plan.kind, image, matrix, plan.fill, crop)
     return kernels.returned(crops, out)
 
 
 def _box_matrix(box, shape):
-    """Return the matrix that stretches a box (x0, y0, x1, y1) of pixel edges over an output."""
+    """Return the map that stretches a box (x0, y0, x1, y1) of pixel edges over an output."""
     x0, y0, x1, y1 = box
     dx, dy = (x1 - x0) / shape[1], (y1 - y0) / shape[0]
-    return np.array([[dx, 0, x0 + (dx - 1) / 2], [0, dy, y0 + (dy - 1) / 2]])
+    return as_affine(dx, 0.0, x0 + (dx - 1) / 2, 0.0, dy, y0 + (dy - 1) / 2)
 
 
 # --- Checks ---------------------------------------------------------------------------------------
-
-
-def _check_image(image, stream):
-    """Return the image as ``warp_image`` takes it without another copy, and its sides."""
-    _, found = choose_backend_for_image(image, stream)
-    return (image if on_gpu(image) else found), found.shape[:2]
 
 
 def _check_boxes(boxes):

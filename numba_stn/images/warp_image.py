@@ -5,19 +5,22 @@ Channels are last, and pixel centres are integers, as in OpenCV, scikit-image an
 gradients.
 """
 
-from typing import Any
+import math
+import struct
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels.math.sampler_kind import AFFINE, PROJECTIVE, Kind
 from ..ops.docstrings import documented
 from ..ops.validate import (
-    MODES,
-    PADDINGS,
     check_image_shape,
+    check_options,
     choose_backend_for_image,
     expand_fill,
-    look_up,
+    options_key,
+    remember,
+    size_key,
 )
 
 __all__ = ["warp_image"]
@@ -93,20 +96,75 @@ def warp_image(
            [50, 20]], dtype=uint8)
     """
     source, matrix = _check_matrix(matrix)
-    kind = Kind(
-        source,
-        look_up("mode", mode, MODES),
-        look_up("padding_mode", padding_mode, PADDINGS),
-        channels_last=True,
-        between_pixels=True,
-    )
+    options = image_options(mode, padding_mode, fill)
     kernels, image = choose_backend_for_image(image, stream)
-    sides = image.shape[:2] if shape is None else check_image_shape(shape)
-    numbers = expand_fill(fill, (*image.shape, 1)[2], image.dtype).astype(image.dtype)
-    result = kernels.output((*sides, *image.shape[2:]), image, image, out, stream)
+    return warp_found(kernels, image, (source, matrix), options, shape, out, stream)
+
+
+def image_options(mode, padding_mode, fill):
+    """Return the options of one image, whose corners are never aligned and whose channels are last.
+
+    The fill is checked later, with the image.
+    """
+    return check_options(mode, padding_mode, False, fill, "NHWC")
+
+
+def warp_found(kernels, image, matrix, options, shape=None, out=None, stream=None):
+    """Warp an image as :func:`.choose_backend_for_image` returns it.
+
+    ``matrix`` is the kind of map, and the (3, 3) float64 matrix. The shape is not checked yet.
+    """
+    source, numbers = matrix
+    plan = find_plan(source, image, options, shape)
+    result = kernels.output(plan.shape, image, image, out, stream)
     if result.size:
-        kernels.warp_image(kind, image, matrix, numbers, result)
+        kernels.warp_image(plan.kind, image, numbers, plan.fill, result)
     return kernels.returned(result, out)
+
+
+class Plan(NamedTuple):
+    """The kind of sampler, the fill of each channel, and the output's shape."""
+
+    kind: Kind
+    fill: Any
+    shape: tuple[int, ...]
+
+
+_plans: dict[Any, Plan] = {}
+
+
+def find_plan(source, image, options, shape=None):
+    """Return the plan for images of this shape and dtype, made now or by an earlier call."""
+    try:
+        key = source, image.shape, image.dtype, options_key(options), size_key(shape)
+        found = _plans.get(key)
+    except TypeError:
+        return _make_plan(source, image.shape, image.dtype, options, shape)
+    if found is None:
+        found = _make_plan(source, image.shape, image.dtype, options, shape)
+        remember(_plans, key, found)
+    return found
+
+
+def _make_plan(source, image_shape, dtype, options, shape):
+    """Check the output's shape and the fill."""
+    kind = Kind(source, options.mode, options.padding, channels_last=True, between_pixels=True)
+    sides = image_shape[:2] if shape is None else check_image_shape(shape)
+    fill = expand_fill(options.fill, (*image_shape, 1)[2], dtype).astype(dtype)
+    return Plan(kind, fill, (*sides, *image_shape[2:]))
+
+
+# --- Matrices -------------------------------------------------------------------------------------
+
+
+_pack_matrix: Any = struct.Struct("9d").pack_into  # several times as fast as np.array
+
+
+def as_affine(a, b, c, d, e, f):
+    """Return the affine kind of map, and its matrix."""
+    matrix = np.empty((3, 3))
+    _pack_matrix(matrix, 0, a, b, c, d, e, f, 0.0, 0.0, 1.0)
+    return AFFINE, matrix
 
 
 def _check_matrix(matrix):
@@ -117,12 +175,14 @@ def _check_matrix(matrix):
         raise TypeError(f"matrix: expected numbers (2, 3) or (3, 3), got {matrix!r}") from None
     if found.shape not in ((2, 3), (3, 3)):
         raise ValueError(f"matrix: expected shape (2, 3) or (3, 3), got {found.shape}")
-    if not np.isfinite(found).all():
+    a, b, c, d, e, f, *last = numbers = found.ravel().tolist()
+    if not all(map(math.isfinite, numbers)):
         raise ValueError(f"matrix: expected finite numbers, got {found.tolist()}")
-    if len(found) == 2:
-        return AFFINE, np.vstack([found, [0, 0, 1]])
-    if not found[2].any():
+    if not last:
+        return as_affine(a, b, c, d, e, f)
+    u, v, w = last
+    if u == v == w == 0:
         raise ValueError(f"matrix: expected a last row other than zeros, got {found.tolist()}")
-    if found[2, 0] == found[2, 1] == 0:
-        return AFFINE, found / found[2, 2]
+    if u == v == 0:
+        return as_affine(a / w, b / w, c / w, d / w, e / w, f / w)
     return PROJECTIVE, np.ascontiguousarray(found)

@@ -5,6 +5,7 @@ formulas that both use are in :mod:`.math`. Nothing here is public: kernels trus
 which :mod:`numba_stn.ops` checks.
 """
 
+import functools
 import importlib
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ def on_gpu(array: Any) -> bool:
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
 
 
+@functools.cache
 def backend(gpu: bool) -> ModuleType:
     """The module whose functions run; it is imported on first use, as importing CUDA is slow."""
     return importlib.import_module(f".{'cuda' if gpu else 'cpu'}.backend", __name__)

@@ -21,45 +21,43 @@ import numpy as np
 from ..kernels.cpu.antialias import part_counts
 from ..kernels.cpu.arrays import ignore_float_errors
 from ..kernels.math.antialias import finer_scale
-from .validate import check_array, check_not_empty
 
 # The most numbers that are sampled before they are averaged, except for a single map.
 MAX_NUMBERS = 2**22
 
 
-def sample_means(sampler: Any, size: tuple[int, ...], coverage: bool) -> Any:
-    """Return what :meth:`.sampler.Sampler.sample` does, each sample the mean of its parts."""
-    kind, count = sampler.kind, len(sampler.coords)
-    shape = kind.shape(count, kind.channels(sampler.images), size)
-    result = np.empty(shape, sampler.images.dtype)
-    covered = np.empty((count, *size), sampler.coords.dtype)
-    for group in _group_maps(sampler, size):
-        finer, inside = group.sampler.sample(group.finer_size, coverage=True)
-        mean = group.mean(finer, 1 if kind.channels_last else 2)
+def sample_means(plan: Any, images: np.ndarray, theta: np.ndarray, coverage: bool) -> Any:
+    """Return what :meth:`.sampler.Plan.sample` does, each sample the mean of its parts."""
+    result = np.empty(plan.shape, images.dtype)
+    covered = np.empty((plan.batch, *plan.size), theta.dtype)
+    for group in _group_maps(plan, images, theta):
+        finer, inside = group.plan.sample(group.images, group.theta, coverage=True)
+        mean = group.mean(finer, 1 if plan.kind.channels_last else 2)
         result[group.maps] = np.rint(mean) if result.dtype.kind == "u" else mean
         covered[group.maps] = group.mean(inside, 1)
     return (result, covered) if coverage else result
 
 
-def sample_means_vjp(sampler: Any, dsamples: Any, wanted: tuple[bool, ...]) -> Any:
-    """Return the gradients of :func:`sample_means`, as :meth:`.sampler.Sampler.vjp` does."""
-    kind, images = sampler.kind, sampler.images
-    expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
-    shape = kind.shape(len(sampler.coords), kind.channels(images), (None,) * kind.dims)
-    check_array("dsamples", dsamples, shape, (expected,))
-    check_not_empty("dsamples", kind.spatial(dsamples))
+def sample_means_vjp(
+    plan: Any,
+    dsamples: np.ndarray,
+    images: np.ndarray,
+    theta: np.ndarray,
+    wanted: tuple[bool, ...],
+) -> Any:
+    """Return the gradients of :func:`sample_means`, as :meth:`.sampler.Plan.vjp` does."""
     dimages: Any = np.zeros(images.shape, dsamples.dtype) if wanted[0] else None
-    dcoords = np.empty_like(sampler.coords) if wanted[1] else None
-    for group in _group_maps(sampler, kind.spatial(dsamples)):
-        dfiner = group.mean_vjp(dsamples[group.maps], 1 if kind.channels_last else 2)
-        dgroup_images, dtheta = group.sampler.vjp(dfiner, wanted)
+    dtheta = np.empty_like(theta) if wanted[1] else None
+    for group in _group_maps(plan, images, theta):
+        dfiner = group.mean_vjp(dsamples[group.maps], 1 if plan.kind.channels_last else 2)
+        dgroup_images, dgroup_theta = group.plan.vjp(dfiner, group.images, group.theta, wanted)
         if wanted[0] and len(images) > 1:
             dimages[group.maps] = dgroup_images
         elif wanted[0]:
             dimages += dgroup_images
-        if dcoords is not None:
-            dcoords[group.maps] = dtheta * group.scales
-    return dimages, dcoords
+        if dtheta is not None:
+            dtheta[group.maps] = dgroup_theta * group.scales
+    return dimages, dtheta
 
 
 # --- Groups of maps with the same parts -----------------------------------------------------------
@@ -69,23 +67,24 @@ class _Group(NamedTuple):
     """Some of the maps; their output pixels are all divided into the same parts."""
 
     maps: np.ndarray  # indices of the maps
-    sampler: Any  # the finer maps and their images
+    images: np.ndarray
+    theta: np.ndarray  # the finer maps
+    plan: Any  # of the finer output
     factors: tuple[int, ...]  # parts along (D,) H and W
-    finer_size: tuple[int, ...]  # the finer output's sides
     scales: np.ndarray  # the factors by which theta's columns were multiplied
 
     def mean(self, array, axis):
         """Average over the parts of each pixel; the spatial axes begin at ``axis``."""
         sides = [
             number
-            for side, factor in zip(self.finer_size, self.factors, strict=True)
+            for side, factor in zip(self.plan.size, self.factors, strict=True)
             for number in (side // factor, factor)
         ]
-        end = axis + len(self.finer_size)
+        end = axis + len(self.factors)
         parts = array.reshape(*array.shape[:axis], *sides, *array.shape[end:])
         real = np.float64 if array.dtype == np.float64 else np.float32
         with ignore_float_errors():
-            axes = tuple(range(axis + 1, end + len(self.finer_size), 2))
+            axes = tuple(range(axis + 1, end + len(self.factors), 2))
             return parts.mean(axis=axes, dtype=real)
 
     def mean_vjp(self, array, axis):
@@ -96,25 +95,19 @@ class _Group(NamedTuple):
         return array
 
 
-def _group_maps(sampler, size):
+def _group_maps(plan, images, theta):
     """Yield the maps in groups, each small enough for :data:`MAX_NUMBERS`."""
-    kind, theta, off = sampler.kind, sampler.coords, sampler.options.off
-    channels = kind.channels(sampler.images)
-    all_factors = _count_parts(kind, theta, kind.spatial(sampler.images), size, off)
-    for factors in np.unique(all_factors, axis=0):
+    kind, size, off = plan.kind, plan.size, plan.off
+    counts = part_counts(kind, theta, kind.spatial(images), size, off)[:, 3 - kind.dims :]
+    for factors in np.unique(counts, axis=0):
         finer_size = tuple(int(side * factor) for side, factor in zip(size, factors, strict=True))
-        most = max(1, MAX_NUMBERS // (channels * math.prod(finer_size) or 1))
-        alike = np.flatnonzero((all_factors == factors).all(axis=1))
+        most = max(1, MAX_NUMBERS // (len(plan.fill) * math.prod(finer_size) or 1))
+        alike = np.flatnonzero((counts == factors).all(axis=1))
         scales = np.ones(theta.shape[2], theta.dtype)
         for axis, (side, factor) in enumerate(zip(size[::-1], factors[::-1], strict=True)):
             scales[axis] = finer_scale(side, int(factor), off)
         for first in range(0, len(alike), most):
             maps = alike[first : first + most]
-            images = sampler.images if len(sampler.images) == 1 else sampler.images[maps]
-            finer = sampler._replace(images=images, coords=theta[maps] * scales)
-            yield _Group(maps, finer, tuple(map(int, factors)), finer_size, scales)
-
-
-def _count_parts(kind, theta, sides, size, off):
-    """Return, for each map, the parts of an output pixel along (D,) H and W."""
-    return part_counts(kind, theta, sides, size, off)[:, 3 - kind.dims :]
+            own = images if len(images) == 1 else images[maps]
+            finer = plan.resized(len(maps), finer_size)
+            yield _Group(maps, own, theta[maps] * scales, finer, tuple(map(int, factors)), scales)

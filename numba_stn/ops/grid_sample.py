@@ -15,15 +15,12 @@ Every function checks its arguments, chooses the kernels, allocates the results 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..kernels.math.sampler_kind import GRID
 from .dask_arrays import accept_dask_arrays
 from .docstrings import documented
-from .sampler import Sampler
+from .sampler import check_grid, find_plan
 from .validate import (
     check_array,
-    check_batch_sizes,
     check_flag,
-    check_images,
     check_not_empty,
     check_options,
     check_output_size,
@@ -186,9 +183,8 @@ def grid_sample(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images, grid = choose_backend(stream, images=images, grid=grid)
-    images, grid = check_grid(images, grid, options)
-    sampler = Sampler(kernels, GRID, images, grid, options)
-    return sampler.sample(grid.shape[1:-1], out, check_flag("coverage", coverage), stream)
+    plan = find_plan(kernels, check_grid, images, grid, options, grid.shape[1:-1])
+    return plan.sample(images, grid, out, check_flag("coverage", coverage), stream)
 
 
 @documented
@@ -251,15 +247,5 @@ def grid_sample_vjp(
     kernels, dsamples, images, grid = choose_backend(
         stream, dsamples=dsamples, images=images, grid=grid
     )
-    images, grid = check_grid(images, grid, options)
-    return Sampler(kernels, GRID, images, grid, options).vjp(dsamples, wanted, grid.shape[1:-1])
-
-
-def check_grid(images, grid, options):
-    """Return images and a grid that fits them."""
-    images = check_images(images, options)
-    dims = len(images.shape) - 2
-    check_array("grid", grid, (*[None] * (dims + 1), dims))
-    check_not_empty("grid", grid.shape[1:-1])
-    check_batch_sizes(images, "grid", grid)
-    return images, grid
+    plan = find_plan(kernels, check_grid, images, grid, options, grid.shape[1:-1], dsamples)
+    return plan.vjp(dsamples, images, grid, wanted)

@@ -10,6 +10,8 @@ on a GPU by kernels; the result is of the same kind.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -294,8 +296,8 @@ def pixels_from_grid_vjp(
 def check_image_size(image_size, dims):
     """Return an image's sides, one per axis of its coordinates."""
     try:
-        sides = tuple(side.__index__() for side in image_size)
-    except (TypeError, AttributeError):
+        sides = tuple(map(index, image_size))
+    except TypeError:
         sides = ()
     if len(sides) != dims or min(sides) < 1:
         named = "(H, W)" if dims == 2 else "(D, H, W)"
@@ -303,11 +305,13 @@ def check_image_size(image_size, dims):
     return sides
 
 
+@lru_cache(256)
 def _half_sides(sides, off):
     """Return the pixels in half of [-1, 1] along x, y and z."""
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
 
+@lru_cache(256)
 def compute_normalisation(sides, off):
     """Return the factors and centres of ``(x - centre) * factor`` along x, y and z.
 
@@ -320,7 +324,8 @@ def compute_normalisation(sides, off):
 
 def to_dtype_of(array, numbers):
     """Return NumPy's numbers in an array's dtype and library."""
-    return namespace(array).asarray(numbers.astype(array.dtype))
+    numbers = numbers if numbers.dtype == array.dtype else numbers.astype(array.dtype)
+    return namespace(array).asarray(numbers)
 
 
 def _scale(kernels, array, factors):
@@ -340,7 +345,7 @@ def check_coordinates(name, array, whole=False, dims=None):
     kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
     if not is_cupy(array):
         array = (kernels or arrays).kernel_array(name, array)
-    if array.dtype.name not in ("float32", "float64"):
+    if array.dtype.char not in "fd":
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     shape = tuple(array.shape)
     last = shape[-1] if shape else 0

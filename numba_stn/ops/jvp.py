@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 
 from ..kernels.math.dtypes import computed
-from ..kernels.math.sampler_kind import AFFINE, GRID, NEAREST, PROJECTIVE
+from ..kernels.math.sampler_kind import NEAREST
 from .docstrings import documented
-from .grid_sample import check_grid
-from .sampler import Sampler
+from .sampler import check_affine, check_grid, check_projective, find_plan
 from .validate import (
     check_array,
     check_not_empty,
     check_options,
-    check_output_size,
     choose_backend,
     choose_backend_for_jvp,
-    expand_fill,
 )
-from .warps import check_theta
 
 __all__ = [
     "grid_sample_jvp",
@@ -87,10 +83,9 @@ def grid_sample_jvp(
     kernels, images, grid, images_dot, grid_dot = choose_backend_for_jvp(
         stream, images=images, grid=grid, images_dot=images_dot, grid_dot=grid_dot
     )
-    images, grid = check_grid(images, grid, options)
+    plan = find_plan(kernels, check_grid, images, grid, options, grid.shape[1:-1])
     check_tangents(images, images_dot, "grid_dot", grid, grid_dot)
-    sampler = Sampler(kernels, GRID, images, grid, options)
-    return compute_jvp(sampler, grid.shape[1:-1], images_dot, grid_dot)
+    return compute_jvp(plan, images, grid, images_dot, grid_dot)
 
 
 @documented
@@ -141,7 +136,7 @@ def warp_affine_jvp(
     array([0. , 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0. ])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_jvp(AFFINE, images, theta, images_dot, theta_dot, size, options, stream)
+    return _warp_jvp(check_affine, images, theta, images_dot, theta_dot, size, options, stream)
 
 
 @documented
@@ -193,7 +188,7 @@ def warp_perspective_jvp(
     array([ 0.2,  0.1,  0. , -0.1,  0.8])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_jvp(PROJECTIVE, images, theta, images_dot, theta_dot, size, options, stream)
+    return _warp_jvp(check_projective, images, theta, images_dot, theta_dot, size, options, stream)
 
 
 @documented
@@ -262,35 +257,31 @@ def warp_affine_gauss_newton(
     kernels, images, theta, residuals = choose_backend(
         stream, images=images, theta=theta, residuals=residuals
     )
-    images, theta = check_theta(AFFINE, images, theta, options)
-    kind = options.kind(AFFINE, images)
+    plan = find_plan(kernels, check_affine, images, theta, options)
+    kind = plan.kind
     if kind.dims == 3:
         raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
-    shape = kind.shape(len(theta), kind.channels(images), (None, None))
+    shape = kind.shape(plan.batch, len(plan.fill), (None, None))
     expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
     check_array("residuals", residuals, shape, (expected,))
     check_not_empty("residuals", kind.spatial(residuals))
-    fill = Sampler(kernels, AFFINE, images, theta, options).fill
-    residuals = kernels.converted(residuals, computed(expected))
+    residuals = kernels.converted(residuals, plan.fill.dtype)
     jtj, jtr = (kernels.empty((len(theta), *sides), np.float64, theta) for sides in ((6, 6), (6,)))
-    kernels.normal_equations(kind, images, theta, residuals, options.off, fill, jtj, jtr)
+    kernels.normal_equations(kind, images, theta, residuals, plan.off, plan.fill, jtj, jtr)
     return kernels.returned(jtj), kernels.returned(jtr)
 
 
 # --- Shared by all functions ----------------------------------------------------------------------
 
 
-def _warp_jvp(source, images, theta, images_dot, theta_dot, size, options, stream):
+def _warp_jvp(check, images, theta, images_dot, theta_dot, size, options, stream):
     """Check the arguments, and return the change of the samples."""
     kernels, images, theta, images_dot, theta_dot = choose_backend_for_jvp(
         stream, images=images, theta=theta, images_dot=images_dot, theta_dot=theta_dot
     )
-    images, theta = check_theta(source, images, theta, options)
+    plan = find_plan(kernels, check, images, theta, options, size)
     check_tangents(images, images_dot, "theta_dot", theta, theta_dot)
-    kind = options.kind(source, images)
-    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
-    sampler = Sampler(kernels, source, images, theta, options)
-    return compute_jvp(sampler, size, images_dot, theta_dot)
+    return compute_jvp(plan, images, theta, images_dot, theta_dot)
 
 
 def check_tangents(images, images_dot, name, coords, coords_dot):
@@ -301,25 +292,21 @@ def check_tangents(images, images_dot, name, coords, coords_dot):
         check_array(name, coords_dot, coords.shape, (coords.dtype,))
 
 
-def compute_jvp(sampler, size, images_dot, coords_dot):
+def compute_jvp(plan, images, coords, images_dot, coords_dot):
     """Return the change of the samples for both tangents; None is a zero tangent."""
-    kernels, kind, images = sampler.kernels, sampler.kind, sampler.images
-    shape = kind.shape(len(sampler.coords), kind.channels(images), size)
-    samples_dot = kernels.empty(shape, computed(images.dtype), images)
-    write_jvp(sampler, images_dot, coords_dot, samples_dot)
-    return kernels.returned(samples_dot)
+    samples_dot = plan.kernels.empty(plan.shape, plan.fill.dtype, images)
+    write_jvp(plan, images, coords, images_dot, coords_dot, samples_dot)
+    return plan.kernels.returned(samples_dot)
 
 
-def write_jvp(sampler, images_dot, coords_dot, samples_dot):
+def write_jvp(plan, images, coords, images_dot, coords_dot, samples_dot):
     """Write the change of the samples into ``samples_dot``."""
-    kernels, kind, images = sampler.kernels, sampler.kind, sampler.images
-    coords, fill, off = sampler.coords, sampler.fill, sampler.options.off
+    kernels, kind, off, fill = plan.kernels, plan.kind, plan.off, plan.fill
     if not samples_dot.size:
         return
     if images_dot is None:
         kernels.clear(samples_dot)
     else:
-        zeros = expand_fill(0.0, kind.channels(images), samples_dot.dtype)
-        kernels.sample(kind, images_dot, coords, off, zeros, samples_dot)
+        kernels.sample(kind, images_dot, coords, off, np.zeros_like(fill), samples_dot)
     if coords_dot is not None and kind.mode != NEAREST:
         kernels.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)

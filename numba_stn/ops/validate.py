@@ -4,7 +4,9 @@
 the argument, what came and what was expected.
 """
 
+from copy import copy
 from numbers import Real
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,8 +41,18 @@ _BATCH_DTYPES = tuple(
 _IMAGE_DTYPES = (np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES)
 
 
+class Fill:
+    """A fill that is remembered: there is one for each key of :func:`fill_key`."""
+
+    def __init__(self, given):
+        self.given = given
+
+
 class Options(NamedTuple):
-    """The sampler options that every coordinate source has; ``off`` is ``1 - align_corners``."""
+    """The sampler options that every coordinate source has; ``off`` is ``1 - align_corners``.
+
+    ``fill`` is a :class:`Fill` if they are remembered; otherwise it is what the caller gave.
+    """
 
     mode: int
     padding: int
@@ -59,6 +71,8 @@ class Options(NamedTuple):
 
 def choose_backend(stream, **named):
     """Return the kernels for these arrays, and the arrays in the form that the kernels take."""
+    if stream is None and _are_ready(named.values()):
+        return backend(False), *named.values()
     gpu = [on_gpu(array) for array in named.values()]
     if any(gpu) and not all(gpu):
         where = ", ".join(
@@ -69,6 +83,17 @@ def choose_backend(stream, **named):
         raise TypeError(f"stream: expected None for arrays on the CPU, got {stream!r}")
     kernels = backend(gpu[0])
     return kernels, *(kernels.kernel_array(name, array, stream) for name, array in named.items())
+
+
+def _are_ready(arrays):
+    """Return whether the CPU's kernels take the arrays as they are."""
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            return False
+        flags = array.flags
+        if not (flags.c_contiguous and flags.aligned and array.dtype.isnative):
+            return False
+    return True
 
 
 def choose_backend_for_jvp(stream, **named):
@@ -123,6 +148,8 @@ def check_finite(name, array, expected, fits):
 
 def check_array(name, array, shape, dtypes=_FLOAT_DTYPES):
     """Return an array of one of these dtypes and of this shape (None: any length)."""
+    if array.shape == shape and array.dtype in dtypes:
+        return array
     if array.dtype not in dtypes:
         raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}")
     got = array.shape
@@ -153,10 +180,10 @@ def check_images(images, options):
 
 def check_batch_sizes(images, name, coords):
     """Raise an error unless there is one image for all coordinates or one for each."""
-    if len(images) not in (1, len(coords)):
+    count, batch = images.shape[0], coords.shape[0]
+    if count not in (1, batch):
         raise ValueError(
-            f"images: expected a batch of 1 or {len(coords)}, the batch size of {name}, "
-            f"got {len(images)}"
+            f"images: expected a batch of 1 or {batch}, the batch size of {name}, got {count}"
         )
 
 
@@ -182,6 +209,50 @@ def check_output_size(size, batch, dims=2):
     return sides
 
 
+# --- What was checked before ----------------------------------------------------------------------
+
+# A call's options, shapes and dtypes are checked once; what follows from them is remembered by a
+# key. Keys that are equal must mean the same and show the same in an error: 1 is not True, 4.0 is
+# no side, and -0.0 is another fill than 0.0. TypeError means that there is no key.
+
+REMEMBERED = 512
+
+_NUMBERS = {bool, int, float, np.float32, np.float64, np.uint8, np.uint16}
+
+
+def remember(table, key, value):
+    """Keep a value in a table for later calls."""
+    if len(table) >= REMEMBERED:
+        table.clear()
+    table[key] = value
+
+
+def options_key(options):
+    """Return options whose fill is remembered."""
+    if type(options.fill) is not Fill:
+        raise TypeError
+    return options
+
+
+def size_key(size):
+    """Return a key for an output size: its integers."""
+    if size is None:
+        return None
+    if not isinstance(size, (tuple, list, np.ndarray)):
+        raise TypeError
+    return tuple(map(index, size))
+
+
+def fill_key(fill):
+    """Return a key for a fill: its type and its bits, or a text that has all digits."""
+    kind = type(fill)
+    if kind in _NUMBERS or (kind in (tuple, list) and _NUMBERS.issuperset(map(type, fill))):
+        return kind, repr(fill)
+    if kind is np.ndarray and fill.dtype.kind in "fiu":
+        return fill.tobytes(), fill.dtype, fill.shape
+    raise TypeError
+
+
 # --- Options --------------------------------------------------------------------------------------
 
 
@@ -192,8 +263,24 @@ def look_up(name, value, table):
     return table[value]
 
 
+_options: dict[Any, Options] = {}
+
+
 def check_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
     """Return the sampler options as the kernels take them."""
+    try:
+        flag = type(align_corners), align_corners  # 1 equals True, but is refused
+        key = mode, padding_mode, flag, layout, fill_key(fill)
+        found = _options.get(key)
+    except TypeError:
+        return _make_options(mode, padding_mode, align_corners, fill, layout)
+    if found is None:
+        found = _make_options(mode, padding_mode, align_corners, Fill(copy(fill)), layout)
+        remember(_options, key, found)
+    return found
+
+
+def _make_options(mode, padding_mode, align_corners, fill, layout):
     return Options(
         look_up("mode", mode, MODES),
         look_up("padding_mode", padding_mode, PADDINGS),
@@ -205,6 +292,8 @@ def check_options(mode, padding_mode, align_corners, fill, layout="NCHW"):
 
 def expand_fill(fill, channels, dtype):
     """Return one fill value per channel in the dtype of computation."""
+    if type(fill) is Fill:
+        fill = fill.given
     if getattr(fill, "shape", None) == ():
         fill = fill[()]  # the number in an array without axes
     if isinstance(fill, Real):

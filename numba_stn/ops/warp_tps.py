@@ -10,23 +10,17 @@ of each group's grid at once.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
-
-from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import GRID, NEAREST
 from .dask_arrays import accept_dask_arrays
 from .docstrings import documented
 from .jvp import check_tangents, write_jvp
-from .sampler import Sampler
+from .sampler import find_plan
 from .tps_grid import check_control, check_regularisation, generate_grids, solve_spline_for
 from .validate import (
-    check_array,
     check_batch_sizes,
     check_flag,
     check_images,
-    check_not_empty,
     check_options,
-    check_output_size,
     check_wrt,
     choose_backend,
     choose_backend_for_jvp,
@@ -93,17 +87,17 @@ def warp_tps(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images, control = choose_backend(stream, images=images, control=control)
-    kind = check_spline(images, control, options)
+    plan = find_plan(kernels, check_spline, images, control, options, size)
     regularisation = check_regularisation(regularisation)
-    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
-    shape = kind.shape(len(control), kind.channels(images), size)
     coverage = check_flag("coverage", coverage)
-    samples = kernels.output(shape, images, control, out, stream)
-    covered = kernels.empty((len(control), *size), control.dtype, control) if coverage else None
-    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
-        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
+    samples = kernels.output(plan.shape, images, control, out, stream)
+    covered = None
+    if coverage:
+        covered = kernels.empty((plan.batch, *plan.size), control.dtype, control)
+    for group, grid in generate_grids(kernels, control, plan.size, plan.off, regularisation):
         inside = kernels.batch_slice(covered, group) if coverage else None
-        sampler.write(kernels.batch_slice(samples, group), inside)
+        own = select_images(kernels, images, group)
+        plan.write(own, grid, kernels.batch_slice(samples, group), inside)
     samples = kernels.returned(samples, out)
     return (samples, kernels.returned(covered)) if coverage else samples
 
@@ -163,50 +157,45 @@ def warp_tps_vjp(
     kernels, dsamples, images, control = choose_backend(
         stream, dsamples=dsamples, images=images, control=control
     )
-    kind = check_spline(images, control, options)
+    plan = find_plan(kernels, check_spline, images, control, options, dsamples=dsamples)
     regularisation = check_regularisation(regularisation)
-    expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
-    shape = kind.shape(len(control), kind.channels(images), (None, None))
-    size = kind.spatial(check_array("dsamples", dsamples, shape, (expected,)))
-    check_not_empty("dsamples", size)
-    dsamples = kernels.converted(dsamples, computed(expected))
+    given, dsamples = dsamples.dtype, kernels.converted(dsamples, plan.fill.dtype)
     dimages = kernels.empty(images.shape, dsamples.dtype, images) if wanted[0] else None
     dcontrol = kernels.empty(control.shape, control.dtype, control) if wanted[1] else None
-    if dimages is not None and not len(control):
+    if dimages is not None and not plan.batch:
         kernels.clear(dimages)
-    if dcontrol is not None and kind.mode == NEAREST:  # small steps do not change nearest pixels
+    smooth = plan.kind.mode != NEAREST  # small steps do not change nearest pixels
+    if dcontrol is not None and not smooth:
         kernels.clear(dcontrol)
-    for group, grid in generate_grids(kernels, control, size, options.off, regularisation):
-        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
-        dgroup = kernels.batch_slice(dsamples, group)
+    for group, grid in generate_grids(kernels, control, plan.size, plan.off, regularisation):
+        dgroup, own = kernels.batch_slice(dsamples, group), select_images(kernels, images, group)
         if dimages is not None:
             accumulate = len(images) == 1 and group.start > 0
-            _write_dimages(sampler, dgroup, select_images(kernels, dimages, group), accumulate)
-        if dcontrol is not None and kind.mode != NEAREST:
-            _write_dcontrol(sampler, dgroup, regularisation, kernels.batch_slice(dcontrol, group))
+            _write_dimages(plan, dgroup, grid, select_images(kernels, dimages, group), accumulate)
+        if dcontrol is not None and smooth:
+            part = kernels.batch_slice(dcontrol, group)
+            _write_dcontrol(plan, dgroup, own, grid, regularisation, part)
     if dimages is not None:
-        dimages = kernels.returned(kernels.converted(dimages, expected))
+        dimages = kernels.returned(kernels.converted(dimages, given))
     return dimages, None if dcontrol is None else kernels.returned(dcontrol)
 
 
-def _write_dimages(sampler, dsamples, dimages, accumulate):
+def _write_dimages(plan, dsamples, grid, dimages, accumulate):
     """Write the gradient of a group's images, or add it to what is there."""
-    kernels, off = sampler.kernels, sampler.options.off
+    kernels = plan.kernels
     found = kernels.empty(dimages.shape, dimages.dtype, dimages) if accumulate else dimages
-    kernels.sample_vjp_images(sampler.kind, dsamples, sampler.coords, off, found)
+    kernels.sample_vjp_images(plan.kind, dsamples, grid, plan.off, found)
     if accumulate:
         kernels.add(dimages, found)
 
 
-def _write_dcontrol(sampler, dsamples, regularisation, dcontrol):
+def _write_dcontrol(plan, dsamples, images, grid, regularisation, dcontrol):
     """Write the gradient of a group's control points."""
-    kernels, grid, off = sampler.kernels, sampler.coords, sampler.options.off
+    kernels = plan.kernels
     dgrid = kernels.empty(grid.shape, grid.dtype, grid)
-    kernels.sample_vjp_coords(
-        sampler.kind, dsamples, sampler.images, grid, off, sampler.fill, dgrid
-    )
+    kernels.sample_vjp_coords(plan.kind, dsamples, images, grid, plan.off, plan.fill, dgrid)
     points, matrix = solve_spline_for(dcontrol, regularisation)
-    kernels.spline_points(dgrid, points, matrix, off, dcontrol)
+    kernels.spline_points(dgrid, points, matrix, plan.off, dcontrol)
 
 
 # --- Forward derivative ---------------------------------------------------------------------------
@@ -265,20 +254,19 @@ def warp_tps_jvp(
     kernels, images, control, images_dot, control_dot = choose_backend_for_jvp(
         stream, images=images, control=control, images_dot=images_dot, control_dot=control_dot
     )
-    kind = check_spline(images, control, options)
+    plan = find_plan(kernels, check_spline, images, control, options, size)
     regularisation = check_regularisation(regularisation)
     check_tangents(images, images_dot, "control_dot", control, control_dot)
-    size = kind.spatial(images) if size is None else check_output_size(size, len(control))
-    shape = kind.shape(len(control), kind.channels(images), size)
-    samples_dot = kernels.empty(shape, computed(images.dtype), images)
-    off, grids_dot = options.off, None
+    samples_dot = kernels.empty(plan.shape, plan.fill.dtype, images)
+    size, off, grids_dot = plan.size, plan.off, None
     if control_dot is not None:
         grids_dot = generate_grids(kernels, control_dot, size, off, regularisation, 0.0)
     for group, grid in generate_grids(kernels, control, size, off, regularisation):
-        sampler = Sampler(kernels, GRID, select_images(kernels, images, group), grid, options)
+        own = select_images(kernels, images, group)
         grid_dot = None if grids_dot is None else next(grids_dot)[1]
-        group_dot = None if images_dot is None else select_images(kernels, images_dot, group)
-        write_jvp(sampler, group_dot, grid_dot, kernels.batch_slice(samples_dot, group))
+        own_dot = None if images_dot is None else select_images(kernels, images_dot, group)
+        part = kernels.batch_slice(samples_dot, group)
+        write_jvp(plan, own, grid, own_dot, grid_dot, part)
     return kernels.returned(samples_dot)
 
 

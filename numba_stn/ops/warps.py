@@ -6,23 +6,13 @@ result of f to those with respect to its inputs.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..kernels.math.sampler_kind import AFFINE, PROJECTIVE
 from .antialias import sample_means, sample_means_vjp
 from .dask_arrays import accept_dask_arrays
 from .docstrings import documented
-from .sampler import Sampler
-from .validate import (
-    check_array,
-    check_batch_sizes,
-    check_flag,
-    check_images,
-    check_options,
-    check_output_size,
-    check_wrt,
-    choose_backend,
-)
+from .sampler import check_affine, check_projective, find_plan
+from .validate import check_flag, check_options, check_wrt, choose_backend
 
 __all__ = ["warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"]
 
@@ -82,8 +72,8 @@ def warp_affine(
              [5., 4., 3.]]]])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    output = _Output(size, coverage, antialias, out)
-    return _warp(AFFINE, images, theta, options, output, stream)
+    flags = coverage, antialias
+    return _warp(check_affine, images, theta, options, size, flags, out, stream)
 
 
 @documented
@@ -141,7 +131,7 @@ def warp_affine_vjp(
     True
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_vjp(AFFINE, dsamples, images, theta, options, antialias, wrt, stream)
+    return _warp_vjp(check_affine, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- warp_perspective -----------------------------------------------------------------------------
@@ -204,8 +194,8 @@ def warp_perspective(
              [1.   , 1.   , 1.   , 1.   ]]]])
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    output = _Output(size, coverage, antialias, out)
-    return _warp(PROJECTIVE, images, theta, options, output, stream)
+    flags = coverage, antialias
+    return _warp(check_projective, images, theta, options, size, flags, out, stream)
 
 
 @documented
@@ -264,68 +254,43 @@ def warp_perspective_vjp(
     (1, 3, 3)
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
-    return _warp_vjp(PROJECTIVE, dsamples, images, theta, options, antialias, wrt, stream)
+    return _warp_vjp(check_projective, dsamples, images, theta, options, antialias, wrt, stream)
 
 
 # --- Shared by both maps --------------------------------------------------------------------------
 
 
-class _Output(NamedTuple):
-    """What the caller asks of the samples; not checked yet."""
-
-    size: Any
-    coverage: Any
-    antialias: Any
-    out: Any
-
-
-def _warp(source, images, theta, options, output, stream):
+def _warp(check, images, theta, options, size, flags, out, stream):
     """Check the arguments, and sample."""
     kernels, images, theta = choose_backend(stream, images=images, theta=theta)
-    images, theta = check_theta(source, images, theta, options)
-    kind, size = options.kind(source, images), output.size
-    size = kind.spatial(images) if size is None else check_output_size(size, len(theta), kind.dims)
-    sampler = Sampler(kernels, source, images, theta, options)
-    coverage = check_flag("coverage", output.coverage)
-    if check_flag("antialias", output.antialias) and hasattr(kernels, "areas"):
-        sampler = sampler._replace(kernels=kernels.areas)
-    elif output.antialias:
-        return _sample_means(sampler, size, coverage, output.out)
-    return sampler.sample(size, output.out, coverage, stream)
+    plan = find_plan(kernels, check, images, theta, options, size)
+    coverage, antialias = flags
+    check_flag("coverage", coverage)
+    if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
+        plan = plan.with_kernels(kernels.areas)
+    elif antialias:
+        return _sample_means(plan, images, theta, coverage, out)
+    return plan.sample(images, theta, out, coverage, stream)
 
 
-def _sample_means(sampler, size, coverage, out):
-    """Return what :meth:`.sampler.Sampler.sample` does, antialiased, for arrays on the CPU."""
-    kernels, kind, images, theta = sampler.kernels, sampler.kind, sampler.images, sampler.coords
-    shape = kind.shape(len(theta), kind.channels(images), size)
-    samples = kernels.output(shape, images, theta, out)
-    found = sample_means(sampler, size, coverage)
+def _sample_means(plan, images, theta, coverage, out):
+    """Return what :meth:`.sampler.Plan.sample` does, antialiased, for arrays on the CPU."""
+    samples = plan.kernels.output(plan.shape, images, theta, out)
+    found = sample_means(plan, images, theta, coverage)
     samples[...] = found[0] if coverage else found
-    samples = kernels.returned(samples, out)
+    samples = plan.kernels.returned(samples, out)
     return (samples, found[1]) if coverage else samples
 
 
-def _warp_vjp(source, dsamples, images, theta, options, antialias, wrt, stream):
+def _warp_vjp(check, dsamples, images, theta, options, antialias, wrt, stream):
     """Check the arguments, and return the wanted gradients."""
     wanted = check_wrt(wrt, ("images", "theta"))
     kernels, dsamples, images, theta = choose_backend(
         stream, dsamples=dsamples, images=images, theta=theta
     )
-    images, theta = check_theta(source, images, theta, options)
-    sampler = Sampler(kernels, source, images, theta, options)
+    plan = find_plan(kernels, check, images, theta, options, dsamples=dsamples)
     if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
-        sampler = sampler._replace(kernels=kernels.areas)
+        plan = plan.with_kernels(kernels.areas)
     elif antialias:
-        return sample_means_vjp(sampler, dsamples, wanted)
-    return sampler.vjp(dsamples, wanted)
-
-
-def check_theta(source, images, theta, options):
-    """Return images and maps that fit them."""
-    images = check_images(images, options)
-    dims = len(images.shape) - 2
-    if source == PROJECTIVE and dims == 3:
-        raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
-    check_array("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
-    check_batch_sizes(images, "theta", theta)
-    return images, theta
+        return sample_means_vjp(plan, dsamples, images, theta, wanted)
+    return plan.vjp(dsamples, images, theta, wanted)

@@ -264,7 +264,7 @@ def with_last_row(theta):
 def check_theta(name, theta, like=None):
     """Return maps of a known shape, or of the shape and dtype of others."""
     theta = as_array(theta, name)
-    if theta.dtype.name not in ("float32", "float64"):
+    if theta.dtype.char not in "fd":  # in any byte order
         raise TypeError(f"{name}: expected float32 or float64, got {theta.dtype}")
     if like is None and (theta.ndim != 3 or theta.shape[1:] not in SHAPES.values()):
         raise ValueError(

@@ -30,5 +30,5 @@ def part_counts(kind, theta, sides, sizes, off):
     """
     counts = np.empty((len(theta), 3), np.int64)
     sides, sizes = ((1, *lengths)[-3:] for lengths in (sides, sizes))
-    make_part_counts(kind.source, kind.dims, False)(theta, sides, sizes, np.float64(off), counts)
+    make_part_counts(kind.source, kind.dims, False)(theta, sides, sizes, off, counts)
     return counts

@@ -44,20 +44,30 @@ def output(shape, images, coords, out, stream=None):
     """
     if out is None:
         return np.empty(shape, images.dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected a NumPy array, as the inputs are, got {type(out).__name__}")
-    if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out: expected an array without a mask, got a masked array")
-    if out.shape != shape or out.dtype.newbyteorder("=") != images.dtype:
+    if type(out) is not np.ndarray:
+        if not isinstance(out, np.ndarray):
+            kind = type(out).__name__
+            raise TypeError(f"out: expected a NumPy array, as the inputs are, got {kind}")
+        if isinstance(out, np.ma.MaskedArray):
+            raise TypeError("out: expected an array without a mask, got a masked array")
+    fits = out.dtype == images.dtype or out.dtype.newbyteorder("=") == images.dtype
+    if out.shape != shape or not fits:
         raise ValueError(
             f"out: expected shape {shape} and dtype {images.dtype}, got {out.shape} and {out.dtype}"
         )
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to, got a read-only one")
-    if np.may_share_memory(out, images) or np.may_share_memory(out, coords):
+    if _overlap(out, images) or _overlap(out, coords):
         raise ValueError("out: expected memory of its own, got memory shared with an input")
     usable = out.flags.carray and out.dtype.isnative
     return np.asarray(out) if usable else np.empty(shape, images.dtype)
+
+
+def _overlap(array, other):
+    """Whether two arrays may share memory; two that own theirs do not."""
+    if array is not other and array.flags.owndata and other.flags.owndata:
+        return False
+    return np.may_share_memory(array, other)
 
 
 def returned(result, out=None):
@@ -71,7 +81,7 @@ def returned(result, out=None):
 
 def converted(array, dtype):
     """``array``, converted to this dtype."""
-    return array.astype(dtype, copy=False)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def clear(array):

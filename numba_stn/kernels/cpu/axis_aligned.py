@@ -301,7 +301,7 @@ def make_resample(mode, padding, parallel):
 def can_warp(kind, dtype, matrix):
     """Whether :func:`warp_image` serves this kind, dtype and matrix."""
     aligned = kind.source == AFFINE and matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0
-    return aligned and kind.mode in MODES and dtype != np.float16
+    return aligned and kind.mode in MODES and dtype.char != "e"  # no float16
 
 
 def warp_image(kind, image, matrices, off, fill, out):
@@ -312,5 +312,5 @@ def warp_image(kind, image, matrices, off, fill, out):
     cpu_launch.run(
         make_resample, (kind.mode, kind.padding), work,
         image.reshape(height, width * channels), (fill, fill.astype(computed(image.dtype))),
-        matrices, np.float64(off), -(-rows // parts), out.reshape(crops, rows, columns * channels),
+        matrices, off, -(-rows // parts), out.reshape(crops, rows, columns * channels),
     )  # fmt: skip

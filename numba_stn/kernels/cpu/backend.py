@@ -8,7 +8,7 @@ precision, and theta's gradient in float64. Nothing depends on the number of thr
 computes a sample, or a row's part of theta's gradient; rows are summed in order; and every pixel of
 an image's gradient is summed in one fixed order of the samples.
 
-``off`` is ``1 - align_corners`` as a float64. ``coords`` is the grid, (N, H_out, W_out, 2), or
+``off`` is ``1 - align_corners`` as a float. ``coords`` is the grid, (N, H_out, W_out, 2), or
 theta; kernels of the common case take theta as (N, 1, 2, 3), so that one loop reads either.
 """
 
@@ -100,7 +100,7 @@ def affine_grid(theta, off, grid):
     if grid.ndim == 5:
         affine_volume(theta, off, grid)
         return
-    cpu_launch.run(make_affine_grid, (), grid.size, theta, np.float64(off), grid)
+    cpu_launch.run(make_affine_grid, (), grid.size, theta, off, grid)
 
 
 def affine_grid_vjp(dgrid, off, dtheta):
@@ -123,7 +123,7 @@ def sample(kind, images, coords, off, fill, samples):
     height = rows_per_tile(samples.shape[0], samples.shape[2], cpu_launch.workers(work))
     cpu_launch.run(
         make_sample, (kind.source, kind.padding), work,
-        images, _with_grid_axes(kind.source, coords), np.float64(off), fill[0], height, samples,
+        images, _with_grid_axes(kind.source, coords), off, fill[0], height, samples,
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     small = room > 0 and count == len(dsamples)
     cpu_launch.run(
         make_sample_vjp_images, (kind.source, kind.padding), work,
-        dsamples, _with_grid_axes(kind.source, coords), np.float64(off),
+        dsamples, _with_grid_axes(kind.source, coords), off,
         1 if small else bands, min(room, GROUP) if small else GROUP, small, dimages,
     )  # fmt: skip
 
@@ -162,7 +162,6 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if not _is_common(kind, images, dsamples) or not _is_uniform(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return
-    off = np.float64(off)
     rows, columns = dsamples.shape[2:]
     h, w = images.shape[2:]
     affine = kind.source == AFFINE
@@ -186,35 +185,40 @@ def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
 
 
 def _is_uniform(fill):
-    """Whether all channels have the same fill, be it NaN."""
-    return bool((fill == fill[:1]).all() or np.isnan(fill).all())
+    """Whether all channels have the same fill, bit for bit: it may be NaN."""
+    return len(fill) == 1 or fill.tobytes() == fill[:1].tobytes() * len(fill)
 
 
 def warp_image(kind, image, matrix, fill, out):
     """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C]), by a matrix of pixels."""
-    channels = len(fill)
-    image, out = (array.reshape(1, *array.shape[:2], channels) for array in (image, out))
+    if image.ndim == 2:
+        image, out = image[:, :, None], out[:, :, None]
     if axis_aligned.can_warp(kind, image.dtype, matrix):
-        axis_aligned.warp_image(kind, image[0], matrix[None], interleaved.OFF, fill, out)
+        axis_aligned.warp_image(kind, image, matrix[None], interleaved.OFF, fill, out[None])
     elif kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
-        interleaved.warp_image(kind.source, kind.padding, image[0], matrix, fill, out[0])
+        interleaved.warp_image(kind.source, kind.padding, image, matrix, fill, out)
     else:
         fill = fill.astype(computed(image.dtype))
-        general.sample(kind, image, matrix[None], interleaved.OFF, fill, out)
+        general.sample(kind, image[None], matrix[None], interleaved.OFF, fill, out[None])
 
 
 def _is_common(kind, images, samples):
     """Whether the kernels of :mod:`.bilinear` take these images; otherwise, :mod:`.general`."""
-    if not kind.is_common() or images.dtype.kind != "f" or images.itemsize == 2:
+    if not _is_common_kind(kind, images.dtype):
         return False
     return can_block.py_func(*images.shape[2:], samples.shape[3])
+
+
+@functools.cache
+def _is_common_kind(kind, dtype):
+    return kind.is_common() and dtype.kind == "f" and dtype.itemsize > 2
 
 
 def _write_dtheta(moments, rows, columns, scales, off, dtheta):
     """Fill ``dtheta`` by :func:`make_theta_from_moments`."""
     cpu_launch.run(
         make_theta_from_moments, (), moments.size,
-        moments, rows, columns, scales, np.float64(off), dtheta,
+        moments, rows, columns, scales, off, dtheta,
     )  # fmt: skip
 
 

@@ -282,14 +282,12 @@ def sample(kind, images, coords, off, fill, samples):
     dtype, rows = images.dtype, kind.spatial(samples)[0]
     images, samples = as_volume(kind, images), as_volume(kind, samples)
     if kind.dims == 3:
-        cpu_launch.run(
-            make_sample, (kind, dtype), work, images, coords, np.float64(off), fill, samples
-        )
+        cpu_launch.run(make_sample, (kind, dtype), work, images, coords, off, fill, samples)
         return
     height = rows_per_tile(len(samples), rows, cpu_launch.workers(work))
     cpu_launch.run(
         make_sample_plane, (kind, dtype, together), work,
-        images, coords, np.float64(off), fill, height, samples,
+        images, coords, off, fill, height, samples,
     )  # fmt: skip
 
 
@@ -297,7 +295,7 @@ def coverage(kind, coords, sides, off, covered):
     """Fill ``covered``, of the samples' shape without channels, for images of these ``sides``."""
     shape = covered if kind.dims == 3 else covered[:, None]
     sides = (1, *sides)[-3:]
-    cpu_launch.run(make_coverage, (kind,), covered.size * 4, coords, sides, np.float64(off), shape)
+    cpu_launch.run(make_coverage, (kind,), covered.size * 4, coords, sides, off, shape)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
@@ -308,7 +306,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     make = make_vjp_images if _has_blocks(kind, dsamples) else make_sample_vjp_images
     cpu_launch.run(
         make, (kind,), work,
-        as_volume(kind, dsamples), coords, np.float64(off), bands, as_volume(kind, dimages),
+        as_volume(kind, dsamples), coords, off, bands, as_volume(kind, dimages),
     )  # fmt: skip
 
 
@@ -318,7 +316,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
     sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
-    arguments = as_volume(kind, dsamples), as_volume(kind, images), coords, np.float64(off), fill
+    arguments = as_volume(kind, dsamples), as_volume(kind, images), coords, off, fill
     if _has_blocks(kind, dsamples) and images.dtype != np.float16:
         cpu_launch.run(make_vjp_coords, (kind,), work, *arguments, sums)
     else:

@@ -107,7 +107,7 @@ def make_volume_moments(parallel):
 
 def affine_volume(theta, off, grid):
     """Fill ``grid``, (N, D_out, H_out, W_out, 3)."""
-    cpu_launch.run(make_affine_volume, (), grid.size, theta, np.float64(off), grid)
+    cpu_launch.run(make_affine_volume, (), grid.size, theta, off, grid)
 
 
 def affine_volume_vjp(dgrid, off, dtheta):

@@ -348,12 +348,17 @@ def nothing_to_prefetch(task, inside, slots):
 
 
 def warp_image(source, padding, image, matrix, fill, out):
-    """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C])."""
-    channels = len(fill)
-    image, out = (array.reshape(*array.shape[:2], channels) for array in (image, out))
-    fill = np.tile(fill, out.shape[1])
-    zero = np.float64(0) if image.dtype == np.float64 else np.float32(0)
+    """Fill ``out``, (H_out, W_out, C), from ``image``, (H, W, C)."""
+    channels = image.shape[2]
+    row = np.empty((out.shape[1], channels), fill.dtype)
+    row[:] = fill
     flags = (source, padding, min(channels, MANY))
     work = out.size * 2
     height = rows_per_tile(1, out.shape[0], cpu_launch.workers(work))
-    cpu_launch.run(make_warp, flags, work, image, matrix, fill, zero, height, out)
+    cpu_launch.run(
+        make_warp, flags, work, image, matrix, row.reshape(-1), _ZEROS[image.itemsize], height, out
+    )
+
+
+# By the size of an element, 0 of the type that computes.
+_ZEROS = {1: np.float32(0), 2: np.float32(0), 4: np.float32(0), 8: np.float64(0)}

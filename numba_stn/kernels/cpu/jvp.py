@@ -82,7 +82,7 @@ def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
     """Add to ``samples_dot`` the samples' tangent for the coordinates' tangent ``coords_dot``."""
     cpu_launch.run(
         make_sample_jvp_coords, (kind, images.dtype), samples_dot.size * 8,
-        as_volume(kind, images), coords, coords_dot, np.float64(off), fill,
+        as_volume(kind, images), coords, coords_dot, off, fill,
         as_volume(kind, samples_dot),
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def normal_matrix(kind, images, coords, sizes, off, fill, normal):
     sums = np.empty((len(coords), -(-rows // ROWS_PER_PART), 3, 6))
     cpu_launch.run(
         make_normal_sums, (kind, images.dtype), len(coords) * rows * columns * 8,
-        as_volume(kind, images), coords, np.float64(off), fill, (1, rows, columns), sums,
+        as_volume(kind, images), coords, off, fill, (1, rows, columns), sums,
     )  # fmt: skip
     x, y, _ = theta_scales(kind.source, (1, *kind.spatial(images)), off)
     with ignore_float_errors():

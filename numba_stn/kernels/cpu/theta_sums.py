@@ -3,6 +3,8 @@
 Sums are (..., 3, 4): for each row of theta those of the gradient times column, row, slice, and 1.
 """
 
+import functools
+
 import numpy as np
 
 from ..math.jit import scalar
@@ -30,11 +32,21 @@ def write_dtheta(kind, sums, sides, sizes, off, dtheta):
 
     Their gradients are in pixels; columns, rows and slices are twice the distances from the middle.
     """
-    columns = [0, 1, 2, 3] if kind.dims == 3 else [0, 1, 3]
+    rows, last = dtheta.shape[1], dtheta.shape[2] - 1
+    factors, scales = _factors(kind.source, sides, sizes, off)
     with ignore_float_errors():
-        found = sums.sum(axis=1) * normalising_factors(sizes, off)
-        found *= np.array(theta_scales(kind.source, sides, off))[:, None]
-        dtheta[...] = found[:, : dtheta.shape[1], columns]
+        found = sums.sum(axis=1)[:, :rows]
+        found *= factors
+        found *= scales[:rows]
+        dtheta[:, :, :last] = found[:, :, :last]
+        dtheta[:, :, last] = found[:, :, 3]
+
+
+@functools.lru_cache(256)
+def _factors(source, sides, sizes, off):
+    """Factors for columns of theta, and for rows."""
+    scales = np.array(theta_scales(source, sides, off))[:, None]
+    return normalising_factors(sizes, off), scales
 
 
 def normalising_factors(sizes, off):

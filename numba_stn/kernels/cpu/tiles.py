@@ -1,5 +1,6 @@
 """The division of an output into bands and tiles of rows, and of a row into blocks of pixels."""
 
+import functools
 from typing import NamedTuple
 
 from ..math.coordinates import FAR, MIDDLE
@@ -26,6 +27,7 @@ class Tile(NamedTuple):
     blocked: bool  # whether its rows are divided into blocks, by :func:`can_block`
 
 
+@functools.lru_cache(1024)
 def bands_per_tile(batch, rows, workers):
     """The number of bands in a tile of a gradient with which the workers finish first.
 
@@ -40,6 +42,7 @@ def bands_per_tile(batch, rows, workers):
     return min(range(TILE_BANDS, 0, -1), key=time)
 
 
+@functools.lru_cache(1024)
 def rows_per_tile(batch, rows, workers):
     """The number of rows in a tile of samples with which the workers finish first.
 

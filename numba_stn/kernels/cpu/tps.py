@@ -179,7 +179,7 @@ def spline_weights(control, points, matrix, start):
 def spline_grid(weights, points, start, off, grid):
     """Fill ``grid`` with ``start`` times the output's own coordinates, plus the spline."""
     work = grid.size * (len(points) + 3) // 8 + math.prod(grid.shape[1:3]) * len(points)
-    cpu_launch.run(make_spline_grid, (), work, weights, points, start, np.float64(off), grid)
+    cpu_launch.run(make_spline_grid, (), work, weights, points, start, off, grid)
 
 
 def spline_points(dgrid, points, matrix, off, dcontrol):
@@ -195,5 +195,5 @@ def spline_grid_vjp(dgrid, points, off, dweights):
     """Fill ``dweights``, (N, K + 3, 2)."""
     sums = np.empty((len(dgrid), dgrid.shape[1], *dweights.shape[1:]))
     work = dgrid.size * (len(points) + 3) // 8 + math.prod(dgrid.shape[1:3]) * len(points)
-    cpu_launch.run(make_spline_grid_vjp, (), work, dgrid, points, np.float64(off), sums)
+    cpu_launch.run(make_spline_grid_vjp, (), work, dgrid, points, off, sums)
     dweights[...] = sums.sum(axis=1)

@@ -2,7 +2,7 @@
 
 A thread reads all parts of its output pixels, so the finer samples are never in memory. The number
 of parts is computed on the GPU too (:mod:`.supersampling`). This module has the functions that
-:class:`numba_stn.ops.sampler.Sampler` calls, under the names of :mod:`.backend`; arrays, ``kind``
+:class:`numba_stn.ops.sampler.Plan` calls, under the names of :mod:`.backend`; arrays, ``kind``
 and ``geometry`` are those of :mod:`.general`.
 """
 

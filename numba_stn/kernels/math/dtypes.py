@@ -13,15 +13,17 @@ from .jit import scalar
 # float16 has 10 bits of fraction and an exponent whose bias is 15; float32 has 23 and 127.
 _SHIFT, _BIAS = 13, 127 - 15
 
+_FLOAT16, _FLOAT32, _FLOAT64 = map(np.dtype, ("float16", "float32", "float64"))
+
 
 def computed(dtype):
     """The dtype that numbers of this dtype are computed in."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return _FLOAT64 if dtype == _FLOAT64 else _FLOAT32
 
 
 def bits(array):
     """The array as kernels take it: float16 as uint16."""
-    return array.view(np.uint16) if array.dtype == np.float16 else array
+    return array.view(np.uint16) if array.dtype == _FLOAT16 else array
 
 
 @scalar
