@@ -312,12 +312,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) -> int:
     """Try the mutants without a valid result, and report those that survive."""
     done, commit = results["mutations"], git("rev-parse", "HEAD")
-    known = {m.name for m in mutants if done.get(m.name, {}).get("of") == fingerprint(m)}
+    of = {mutant.name: fingerprint(mutant) for mutant in mutants}  # the tests may change meanwhile
+    known = {name for name, mark in of.items() if done.get(name, {}).get("of") == mark}
     for mutant in mutants:  # it may have been explained since
         if mutant.name in known and done[mutant.name]["result"] != "noticed":
             done[mutant.name] |= {"result": survival(mutant), "by": mutant.explained}
             save(args.out, results)
     wanted = [mutant for mutant in mutants if mutant.name not in known or args.again]
+    wanted.sort(key=lambda mutant: mutant.name in done)  # those that never ran come first
     if wanted:
         workshop = Workshop(args.work)
         if not args.unchecked:
@@ -331,7 +333,7 @@ def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) 
             "by": outcome.by or mutant.explained,
             "seconds": round(time.perf_counter() - began, 1),
             "commit": commit[:12],
-            "of": fingerprint(mutant),
+            "of": of[mutant.name],
         }  # fmt: skip
         done[mutant.name] = entry
         print(report(mutant, entry), flush=True)
@@ -352,7 +354,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="with --module: chooses the sample; default: 0")
     add("--only", default="", metavar="TEXT", help="only mutations whose name contains this")
     add("--again", action="store_true", help="also those that have a valid result")
-    add("--unchecked", action="store_true", help="do not run the tests without a mutation first")
+    add("--unchecked", action="store_true", help="the suite passed: do not run the tests first")
     add("--out", type=pathlib.Path, default=RESULTS, help="the file of the results")
     add("--work", type=pathlib.Path, help="the folder of the clone and of Numba's cache",
         default=pathlib.Path(tempfile.gettempdir()) / "numba_stn-mutations")  # fmt: skip
