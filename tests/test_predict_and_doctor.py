@@ -63,12 +63,13 @@ def test_predict_reports_bad_images_and_runs(run, tmp_path, capsys):
     folder, pictures, _ = run
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
-    assert cli.main(["predict", str(folder), str(pictures[0]), str(bad)]) == 2
+    assert cli.main(["predict", str(folder), str(bad), str(pictures[0])]) == 1
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
+    assert "1 of 2 images could not be classified" in captured.err
     assert f"{bad}: no image" in captured.err
     np.save(tmp_path / "nan.npy", np.full((9, 9), np.nan, np.float32))
-    assert cli.main(["predict", str(folder), str(tmp_path / "nan.npy")]) == 2
+    assert cli.main(["predict", str(folder), str(tmp_path / "nan.npy")]) == 1
     captured = capsys.readouterr()
     assert not captured.out
     assert f"{tmp_path / 'nan.npy'}: expected finite numbers" in captured.err
