@@ -9,12 +9,13 @@ Python whose tests take seconds.
 The mutations are applied to a clone of the checkout's last commit. A mutation is noticed if one of
 its tests fails, crashes, or does not end. The results are in ``benchmarks/results/mutations.json``,
 which is written after each mutation. A mutation is skipped if the file has its result already, and
-neither the mutated file nor its tests have changed since. Before any mutation, all tests that are
-named must pass. The exit code is 1 if a mutation survives that is not explained, and 2 if the list
-is stale or a test fails without a mutation.
+neither the mutated file nor its tests, nor what is beside these in their file, have changed since.
+Before any mutation, all tests that are named must pass. The exit code is 1 if a mutation survives
+that is not explained, and 2 if the list is stale or a test fails without a mutation.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -235,12 +236,29 @@ def check_tests(workshop: Workshop, mutants: Sequence[Mutant]) -> None:
 
 
 def fingerprint(mutant: Mutant) -> str:
-    """A hash of the mutant's source and of its tests."""
-    files = {test.partition("::")[0].split()[0] for test in mutant.tests}
+    """A hash of the mutant's source, of its tests, and of what these tests use."""
+    named: dict[str, set[str]] = {name: set() for name in HELPERS}
+    for test in mutant.tests:
+        file, _, function = test.split()[0].partition("::")
+        named.setdefault(file, set()).add(function)
     digest = hashlib.sha256(mutant.source.encode())
-    for name in sorted(files | set(HELPERS)):
-        digest.update((ROOT / "tests" / name).read_bytes())
+    for file, functions in sorted(named.items()):
+        digest.update(without_other_tests((ROOT / "tests" / file).read_text(), functions).encode())
     return digest.hexdigest()[:16]
+
+
+def without_other_tests(source: str, functions: set[str]) -> str:
+    """The lines of a file of tests that are not blank, and not of tests other than these.
+
+    If one of the functions is the empty name, all tests are meant.
+    """
+    lines = source.split("\n")
+    for node in ast.parse(source).body:
+        is_test = isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        if is_test and not functions & {"", node.name}:
+            first = min(part.lineno for part in (node, *node.decorator_list))
+            lines[first - 1 : node.end_lineno] = [""] * (node.end_lineno - first + 1)
+    return "\n".join(line for line in lines if line)
 
 
 def load(path: pathlib.Path) -> dict:

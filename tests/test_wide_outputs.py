@@ -82,7 +82,7 @@ def test_large_images_have_no_quads(sampler, columns):
 @pytest.mark.parametrize("columns", [8, 24], ids=["pixels", "blocks"])
 @pytest.mark.parametrize("sides", [(9, 12), (70, 80)], ids=["quads", "large"])
 def test_positions_beyond_each_edge_and_corner(sides, columns):
-    """With one tap inside, or two, or none, or all; each side of each edge with each of the other."""
+    """With no tap inside, one, two, or all."""
     sampler = COMMON[3]
     y, x = (np.array([-1.4, -0.7, -0.2, 0.3, side - 1.7, side - 0.8, side - 0.3, side + 0.3])
             for side in sides)  # fmt: skip
