@@ -61,6 +61,17 @@ def test_against_scipy(dtype, padding, channels):
         check(image, matrix, (41, 80), padding, 7 if padding == "zeros" else 0)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_nothing_is_written_after_the_last_pixel(dtype, channels):
+    """The last block is inside the image, and is stored several channels at a time."""
+    image = np.full((9, 50, channels), 7, dtype)
+    buffer = np.full(4 * 32 * channels + 8, 99, dtype)
+    out = buffer[:-8].reshape(4, 32, channels)
+    assert stn.warp_image(image, [[1, 0, 2.5], [0, 1, 2.5]], (4, 32), out=out) is out
+    np.testing.assert_array_equal(buffer, np.repeat([7, 99], [out.size, 8]))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_perspective(dtype, padding):
