@@ -59,6 +59,16 @@ def test_images_of_any_kind_become_inputs_of_the_network(run):
         np.testing.assert_allclose(found, image, atol=3e-3)
 
 
+def test_colours_become_grey_by_their_luma():
+    """The weights are ITU-R BT.601's, for red, green and blue."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+        colour = pixels.copy()
+        colour[:, :, channel] = 255
+        found = prediction.network_input(experiment.Config(), colour)
+        np.testing.assert_allclose(found, weight, atol=1e-6)
+
+
 def test_predict_reports_bad_images_and_runs(run, tmp_path, capsys):
     folder, pictures, _ = run
     bad = tmp_path / "bad.png"
