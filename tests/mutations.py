@@ -9,12 +9,13 @@ Python whose tests take seconds.
 The mutations are applied to a clone of the checkout's last commit. A mutation is noticed if one of
 its tests fails, crashes, or does not end. The results are in ``benchmarks/results/mutations.json``,
 which is written after each mutation. A mutation is skipped if the file has its result already, and
-neither the mutated file nor its tests have changed since. Before any mutation, all tests that are
-named must pass. The exit code is 1 if a mutation survives that is not explained, and 2 if the list
-is stale or a test fails without a mutation.
+neither the mutated file nor its tests, nor what is beside these in their file, have changed since.
+Before any mutation, all tests that are named must pass. The exit code is 1 if a mutation survives
+that is not explained, and 2 if the list is stale or a test fails without a mutation.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -235,12 +236,29 @@ def check_tests(workshop: Workshop, mutants: Sequence[Mutant]) -> None:
 
 
 def fingerprint(mutant: Mutant) -> str:
-    """A hash of the mutant's source and of its tests."""
-    files = {test.partition("::")[0].split()[0] for test in mutant.tests}
+    """A hash of the mutant's source, of its tests, and of what these tests use."""
+    named: dict[str, set[str]] = {name: set() for name in HELPERS}
+    for test in mutant.tests:
+        file, _, function = test.split()[0].partition("::")
+        named.setdefault(file, set()).add(function)
     digest = hashlib.sha256(mutant.source.encode())
-    for name in sorted(files | set(HELPERS)):
-        digest.update((ROOT / "tests" / name).read_bytes())
+    for file, functions in sorted(named.items()):
+        digest.update(without_other_tests((ROOT / "tests" / file).read_text(), functions).encode())
     return digest.hexdigest()[:16]
+
+
+def without_other_tests(source: str, functions: set[str]) -> str:
+    """The lines of a file of tests that are not blank, and not of tests other than these.
+
+    If one of the functions is the empty name, all tests are meant.
+    """
+    lines = source.split("\n")
+    for node in ast.parse(source).body:
+        is_test = isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        if is_test and not functions & {"", node.name}:
+            first = min(part.lineno for part in (node, *node.decorator_list))
+            lines[first - 1 : node.end_lineno] = [""] * (node.end_lineno - first + 1)
+    return "\n".join(line for line in lines if line)
 
 
 def load(path: pathlib.Path) -> dict:
@@ -312,12 +330,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) -> int:
     """Try the mutants without a valid result, and report those that survive."""
     done, commit = results["mutations"], git("rev-parse", "HEAD")
-    known = {m.name for m in mutants if done.get(m.name, {}).get("of") == fingerprint(m)}
+    of = {mutant.name: fingerprint(mutant) for mutant in mutants}  # the tests may change meanwhile
+    known = {name for name, mark in of.items() if done.get(name, {}).get("of") == mark}
     for mutant in mutants:  # it may have been explained since
         if mutant.name in known and done[mutant.name]["result"] != "noticed":
             done[mutant.name] |= {"result": survival(mutant), "by": mutant.explained}
             save(args.out, results)
     wanted = [mutant for mutant in mutants if mutant.name not in known or args.again]
+    wanted.sort(key=lambda mutant: mutant.name in done)  # those that never ran come first
     if wanted:
         workshop = Workshop(args.work)
         if not args.unchecked:
@@ -331,7 +351,7 @@ def try_all(mutants: Sequence[Mutant], results: dict, args: argparse.Namespace) 
             "by": outcome.by or mutant.explained,
             "seconds": round(time.perf_counter() - began, 1),
             "commit": commit[:12],
-            "of": fingerprint(mutant),
+            "of": of[mutant.name],
         }  # fmt: skip
         done[mutant.name] = entry
         print(report(mutant, entry), flush=True)
@@ -352,7 +372,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="with --module: chooses the sample; default: 0")
     add("--only", default="", metavar="TEXT", help="only mutations whose name contains this")
     add("--again", action="store_true", help="also those that have a valid result")
-    add("--unchecked", action="store_true", help="do not run the tests without a mutation first")
+    add("--unchecked", action="store_true", help="the suite passed: do not run the tests first")
     add("--out", type=pathlib.Path, default=RESULTS, help="the file of the results")
     add("--work", type=pathlib.Path, help="the folder of the clone and of Numba's cache",
         default=pathlib.Path(tempfile.gettempdir()) / "numba_stn-mutations")  # fmt: skip

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from numba_stn.utils import atomic_write
+from numba_stn.utils import atomic_write, lock
 from numba_stn.utils.atomic_write import (
     delay_interrupts,
     replace_folder,
@@ -311,7 +311,7 @@ def test_in_another_thread_nothing_is_delayed(tmp_path):
 
 KILLED = """
 import os, pathlib, signal, sys
-from numba_stn.utils import atomic_write
+from numba_stn.utils import atomic_write, lock
 path, moment = pathlib.Path(sys.argv[1]), sys.argv[2]
 count = 0
 def kill(original):
@@ -413,7 +413,7 @@ def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     def no_locks(*args):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(atomic_write.fcntl, "flock", no_locks)
+    monkeypatch.setattr(lock, "_lock", no_locks)
     with workspace(tmp_path) as work:
         (line,) = settle_leftovers(tmp_path, True)
         assert f"{work}: perhaps" in line

@@ -161,6 +161,8 @@ def test_tiles_of_samples_share_the_rows_evenly():
     assert rows_per_tile(1, 1080, 2) == 108  # 10 tiles, five for each worker
     assert rows_per_tile(1, 100, 4) == 25
     assert rows_per_tile(64, 28, 2) == 28  # one tile per image
+    assert rows_per_tile(3, 100, 2) == 50  # half images: three tiles for each worker
+    assert rows_per_tile(3, 10, 2) == 10  # to begin another tile takes as long as some rows
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 15])

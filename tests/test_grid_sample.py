@@ -357,6 +357,7 @@ def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):
                 *stn.grid_sample_vjp(dsamples, images, grid),
                 *stn.warp_affine_vjp(dsamples, images, theta),
                 *stn.warp_affine_vjp(dsamples, images[:1], theta),
+                *stn.warp_affine_vjp(dsamples[:1], images[:1], theta[:1]),
             ]
         )
     for serial, parallel in zip(*results, strict=True):

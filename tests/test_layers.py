@@ -195,6 +195,8 @@ def test_dropout_drops_its_share_and_scales_the_others():
             assert share.std() == pytest.approx(expected, rel=0.35)
     for y in (other, seeded):  # independent of the first
         assert ((y == 0) & (first == 0)).mean() == pytest.approx(0.09, abs=0.02)
+        counts = [(z == 0).ravel()[:9984].reshape(-1, 64).sum(1) for z in (first, y)]
+        assert abs(np.corrcoef(*counts)[0, 1]) < 0.3  # nor the same ones, elsewhere in a block
     with pytest.raises(ValueError, match=r"dropout: share .*1\.5"):
         nn.dropout(1.5)
 

@@ -66,6 +66,23 @@ def test_scipy_there_and_back():
     np.testing.assert_array_equal(matrices.from_scipy([2, 3], 1), [[3, 0, 1], [0, 2, 1]])
 
 
+@pytest.mark.parametrize("scale", [-2, 0.5, [[[4]], [[-0.1]]]], ids=str)
+def test_a_multiple_of_an_affine_matrix_is_the_same_map(scale):
+    whole = scale * np.vstack([AFFINE, [0, 0, 1]])  # the last one is a stack, of two multiples
+    theta = matrices.to_theta(AFFINE, SIZE, IMAGE_SIZE)
+    for found, want in (
+        (matrices.from_skimage(whole), AFFINE),
+        (matrices.from_opencv(whole), matrices.from_opencv(AFFINE)),
+        (matrices.to_theta(whole, SIZE, IMAGE_SIZE), theta),
+        (matrices.from_theta(scale * np.vstack([theta, [0, 0, 1]]), SIZE, IMAGE_SIZE), AFFINE),
+        (matrices.from_scipy(whole), matrices.from_scipy(AFFINE)),
+        (matrices.to_scipy(whole)[0], matrices.to_scipy(AFFINE)[0]),
+        (matrices.to_scipy(whole)[1], matrices.to_scipy(AFFINE)[1]),
+    ):
+        assert found.shape[-want.ndim :] == want.shape
+        np.testing.assert_allclose(found, np.broadcast_to(want, found.shape), rtol=1e-12)
+
+
 def test_stacks():
     stack = np.stack([AFFINE, SHIFT])
     for there in (matrices.to_opencv, matrices.to_skimage):

@@ -60,6 +60,19 @@ def test_a_stale_list_is_an_error(tmp_path):
         mutations.listed(path)
 
 
+def test_a_result_is_valid_until_its_tests_change():
+    source = (TESTS / "test_tps.py").read_text()
+    some = {"test_the_lattice_is_the_identity"}
+    other = source + "\n\n@pytest.mark.slow\ndef test_more():\n    assert 3 == 3\n"
+    kept = mutations.without_other_tests(source, some)
+    assert mutations.without_other_tests(other, some) == kept
+    assert kept in mutations.without_other_tests(other + "\nlast = 3\n", some)
+    assert mutations.without_other_tests(other + "\nlast = 3\n", some) != kept
+    assert "def test_the_lattice_is_the_identity" in kept
+    assert "def test_the_grid_s_gradient" not in kept
+    assert mutations.without_other_tests(other, {""}).endswith("assert 3 == 3")
+
+
 def test_few_mutations_survive_and_each_is_explained():
     results = mutations.load(mutations.RESULTS)
     entries = results["mutations"].values()

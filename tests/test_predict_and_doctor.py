@@ -59,16 +59,27 @@ def test_images_of_any_kind_become_inputs_of_the_network(run):
         np.testing.assert_allclose(found, image, atol=3e-3)
 
 
+def test_colours_become_grey_by_their_luma():
+    """The weights are ITU-R BT.601's, for red, green and blue."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+        colour = pixels.copy()
+        colour[:, :, channel] = 255
+        found = prediction.network_input(experiment.Config(), colour)
+        np.testing.assert_allclose(found, weight, atol=1e-6)
+
+
 def test_predict_reports_bad_images_and_runs(run, tmp_path, capsys):
     folder, pictures, _ = run
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
-    assert cli.main(["predict", str(folder), str(pictures[0]), str(bad)]) == 2
+    assert cli.main(["predict", str(folder), str(bad), str(pictures[0])]) == 1
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 1
+    assert "1 of 2 images could not be classified" in captured.err
     assert f"{bad}: no image" in captured.err
     np.save(tmp_path / "nan.npy", np.full((9, 9), np.nan, np.float32))
-    assert cli.main(["predict", str(folder), str(tmp_path / "nan.npy")]) == 2
+    assert cli.main(["predict", str(folder), str(tmp_path / "nan.npy")]) == 1
     captured = capsys.readouterr()
     assert not captured.out
     assert f"{tmp_path / 'nan.npy'}: expected finite numbers" in captured.err

@@ -98,6 +98,39 @@ def test_sums_of_a_matrix(projective, masked):
     check(found, expected(jacobian, samples, fixed.ravel()[inside].astype(float)))
 
 
+def trilinear(volume, x, y, z):
+    """Samples, and slopes in x, y and z, inside a volume."""
+    k = np.minimum(z.astype(int), volume.shape[0] - 2)
+    found = np.empty((2, 3, len(z)))
+    for number in np.unique(k):
+        at = k == number
+        for side in (0, 1):
+            found[side][:, at] = bilinear(volume[number + side], x[at], y[at])
+    near, far = found
+    value, gx, gy = near + (z - k) * (far - near)
+    return value, gx, gy, far[0] - near[0]
+
+
+def test_sums_of_a_volume():
+    moving, fixed, unit = scene((9, 13, 20)), scene((8, 11, 17), 1), 9.0
+    matrix = np.array([[0.9, 0.2, 0.1, 0.1], [-0.2, 1.1, 0.1, -0.1], [0.1, -0.1, 0.9, 0.06]])
+    (cz, cy, cx), (mz, my, mx) = (3.5, 5.0, 8.0), (4.0, 6.0, 9.5)
+    columns = ((np.arange(17) - cx) / unit).astype(np.float32)
+    axes = alignment_sums.Axes((1 / unit, cz, cy, cx), (unit, mz, my, mx), columns)
+    found = alignment_sums.matrix_sums(moving, fixed, matrix, axes)
+    z, y, x = np.meshgrid((np.arange(8) - cz) / unit, (np.arange(11) - cy) / unit,
+                          columns.astype(float), indexing="ij")  # fmt: skip
+    points = np.stack([x, y, z, np.ones_like(x)]).reshape(4, -1)
+    positions = unit * (matrix @ points) + np.array([[mx], [my], [mz]])
+    assert np.abs(positions - np.rint(positions)).min() > 1e-6  # at a pixel slopes are ambiguous
+    sides = np.array(moving.shape[::-1])[:, None]
+    inside = ((positions >= 0) & (positions <= sides - 1)).all(0)
+    assert 0.2 < inside.mean() < 0.95
+    samples, *slopes = trilinear(moving, *positions[:, inside])
+    jacobian = np.stack([row * point for row in slopes for point in points[:, inside]], -1)
+    check(found, expected(jacobian, samples, fixed.ravel()[inside].astype(float)))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_sums_of_a_grid(masked):
     (moving, fixed), rng = images(masked), np.random.default_rng(3)

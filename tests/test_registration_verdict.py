@@ -10,7 +10,7 @@ from scipy import ndimage
 from test_registration import about_center, corner_error, rotation, scene, warped
 
 import numba_stn as stn
-from numba_stn.registration import models, pyramid, verification
+from numba_stn.registration import models, pyramid, verdict
 
 SIDES = (120, 136)
 MATRIX = about_center(rotation(4, 1.02), (3.2, -2.3), SIDES)
@@ -165,10 +165,10 @@ def test_the_displacement_that_remains_is_measured(shift):
     levels, *_ = pyramid.pyramid(pyramid.Images(moving, fixed), None)
     frame = pyramid.frames(moving, fixed)[1]
     model = models.MatrixMap("affine", np.eye(3), frame)
-    details = verification.correlate_details(model, levels, frame)
+    details, level = verdict.compare(model, levels, frame)
     assert shift < details.displacement < 1.35 * shift
     assert details.number == 16
-    assert (details.disagreement() is None) == (shift < 0.5)
+    assert (verdict.disagreement(details, level) == "") == (shift < 0.5)
 
 
 def test_a_group_that_is_too_small_leaves_parts_displaced():

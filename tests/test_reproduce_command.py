@@ -12,7 +12,7 @@ import pytest
 from numba_stn import cli
 from numba_stn.cli import options
 from numba_stn.nn import zoo
-from numba_stn.training import runs, table1
+from numba_stn.training import experiment, runs, table1
 
 TRIAL = ["reproduce", "table1", "--dataset", "digits", "--epochs", "2", "--tasks", "R,E"]
 
@@ -102,6 +102,31 @@ def test_runs_of_another_versions_network_are_refused(table, capsys, monkeypatch
     assert cli.main([*trial, "--seeds", "5", "--out", str(table)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "has a run of another version's network, with" in line
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
+    """The first diverges, and another process trains the second."""
+
+    def run_in_folder(folder, setup, *others):
+        if setup.config.task == "R":
+            raise experiment.DivergedError("step 3: the loss is nan")
+        return original(folder, setup, *others)
+
+    original = runs.run_in_folder
+    monkeypatch.setattr(runs, "run_in_folder", run_in_folder)
+    trial = [*TRIAL, "--models", "fcn", "--seeds", "0", "--out", str(tmp_path)]
+    trial[trial.index("R,E")] = "R,RTS,E"
+    with runs.hold(tmp_path / "RTS-fcn-seed0"):
+        assert cli.main(trial) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("numba-stn: ")]
+    assert len(lines) == 3
+    assert lines[0].startswith("numba-stn: R FCN, seed 0: step 3: the loss is nan")
+    assert lines[1].startswith("numba-stn: RTS FCN, seed 0: ")
+    assert "is at work there" in lines[1]
+    assert lines[2] == "numba-stn: 2 of 3 runs failed; the same command tries them again"
+    assert "E FCN, seed 0: " in captured.out
+    assert len(json.loads((tmp_path / "table1.json").read_text())["runs"]) == 1
 
 
 def test_a_stopped_table_is_resumed(tmp_path):

@@ -128,7 +128,7 @@ def test_a_worker_waits_for_a_folder_and_then_gives_up(client, tmp_path, capsys)
     command = [*TRIAL, "--out", str(tmp_path), "--scheduler", client.scheduler.address]
     client.run(set_patience, 0)
     with runs.hold(tmp_path / "R-fcn-seed0"):
-        assert cli.main(command) == 2
+        assert cli.main(command) == 1
     assert f"R-fcn-seed0: process {os.getpid()} on " in capsys.readouterr().err
     assert not (tmp_path / "R-fcn-seed0").exists()
     client.run(set_patience, 60)
@@ -153,6 +153,6 @@ def test_other_files_in_a_runs_folder_are_named(client, tmp_path, capsys):
     (tmp_path / "R-fcn-seed0").mkdir()
     (tmp_path / "R-fcn-seed0" / "weights.safetensors").write_text("mine")
     command = [*TRIAL, "--out", str(tmp_path), "--scheduler", client.scheduler.address]
-    assert cli.main(command) == 2
+    assert cli.main(command) == 1
     assert "has files of something else: weights.safetensors" in capsys.readouterr().err
     assert (tmp_path / "R-fcn-seed0" / "weights.safetensors").read_text() == "mine"

@@ -74,6 +74,12 @@ def test_very_smooth_is_the_affine_map_of_least_squares():
     np.testing.assert_allclose(got, stn.affine_grid(np.array(theta), (6, 7)), atol=1e-7)
 
 
+def test_control_points_are_in_rows_and_x_comes_first():
+    points = stn.control_points(3).reshape(3, 3, 2)
+    np.testing.assert_array_equal(points[0, :, 0], [-1, 0, 1])
+    np.testing.assert_array_equal(points[:, 0, 1], [-1, 0, 1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("regularisation", [0.0, 1.0])
 def test_the_lattice_is_the_identity(dtype, regularisation):

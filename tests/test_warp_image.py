@@ -61,6 +61,20 @@ def test_against_scipy(dtype, padding, channels):
         check(image, matrix, (41, 80), padding, 7 if padding == "zeros" else 0)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_nothing_is_written_after_the_last_pixel(dtype, channels):
+    """Blocks are stored several pixels or channels at a time, also the last one."""
+    image = np.full((9, 50, channels), 7, dtype)
+    for columns in (5, 32):
+        for step, slope in ((1, 0), (1, 1e-3), (-1, 1e-3), (0.7, 0)):  # the third leads outside
+            buffer = np.full(4 * columns * channels + 64, 99, dtype)
+            out = buffer[:-64].reshape(4, columns, channels)
+            matrix = [[step, slope, 2.5], [slope, step, 2.5]]
+            assert stn.warp_image(image, matrix, (4, columns), fill=7, out=out) is out
+            np.testing.assert_array_equal(buffer, np.repeat([7, 99], [out.size, 64]))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_perspective(dtype, padding):

@@ -79,6 +79,21 @@ def test_large_images_have_no_quads(sampler, columns):
     check(sampler, got, want, np.abs(given.images).max(), side=80)
 
 
+@pytest.mark.parametrize("columns", [8, 24], ids=["pixels", "blocks"])
+@pytest.mark.parametrize("sides", [(9, 12), (70, 80)], ids=["quads", "large"])
+def test_positions_beyond_each_edge_and_corner(sides, columns):
+    """With no tap inside, one, two, or all."""
+    sampler = COMMON[3]
+    y, x = (np.array([-1.4, -0.7, -0.2, 0.3, side - 1.7, side - 0.8, side - 0.3, side + 0.3])
+            for side in sides)  # fmt: skip
+    pixels = np.stack(np.meshgrid(np.resize(x, columns), y), -1)
+    coords = (2 * pixels + 1) / np.array(sides[::-1]) - 1
+    given = problem(np.random.default_rng(4), sampler, sides, (8, columns), 1)
+    given = given._replace(coords=coords[None].astype(sampler.coords), fill=np.full(2, 0.3))
+    want, got = expected(sampler, given), found(sampler, given)
+    check(sampler, got, want, np.abs(given.images).max(), side=max(sides))
+
+
 def test_rows_of_many_blocks():
     """More blocks than a workspace has slots, in rows that begin and end outside."""
     sampler = COMMON[0]

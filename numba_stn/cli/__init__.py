@@ -20,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     The codes are 0 if the command succeeded; 1 if a check failed (results of libraries differ,
-    images do not match, or a training diverged), or some of several images could not be warped;
-    2 if the input is invalid, or a file cannot be read or written; 130 after Ctrl-C, 143 after
+    images do not match, or a training diverged), or if the command goes over several images or
+    runs, and one of them failed; 2 if the input is invalid, or a file cannot be read or written;
+    130 after Ctrl-C, 143 after
     SIGTERM and 129 after SIGHUP. One line on stderr says why.
     """
     with safe_streams(), stop_signals() as received:

@@ -33,7 +33,7 @@ class UsageError(Exception):
 
 
 class FailedError(UsageError):
-    """A computation that failed, of input that is valid."""
+    """A training that diverged; or some of the images or runs, which did not stop the others."""
 
     code = 1
 

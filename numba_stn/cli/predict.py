@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 
-from .options import UsageError
+from .options import FailedError, UsageError
 
 EXAMPLES = """\
   numba-stn predict runs/digits seven.png               classify an image with a trained network
@@ -33,7 +33,7 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict the class of each image; an error if an image cannot be classified."""
+    """Predict the class of each image; an error at the end if some cannot be classified."""
     try:
         from ..images import files
         from ..training import runs
@@ -63,5 +63,5 @@ def run(args: argparse.Namespace) -> int:
         else:
             print(f"{name}: {best} ({100 * found[best]:.1f} %)", flush=True)
     if failed:
-        raise UsageError(f"{failed} of {len(args.images)} images could not be classified")
+        raise FailedError(f"{failed} of {len(args.images)} images could not be classified")
     return 0

@@ -12,11 +12,13 @@ from .options import (
     TABLE_MODELS,
     TABLE_TASKS,
     TABLE_TRANSFORMS,
+    FailedError,
     UsageError,
     positive,
     seeds,
     some_of,
 )
+from .surroundings import one_line
 from .train import require_training, run_folder, train_in_folder
 
 EXAMPLES = """\
@@ -95,21 +97,45 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train_here(args, folder, configs):
-    """Train one run after another; returns the exit code."""
-    from ..training import runs, table1
+    """Train one run after another; a run that fails is reported, and the others go on.
 
+    Returns the exit code.
+    """
+    from ..training import table1
+
+    if configs:
+        _checked_data_dir(args, next(iter(configs.values())))
+    failed = 0
     for run in _announce(list(configs)):
-        with run_folder(folder / run.folder) as own_folder:
-            done = table1.is_complete(own_folder, configs[run])  # by another process, meanwhile
-            metrics = runs.complete_metrics(own_folder) if done else None
-            if metrics is None:
-                _, metrics = train_in_folder(own_folder, configs[run], args.data_dir)
+        try:
+            metrics = _train_run(args, folder / run.folder, configs[run])
+        except UsageError as error:
+            failed += 1
+            print(f"numba-stn: {run}: {one_line(error)}", file=sys.stderr)
+            continue
         table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
         if metrics["interrupted"]:
             print(STOPPED, file=sys.stderr)
             return 130
         print(f"{run}: {metrics['test_error']:.2f} %", flush=True)
+    if failed:
+        raise _failed(failed, len(configs))
     return 0
+
+
+def _train_run(args, folder, config):
+    """Train one run, unless another process has done so meanwhile; returns its metrics."""
+    from ..training import runs, table1
+
+    with run_folder(folder) as own_folder:
+        if table1.is_complete(own_folder, config):
+            return runs.complete_metrics(own_folder)
+        return train_in_folder(own_folder, config, args.data_dir)[1]
+
+
+def _failed(count, total):
+    """The error at the end, if some runs failed."""
+    return FailedError(f"{count} of {total} runs failed; the same command tries them again")
 
 
 # --- On a cluster ---------------------------------------------------------------------------------
@@ -148,7 +174,7 @@ def _train_on_cluster(args, folder, configs):
         print(STOPPED, file=sys.stderr)
         return 130
     if failed:
-        raise UsageError(f"{failed} of {len(jobs)} runs failed; the same command tries them again")
+        raise _failed(failed, len(jobs))
     return 0
 
 

@@ -11,6 +11,7 @@ from ..utils.atomic_write import delay_interrupts, is_stream
 from ..utils.progress import progress, progress_bar
 from . import warp_files
 from .options import (
+    FailedError,
     UsageError,
     check_absent,
     check_different,
@@ -92,7 +93,7 @@ def _add_maps(option):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run ``numba-stn warp``; the exit code is 1 if some of several images could not be warped."""
+    """Run ``numba-stn warp``; the exit code is 0."""
     _check_options(args)
     if "" in (args.input, args.output):  # from an unset variable of a shell; not the working folder
         raise UsageError("IN and OUT: expected names, got an empty one")
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     require_pillow()
     source, target = pathlib.Path(args.input), pathlib.Path(args.output)
     if source.is_dir() or (any(sign in args.input for sign in "*?[") and not source.exists()):
-        return _warp_folder(args, matrix, warp_files.image_files(source, args.input), target)
+        _warp_folder(args, matrix, warp_files.image_files(source, args.input), target)
+        return 0
     if target.is_dir():
         target = target / source.name
     with output_files([target], args.force):
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warp_folder(args, matrix, sources, folder):
-    """Warp image files into a folder; those that cannot be warped are named at the end."""
+    """Warp image files into a folder; an error at the end names those that cannot be warped."""
     pairs = [(source, folder / source.name) for source in sources]
     targets = [target for _, target in pairs]
     errors: list[UsageError] = []
@@ -128,9 +130,7 @@ def _warp_folder(args, matrix, sources, folder):
                 print(f"numba-stn: {one_line(error)}", file=sys.stderr)
     if errors:
         others = f"; the others are in {folder}" if len(errors) < len(pairs) else ""
-        print(f"numba-stn: {len(errors)} of {len(pairs)} images could not be warped"
-              f"{one_line(others)}", file=sys.stderr)  # fmt: skip
-    return int(bool(errors))
+        raise FailedError(f"{len(errors)} of {len(pairs)} images could not be warped{others}")
 
 
 def _warp_pairs(args, matrix, pairs, errors):

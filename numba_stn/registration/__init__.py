@@ -4,7 +4,8 @@
 :mod:`.coarse_to_fine`). At each level it takes damped Gauss-Newton steps (:mod:`.gauss_newton`) in
 a group of maps or a spline (:mod:`.models`), from several start candidates if necessary
 (:mod:`.candidates`), and again without pixels that do not follow the map (:mod:`.outliers`).
-Finally it decides whether the images match (:mod:`.verification`).
+Finally it compares the details of the images (:mod:`.details`), and decides whether they match
+(:mod:`.verdict`).
 """
 
 from .alignment import Registration, Report, register

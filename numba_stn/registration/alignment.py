@@ -9,19 +9,13 @@ from ..images.warp_image import warp_image
 from ..ops.warp_tps import warp_tps
 from ..transforms.matrices import to_theta
 from .arguments import Options, Problem, check_arguments, native
-from .coarse_to_fine import LEAST_OVERLAP, CoarseToFine
+from .coarse_to_fine import CoarseToFine
 from .gauss_newton import Metric
 from .models import theta_from_matrix, warp_by_matrix
 from .pyramid import LEAST_SIDE, frames, pyramid
-from .verification import Details, correlate_details
+from .verdict import CONVERGED, judge
 
 __all__ = ["Registration", "Report", "register"]
-
-# The largest factor by which a map may shrink or enlarge an area or a volume.
-LARGEST_AREA_RATIO = 9.0
-
-# The smallest correlation of images that match.
-LEAST_CORRELATION = 0.4
 
 
 @dataclass(frozen=True)
@@ -226,13 +220,9 @@ def _halvings_to_one_resolution(images, start):
 # --- Results --------------------------------------------------------------------------------------
 
 
-CONVERGED = "converged: the last step was shorter than the tolerance"
-
-
 def _report(search, found, counts, moving_stats, fixed_stats):
     """Report the last level's result, in the units of the images."""
-    reason, details = _reason(search, found)
-    here = found.evaluation
+    (reason, details), here = judge(search, found), found.evaluation
     if here is None:
         return Report(False, reason, counts, 0.0, 0.0, 0.0, 0.0, float("nan"), 1.0, 0.0, 0.0)
     gain = here.gain * fixed_stats.deviation / moving_stats.deviation
@@ -243,31 +233,6 @@ def _report(search, found, counts, moving_stats, fixed_stats):
         reason == CONVERGED, reason, counts, here.correlation, details.whole, details.parts,
         details.displacement, here.residual * fixed_stats.deviation, gain, bias, here.overlap,
     )  # fmt: skip
-
-
-def _reason(search, found):
-    """Say why the registration ended; also give the correlations of the details."""
-    here, unknown = found.evaluation, Details()
-    if here is None or found.reason == "overlap":
-        least = LEAST_OVERLAP * search.levels[0].moving_share
-        return f"lost overlap: less than {least:.0%} of the fixed image is covered", unknown
-    finest = search.levels[0]
-    dims = search.problem.images.fixed.ndim
-    ratio = found.model.area_ratio() * 2.0 ** (dims * (finest.halvings - finest.moving_halvings))
-    if not 1 / LARGEST_AREA_RATIO < ratio < LARGEST_AREA_RATIO:
-        return f"no match: the map multiplies areas by {ratio:.3g}", unknown
-    details = correlate_details(found.model, search.levels, search.moving)
-    if here.correlation < LEAST_CORRELATION:
-        why = f"the correlation of the images is {here.correlation:.2f}, below {LEAST_CORRELATION}"
-        return f"no match: {why}", details
-    disagreement = details.disagreement()
-    if disagreement:
-        return f"no match: {disagreement}", details
-    if found.reason == "iterations":
-        return f"not converged after {search.problem.iterations} steps", details
-    if found.reason == "texture":
-        return "no texture: the images do not determine all parameters", details
-    return CONVERGED, details
 
 
 def _result(problem, model, moving, report):

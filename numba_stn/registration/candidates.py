@@ -13,9 +13,9 @@ from scipy import fft
 from scipy.ndimage import maximum_filter
 
 from ..ops.warps import warp_affine
+from .details import details_of
 from .models import MatrixMap, theta_from_matrix
 from .pyramid import Frame, Level
-from .verification import details_of
 
 # The rotations (degrees) and zoom factors of the candidates.
 ANGLES = (0, 5, -5, 10, -10, 15, -15, 20, -20)

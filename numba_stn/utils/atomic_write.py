@@ -15,12 +15,10 @@ import shutil
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, so that no workspace is taken for that of a killed process
-    fcntl = None  # type: ignore[assignment]
+from .lock import POLL_SECONDS, open_lock_file, release, try_lock
 
 # A workspace's name: this and 16 hexadecimal digits.
 PREFIX = ".numba-stn-"
@@ -157,12 +155,8 @@ def workspace(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _remove_workspace(work, lock):
-    with delay_interrupts():
-        if fcntl is None:  # Windows cannot remove an open file
-            os.close(lock)
-        shutil.rmtree(work, ignore_errors=True)
-        if fcntl is not None:  # held until nothing is left that could be taken for a leftover
-            os.close(lock)
+    with delay_interrupts():  # locked until nothing is left that could be taken for a leftover
+        release(lock, lambda: shutil.rmtree(work, ignore_errors=True))
 
 
 def _create_workspace(folder):
@@ -171,10 +165,10 @@ def _create_workspace(folder):
         work = folder / f"{PREFIX}{secrets.token_hex(8)}"
         work.mkdir()
         with contextlib.suppress(FileNotFoundError):
-            lock = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-            if fcntl:
-                with contextlib.suppress(OSError):  # a file system without locks
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = open_lock_file(work / _LOCK)
+            with contextlib.suppress(OSError):  # a file system without locks
+                while not try_lock(lock):
+                    time.sleep(POLL_SECONDS)
             if os.fstat(lock).st_nlink:
                 (work / _NEW).mkdir()
                 return work, lock
@@ -209,12 +203,12 @@ def _is_workspace(path):
 def _settle(work, remove):
     """Settle one workspace; returns lines about it, none if its process is alive."""
     try:
-        with _lock_of_the_dead(work), delay_interrupts():
+        with _lock_of_the_dead(work) as dead, delay_interrupts():
+            if not dead:
+                return []
             if not _is_own(work):
                 return [f"{work}: left by another user's run that was killed"]
             return [*_put_back(work), *_remove_rest(work, remove)]
-    except BlockingIOError:
-        return []
     except OSError as error:
         return [f"{work}: perhaps left by a run that was killed ({error.strerror})"]
 
@@ -222,19 +216,17 @@ def _settle(work, remove):
 def _is_own(work):
     """Whether this user has made it: others could put links into it that lead anywhere."""
     folders = [work, *(work / name for name in (_NEW, _OLD) if os.path.lexists(work / name))]
-    return all(stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # Windows says 0 for every file
+    return all(stat.S_ISDIR(found.st_mode) and found.st_uid == user
                for found in map(os.lstat, folders))  # fmt: skip
 
 
 @contextlib.contextmanager
 def _lock_of_the_dead(work):
-    """Hold the lock of a workspace; BlockingIOError if its process is alive."""
-    if fcntl is None:
-        raise OSError(errno.ENOTSUP, "there are no locks here to tell")
-    lock = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    """Yield whether a workspace's process has ended; if so, hold the lock in its place."""
+    lock = open_lock_file(work / _LOCK)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield try_lock(lock)
     finally:
         os.close(lock)
 

@@ -68,20 +68,20 @@ def locked(
     try:
         yield
     finally:
-        _release(file, path)
+        with contextlib.suppress(OSError):
+            release(file, path.unlink)
 
 
 def _try_to_lock(path, warn):
     """Open and lock the file; None if another process holds the lock."""
     for _ in range(ATTEMPTS):
         with contextlib.ExitStack() as on_failure:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            file = open_lock_file(path)
             on_failure.callback(os.close, file)
             try:
-                _lock(file)
-            except OSError as error:
-                if error.errno in _HELD:
+                if not try_lock(file):
                     return None
+            except OSError as error:
                 warn(f"{path.parent}: this file system has no locks ({error.strerror or error}); "
                      f"make sure that no other process writes there")  # fmt: skip
             if not _is_current(file, path):  # its last holder removed it after it was opened here
@@ -95,16 +95,6 @@ def _try_to_lock(path, warn):
             on_failure.pop_all()
             return file
     return None
-
-
-def _release(file, path):
-    """Remove the file while it is locked: who has opened it meanwhile finds out that it is gone."""
-    if sys.platform == "win32":  # which does not remove an open file
-        os.close(file)
-    with contextlib.suppress(OSError):
-        path.unlink()
-    if sys.platform != "win32":
-        os.close(file)
 
 
 def _is_current(file, path):
@@ -122,6 +112,46 @@ def _holder(path):
     except OSError:
         found = ""
     return found if found.startswith("process ") and found.isprintable() else "another process"
+
+
+# --- The lock of an open file ---------------------------------------------------------------------
+
+
+def open_lock_file(path: pathlib.Path) -> int:
+    """Open a lock's file, which is created if there is none; never one that a link leads to."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def try_lock(file: int) -> bool:
+    """Lock an open file; return False if another process holds its lock.
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks.
+    """
+    try:
+        _lock(file)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
+
+
+def release(file: int, remove: Callable[[], object]) -> None:
+    """Remove a lock's file, by calling ``remove``, and free the lock.
+
+    The file is removed while it is locked: who has opened it meanwhile finds out that it is gone.
+    """
+    if sys.platform == "win32":  # which does not remove an open file
+        os.close(file)
+        remove()
+        return
+    try:
+        remove()
+    finally:
+        os.close(file)
 
 
 if sys.platform == "win32":

@@ -1,9 +1,10 @@
-"""Decide whether two aligned images show the same scene in the same position.
+"""How well the details of two aligned images agree.
 
 Any two photographs can be warped until their coarse shapes correlate, because both have bright and
 dark parts. Their details, which remain after a smoothed copy is subtracted, correlate only if both
 images show the same thing in the same position. One strong edge is not enough, so the details of
-most parts of the image must correlate too. None of these correlations depends on gain and bias.
+each part of the image are correlated by themselves, too. None of these correlations depends on gain
+and bias.
 
 A map can be wrong by a few pixels although details correlate, for instance a compromise between a
 scene and a large object that moves by itself. So each part is also aligned by itself, by one
@@ -17,15 +18,6 @@ import numpy as np
 from ..kernels.registration.part_sums import COUNT, MIXED, SLOPES, VALUES, part_sums
 from ..kernels.registration.pyramid import smooth
 from .pyramid import Frame, Level
-
-# The least correlations of the details of images that match: of the whole images, and of the parts'
-# lower quartile. Images with fewer than MANY_PARTS parts need higher ones, because few parts
-# correlate by chance more easily: with one part, almost the second number of each pair.
-LEAST_DETAILS, LEAST_PARTS, MANY_PARTS = (0.5, 0.8), (0.2, 0.8), 8
-
-# The largest displacement of most parts, in pixels of the level; or, if that is more, as a share of
-# the fixed image's longest side.
-LARGEST_DISPLACEMENT, LARGEST_SHARE = 0.25, 0.002
 
 # The largest number of parts along each axis, and the least number of pixels of a part along each
 # axis. A part counts if it has this number of pixels that are compared, and if the variance of its
@@ -45,41 +37,10 @@ class Details(NamedTuple):
     parts: float = 0.0  # the lower quartile of the correlations of the parts
     displacement: float = 0.0  # the median displacement of the parts, in pixels of the fixed image
     number: int = 0  # the number of parts
-    largest_displacement: float = 0.0  # that of images that match
-
-    def disagreement(self) -> str | None:
-        """Say what shows that the images do not match; None if nothing does."""
-        few = max(0.0, 1 - self.number / MANY_PARTS)
-        if not self.number:
-            return "too few pixels with details are compared"
-        for (least, least_of_one), value, name in (
-            (LEAST_DETAILS, self.whole, "the details of the images"),
-            (LEAST_PARTS, self.parts, "the details in a quarter of the parts"),
-        ):
-            least += few * (least_of_one - least)
-            if value < least:
-                return f"the correlation of {name} is {value:.2f}, below {least:.2f}"
-        if self.displacement > self.largest_displacement:
-            return (
-                f"half of the parts are displaced by {self.displacement:.2f} pixels or more, above "
-                f"{self.largest_displacement:.2f}"
-            )
-        return None
 
 
-def correlate_details(model: Any, levels: list[Level], moving: Frame) -> Details:
-    """Compare the details at the second level, or at the third if those of the second are noise.
-
-    Noise is strongest at the finest level, which is used only if there is no other.
-    """
-    for level in levels[1:3] or levels:
-        found = _at_level(model, level, moving)
-        if found.parts >= LEAST_PARTS[0]:
-            break
-    return found
-
-
-def _at_level(model, level, moving):
+def compare_details(model: Any, level: Level, moving: Frame) -> Details:
+    """Compare the details of the fixed image with those of the moving one under a map."""
     samples = model.sample(level, moving).reshape(level.fixed.shape)
     compared = np.isfinite(samples) & np.isfinite(level.fixed)
     if not compared.any():
@@ -94,13 +55,11 @@ def _at_level(model, level, moving):
     if not len(sums):
         return Details(float(whole))
     pixels = 2.0**level.halvings
-    longest = max(level.fixed.shape) * pixels
     return Details(
         float(whole),
         float(np.quantile(_correlations(sums), 0.25)),
         float(np.median(_displacements(sums))) * pixels,
         len(sums),
-        max(LARGEST_DISPLACEMENT * pixels, LARGEST_SHARE * longest),
     )
 
 
