@@ -1,6 +1,6 @@
 """The public functions on device arrays; test_cuda_simulator.py runs this in the simulator.
 
-The simulator starts a Python thread for every CUDA thread, so shapes are small. They are odd too,
+The simulator runs one CUDA thread after the other in Python, so shapes are small. They are odd too,
 so that there are several blocks of 4 x 2 threads, some of them partly empty. With a GPU,
 ``NUMBA_ENABLE_CUDASIM=0 pytest tests/cuda_simulator_suite.py`` runs the same tests there.
 """

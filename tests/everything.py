@@ -3,6 +3,7 @@
 Tests run them under Numba's bounds check, and on arrays at the end of mapped memory.
 """
 
+import gc
 from functools import cache, partial
 
 import numpy as np
@@ -11,6 +12,8 @@ from samplers import ALL, problem
 
 import numba_stn as stn
 from numba_stn.ops import inline
+
+gc.set_threshold(50_000, 20, 100)  # as in conftest.py, for the programs that import this
 
 PADDINGS = ("zeros", "border", "reflection")
 

@@ -12,6 +12,7 @@ should be ends it with a report.
 
 import argparse
 import contextlib
+import gc
 import sys
 import time
 import warnings
@@ -344,6 +345,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the first one")
     parser.add_argument("--progress", action="store_true", help="report each stack, for a crash")
     args = parser.parse_args()
+    gc.set_threshold(50_000, 20, 100)  # as in conftest.py
     cpu_launch.PARALLEL_WORK = 10**12  # the parallel kernels have the same loops
     warnings.simplefilter("error")
     began, refused, fitted = time.perf_counter(), 0, 0

@@ -25,7 +25,7 @@ from benchmarks import gpu, gpu_arrays, gpu_checks, gpu_derived_rows, gpu_rows, 
 
 # --- The checks, in the simulator -----------------------------------------------------------------
 
-# As in tests/cuda_simulator_suite.py: short waits, few threads, one array for a block's threads.
+# As in tests/cuda_simulator_suite.py: one thread at a time, and few of them.
 SIMULATED = """
 import sys
 sys.path.insert(0, "tests")

@@ -1,7 +1,7 @@
 """Training on arrays of a stand-in for CuPy, with the warps' CUDA kernels in Numba's simulator.
 
-test_cuda_simulator.py runs this. Shapes are small: the simulator starts a Python thread for every
-CUDA thread.
+test_cuda_simulator.py runs this. Shapes are small: the simulator runs one CUDA thread after
+the other in Python.
 """
 
 import contextlib

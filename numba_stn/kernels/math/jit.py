@@ -4,6 +4,7 @@ Nothing has fast-math flags: the same operations in the same order give the same
 are compiled.
 """
 
+import functools
 from typing import Any
 
 from numba import config, njit
@@ -13,16 +14,12 @@ from ..cache import named
 from ..linked_code import LinkedCompiler
 
 # Kernels link these functions; so they need no wrappers for calls from Python and from C, nor
-# machine code of their own. (In the CUDA simulator a kernel is Python code, and calls them.)
-_LINKED: dict[str, Any] = (
-    {}
-    if config.ENABLE_CUDASIM
-    else {
-        "no_cpython_wrapper": True,
-        "no_cfunc_wrapper": True,
-        "pipeline_class": LinkedCompiler,
-    }
-)
+# machine code of their own.
+_LINKED: dict[str, Any] = {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": LinkedCompiler,
+}
 
 
 class _CompiledCodeOnly(CPUDispatcher):
@@ -34,6 +31,17 @@ class _CompiledCodeOnly(CPUDispatcher):
 
     def add_overload(self, cres):
         self.overloads[tuple(cres.signature.args)] = cres
+
+
+class _CalledBySimulator(_CompiledCodeOnly):
+    """The same in the CUDA simulator, where a kernel is Python code and calls it all the same."""
+
+    @functools.cached_property
+    def _callable(self):
+        return njit(error_model="numpy")(self.py_func)
+
+    def __call__(self, *args, **kwargs):
+        return self._callable(*args, **kwargs)
 
 
 def scalar(function):
@@ -54,9 +62,9 @@ def inlined(function):
 
 
 def _compiled_code_only(function):
-    """Let the function refuse calls from Python, if it is compiled without them."""
-    if _LINKED and isinstance(function, CPUDispatcher):  # and not disabled
-        function.__class__ = _CompiledCodeOnly
+    """Let the function refuse calls from Python, unless compilation is disabled."""
+    if isinstance(function, CPUDispatcher):
+        function.__class__ = _CalledBySimulator if config.ENABLE_CUDASIM else _CompiledCodeOnly
     return function
 
 
