@@ -9,6 +9,8 @@ as in a slice, so that the whole image is the box (0, 0, W, H).
 import math
 from typing import Any
 
+import numpy as np
+
 from ..kernels.math.sampler_kind import AFFINE
 from ..ops.docstrings import documented
 from ..ops.validate import (
@@ -303,11 +305,10 @@ def crop_and_resize(
         matrix = _box_matrix(boxes.tolist(), shape)
         return warp_found(kernels, image, matrix, options, shape, out, stream)
     crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
-    plan, each = find_plan(AFFINE, image, options, shape), kernels.returned(crops)
-    for k, box in enumerate(boxes.tolist() if crops.size else []):
-        _, matrix = _box_matrix(box, shape)
-        crop = kernels.kernel_array("out", each[k], stream)
-        kernels.warp_image(plan.kind, image, matrix, plan.fill, crop)
+    plan = find_plan(AFFINE, image, options, shape)
+    if crops.size:
+        matrices = np.stack([_box_matrix(box, shape)[1] for box in boxes.tolist()])
+        kernels.warp_crops(plan.kind, image, matrices, plan.fill, crops)
     return kernels.returned(crops, out)
 
 

@@ -52,6 +52,7 @@ __all__ = [
     "spline_memory",
     "spline_points",
     "spline_weights",
+    "warp_crops",
     "warp_image",
 ]
 
@@ -200,6 +201,17 @@ def warp_image(kind, image, matrix, fill, out):
     else:
         fill = fill.astype(computed(image.dtype))
         general.sample(kind, image[None], matrix[None], interleaved.OFF, fill, out[None])
+
+
+def warp_crops(kind, image, matrices, fill, crops):
+    """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices that do not rotate."""
+    if axis_aligned.can_warp(kind, image.dtype, matrices[0]):
+        if image.ndim == 2:
+            image, crops = image[:, :, None], crops[:, :, :, None]
+        axis_aligned.warp_image(kind, image, matrices, interleaved.OFF, fill, crops)
+        return
+    for matrix, crop in zip(matrices, crops, strict=True):
+        warp_image(kind, image, matrix, fill, crop)
 
 
 def _is_common(kind, images, samples):

@@ -15,7 +15,15 @@ from ..math.padding import OUTSIDE
 from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, REFLECTION, ZEROS, Kind
 from .bilinear_pixels import all_inside
 from .convert import numbers_for
-from .device import device_function, inlined, jit, launch_pixels, narrow
+from .device import (
+    device_function,
+    inlined,
+    jit,
+    kernel_array,
+    launch_pixels,
+    narrow,
+    returned,
+)
 from .kernel_arguments import typed
 from .layout import Geometry, element, sample_start
 from .loops import each_row, first_pixel
@@ -138,3 +146,11 @@ def warp_image(kind, image, matrix, fills, out):
         kernel, geometry, image, tuple(map(real.type, matrix.ravel())),
         numbers_for(fills.astype(real), image), geometry, out,
     )  # fmt: skip
+
+
+def warp_crops(kind, image, matrices, fills, crops):
+    """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices."""
+    each = returned(crops)
+    for k, matrix in enumerate(matrices):
+        crop = kernel_array("out", each[k], crops.stream)
+        warp_image(kind, image, matrix, fills, crop)
