@@ -47,6 +47,7 @@ def libraries(row):
 # --- Rows -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_library_does_the_same_work(name):
     found = report.measure(name, SMALL[name], 1)
@@ -57,6 +58,7 @@ def test_every_library_does_the_same_work(name):
         assert error["ours"] < 1e-5, part
 
 
+@pytest.mark.slow
 def test_our_errors_are_no_larger_than_those_of_pytorch():
     pytest.importorskip("torch")
     for row in (warps.forward(1, 1, 300, 500), warps.both_ways(1, 1, 200, 300), grids.row(300)):
