@@ -190,24 +190,25 @@ def test_no_boxes():
     assert stn.crop_and_resize(image, np.zeros((0, 4)), (2, 3)).shape == (0, 2, 3, 3)
 
 
-def test_boxes_share_the_image_without_copies(monkeypatch):
-    """Every warp gets the same image; a strided one is copied once."""
-    from numba_stn.images import resize_rotate_crop
+def test_all_boxes_take_one_launch_and_one_image(monkeypatch):
+    """No box copies the image; a strided one is copied once."""
+    from numba_stn.kernels import cpu_launch
+    from numba_stn.kernels.cpu import backend
 
-    given = []
+    images, launches, warp, run = [], [], backend.warp_crops, cpu_launch.run
 
-    def spy(image, *args, **options):
-        given.append(image)
-        return stn.warp_image(image, *args, **options)
+    def spy(kind, image, *args):
+        images.append(image)
+        warp(kind, image, *args)
 
-    monkeypatch.setattr(resize_rotate_crop, "warp_image", spy)
+    monkeypatch.setattr(backend, "warp_crops", spy)
+    monkeypatch.setattr(cpu_launch, "run", lambda *args: launches.append(1) or run(*args))
     image = picture((20, 30, 3), "uint8")
     stn.crop_and_resize(image, [(0, 0, 4, 4)] * 3, (2, 2))
-    assert all(np.shares_memory(array, image) for array in given)
-    given.clear()
+    assert np.shares_memory(images[0], image)
     stn.crop_and_resize(image[::2, ::3], [(0, 0, 4, 4)] * 3, (2, 2))
-    assert given[0].flags.c_contiguous
-    assert all(array is given[0] for array in given)
+    assert images[1].flags.c_contiguous
+    assert len(images) == len(launches) == 2
 
 
 # --- All functions --------------------------------------------------------------------------------
