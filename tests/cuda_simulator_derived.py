@@ -453,6 +453,7 @@ def others(put):
         "splat_vjp": lambda: stn.splat_vjp(images, values, points),
         "polar_grid": lambda: stn.polar_grid((2, 2), (2, 2), put(np.ones((1, 2))), 1.0),
         "polar_grid_vjp": lambda: stn.polar_grid_vjp(grid, (2, 2)),
+        "plan_warp": lambda: stn.plan_warp(images, theta)(images, theta),
         "warp_affine": lambda: stn.warp_affine(images, theta),
         "warp_affine_vjp": lambda: stn.warp_affine_vjp(samples, images, theta),
         "warp_perspective": lambda: stn.warp_perspective(images, square),
