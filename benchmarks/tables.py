@@ -12,7 +12,7 @@ import json
 import pathlib
 import re
 import sys
-from statistics import mean
+from statistics import mean, median
 
 from numba_stn.training import table1
 from numba_stn.utils.atomic_write import write_atomically
@@ -167,6 +167,41 @@ def sweep(found, which):
     )
 
 
+def cells(found):
+    """The ratios of each operation's cells: median, tenth percentile and least."""
+    head = ["", "peer", "cells", "median", "tenth percentile", "worst"]
+    return markdown(head, [
+        [f"`{op}`", PEERS.get(listed[0]["peer"], listed[0]["peer"]), len(listed),
+         *(f"{ratio:.2f}" for ratio in (median(of(listed)), of(listed)[len(listed) // 10],
+                                        of(listed)[0]))]
+        for op, listed in by_operation(found).items()
+    ])  # fmt: skip
+
+
+def worst_cells(found):
+    """The five slowest cells of each operation."""
+    return markdown(
+        ["", "numba_stn, microseconds", "ratio"],
+        [
+            [f"`{each['cell']}`", figure(each["ours_us"]), f"{each['ratio']:.2f}"]
+            for listed in by_operation(found).values()
+            for each in sorted(listed, key=lambda each: each["ratio"])[:5]
+        ],
+    )
+
+
+def by_operation(found):
+    """The cells that were timed, by operation."""
+    timed = [each for each in found.get("cells", []) if each["ratio"] is not None]
+    return {op: [each for each in timed if each["op"] == op]
+            for op in dict.fromkeys(each["op"] for each in timed)}  # fmt: skip
+
+
+def of(listed):
+    """The ratios of cells, sorted."""
+    return sorted(each["ratio"] for each in listed)
+
+
 def gpu(found):
     """The table of :func:`rows`, with the share of the copy bandwidth, and the targets."""
     listed = found.get("rows", [])
@@ -285,6 +320,8 @@ TABLES = {
         memory,
         startup,
         sweep,
+        cells,
+        worst_cells,
         gpu,
         gpu_errors,
         machine,

@@ -166,6 +166,18 @@ def test_cells_are_measured_and_the_slowest_named(monkeypatch):
     assert any(line.endswith(cells.name(small[0])) for line in lines)
 
 
+def test_a_cell_below_the_limit_is_an_error(monkeypatch, capsys):
+    cell = cells.Cell("resize", (9, 8), "float32", "bilinear", "border", cells.RESIZES[3])
+    monkeypatch.setattr(cells, "families", lambda: {"resize": [cell]})
+    ratios = iter([0.4, 0.6])
+    monkeypatch.setattr(
+        clock, "interleaved_times", lambda runs, *_: {"ours": [1.0], "cv2": [next(ratios)]}
+    )
+    assert main(["bench", "--cells", "--least", "0.5"]) == 1
+    assert "below 0.5: resize, 9x8 float32" in capsys.readouterr().err
+    assert main(["bench", "--cells", "--least", "0.5"]) == 0
+
+
 def test_a_peer_whose_cell_differs_is_named_and_not_timed(monkeypatch):
     cell = cells.Cell("resize", (9, 8), "float32", "bilinear", "border", cells.RESIZES[3])
     right = cells.libraries(cell)
@@ -213,6 +225,7 @@ def test_the_command_lists_its_rows(capsys):
         (["warp_drive"], "no row's name contains 'warp_drive'"),
         (["28x28", "--sweep"], "--sweep: expected no row names"),
         (["--cells", "--sweep"], "--cells: expected no --sweep"),
+        (["--least", "0.5"], "--least: expected --cells"),
         (["--cells", "warp_drive"], "no operation with cells contains 'warp_drive'"),
         (["1x1x28x28", "--json", f"{__file__}/figures.json"], "cannot be written to"),
         (["1x1x28x28", "--json", str(ROOT)], "expected a file name, got a folder"),

@@ -220,3 +220,8 @@ def summary(found: Sequence[dict[str, Any]], worst: int = 10) -> list[str]:
         lines += [f"{each['ratio']:8.2f}  {each['ours_us']:10.1f} us  {each['cell']}"
                   for each in timed[:worst]]  # fmt: skip
     return lines
+
+
+def below(found: Iterable[dict[str, Any]], least: float) -> list[str]:
+    """List the cells whose ratio is below the least that is allowed."""
+    return [each["cell"] for each in found if each["ratio"] is not None and each["ratio"] < least]

@@ -36,10 +36,10 @@ def interleaved_times(
 def _seconds_per_call(run):
     time.sleep(PAUSE)
     run()
-    count, began = 0, time.perf_counter()
-    while (taken := time.perf_counter() - began) < LEAST_SECONDS:
+    count, taken, began = 0, 0.0, time.perf_counter()
+    while count == 0 or taken < LEAST_SECONDS:
         run()
-        count += 1
+        count, taken = count + 1, time.perf_counter() - began
     return taken / count
 
 

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 from ..utils.progress import progress
-from .options import UsageError, output_files, positive
+from .options import UsageError, output_files, positive, rate
 
 EXAMPLES = """\
   numba-stn bench warp_affine                           compare the speed with other libraries
@@ -34,15 +34,19 @@ def add(commands) -> None:
     add("--cells", action="store_true", help="time every combination of size, dtype, channels, "
         "padding, mode and map of the operations that ROW names, beside one peer each, and print "
         "the slowest; takes some minutes")  # fmt: skip
+    add("--least", type=rate, metavar="RATIO", help="with --cells: fail if a cell's "
+        "ratio is below this")  # fmt: skip
     bench.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run ``numba-stn bench``; the exit code is 1 if the results of a peer differ."""
+    """Run ``numba-stn bench``; the exit code is 1 if results differ or a cell is too slow."""
     from ..bench import cells, report
 
     if args.sweep and args.cells:
         raise UsageError("--cells: expected no --sweep, got both")
+    if args.least is not None and not args.cells:
+        raise UsageError("--least: expected --cells, whose ratios it limits")
     if args.sweep and args.rows:
         raise UsageError("--sweep: expected no row names, because it replaces the rows")
     try:
@@ -56,7 +60,11 @@ def run(args: argparse.Namespace) -> int:
         found = _measured(args, names)
         write(found)
     measured = (row for part in ("rows", "sweep", "cells") for row in found.get(part, []))
-    return int(any(row["disagree"] for row in measured))
+    disagree = any(row["disagree"] for row in measured)
+    slow = cells.below(found.get("cells", []), args.least or 0.0)
+    for cell in slow:
+        print(f"below {args.least}: {cell}", file=sys.stderr)
+    return int(disagree or bool(slow))
 
 
 def _measured(args, names):
