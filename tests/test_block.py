@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import numba_stn as stn
+from numba_stn.kernels import cpu_launch
 from numba_stn.kernels.cpu import bilinear
 from numba_stn.kernels.cpu.simd.vectors import LANES
 from numba_stn.kernels.cpu.tiles import BAND, bands_per_tile, rows_per_tile
@@ -199,4 +200,21 @@ def test_an_infinite_gradient_at_the_edge_reaches_the_same_pixels_in_any_bands(b
             found.append(stn.warp_affine_vjp(dsamples, image, theta, **options)[0].tobytes())
     finally:
         numba.set_num_threads(most)
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize(("mode", "columns"), [("bicubic", 40), ("nearest", 9)])
+def test_any_gradient_of_planes_has_the_same_bits_in_any_bands(mode, columns, monkeypatch):
+    """One image, sampled by several maps: each band of its rows goes through all samples."""
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((1, 13, 11, 2))
+    theta = (np.eye(3) + 0.4 * rng.standard_normal((3, 3, 3))) @ np.diag([1, 1, 3])
+    dsamples, found = rng.standard_normal((3, 20, columns, 2)), []
+    for workers in (1, 2, 5, 13):
+        monkeypatch.setattr(cpu_launch, "workers", lambda work, count=workers: count)
+        dimages, dtheta = stn.warp_perspective_vjp(
+            dsamples, image, theta, mode=mode, padding_mode="border", layout="NHWC"
+        )
+        found.append((dimages.tobytes(), dtheta.tobytes()))
+    assert (dimages != 0).mean() > 0.4
     assert len(set(found)) == 1
