@@ -15,7 +15,10 @@ COMMON_PADDINGS = ("zeros", "border", "reflection")
 
 # The numbers of maps of a call: one is too little work for several threads; with the other number,
 # all steps are parallel.
-ONE, MANY = 1, 2**18
+ONE, MANY = 1, 2**16
+
+# The sides of images and samples: rows that are divided into blocks.
+SIDES = 1, 16
 
 
 class Call(NamedTuple):
@@ -57,12 +60,12 @@ def _samplers() -> Iterator[Call]:
 def _sample(dtype, draw, function):
     """Call a function of images and coordinates with one map, and with many."""
     for count in (ONE, MANY):
-        function(np.ones((1, 1, 2, 2), dtype), draw(dtype, count))
+        function(np.ones((1, 1, *SIDES), dtype), draw(dtype, count))
 
 
 def _call_vjp(vjp, images, coords):
-    """Call a vjp for samples of one pixel."""
-    vjp(np.ones((len(coords), 1, 1, 1), images.dtype), images, coords)
+    """Call a vjp for samples of the images' size."""
+    vjp(np.ones((len(coords), 1, *SIDES), images.dtype), images, coords)
 
 
 def _theta(dtype, count):
@@ -70,7 +73,7 @@ def _theta(dtype, count):
 
 
 def _grid(dtype, count):
-    return np.zeros((count, 1, 1, 2), dtype)
+    return np.zeros((count, *SIDES, 2), dtype)
 
 
 def _grids() -> Iterator[Call]:
@@ -81,7 +84,7 @@ def _grids() -> Iterator[Call]:
 
 def _affine_grid(dtype):
     for count in (ONE, MANY):
-        stn.affine_grid_vjp(stn.affine_grid(_theta(dtype, count), (1, 1)))
+        stn.affine_grid_vjp(stn.affine_grid(_theta(dtype, count), SIDES))
 
 
 def _networks() -> Iterator[Call]:

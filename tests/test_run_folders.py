@@ -145,9 +145,9 @@ def test_reproduce_does_not_overwrite_files_of_something_else(tmp_path, capsys):
     folder = tmp_path / "R-fcn-seed0"
     folder.mkdir()
     (folder / "weights.safetensors").write_text("something else")
-    assert cli.main([str(word) for word in command]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert f"{folder}: has files of something else: weights.safetensors" in line
+    assert cli.main([str(word) for word in command]) == 1
+    error = capsys.readouterr().err
+    assert f"{folder}: has files of something else: weights.safetensors" in error
     assert content(tmp_path) == {f"{folder.name}/weights.safetensors": b"something else"}
 
 
@@ -176,7 +176,7 @@ def test_two_processes_do_not_write_to_one_folder(complete, tmp_path, capsys):
         assert "is at work there; wait for it, or choose another folder" in line
         assert not (folder / runs.LOCK).exists()
     with runs.hold(table / "R-fcn-seed0"):
-        assert cli.main([*TABLE, "--out", str(table)]) == 2
+        assert cli.main([*TABLE, "--out", str(table)]) == 1
         assert "R-fcn-seed0: process" in capsys.readouterr().err
     assert not stopped.exists()
 

@@ -27,7 +27,7 @@ from .arrays import add, batch_slice, clear, converted, empty, kernel_array, out
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
 from .jvp import normal_matrix, sample_jvp_coords
-from .tiles import BAND, bands_per_tile, can_block, rows_per_tile
+from .tiles import BAND, bands_per_tile, has_blocks, rows_per_tile
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 
 __all__ = [
@@ -218,7 +218,7 @@ def _is_common(kind, images, samples):
     """Whether the kernels of :mod:`.bilinear` take these images; otherwise, :mod:`.general`."""
     if not _is_common_kind(kind, images.dtype):
         return False
-    return can_block.py_func(*images.shape[2:], samples.shape[3])
+    return has_blocks(*images.shape[2:], samples.shape[3])
 
 
 @functools.cache

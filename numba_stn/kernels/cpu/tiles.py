@@ -59,11 +59,13 @@ def rows_per_tile(batch, rows, workers):
 # --- Blocks of a row ------------------------------------------------------------------------------
 
 
-@scalar
-def can_block(height, width, columns):
+def has_blocks(height, width, columns):
     """Whether rows of ``columns`` samples are divided into blocks: see :mod:`.simd`."""
     small = max(height, width) < FAR and height * width < 2**31
     return columns >= LANES and width > 1 and small
+
+
+can_block = scalar(has_blocks)  # for compiled code
 
 
 @scalar
