@@ -29,6 +29,9 @@ from .simd.vectors import LANES
 # The modes that are computed here.
 MODES = (BILINEAR, BICUBIC)
 
+# The numbers of elements that are sampled, or copied, in about a nanosecond.
+SAMPLES, COPIES = 2, 16
+
 
 class Rows(NamedTuple):
     """Rows of the image, and of the output; see :func:`make_resample`."""
@@ -304,10 +307,16 @@ def can_warp(kind, dtype, matrix):
     return aligned and kind.mode in MODES and dtype.char != "e"  # no float16
 
 
+def _is_copy(matrix):
+    """Whether a map only moves by whole pixels."""
+    (a, _, x), (_, d, y), _ = matrix.tolist()
+    return a == d == 1.0 and x.is_integer() and y.is_integer()
+
+
 def warp_image(kind, image, matrices, off, fill, out):
     """Fill ``out``, (K, H_out, W_out, C), with crops of ``image``, (H, W, C), by K matrices."""
     (height, width, channels), (crops, rows, columns) = image.shape, out.shape[:3]
-    work = out.size * 2
+    work = out.size // (COPIES if _is_copy(matrices[0]) else SAMPLES)
     parts = max(1, -(-cpu_launch.workers(work) // crops))
     cpu_launch.run(
         make_resample, (kind.mode, kind.padding), work,
