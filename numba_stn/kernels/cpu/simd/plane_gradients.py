@@ -14,17 +14,13 @@ from .vectors import F64, I64, LANES, Emitter, Plane, lanes
 
 
 def _load_gradients(emit, samples, first, stride, span):
-    """The samples' gradients of lanes ``span`` (first, last + 1), and zeros in the others.
+    """The samples' gradients of lanes ``span`` (first, last + 1); other lanes are arbitrary.
 
     They are ``stride`` elements apart, and ``first`` is the element of lane 0.
     """
     b, (skip, stop) = emit.builder, span
     held = emit.spill(lanes(emit.real, 0.0))
-    whole = emit.all_of(
-        b.icmp_signed("==", stop, I64(LANES)),
-        b.icmp_signed("==", skip, I64(0)),
-        b.icmp_signed("==", stride, I64(1)),
-    )
+    whole = b.and_(b.icmp_signed("==", stop, I64(LANES)), b.icmp_signed("==", stride, I64(1)))
     with b.if_else(whole) as (then, otherwise):
         with then:
             vector = emit.load(samples.address(first), lanes(emit.real))
