@@ -50,8 +50,8 @@ def expected(image, name, shape, fill, **options):
 @pytest.fixture
 def calls(monkeypatch):
     """The number of images that the kernel has warped."""
-    found, warp = [], axis_aligned.warp_image
-    monkeypatch.setattr(axis_aligned, "warp_image", lambda *args: found.append(1) or warp(*args))
+    found, warp = [], axis_aligned._Warp.crop
+    monkeypatch.setattr(axis_aligned._Warp, "crop", lambda *args: found.append(1) or warp(*args))
     return found
 
 

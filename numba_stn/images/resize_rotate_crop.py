@@ -6,6 +6,7 @@ rotation has these coordinates, with integers at pixel centres. A box has intege
 as in a slice, so that the whole image is the box (0, 0, W, H).
 """
 
+import functools
 import math
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
-from .warp_image import as_affine, find_plan, image_options, warp_found
+from .warp_image import as_affine, check_sampler, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -118,8 +119,7 @@ def rotate(
         expected = "two finite numbers (x, y)"
         fixed = target = check_finite("center", center, expected, _is_pair).tolist()
     matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
-    options = image_options(mode, padding_mode, fill)
-    return warp_found(kernels, image, matrix, options, shape, out, stream)
+    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
 
 
 def _check_number(name, value, expected):
@@ -228,11 +228,9 @@ def resize(
     array([[15]], dtype=uint8)
     """
     kernels, image = choose_backend_for_image(image, stream)
-    (rows, columns), shape = image.shape[:2], check_image_shape(shape)
-    matrix, options = (
-        _box_matrix((0, 0, columns, rows), shape), image_options(mode, padding_mode, fill)
-    )  # fmt: skip
-    return warp_found(kernels, image, matrix, options, shape, out, stream)
+    shape = check_image_shape(shape)
+    matrix = _resize_matrix(image.shape[:2], shape)
+    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
 
 
 @documented
@@ -300,16 +298,21 @@ def crop_and_resize(
     """
     kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
-    options = image_options(mode, padding_mode, fill)
+    options = mode, padding_mode, fill
     if boxes.ndim == 1:
         matrix = _box_matrix(boxes.tolist(), shape)
-        return warp_found(kernels, image, matrix, options, shape, out, stream)
+        return warp_by(kernels, image, matrix, options, shape, out, stream)
+    kind, fills = check_sampler(AFFINE, image, options)
     crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
-    plan = find_plan(AFFINE, image, options, shape)
     if crops.size:
-        matrices = np.stack([_box_matrix(box, shape)[1] for box in boxes.tolist()])
-        kernels.warp_crops(plan.kind, image, matrices, plan.fill, crops)
+        kernels.warp_crops(kind, image, _box_matrices(boxes, shape), fills, crops)
     return kernels.returned(crops, out)
+
+
+@functools.lru_cache(512)
+def _resize_matrix(sides, shape):
+    """Return the map of a whole image; calls share its matrix, which nobody changes."""
+    return _box_matrix((0, 0, sides[1], sides[0]), shape)
 
 
 def _box_matrix(box, shape):
@@ -317,6 +320,15 @@ def _box_matrix(box, shape):
     x0, y0, x1, y1 = box
     dx, dy = (x1 - x0) / shape[1], (y1 - y0) / shape[0]
     return as_affine(dx, 0.0, x0 + (dx - 1) / 2, 0.0, dy, y0 + (dy - 1) / 2)
+
+
+def _box_matrices(boxes, shape):
+    """Return the matrices of K boxes, (K, 3, 3)."""
+    low, steps = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]) / shape[::-1]
+    matrices = np.zeros((len(boxes), 3, 3))
+    matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2] = steps, low + (steps - 1) / 2
+    matrices[:, 2, 2] = 1.0
+    return matrices
 
 
 # --- Checks ---------------------------------------------------------------------------------------

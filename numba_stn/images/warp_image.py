@@ -7,20 +7,20 @@ gradients.
 
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.math.sampler_kind import AFFINE, PROJECTIVE, Kind
+from ..kernels.math.sampler_kind import AFFINE, ALIGNED, GENERAL, IDENTITY, PROJECTIVE, Kind
 from ..ops.docstrings import documented
 from ..ops.validate import (
     check_image_shape,
     check_options,
     choose_backend_for_image,
     expand_fill,
-    options_key,
+    fill_key,
     remember,
-    size_key,
 )
 
 __all__ = ["warp_image"]
@@ -95,76 +95,87 @@ def warp_image(
            [40, 10],
            [50, 20]], dtype=uint8)
     """
-    source, matrix = _check_matrix(matrix)
-    options = image_options(mode, padding_mode, fill)
+    found = _check_matrix(matrix)
     kernels, image = choose_backend_for_image(image, stream)
-    return warp_found(kernels, image, (source, matrix), options, shape, out, stream)
+    sides = image.shape[:2] if shape is None else check_image_shape(shape)
+    return warp_by(kernels, image, found, (mode, padding_mode, fill), sides, out, stream)
 
 
-def image_options(mode, padding_mode, fill):
-    """Return the options of one image, whose corners are never aligned and whose channels are last.
-
-    The fill is checked later, with the image.
-    """
-    return check_options(mode, padding_mode, False, fill, "NHWC")
-
-
-def warp_found(kernels, image, matrix, options, shape=None, out=None, stream=None):
-    """Warp an image as :func:`.choose_backend_for_image` returns it.
-
-    ``matrix`` is the kind of map, and the (3, 3) float64 matrix. The shape is not checked yet.
-    """
-    source, numbers = matrix
-    plan = find_plan(source, image, options, shape)
-    result = kernels.output(plan.shape, image, image, out, stream)
-    if result.size:
-        kernels.warp_image(plan.kind, image, numbers, plan.fill, result)
-    return kernels.returned(result, out)
+# --- Plans ----------------------------------------------------------------------------------------
 
 
 class Plan(NamedTuple):
-    """The kind of sampler, the fill of each channel, and the output's shape."""
+    """The output's shape, and ``warp(image, matrix, out)``, which fills it."""
 
-    kind: Kind
-    fill: Any
     shape: tuple[int, ...]
+    warp: Callable[[Any, Any, Any], None]
 
 
 _plans: dict[Any, Plan] = {}
 
 
-def find_plan(source, image, options, shape=None):
-    """Return the plan for images of this shape and dtype, made now or by an earlier call."""
+def warp_by(kernels, image, found, options, sides, out=None, stream=None):
+    """Warp an image as :func:`.choose_backend_for_image` returns it.
+
+    ``found`` is the kind of map and the (3, 3) float64 matrix; ``options`` are the caller's mode,
+    padding mode and fill. The checked arguments of earlier calls are looked up all at once.
+    """
+    kind, matrix = found
+    mode, padding_mode, fill = options
     try:
-        key = source, image.shape, image.dtype, options_key(options), size_key(shape)
-        found = _plans.get(key)
+        exact = fill if type(fill) is int else fill_key(fill)
+        key: Any = kernels, kind, image.shape, image.dtype, mode, padding_mode, exact, sides
+        plan = _plans.get(key)
     except TypeError:
-        return _make_plan(source, image.shape, image.dtype, options, shape)
-    if found is None:
-        found = _make_plan(source, image.shape, image.dtype, options, shape)
-        remember(_plans, key, found)
-    return found
+        key = plan = None
+    if plan is None:
+        plan = _make_plan(kernels, kind, image, options, sides)
+        if key is not None:
+            remember(_plans, key, plan)
+    result = kernels.output(plan.shape, image, image, out, stream)
+    if result.size:
+        plan.warp(image, matrix, result)
+    return kernels.returned(result, out)
 
 
-def _make_plan(source, image_shape, dtype, options, shape):
-    """Check the output's shape and the fill."""
+def _make_plan(kernels, kind, image, options, sides):
+    """Check the options, and prepare the warp."""
+    source, form = kind
+    sampler, fill = check_sampler(source, image, options)
+    shape = (*sides, *image.shape[2:])
+    warp = kernels.prepare_warp(sampler, form, fill, image.shape, image.dtype, shape)
+    return Plan(shape, warp)
+
+
+def check_sampler(source, image, options):
+    """Return the kind of sampler, and the fill of each channel.
+
+    The corners of one image are never aligned, and its channels are last.
+    """
+    mode, padding_mode, fill = options
+    options = check_options(mode, padding_mode, False, fill, "NHWC")
     kind = Kind(source, options.mode, options.padding, channels_last=True, between_pixels=True)
-    sides = image_shape[:2] if shape is None else check_image_shape(shape)
-    fill = expand_fill(options.fill, (*image_shape, 1)[2], dtype).astype(dtype)
-    return Plan(kind, fill, (*sides, *image_shape[2:]))
+    dtype = image.dtype
+    return kind, expand_fill(options.fill, (*image.shape, 1)[2], dtype).astype(dtype)
 
 
 # --- Matrices -------------------------------------------------------------------------------------
 
 
+# Kinds of maps: the source of coordinates, and the form of the matrix.
+_IDENTITY, _ALIGNED, _AFFINE = ((AFFINE, form) for form in (IDENTITY, ALIGNED, GENERAL))
+_PROJECTIVE = (PROJECTIVE, GENERAL)
+
 _pack_matrix: Any = struct.Struct("9d").pack_into  # several times as fast as np.array
 
 
 def as_affine(a, b, c, d, e, f):
-    """Return the affine kind of map, and its matrix."""
+    """Return the kind of an affine map, and its matrix."""
     matrix = np.empty((3, 3))
     _pack_matrix(matrix, 0, a, b, c, d, e, f, 0.0, 0.0, 1.0)
-    return AFFINE, matrix
+    if not b == d == 0.0:
+        return _AFFINE, matrix
+    return _IDENTITY if a == e == 1.0 and c == f == 0.0 else _ALIGNED, matrix
 
 
 def _check_matrix(matrix):
@@ -185,4 +196,4 @@ def _check_matrix(matrix):
         raise ValueError(f"matrix: expected a last row other than zeros, got {found.tolist()}")
     if u == v == 0:
         return as_affine(a / w, b / w, c / w, d / w, e / w, f / w)
-    return PROJECTIVE, np.ascontiguousarray(found)
+    return _PROJECTIVE, np.ascontiguousarray(found)

@@ -121,7 +121,7 @@ def run(make: Callable[..., Callable], flags: tuple[int, ...], work: int, *args:
     A child forked from a process that has started Numba's threads has the pool but not the
     threads. A parallel kernel would hang or crash there, so the serial one runs.
     """
-    if not parallel(work):
+    if work < PARALLEL_WORK or not parallel(work):
         make(*flags, False)(*args)
         return
     kernel = make(*flags, True)
@@ -140,6 +140,11 @@ def _launch() -> Iterator[None]:
     """
     with one_thread(), _launch_lock, _first_launch():
         yield
+
+
+def may_be_parallel(work: int) -> bool:
+    """Whether there is enough work for several threads, if this thread may start them."""
+    return work >= PARALLEL_WORK
 
 
 def parallel(work: int) -> bool:
@@ -271,6 +276,6 @@ def _blas() -> Any:
 
 def workers(work: int) -> int:
     """The number of threads that a kernel uses; asking Numba for it would start the threads."""
-    if not parallel(work):
+    if work < PARALLEL_WORK or not parallel(work):
         return 1
     return numba.get_num_threads() if _process.launched else numba.config.NUMBA_NUM_THREADS

@@ -38,7 +38,7 @@ _FLOAT_DTYPES = (np.dtype("float32"), np.dtype("float64"))
 _BATCH_DTYPES = tuple(
     np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16")
 )
-_IMAGE_DTYPES = (np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES)
+_IMAGE_DTYPES = dict.fromkeys((np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES))
 
 
 class Fill:
@@ -107,8 +107,16 @@ def choose_backend_for_jvp(stream, **named):
     return kernels, *({**named, **dict(zip(given, found, strict=True))}).values()
 
 
+def _is_usual_image(image):
+    """Return whether the CPU's kernels take an image as it is."""
+    usual = image.dtype in _IMAGE_DTYPES and image.ndim in (2, 3)
+    return usual and image.size and image.flags.carray
+
+
 def choose_backend_for_image(image, stream):
     """Return the kernels for one image (H, W) or (H, W, C), and the image as they take it."""
+    if stream is None and type(image) is np.ndarray and _is_usual_image(image):
+        return backend(False), image
     kernels, image = choose_backend(stream, image=image)
     if image.dtype not in _IMAGE_DTYPES:
         names = ", ".join(map(str, _IMAGE_DTYPES))
@@ -125,12 +133,12 @@ def choose_backend_for_image(image, stream):
 def check_image_shape(shape):
     """Return the output's sides (H_out, W_out)."""
     try:
-        sides = tuple(side.__index__() for side in shape)
-    except (TypeError, AttributeError):
-        sides = ()
-    if len(sides) != 2 or not 0 < min(sides) <= max(sides) <= MAX_SIDE:
+        height, width = map(index, shape)
+    except (TypeError, ValueError):
+        height = width = 0
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise ValueError(f"shape: expected two positive integers (H_out, W_out), got {shape!r}")
-    return sides
+    return height, width
 
 
 def check_finite(name, array, expected, fits):

@@ -12,6 +12,7 @@ NaN). Pixel x is in slot x + 2. Rows have the same numbers. Elements are the cha
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +23,26 @@ from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, TAPS
 from .simd.axis_tables import FILL_SLOT, SLOTS, make_store_taps
-from .simd.lines import combine_rows, copy_elements, make_interpolate_line, to_line
+from .simd.lines import (
+    NO_WINDOW,
+    WINDOW,
+    combine_rows,
+    copy_elements,
+    make_interpolate_line,
+    to_line,
+)
 from .simd.memory import borrowed, keep_alive
 from .simd.vectors import LANES
+from .tiles import block_count
+
+# Borders are those of :mod:`.interleaved`.
+OFF = 1.0
 
 # The modes that are computed here.
 MODES = (BILINEAR, BICUBIC)
+
+# Rows are computed in chunks of so many elements, whose tables and lines fit into the first cache.
+CHUNK = 2048
 
 # The numbers of elements that are sampled, or copied, in about a nanosecond.
 SAMPLES, COPIES = 2, 16
@@ -39,44 +54,81 @@ class Rows(NamedTuple):
     image: Any  # (H, W * C)
     others: Any  # a filled row, and one of zeros, if they are needed
     fill: Any  # a number for each channel, of the type that computes
-    offsets: Any  # in a line, of the taps of an output row's elements, (taps, W_out * C)
-    across: Any  # their weights
-    span: Any  # the pixels of a row that are read: first, and last + 1
+    across: Any  # offsets, weights and windows: see :func:`.simd.lines.make_interpolate_line`
+    span: Any  # the elements of a row of the image that are read: first, and last + 1
     slots: Any  # of the taps along y, (taps, rows)
     down: Any  # their weights
     height: int  # the number of output rows
+    length: int  # the number of elements of an output row that are computed
     out: Any  # elements of the output
     start: int  # where the first row begins in it
+    pitch: int  # the number of elements from row to row
 
 
 # --- Tables ---------------------------------------------------------------------------------------
 
 
 @scalar
-def whole_vectors(count):
+def whole_blocks(count):
     """The length of a table of ``count`` numbers."""
-    return (count + LANES - 1) // LANES * LANES
+    return block_count(count) * LANES
 
 
 @scalar
-def repeat_for_channels(slots, weights, columns, channels, offsets, across):
-    """Write the tables of a row's elements from those of its columns."""
-    for k in range(len(slots)):
-        for j in range(columns):
-            for c in range(channels):
-                offsets[k, j * channels + c] = slots[k, j] * channels + c
-                across[k, j * channels + c] = weights[k, j]
+def chunk_of(length):
+    """The number of elements of a row's chunks; equal shares, but for the last."""
+    parts = (length + CHUNK - 1) // CHUNK
+    return whole_blocks((length + parts - 1) // parts)
 
 
 @scalar
-def span_of(slots, columns):
-    """The range of the pixels that are read: first, and last + 1."""
-    low, high = np.int64(2**31), np.int64(0)
+def tables_of_elements(columns, channels, chunk, tables):
+    """Write the offsets and weights of the elements ``chunk`` of a row, in blocks.
+
+    ``columns`` are the slots and weights of its columns.
+    """
+    (slots, weights), (offsets, across, _), (low, high) = columns, tables, chunk
+    for block in range(block_count(high - low)):
+        first, start = block * LANES, max(low, min(low + block * LANES, high - LANES))
+        for k in range(len(slots)):
+            j, c = start // channels, start % channels
+            for e in range(first, first + min(LANES, high - low)):
+                offsets[k, e] = slots[k, j] * channels + c
+                across[k, e] = weights[k, j]
+                c += 1
+                if c == channels:
+                    j, c = j + 1, 0
+
+
+@scalar
+def find_windows(tables, count, length):
+    """Find the windows of ``count`` blocks in a line; offsets are then counted from there."""
+    offsets, _, windows = tables
+    for block in range(count):
+        first = block * LANES
+        low, high = offsets[0, first], offsets[0, first]
+        for k in range(len(offsets)):
+            for e in range(first, first + LANES):
+                low, high = min(low, offsets[k, e]), max(high, offsets[k, e])
+        start = min(np.int64(low), length - WINDOW)
+        windows[block] = start if start >= 0 and high - start < WINDOW else NO_WINDOW
+        if windows[block] != NO_WINDOW:
+            for k in range(len(offsets)):
+                for e in range(first, first + LANES):
+                    offsets[k, e] -= start
+
+
+@scalar
+def span_of(slots, channels, chunk):
+    """The elements of a row of the image that a chunk reads: first, and last + 1."""
+    low, high = np.int64(2**31), np.int64(SLOTS - 1)
     for k in range(len(slots)):
-        for j in range(columns):
+        for j in range(chunk[0] // channels, (chunk[1] + channels - 1) // channels):
             slot = np.int64(slots[k, j])
-            low, high = min(low, max(slot, np.int64(SLOTS))), max(high, slot)
-    return low - SLOTS, max(high + 1, low) - SLOTS
+            if slot >= SLOTS:
+                low, high = min(low, slot), max(high, slot)
+    low = min(low, high + 1)
+    return (low - SLOTS) * channels, (high + 1 - SLOTS) * channels
 
 
 @scalar
@@ -164,16 +216,15 @@ def make_along_y_first(mode):
     (pick, weights_of), interpolate_line = make_pick(TAPS[mode]), make_interpolate_line(mode)
 
     def along_y_first(task):
-        size, length = len(task.fill), task.offsets.shape[1]
-        low, high = task.span
+        size, length, (low, high) = len(task.fill), task.length, task.span
         new_line = make_line(task.image.shape[1], task.fill)
         line = borrowed(new_line)
-        span = (low * size, (low + SLOTS) * size, (high - low) * size)
+        span = (low, low + SLOTS * size, high - low)
         for i in range(task.height):
             rows = pick(task.image, task.slots, i, task.others)
             combine_rows(rows, weights_of(task.down, i), line, span)
-            end = task.start + i * length
-            interpolate_line(line, task.offsets, task.across, task.out, end, length)
+            end = task.start + i * task.pitch
+            interpolate_line(line, task.across, task.out, end, length)
         keep_alive(new_line)
 
     return inlined(along_y_first)
@@ -185,9 +236,9 @@ def make_unscaled(mode):
     pick, weights_of = make_pick(TAPS[mode])
 
     def unscaled(task, distance):
-        size, length = len(task.fill), task.offsets.shape[1]
+        size, length = len(task.fill), task.length
         for i in range(task.height):
-            where = (distance * size, task.start + i * length, length)
+            where = (distance * size, task.start + i * task.pitch, length)
             k = sole(task.slots, task.down, i)
             if k >= 0:
                 copy_elements(task.image[task.slots[k, i] - SLOTS], task.out, where)
@@ -205,8 +256,8 @@ def make_along_x_first(mode):
     (pick, weights_of), interpolate_line = make_pick(taps), make_interpolate_line(mode)
 
     def along_x_first(task):
-        size, length, (low, high) = len(task.fill), task.offsets.shape[1], task.span
-        span = (low * size, (low + SLOTS) * size, (high - low) * size)
+        size, length, (low, high) = len(task.fill), task.length, task.span
+        span = (low, low + SLOTS * size, high - low)
         own = (
             make_line(task.image.shape[1], task.fill), np.empty((taps, length), task.fill.dtype),
             np.full(taps, -1), np.empty((taps, 1), np.int64),
@@ -221,11 +272,11 @@ def make_along_x_first(mode):
                     n = line_of(held, task.slots, i, slot)
                     if held[n] != slot:
                         to_line(task.image[slot - SLOTS], line, span)
-                        interpolate_line(line, task.offsets, task.across, lines[n], 0, length)
+                        interpolate_line(line, task.across, lines[n], 0, length)
                         held[n] = slot
                     at[k, 0] = n + SLOTS
             rows = pick(lines, at, 0, others)
-            end = task.start + i * length
+            end = task.start + i * task.pitch
             combine_rows(rows, weights_of(task.down, i), task.out, (0, end, length))
         keep_alive(own)
 
@@ -268,43 +319,53 @@ def make_resample(mode, padding, parallel):
         crops, rows, length = out.shape
         parts, size = (rows + height - 1) // height, len(fill)
         columns, width, line = length // size, image.shape[1] // size, out.reshape(out.size)
+        chunk = chunk_of(length)
         for task in prange(crops * parts):
             n, first = task // parts, task % parts * height
             count = min(rows - first, height)
             source, numbers, target = borrowed((image, fill, line))
-            along, down = whole_vectors(columns), whole_vectors(count)
+            along, down, elements = whole_blocks(columns), whole_blocks(count), chunk
             new = (
                 np.empty((taps, along), np.int32), np.empty((taps, along), fill.dtype),
                 np.empty((taps, down), np.int32), np.empty((taps, down), fill.dtype),
-                np.empty((taps, length), np.int32), np.empty((taps, length), fill.dtype),
+                (np.empty((taps, elements), np.int32), np.empty((taps, elements), fill.dtype),
+                 np.empty(elements // LANES, np.int32)),
             )  # fmt: skip
-            slots, weights, rows_read, by, offsets, across = borrowed(new)
+            slots, weights, rows_read, by, across = borrowed(new)
             x, y = (maps[n, 0, 2], maps[n, 0, 0]), (maps[n, 1, 2], maps[n, 1, 1])
             store_taps((*x, width, off), (0, columns, False), slots, weights)
             store_taps((*y, image.shape[0], off), (first, count, True), rows_read, by)
-            repeat_for_channels(slots, weights, columns, size, offsets, across)
             new_others = other_rows(fills[0], image.shape[1], rows_read, count)
-            own = Rows(
-                source, borrowed(new_others), numbers, offsets, across, span_of(slots, columns),
-                rows_read, by, count, target, (n * rows + first) * length,
-            )  # fmt: skip
+            others, start = borrowed(new_others), (n * rows + first) * length
             distance = distance_of(slots, weights, columns)
             if distance >= 0:
+                own = Rows(
+                    source, others, numbers, across, (0, 0), rows_read, by, count,
+                    length, target, start, length,
+                )  # fmt: skip
                 unscaled(own, distance)
-            elif abs(y[1]) >= 1.0:  # not by what a task reads: bits must not depend on tasks
-                along_y_first(own)
-            else:
-                along_x_first(own)
+            for low in range(0, length if distance < 0 else 0, chunk):
+                part = (low, min(low + chunk, length))
+                tables_of_elements((slots, weights), size, part, across)
+                if part[1] - low >= LANES:
+                    find_windows(across, block_count(part[1] - low), (width + SLOTS) * size)
+                own = Rows(
+                    source, others, numbers, across, span_of(slots, size, part), rows_read, by,
+                    count, part[1] - low, target, start + low, length,
+                )  # fmt: skip
+                if abs(y[1]) >= 1.0:  # not by what a task reads: bits must not depend on tasks
+                    along_y_first(own)
+                else:
+                    along_x_first(own)
             keep_alive((new, new_others))
         return stamp
 
     return cpu_launch.jit(resample, parallel)
 
 
-def can_warp(kind, dtype, matrix):
-    """Whether :func:`warp_image` serves this kind, dtype and matrix."""
-    aligned = kind.source == AFFINE and matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0
-    return aligned and kind.mode in MODES and dtype.char != "e"  # no float16
+def can_warp(kind, dtype):
+    """Whether this kernel serves images of this kind of sampler, and of this dtype."""
+    return kind.source == AFFINE and kind.mode in MODES and dtype.char != "e"  # no float16
 
 
 def _is_copy(matrix):
@@ -313,13 +374,38 @@ def _is_copy(matrix):
     return a == d == 1.0 and x.is_integer() and y.is_integer()
 
 
-def warp_image(kind, image, matrices, off, fill, out):
-    """Fill ``out``, (K, H_out, W_out, C), with crops of ``image``, (H, W, C), by K matrices."""
-    (height, width, channels), (crops, rows, columns) = image.shape, out.shape[:3]
-    work = out.size // (COPIES if _is_copy(matrices[0]) else SAMPLES)
-    parts = max(1, -(-cpu_launch.workers(work) // crops))
-    cpu_launch.run(
-        make_resample, (kind.mode, kind.padding), work,
-        image.reshape(height, width * channels), (fill, fill.astype(computed(image.dtype))),
-        matrices, off, -(-rows // parts), out.reshape(crops, rows, columns * channels),
-    )  # fmt: skip
+def prepare_warp(kind, fill, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)`` for images and outputs of these shapes."""
+    return _Warp(kind, fill, image_shape, dtype, 1, shape)
+
+
+def warp_crops(kind, image, matrices, fill, crops):
+    """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices."""
+    shape = crops.shape[1:]
+    _Warp(kind, fill, image.shape, image.dtype, len(crops), shape).crop(image, matrices, crops)
+
+
+class _Warp:
+    """Calls of the kernel for arrays of known shapes."""
+
+    def __init__(self, kind, fill, image_shape, dtype, crops, shape):
+        (height, width, *channels), (rows, columns) = image_shape, shape[:2]
+        self.flags, self.rows, self.crops = (kind.mode, kind.padding), rows, crops
+        size = math.prod(channels)
+        self.image, self.out = (height, width * size), (crops, rows, columns * size)
+        self.fills = fill, fill.astype(computed(dtype))
+        self.work = math.prod(self.out) // SAMPLES, math.prod(self.out) // COPIES
+
+    def __call__(self, image, matrix, out):
+        self.crop(image, matrix.reshape(1, 3, 3), out)
+
+    def crop(self, image, matrices, out):
+        work, copies = self.work
+        height = self.rows
+        if cpu_launch.may_be_parallel(work):
+            work = copies if _is_copy(matrices[0]) else work
+            height = -(-height // max(1, -(-cpu_launch.workers(work) // self.crops)))
+        cpu_launch.run(
+            make_resample, self.flags, work,
+            image.reshape(self.image), self.fills, matrices, OFF, height, out.reshape(self.out),
+        )  # fmt: skip

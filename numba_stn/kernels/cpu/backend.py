@@ -19,9 +19,18 @@ from numba import prange
 
 from .. import cpu_launch
 from ..math.coordinates import span
-from ..math.dtypes import computed
 from ..math.jit import scalar
-from ..math.sampler_kind import AFFINE, BILINEAR, BORDER, NEAREST, REFLECTION, ZEROS
+from ..math.sampler_kind import (
+    AFFINE,
+    ALIGNED,
+    BILINEAR,
+    BORDER,
+    GENERAL,
+    IDENTITY,
+    NEAREST,
+    REFLECTION,
+    ZEROS,
+)
 from . import axis_aligned, general, interleaved
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
@@ -42,6 +51,7 @@ __all__ = [
     "kernel_array",
     "normal_equations",
     "output",
+    "prepare_warp",
     "returned",
     "sample",
     "sample_jvp_coords",
@@ -53,7 +63,6 @@ __all__ = [
     "spline_points",
     "spline_weights",
     "warp_crops",
-    "warp_image",
 ]
 
 # --- From moments to theta ------------------------------------------------------------------------
@@ -190,28 +199,34 @@ def _is_uniform(fill):
     return len(fill) == 1 or fill.tobytes() == fill[:1].tobytes() * len(fill)
 
 
-def warp_image(kind, image, matrix, fill, out):
-    """Fill ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C]), by a matrix of pixels."""
-    if image.ndim == 2:
-        image, out = image[:, :, None], out[:, :, None]
-    if axis_aligned.can_warp(kind, image.dtype, matrix):
-        axis_aligned.warp_image(kind, image, matrix[None], interleaved.OFF, fill, out[None])
-    elif kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
-        interleaved.warp_image(kind.source, kind.padding, image, matrix, fill, out)
-    else:
-        fill = fill.astype(computed(image.dtype))
-        general.sample(kind, image[None], matrix[None], interleaved.OFF, fill, out[None])
+def prepare_warp(kind, form, fill, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)`` for images and outputs of these shapes.
+
+    It fills ``out``, (H_out, W_out[, C]), from ``image``, (H, W[, C]), by a matrix of pixels of
+    this form.
+    """
+    if form == IDENTITY and shape == image_shape:
+        return copy
+    if form != GENERAL and axis_aligned.can_warp(kind, dtype):
+        return axis_aligned.prepare_warp(kind, fill, image_shape, dtype, shape)
+    if kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
+        return interleaved.prepare_warp(kind, fill, image_shape, dtype, shape)
+    return general.prepare_warp(kind, fill, image_shape, dtype, shape)
+
+
+def copy(image, matrix, out):
+    """Copy the image, as a map that moves no pixel does in every mode."""
+    np.copyto(out, image)
 
 
 def warp_crops(kind, image, matrices, fill, crops):
     """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices that do not rotate."""
-    if axis_aligned.can_warp(kind, image.dtype, matrices[0]):
-        if image.ndim == 2:
-            image, crops = image[:, :, None], crops[:, :, :, None]
-        axis_aligned.warp_image(kind, image, matrices, interleaved.OFF, fill, crops)
+    if axis_aligned.can_warp(kind, image.dtype):
+        axis_aligned.warp_crops(kind, image, matrices, fill, crops)
         return
+    warp = prepare_warp(kind, ALIGNED, fill, image.shape, image.dtype, crops.shape[1:])
     for matrix, crop in zip(matrices, crops, strict=True):
-        warp_image(kind, image, matrix, fill, crop)
+        warp(image, matrix, crop)
 
 
 def _is_common(kind, images, samples):

@@ -19,7 +19,7 @@ from numba import prange
 
 from .. import cpu_launch
 from ..math.coordinates import from_middle, unnormalize_slope
-from ..math.dtypes import bits
+from ..math.dtypes import bits, computed
 from ..math.interpolation import all_covered
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
@@ -289,6 +289,24 @@ def sample(kind, images, coords, off, fill, samples):
         make_sample_plane, (kind, dtype, together), work,
         images, coords, off, fill, height, samples,
     )  # fmt: skip
+
+
+def prepare_warp(kind, fill, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)`` for one image (H, W[, C]) and a matrix of pixels."""
+    channels, (rows, columns) = math.prod(image_shape[2:]), shape[:2]
+    fill = fill.astype(computed(dtype))
+    together = channels if channels <= MOST_CHANNELS else 0
+    flags, work = (kind, dtype, together), math.prod(shape) * TAPS[kind.mode] ** 2
+    sides, sizes = (1, 1, *image_shape[:2], channels), (1, 1, rows, columns, channels)
+
+    def warp(image, matrix, out):
+        height = rows_per_tile(1, rows, cpu_launch.workers(work))
+        cpu_launch.run(
+            make_sample_plane, flags, work,
+            image.reshape(sides), matrix.reshape(1, 3, 3), 1.0, fill, height, out.reshape(sizes),
+        )  # fmt: skip
+
+    return warp
 
 
 def coverage(kind, coords, sides, off, covered):

@@ -7,6 +7,7 @@ image is not copied to floats. Border blocks are computed by :mod:`.simd.border_
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from numba.extending import intrinsic
 
 from .. import cpu_launch
 from ..math.coordinates import along_row
+from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BILINEAR, PROJECTIVE
 from .bilinear_coordinates import ROWS_AHEAD
@@ -347,18 +349,18 @@ def nothing_to_prefetch(task, inside, slots):
     """Nothing: interior blocks prefetch what a later row reads."""
 
 
-def warp_image(source, padding, image, matrix, fill, out):
-    """Fill ``out``, (H_out, W_out, C), from ``image``, (H, W, C)."""
-    channels = image.shape[2]
-    row = np.empty((out.shape[1], channels), fill.dtype)
-    row[:] = fill
-    flags = (source, padding, min(channels, MANY))
-    work = out.size * 2
-    height = rows_per_tile(1, out.shape[0], cpu_launch.workers(work))
-    cpu_launch.run(
-        make_warp, flags, work, image, matrix, row.reshape(-1), _ZEROS[image.itemsize], height, out
-    )
+def prepare_warp(kind, fill, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)`` for images and outputs of these shapes."""
+    channels, (rows, columns) = math.prod(image_shape[2:]), shape[:2]
+    row, zero = np.repeat(fill[None], columns, axis=0).reshape(-1), computed(dtype).type(0)
+    flags, work = (kind.source, kind.padding, min(channels, MANY)), rows * columns * channels * 2
+    sides, sizes = (*image_shape[:2], channels), (rows, columns, channels)
 
+    def warp(image, matrix, out):
+        height = rows_per_tile(1, rows, cpu_launch.workers(work))
+        cpu_launch.run(
+            make_warp, flags, work,
+            image.reshape(sides), matrix, row, zero, height, out.reshape(sizes),
+        )  # fmt: skip
 
-# By the size of an element, 0 of the type that computes.
-_ZEROS = {1: np.float32(0), 2: np.float32(0), 4: np.float32(0), 8: np.float64(0)}
+    return warp

@@ -34,7 +34,7 @@ from .convert import add, alike, clear, converted
 from .device import batch_slice, empty, kernel_array, launch_pixels, narrow, output, returned
 from .general import coverage
 from .images_gradient import gather
-from .interleaved import warp_crops, warp_image
+from .interleaved import prepare_warp, warp_crops
 from .jvp import normal_equations, sample_jvp_coords
 from .kernel_arguments import geometry_of, grid_geometry, terms_of
 from .sums import fraction_of, sum_images, sum_theta
@@ -54,6 +54,7 @@ __all__ = [
     "kernel_array",
     "normal_equations",
     "output",
+    "prepare_warp",
     "returned",
     "sample",
     "sample_jvp_coords",
@@ -65,7 +66,6 @@ __all__ = [
     "spline_points",
     "spline_weights",
     "warp_crops",
-    "warp_image",
 ]
 
 # --- Grids ----------------------------------------------------------------------------------------

@@ -148,6 +148,15 @@ def warp_image(kind, image, matrix, fills, out):
     )  # fmt: skip
 
 
+def prepare_warp(kind, form, fills, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)``; on the GPU, nothing depends on the shapes."""
+
+    def warp(image, matrix, out):
+        warp_image(kind, image, matrix, fills, out)
+
+    return warp
+
+
 def warp_crops(kind, image, matrices, fills, crops):
     """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices."""
     each = returned(crops)

@@ -5,6 +5,9 @@ from typing import NamedTuple
 # The coordinate source: a grid in memory, or a matrix from which coordinates are computed.
 GRID, AFFINE, PROJECTIVE = 0, 1, 2
 
+# The form of an image's matrix. Those that neither rotate nor shear may have kernels of their own.
+GENERAL, ALIGNED, IDENTITY = 0, 1, 2
+
 # The padding: what a coordinate outside the image means.
 ZEROS, BORDER, REFLECTION, WRAP, FILL = 0, 1, 2, 3, 4
 
