@@ -5,15 +5,15 @@ weights) is computed here, once for all channels; :mod:`.border_samples` and :mo
 use it. A block's positions are computed before, and are in memory.
 """
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.sampler_kind import BICUBIC, NEAREST, TAPS, ZEROS
+from .gathers import gather_elements
 from .interpolation import tap_slopes, tap_weights, to_real
 from .padding import Side, to_offsets
 from .positions import compute_positions
-from .vectors import F64, I32, I64, LANES, Emitter, Plane, lanes
+from .vectors import F64, I64, LANES, Emitter, Plane, lanes
 
 # Bytes of a coordinate for each lane.
 POSITIONS = LANES * 8
@@ -67,10 +67,7 @@ class CheckedTaps:
         self.some = _all_of(emit, self.x.some, self.y.some)
         self.rows = [index for _, index, _ in rows]
         self.taps = [
-            [
-                (emit.spill(b.add(row, column)), _all_of(emit, has_row, has_column))
-                for row, _, has_row in rows
-            ]
+            [(b.add(row, column), _all_of(emit, has_row, has_column)) for row, _, has_row in rows]
             for column, _, has_column in columns
         ]
 
@@ -113,13 +110,7 @@ class CheckedTaps:
 
     def load(self, base, offsets):
         """Load the image's elements at the lanes' offsets from an address."""
-        emit, b, size = self.emit, self.emit.builder, self.image.bytes
-        vector = ir.Constant(lanes(self.image.kind), ir.Undefined)
-        for k in range(LANES):
-            address = b.add(base, b.mul(emit.lane(offsets, k), I64(size)))
-            element = b.load(b.inttoptr(address, self.image.kind.as_pointer()))
-            vector = b.insert_element(vector, element, I32(k))
-        return vector
+        return gather_elements(self.emit, self.image, base, offsets)
 
 
 class _Axis:

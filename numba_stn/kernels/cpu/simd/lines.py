@@ -16,6 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.sampler_kind import TAPS
+from .gathers import gather
 from .interpolation import to_real, to_stored
 from .vectors import F32, I32, I64, LANES, Emitter, Plane, lanes
 
@@ -251,44 +252,3 @@ def permute_window(emit, plane, start):
         "llvm.x86.avx512.vpermi2var.ps.512",
     )  # fmt: skip
     return lambda at: b.call(function, [halves[0], at, halves[1]])
-
-
-# --- Gathering ------------------------------------------------------------------------------------
-
-
-class _VectorOfPointers(ir.instructions.Instruction):
-    """The addresses of the elements at a vector of indices."""
-
-    def __init__(self, block, base, index):
-        kind = ir.VectorType(base.type, index.type.count)
-        super().__init__(block, kind, "getelementptr", [base, index])
-        self.element = base.type.pointee
-
-    def descr(self, buf):
-        """Write the instruction."""
-        base, index = self.operands
-        buf.append(
-            f"getelementptr {self.element}, {base.type} {base.get_reference()}, "
-            f"{index.type} {index.get_reference()}\n"
-        )
-
-
-def gather(emit, base, index):
-    """Load the numbers at a vector of indices from a pointer."""
-    b, width, kind = emit.builder, index.type.count, base.type.pointee
-    if width == 1:
-        element = b.load(b.gep(base, [b.extract_element(index, I32(0))]))
-        vector = ir.Constant(ir.VectorType(kind, 1), ir.Undefined)
-        return b.insert_element(vector, element, I32(0))
-    pointers = _VectorOfPointers(b.block, base, index)
-    b._insert(pointers)
-    bits = {"float": 32, "double": 64}[str(kind)]
-    masks, values = ir.VectorType(ir.IntType(1), width), ir.VectorType(kind, width)
-    function = cgutils.get_or_insert_function(
-        b.module,
-        ir.FunctionType(values, [pointers.type, I32, masks, values]),
-        f"llvm.masked.gather.v{width}f{bits}.v{width}p0",
-    )
-    everywhere = ir.Constant(masks, [1] * width)
-    undefined = ir.Constant(values, ir.Undefined)
-    return b.call(function, [pointers, I32(bits // 8), everywhere, undefined])

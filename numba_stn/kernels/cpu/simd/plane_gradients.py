@@ -80,7 +80,7 @@ def _add_taps(emit, taps, samples, where, window, strides):
             offsets, exists = column[y]
             masks = [mask for mask in (inside, exists, taps.some) if mask is not None]
             mask = emit.all_of(*masks)
-            offset = b.select(mask, b.load(b.bitcast(offsets, safe.type.as_pointer())), safe)
+            offset = b.select(mask, offsets, safe)
             weight = b.fmul(taps.y.weights[y], taps.x.weights[x])
             tables.append((emit.spill(offset), mask, weight))
     with cgutils.for_range(b, channels) as loop:
