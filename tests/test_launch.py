@@ -1,11 +1,14 @@
 """Forks and signal handlers in the middle of something, and unusual environments."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from numba_stn.kernels import cpu_launch
 
 
 def python(code, *options, cwd=None, timeout=120, **env):
@@ -152,7 +155,7 @@ print(len(found), all((each == images).all() for each in found))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX's timers")
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("layer", ["tbb", "omp", "workqueue"])
 def test_a_signal_handler_may_warp(layer):
     assert python(SIGNAL, NUMBA_THREADING_LAYER=layer) == f"{layer} True"
 
@@ -160,6 +163,26 @@ def test_a_signal_handler_may_warp(layer):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX's signals")
 def test_a_signal_handler_may_warp_in_the_middle_of_a_launch():
     assert python(IN_A_LAUNCH, NUMBA_THREADING_LAYER="workqueue") == "6 True"
+
+
+# --- TBB ------------------------------------------------------------------------------------------
+
+LAYER = """
+import numba, numpy, numba_stn
+numba_stn.warp_affine(numpy.ones((1, 1, 700, 700)), numpy.eye(2, 3)[None])
+print(numba.threading_layer())
+"""
+
+
+def test_the_threads_are_those_of_tbb_where_pip_has_installed_it():
+    pytest.importorskip("numba.np.ufunc.omppool")  # or Numba's own threads are all there are
+    try:
+        files = importlib.metadata.files("tbb")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("there is no package of TBB for this system")
+    assert any(file.name in cpu_launch._TBB for file in files)
+    assert python(LAYER) == "tbb"
+    assert python(LAYER, NUMBA_THREADING_LAYER="omp") == "omp"
 
 
 # --- Environments ---------------------------------------------------------------------------------
@@ -196,7 +219,7 @@ from numba_stn import nn
 net = nn.conv2d(1, 3)
 calls = [
     lambda: numba_stn.warp_affine(image, theta),
-    lambda: numba_stn.warp_image(image[0, 0], theta[0], mode="bicubic"),
+    lambda: numba_stn.warp_image(image[0, 0], 2 * theta[0], mode="bicubic"),
     lambda: numba_stn.affine_grid(theta, (2, 2)),
     lambda: numba_stn.register(numpy.eye(40), numpy.eye(40)),
     lambda: net.apply(net.init(numpy.random.default_rng(0), (1, 4, 5)), image),
