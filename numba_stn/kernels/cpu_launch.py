@@ -24,8 +24,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from .cache import named, store
 
 # The number of array elements read or written, about a nanosecond each, below which one thread is
-# faster than waking the others. A parallel launch takes 5 microseconds with TBB's threads, and up to
-# 60 with OpenMP's.
+# faster than waking the others. A parallel launch takes 5 microseconds with TBB, and up to 60 with
+# OpenMP.
 PARALLEL_WORK = 100_000
 
 _SPIN = "GOMP_SPINCOUNT"

@@ -21,13 +21,15 @@ from .validate import (
 class Plan:
     """How images are sampled at coordinates: everything but the arrays, which are checked already.
 
-    ``size`` is the output's sides, ``shape`` the shape of the samples.
+    ``size`` is the output's sides, ``shape`` the shape of the samples. ``prepared(images, coords,
+    samples)``, if there is one, writes samples of the images for which the plan was made.
     """
 
-    def __init__(self, kernels, kind, off, fill, batch, size):
+    def __init__(self, kernels, kind, off, fill, batch, size, images=None):
         self.kernels, self.kind, self.off, self.fill = kernels, kind, off, fill
         self.batch, self.size = batch, size
         self.shape = kind.shape(batch, len(fill), size)
+        self.prepared = images and kernels.prepare_sample(kind, *images, off, fill, self.shape)
 
     def with_kernels(self, kernels):
         """Return the same plan with other kernels."""
@@ -41,6 +43,10 @@ class Plan:
         """Return the samples and, with ``coverage``, how much of each comes from inside."""
         kernels = self.kernels
         samples = kernels.output(self.shape, images, coords, out, stream)
+        if self.prepared and not coverage:
+            if samples.size:
+                self.prepared(images, coords, samples)
+            return kernels.returned(samples, out)
         covered = None
         if coverage:
             covered = kernels.empty((self.batch, *self.size), coords.dtype, coords)
@@ -116,7 +122,8 @@ def _make_plan(kernels, check, images, coords, options, size, dsamples):
         size = kind.spatial(images)
     else:
         size = check_output_size(size, batch, kind.dims)
-    return Plan(kernels, kind, options.off, fill, batch, tuple(size))
+    given = images.shape, images.dtype
+    return Plan(kernels, kind, options.off, fill, batch, tuple(size), given)
 
 
 # --- Checks: the kind of sampler, for images and coordinates that fit each other ------------------

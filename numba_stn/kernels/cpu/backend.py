@@ -13,6 +13,7 @@ theta; kernels of the common case take theta as (N, 1, 2, 3), so that one loop r
 """
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
@@ -51,6 +52,7 @@ __all__ = [
     "kernel_array",
     "normal_equations",
     "output",
+    "prepare_sample",
     "prepare_warp",
     "returned",
     "sample",
@@ -126,15 +128,25 @@ def affine_grid_vjp(dgrid, off, dtheta):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``; ``fill``, a number for each channel, is read outside the images."""
-    if not _is_common(kind, images, samples) or not _is_uniform(fill):
-        general.sample(kind, images, coords, off, fill, samples)
-        return
-    work = samples.size * 4
-    height = rows_per_tile(samples.shape[0], samples.shape[2], cpu_launch.workers(work))
-    cpu_launch.run(
-        make_sample, (kind.source, kind.padding), work,
-        images, _with_grid_axes(kind.source, coords), off, fill[0], height, samples,
-    )  # fmt: skip
+    write = prepare_sample(kind, images.shape, images.dtype, off, fill, samples.shape)
+    write(images, coords, samples)
+
+
+def prepare_sample(kind, images_shape, dtype, off, fill, shape):
+    """A function ``write(images, coords, samples)`` for images and samples of these shapes."""
+    common = _is_common_kind(kind, dtype) and has_blocks(*images_shape[2:], shape[3])
+    if not common or not _is_uniform(fill):
+        return general.prepare_sample(kind, images_shape, dtype, off, fill, shape)
+    flags, work = (kind.source, kind.padding), math.prod(shape) * 4
+    batch, _, rows, _ = shape
+    number, affine = fill[0], kind.source == AFFINE
+
+    def write(images, coords, samples):
+        height = rows_per_tile(batch, rows, cpu_launch.workers(work))
+        where = coords[:, None] if affine else coords
+        cpu_launch.run(make_sample, flags, work, images, where, off, number, height, samples)
+
+    return write
 
 
 def coverage(kind, coords, sides, off, covered):

@@ -272,39 +272,41 @@ def make_write_grid_gradient(dims):
 # --- Functions that :mod:`.backend` calls ---------------------------------------------------------
 
 
-def sample(kind, images, coords, off, fill, samples):
-    """Fill ``samples``."""
-    channels = kind.channels(images)
-    together = (
-        channels if kind.channels_last and kind.dims == 2 and channels <= MOST_CHANNELS else 0
-    )
-    work = samples.size * TAPS[kind.mode] ** kind.dims
-    dtype, rows = images.dtype, kind.spatial(samples)[0]
-    images, samples = as_volume(kind, images), as_volume(kind, samples)
+def prepare_sample(kind, images_shape, dtype, off, fill, shape):
+    """A function ``write(images, coords, samples)`` for images and samples of these shapes."""
+    work = math.prod(shape) * TAPS[kind.mode] ** kind.dims
     if kind.dims == 3:
-        cpu_launch.run(make_sample, (kind, dtype), work, images, coords, off, fill, samples)
-        return
-    height = rows_per_tile(len(samples), rows, cpu_launch.workers(work))
-    cpu_launch.run(
-        make_sample_plane, (kind, dtype, together), work,
-        images, coords, off, fill, height, samples,
-    )  # fmt: skip
+
+        def write_volumes(images, coords, samples):
+            images, samples = bits(images), bits(samples)
+            cpu_launch.run(make_sample, (kind, dtype), work, images, coords, off, fill, samples)
+
+        return write_volumes
+    batch, (rows, _) = shape[0], shape[1:3] if kind.channels_last else shape[2:]
+    flags = kind, dtype, _channels_together(kind, len(fill))
+
+    def write(images, coords, samples):
+        height = rows_per_tile(batch, rows, cpu_launch.workers(work))
+        images, samples = as_volume(kind, images), as_volume(kind, samples)
+        arguments = images, coords, off, fill, height, samples
+        cpu_launch.run(make_sample_plane, flags, work, *arguments)
+
+    return write
+
+
+def _channels_together(kind, channels):
+    """The number of channels of a plane that are sampled together; 0 if it is one at a time."""
+    return channels if kind.channels_last and channels <= MOST_CHANNELS else 0
 
 
 def prepare_warp(kind, fill, image_shape, dtype, shape):
     """A function ``warp(image, matrix, out)`` for one image (H, W[, C]) and a matrix of pixels."""
     channels, (rows, columns) = math.prod(image_shape[2:]), shape[:2]
-    fill = fill.astype(computed(dtype))
-    together = channels if channels <= MOST_CHANNELS else 0
-    flags, work = (kind, dtype, together), math.prod(shape) * TAPS[kind.mode] ** 2
-    sides, sizes = (1, 1, *image_shape[:2], channels), (1, 1, rows, columns, channels)
+    sides, sizes = (1, *image_shape[:2], channels), (1, rows, columns, channels)
+    write = prepare_sample(kind, sides, dtype, 1.0, fill.astype(computed(dtype)), sizes)
 
     def warp(image, matrix, out):
-        height = rows_per_tile(1, rows, cpu_launch.workers(work))
-        cpu_launch.run(
-            make_sample_plane, flags, work,
-            image.reshape(sides), matrix.reshape(1, 3, 3), 1.0, fill, height, out.reshape(sizes),
-        )  # fmt: skip
+        write(image.reshape(sides), matrix.reshape(1, 3, 3), out.reshape(sizes))
 
     return warp
 

@@ -54,6 +54,7 @@ __all__ = [
     "kernel_array",
     "normal_equations",
     "output",
+    "prepare_sample",
     "prepare_warp",
     "returned",
     "sample",
@@ -90,6 +91,15 @@ def affine_grid_vjp(dgrid, off, dtheta):
 
 
 # --- Samplers -------------------------------------------------------------------------------------
+
+
+def prepare_sample(kind, images_shape, dtype, off, fill, shape):
+    """A function ``write(images, coords, samples)``; on the GPU, nothing depends on the shapes."""
+
+    def write(images, coords, samples):
+        sample(kind, images, coords, off, fill, samples)
+
+    return write
 
 
 def sample(kind, images, coords, off, fill, samples):
