@@ -82,6 +82,18 @@ def test_whole_pixels_are_copied_as_they_are(dtype):
     assert stn.resize(image, (12, 40)).tobytes() == image.tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("columns", [1, 5, 16, 53])
+def test_halves_are_means_of_four(dtype, channels, columns):
+    whole = np.dtype(dtype).kind == "u"
+    image = RNG.integers(0, np.iinfo(dtype).max + 1 if whole else 9, (14, 2 * columns, channels))
+    pairs = image.astype(float).reshape(7, 2, columns, 2, channels)
+    want = pairs.mean((1, 3))
+    got = stn.resize(image.astype(dtype), (7, columns))
+    np.testing.assert_array_equal(got, np.rint(want) if whole else want)
+
+
 def test_a_tap_of_weight_0_that_the_image_lacks_reads_nothing():
     image = np.ones((4, 20), np.float32)
     found = stn.warp_image(image, [[1, 0, 0], [0, 1, 0]], (6, 24), fill=np.inf)

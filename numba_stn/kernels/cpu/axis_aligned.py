@@ -23,6 +23,7 @@ from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, TAPS
 from .simd.axis_tables import FILL_SLOT, SLOTS, make_store_taps
+from .simd.halves import MOST_CHANNELS, halve_rows
 from .simd.lines import (
     NO_WINDOW,
     WINDOW,
@@ -284,6 +285,26 @@ def make_along_x_first(mode):
 
 
 @scalar
+def is_halved(x, y, sides, shape, channels):
+    """Whether a map, (start, step) along x and along y, halves an image, all of whose taps exist.
+
+    ``sides`` are the image's columns and rows, and ``shape`` is (K, H_out, W_out * C).
+    """
+    half = x[0] == 0.5 and x[1] == 2.0 and y[0] == 0.5 and y[1] == 2.0
+    fits = 2 * shape[2] <= sides[0] * channels and 2 * shape[1] <= sides[1]
+    return half and fits and channels <= MOST_CHANNELS
+
+
+@scalar
+def halve(task, first):
+    """Write rows of samples of an image that is halved, the ``first`` one and those after it."""
+    for i in range(task.height):
+        rows = (task.image[2 * (first + i)], task.image[2 * (first + i) + 1])
+        end, real = task.start + i * task.pitch, task.fill.dtype.type(0)
+        halve_rows(rows, len(task.fill), task.out, end, task.length, real)
+
+
+@scalar
 def line_of(held, slots, i, slot):
     """The line that holds the row in ``slot``, or one that holds no row that row i needs."""
     for n in range(len(held)):
@@ -312,7 +333,7 @@ def make_resample(mode, padding, parallel):
     stamp = cpu_launch.stamp(parallel)
     taps, store_taps = TAPS[mode], make_store_taps(mode, padding)
     along_y_first, along_x_first = make_along_y_first(mode), make_along_x_first(mode)
-    unscaled = make_unscaled(mode)
+    unscaled, can_halve = make_unscaled(mode), mode == BILINEAR
 
     def resample(image, fills, maps, off, height, out):
         fill = fills[1]
@@ -337,14 +358,18 @@ def make_resample(mode, padding, parallel):
             store_taps((*y, image.shape[0], off), (first, count, True), rows_read, by)
             new_others = other_rows(fills[0], image.shape[1], rows_read, count)
             others, start = borrowed(new_others), (n * rows + first) * length
-            distance = distance_of(slots, weights, columns)
+            whole = Rows(
+                source, others, numbers, across, (0, 0), rows_read, by, count,
+                length, target, start, length,
+            )  # fmt: skip
+            distance, rest = distance_of(slots, weights, columns), length
             if distance >= 0:
-                own = Rows(
-                    source, others, numbers, across, (0, 0), rows_read, by, count,
-                    length, target, start, length,
-                )  # fmt: skip
-                unscaled(own, distance)
-            for low in range(0, length if distance < 0 else 0, chunk):
+                unscaled(whole, distance)
+                rest = 0
+            elif can_halve and is_halved(x, y, (width, image.shape[0]), out.shape, size):
+                halve(whole, first)
+                rest = 0
+            for low in range(0, rest, chunk):
                 part = (low, min(low + chunk, length))
                 tables_of_elements((slots, weights), size, part, across)
                 if part[1] - low >= LANES:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..math.jit import scalar
-from ..math.sampler_kind import AFFINE, BICUBIC, FILL, PROJECTIVE, REFLECTION, WRAP, ZEROS
+from ..math.sampler_kind import AFFINE, BICUBIC, FILL, NEAREST, PROJECTIVE, REFLECTION, WRAP, ZEROS
 from .simd.vectors import LANES
 from .tiles import block_count
 
@@ -67,11 +67,12 @@ def affine_limits(padding, mode, row, inverse, window, sides):
     tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
     if not tame:
         return Limits(0, 0, 0, block_count(columns), pitch, right)
-    least = 0.0 if padding == ZEROS else 1.0
     margin = 1.0 if mode == BICUBIC else 0.0
+    if mode == NEAREST and padding != FILL:
+        margin = -0.5  # half a pixel outside, the nearest one is still that at the edge
     x, y = slack(row[1]) + margin, slack(row[3]) + margin
-    first, last = between(row[0], row[1], inverse[0], least + x, right - 1 - x, columns)
-    one, two = between(row[2], row[3], inverse[1], max(least, top) + y, bottom - 1 - y, columns)
+    first, last = between(row[0], row[1], inverse[0], x, right - 1 - x, columns)
+    one, two = between(row[2], row[3], inverse[1], top + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
     if padding in (REFLECTION, WRAP) or (first == 0 and last == columns):
         return Limits(first, last, 0, block_count(columns), pitch, right)

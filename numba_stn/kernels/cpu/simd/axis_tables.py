@@ -2,7 +2,6 @@
 
 import functools
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -79,11 +78,10 @@ def _store(emit, side, outs, c, first):
     c, some = side.pad(c)
     low = emit.call("floor", c)
     each = tap_weights(emit, side.mode, emit.narrow(b.fsub(c, low)))
-    if side.mode == BICUBIC:
-        low = b.fsub(low, lanes(F64, 1.0))
+    before = 1 if side.mode == BICUBIC else 0
     for k in range(TAPS[side.mode]):
-        index, exists = side.tap(b.fadd(low, lanes(F64, float(k))))
-        slot = b.fptosi(b.fadd(index, lanes(F64, float(SLOTS))), ir.VectorType(I32, LANES))
+        index, exists = side.tap(low, k - before)
+        slot = b.add(index, lanes(I32, SLOTS))
         weight = each[k]
         if exists is not None:
             missing = FILL_SLOT if side.padding == ZEROS else ZERO_SLOT

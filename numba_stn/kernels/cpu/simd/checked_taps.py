@@ -82,11 +82,10 @@ class CheckedTaps:
             fraction = emit.narrow(b.fsub(c, low))
             axis.weights = tap_weights(emit, self.mode, fraction)
             axis.slopes = tap_slopes(emit, self.mode, fraction)
-        if self.mode == BICUBIC:
-            low = b.fsub(low, lanes(F64, 1.0))
+        first = -1 if self.mode == BICUBIC else 0
         taps = []
-        for k in range(TAPS[self.mode]):
-            index, exists = side.tap(b.fadd(low, lanes(F64, float(k))) if k else low)
+        for k in range(first, first + TAPS[self.mode]):
+            index, exists = side.tap(low, k)
             taps.append((to_offsets(emit, index, stride), index, exists))
         return taps, axis
 

@@ -61,7 +61,7 @@ def _each_whole_block(builder, start, count, block):
         block(whole, last)
 
 
-def _load(emit, plane, address, width):
+def load_elements(emit, plane, address, width):
     """Load ``width`` elements, as a vector, from an address."""
     b, kind = emit.builder, ir.VectorType(plane.kind, width)
     load = b.load(b.inttoptr(address, kind.as_pointer()))
@@ -69,7 +69,8 @@ def _load(emit, plane, address, width):
     return load
 
 
-def _store(emit, vector, address, align):
+def store_elements(emit, vector, address, align):
+    """Store a vector at an address."""
     b = emit.builder
     b.store(vector, b.inttoptr(address, vector.type.as_pointer())).align = align
 
@@ -103,13 +104,13 @@ def combine_rows(typingctx, rows, weights, target, where):
             far = builder.mul(e, I64(planes[0].bytes))
             terms = [
                 builder.fmul(
-                    to_real(emit, _load(emit, plane, builder.add(start, far), width)),
+                    to_real(emit, load_elements(emit, plane, builder.add(start, far), width)),
                     emit.splat(weight, width),
                 )
                 for plane, start, weight in zip(planes, starts, weights_, strict=True)
             ]
             value = to_stored(emit, _sum(builder, terms), out.kind)
-            _store(emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes)
+            store_elements(emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes)
 
         _each_chunk(builder, out, end, count, chunk)
         return context.get_dummy_value()
@@ -131,8 +132,8 @@ def to_line(typingctx, row, target, where):
 
         def chunk(e, width):
             address = builder.add(start, builder.mul(e, I64(source.bytes)))
-            value = to_real(emit, _load(emit, source, address, width))
-            _store(emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes)
+            value = to_real(emit, load_elements(emit, source, address, width))
+            store_elements(emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes)
 
         _each_chunk(builder, out, end, count, chunk)
         return context.get_dummy_value()
@@ -192,12 +193,14 @@ def make_interpolate_line(mode):
                 terms = []
                 for k in range(TAPS[mode]):
                     at, by = (
-                        _load(emit, plane, plane.address(I64(k), first), width)
+                        load_elements(emit, plane, plane.address(I64(k), first), width)
                         for plane in (index, weight)
                     )
                     terms.append(builder.fmul(read(at), by))
                 value = to_stored(emit, _sum(builder, terms), out.kind)
-                _store(emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes)
+                store_elements(
+                    emit, value, builder.add(end, builder.mul(e, I64(out.bytes))), out.bytes
+                )
 
             def gather_from(start):
                 base = builder.inttoptr(start, source.kind.as_pointer())
@@ -245,7 +248,8 @@ def permute_window(emit, plane, start):
     """Function: the numbers at these offsets from an address, of a window in two vectors."""
     b, vector, numbers = emit.builder, lanes(F32), lanes(I32)
     halves = [
-        _load(emit, plane, b.add(start, I64(k * LANES * plane.bytes)), LANES) for k in range(2)
+        load_elements(emit, plane, b.add(start, I64(k * LANES * plane.bytes)), LANES)
+        for k in range(2)
     ]
     function = cgutils.get_or_insert_function(
         b.module, ir.FunctionType(vector, [vector, numbers, vector]),

@@ -4,11 +4,9 @@ All numbers are float64, in which indices and offsets are exact, and each lane g
 scalar code. Where that has a branch, both results are computed, and one is selected.
 """
 
-from llvmlite import ir
-
 from ...math.padding import MOST_REFLECTIONS
 from ...math.sampler_kind import BICUBIC, BORDER, FILL, REFLECTION, WRAP, ZEROS
-from .vectors import F64, I64, lanes
+from .vectors import F64, I32, I64, lanes
 
 
 class Side:
@@ -25,6 +23,7 @@ class Side:
         self.off, self.length = off, b.fadd(last, off)
         self.sloped = self.reverses = None
         self.size, self.last = emit.splat(b.sitofp(size, F64)), emit.splat(last)
+        self.end = b.trunc(b.sub(size, I64(1)), I32)
 
     def pad(self, c):
         """The padded coordinate, and the mask of the lanes that have taps; None if all have."""
@@ -112,25 +111,34 @@ class Side:
 
     # --- Taps -------------------------------------------------------------------------------------
 
-    def tap(self, index):
-        """The pixel that each lane's tap reads, and the mask of the taps that the image has.
+    def tap(self, low, k):
+        """The pixel, of 32 bits, that the tap ``k`` pixels beyond ``low`` reads, and a mask.
 
-        A tap that it lacks reads any pixel; the mask is None if no tap is missing.
+        ``low`` are whole numbers of padded coordinates. The mask has the lanes whose tap the image
+        has; in others the tap reads any pixel. It is None if no tap is missing.
         """
         emit, b, bicubic = self.emit, self.emit.builder, self.mode == BICUBIC
-        if self.padding == WRAP:
-            return self._fold(index, self.size), None
-        if self.padding == REFLECTION and bicubic:
-            period = emit.splat(b.fmul(F64(2.0), self.length))
-            folded = self._fold(index, period)
-            back = b.fsub(b.fsub(period, emit.splat(self.off)), folded)
-            folded = b.select(b.fcmp_ordered("<", folded, self.size), folded, back)
-            single = b.fcmp_ordered("==", period, lanes(F64, 0.0))
-            return b.select(single, lanes(F64, 0.0), folded), None
-        clamped = self._clip(index, 0.0)
+        if self.padding == WRAP or (self.padding == REFLECTION and bicubic):
+            folded = self._repeat(b.fadd(low, lanes(F64, float(k))) if k else low)
+            return b.fptosi(folded, lanes(I32)), None
+        index = b.fptosi(low, lanes(I32))
+        index = b.add(index, lanes(I32, k)) if k else index
+        clamped = emit.clamp(index, I32(0), self.end)
         if self.padding in (BORDER, FILL) and bicubic:
             return clamped, None
-        return clamped, b.fcmp_ordered("==", clamped, index)
+        return clamped, b.icmp_signed("==", clamped, index)
+
+    def _repeat(self, index):
+        """The pixels of an image that is repeated, or mirrored and repeated, without end."""
+        emit, b = self.emit, self.emit.builder
+        if self.padding == WRAP:
+            return self._fold(index, self.size)
+        period = emit.splat(b.fmul(F64(2.0), self.length))
+        folded = self._fold(index, period)
+        back = b.fsub(b.fsub(period, emit.splat(self.off)), folded)
+        folded = b.select(b.fcmp_ordered("<", folded, self.size), folded, back)
+        single = b.fcmp_ordered("==", period, lanes(F64, 0.0))
+        return b.select(single, lanes(F64, 0.0), folded)
 
     def _fold(self, index, period):
         """An index modulo the period; at most one period below 0, and three above."""
@@ -148,7 +156,11 @@ class Side:
 
 
 def to_offsets(emit, indices, stride):
-    """Indices times the stride, an integer, as integers of 64 bits."""
+    """Indices of 32 bits times the stride, as integers of 64 bits.
+
+    The product is that of float64 numbers, in which it is exact: for those the processor has a fast
+    instruction.
+    """
     b = emit.builder
-    product = b.fmul(indices, emit.splat(b.sitofp(stride, F64)))
-    return b.fptosi(product, ir.VectorType(I64, product.type.count))
+    product = b.fmul(b.sitofp(indices, lanes(F64)), emit.splat(b.sitofp(stride, F64)))
+    return b.fptosi(product, lanes(I64))

@@ -10,7 +10,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .checked_taps import CheckedTaps, load_fill, weighted_sum
-from .vectors import F64, I64, LANES, Emitter, Plane, lanes
+from .vectors import F64, I32, I64, LANES, Emitter, Plane, lanes
 
 
 def _load_gradients(emit, samples, first, stride, span):
@@ -72,10 +72,10 @@ def _add_taps(emit, taps, samples, where, window, strides):
     b, (start, first, *span, channels) = emit.builder, where
     # What a lane must not write is added, as 0, to a pixel of the window.
     safe = emit.splat(b.mul(window[0], strides[1]))
-    top, bottom = (emit.splat(b.sitofp(row, F64)) for row in window)
+    top, bottom = (emit.splat(b.trunc(row, I32)) for row in window)
     tables = []
     for y, row in enumerate(taps.rows):
-        inside = b.and_(b.fcmp_ordered(">=", row, top), b.fcmp_ordered("<", row, bottom))
+        inside = b.and_(b.icmp_signed(">=", row, top), b.icmp_signed("<", row, bottom))
         for x, column in enumerate(taps.taps):
             offsets, exists = column[y]
             masks = [mask for mask in (inside, exists, taps.some) if mask is not None]
