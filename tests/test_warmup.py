@@ -1,5 +1,6 @@
 """``numba-stn warmup``: no later process compiles again what it has compiled."""
 
+import math
 import os
 import subprocess
 import sys
@@ -18,9 +19,11 @@ for side in (20, 300):
     theta = numpy.tile(numpy.eye(2, 3, dtype=numpy.float32), (2, 1, 1))
     samples = numba_stn.warp_affine(images, theta)
     numba_stn.warp_affine_vjp(samples, images, theta)
-net = nn.serial(nn.conv2d(4, 5), nn.max_pool(2), nn.avg_pool(2), nn.conv2d(2, 1, stride=2))
+image = numpy.ones((300, 400), numpy.uint8)
+numba_stn.rotate(image, 3), numba_stn.resize(image, (200, 30)), numba_stn.rotate(image[:9, :9], 3)
+net = nn.serial(nn.conv2d(4, 5), nn.relu(), nn.max_pool(2))
 for count in (1, 300):
-    x = numpy.ones((count, 3, 28, 28), numpy.float32)
+    x = numpy.ones((count, 1, 28, 28), numpy.float32)
     y, pullback, _ = net.apply(net.init(numpy.random.default_rng(0), x.shape[1:]), x)
     pullback(y)
 """
@@ -34,11 +37,12 @@ def test_a_later_process_compiles_nothing(tmp_path):
         assert done.returncode == 0, done.stderr
         return done
 
-    words = ["warp_affine float32 zeros", "layers float32"]
+    words = ["float32 zeros: warp_affine", "training: layers", "uint8: resize", "uint8 zeros: ro"]
     done = run("-m", "numba_stn", "warmup", *words)
+    assert done.stdout.startswith("6 calls, processes: ")
     folder = done.stdout.split()[-1]
     assert folder.startswith(str(tmp_path))
-    assert "4/4" in done.stderr
+    assert "6/6" in done.stderr
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
     assert kept
     run("-c", CALLS)
@@ -47,8 +51,23 @@ def test_a_later_process_compiles_nothing(tmp_path):
 
 def test_every_usual_call_has_a_name():
     names = [call.name for call in warmup.choose([])]
-    assert len(set(names)) == len(names) == 2 * (3 * 2 * 3 + 1 + 1)
-    assert {call.name for call in warmup.choose(["float32"])} < set(names)
+    every = [call.name for call in warmup.choose(["all"])]
+    assert len(set(every)) == len(every)
+    assert set(names) < set(every)
+    for group in ("images", "batches", "registration", "training"):
+        assert {call.name for call in warmup.choose([group])} & set(names)
+    assert {call.name for call in warmup.choose(["float64"])} < set(every) - set(names)
+
+
+def test_a_failure_in_another_process_is_raised(monkeypatch):
+    monkeypatch.setattr(warmup, "_compile", math.sqrt)  # not the name of a call
+    with pytest.raises(TypeError):
+        list(warmup.compile_calls(warmup.choose(["affine_grid"]), 2))
+
+
+def test_the_list_compiles_nothing(capsys):
+    assert main(["warmup", "--list", "registration", "nearest"]) == 0
+    assert "registration: affine" in capsys.readouterr().out.splitlines()
 
 
 def test_an_unknown_call_is_one_line(capsys):
