@@ -116,7 +116,7 @@ def make_row(source, dims, between_pixels, tangent=False):
                 divisor,
             )
 
-    return scalar(row)
+    return inlined(row)
 
 
 @functools.cache
