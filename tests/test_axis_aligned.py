@@ -94,6 +94,14 @@ def test_halves_are_means_of_four(dtype, channels, columns):
     np.testing.assert_array_equal(got, np.rint(want) if whole else want)
 
 
+def test_steps_of_two_that_are_no_halves():
+    image = RNG.integers(0, 256, (12, 80, 3)).astype(np.uint8)
+    matrix = np.array([[2, 0, 1.5], [0, 2, 0.5]])
+    want = image.reshape(6, 2, 80, 3).astype(float).mean(1)
+    want = np.rint((want[:, 1:79:2] + want[:, 2:80:2]) / 2)
+    np.testing.assert_array_equal(stn.warp_image(image, matrix, (6, 39)), want)
+
+
 def test_a_tap_of_weight_0_that_the_image_lacks_reads_nothing():
     image = np.ones((4, 20), np.float32)
     found = stn.warp_image(image, [[1, 0, 0], [0, 1, 0]], (6, 24), fill=np.inf)

@@ -274,7 +274,7 @@ def make_write_grid_gradient(dims):
 
 def prepare_sample(kind, images_shape, dtype, off, fill, shape):
     """A function ``write(images, coords, samples)`` for images and samples of these shapes."""
-    work = math.prod(shape) * TAPS[kind.mode] ** kind.dims
+    work = math.prod(shape) * (TAPS[kind.mode] ** kind.dims + 1)
     if kind.dims == 3:
 
         def write_volumes(images, coords, samples):
@@ -320,7 +320,7 @@ def coverage(kind, coords, sides, off, covered):
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
-    work = dsamples.size * TAPS[kind.mode] ** kind.dims
+    work = dsamples.size * (TAPS[kind.mode] ** kind.dims + 1)
     lines = math.prod(kind.spatial(dimages)[:-1])
     bands = max(1, min(-(-cpu_launch.workers(work) // max(len(dimages), 1)), lines))
     make = make_vjp_images if _has_blocks(kind, dsamples) else make_sample_vjp_images
@@ -332,7 +332,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta."""
-    work = dsamples.size * TAPS[kind.mode] ** kind.dims
+    work = dsamples.size * (TAPS[kind.mode] ** kind.dims + 1)
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
     sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))

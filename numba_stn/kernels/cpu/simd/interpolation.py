@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from ...math.interpolation import KEYS
 from ...math.sampler_kind import BICUBIC, BILINEAR, NEAREST, TAPS
+from .gathers import gather_elements
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .workspace import Slot
 
@@ -101,9 +102,8 @@ class _Block:
         """Write the samples of one plane, which are neighbours in memory."""
         emit, b = self.emit, self.emit.builder
         if self.mode == NEAREST:
-            block = ir.Constant(ir.VectorType(self.image.kind, LANES), ir.Undefined)
-            for k in range(LANES):
-                block = b.insert_element(block, self._load(self.bases[0], k, 1), I32(k))
+            offsets = b.zext(emit.load(self.slot.offsets, lanes(I32)), lanes(I64))
+            block = gather_elements(emit, self.image, self.bases[0], offsets)
             _store(b, block, target, self.image.bytes)
             return
         if self.mode == BILINEAR:
