@@ -82,6 +82,38 @@ def test_whole_pixels_are_copied_as_they_are(dtype):
     assert stn.resize(image, (12, 40)).tobytes() == image.tobytes()
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("step", [0.3, 0.9, -1.3, 1.9, 2.7])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rows_of_many_windows(channels, step, mode):
+    """Near and far taps, at the line's ends too; and rows of more than a part."""
+    image = RNG.integers(0, 256, (5, 800, channels)).astype(np.float32)
+    columns = int(800 / abs(step))
+    x = step * (np.arange(columns) - columns / 2) + 400.0 + 0.25
+    got = stn.warp_image(
+        image, [[step, 0, x[0]], [0, 1, 0.5]], (4, columns), mode=mode, padding_mode="border"
+    )
+    low = np.floor(x).astype(int)
+    taps = range(2) if mode == "bilinear" else range(-1, 3)
+
+    def weights(t):
+        if mode == "bilinear":
+            return np.stack([1 - t, t])
+        a, d = -0.75, np.stack([1 + t, t, 1 - t, 2 - t])
+        near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+        return np.where(d <= 1, near, far)
+
+    across = sum(
+        w[:, None] * image[:, np.clip(low + k, 0, 799)]
+        for k, w in zip(taps, weights(x - low), strict=True)
+    )
+    want = sum(
+        w * across[np.clip(np.arange(4) + k, 0, 4)]
+        for k, w in zip(taps, weights(np.float64(0.5)), strict=True)
+    )
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("columns", [1, 5, 16, 53])

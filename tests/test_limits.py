@@ -66,7 +66,9 @@ def test_a_row_without_known_limits_is_kept_whole():
 
 
 @pytest.mark.parametrize("padding", [ZEROS, BORDER])
-@pytest.mark.parametrize(("mode", "before", "after"), [(BILINEAR, 0, 1), (BICUBIC, 1, 2)])
+@pytest.mark.parametrize(
+    ("mode", "before", "after"), [(NEAREST, 0, 0), (BILINEAR, 0, 1), (BICUBIC, 1, 2)]
+)
 def test_affine_columns_that_are_inside_have_all_their_taps(mode, before, after, padding):
     """And few others do; columns without taps are left out, those with taps are not."""
     rng, found, possible = np.random.default_rng(2), 0, 0
@@ -77,8 +79,9 @@ def test_affine_columns_that_are_inside_have_all_their_taps(mode, before, after,
         inverse = (1 / xs, 1 / ys)
         first, last, low, high, *_ = affine_limits(padding, mode, row, inverse, window, SIDES)
         x, y = x0 + xs * np.arange(columns), y0 + ys * np.arange(columns)
-        inside = (np.floor(x) >= before) & (np.floor(x) + after < width)
-        inside &= (np.floor(y) >= before) & (np.floor(y) + after < height)
+        whole = np.rint if mode == NEAREST else np.floor
+        inside = (whole(x) >= before) & (whole(x) + after < width)
+        inside &= (whole(y) >= before) & (whole(y) + after < height)
         assert inside[first:last].all()
         found, possible = found + max(last - first, 0), possible + inside.sum()
         if padding == ZEROS:
