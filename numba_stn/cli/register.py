@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         check_different([*zip(("OUT", "--picture", "--matrix"), outputs, strict=False)])
         check_absent(outputs, args.force)
         try:
-            moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
+            moving, metadata = files.read_file(pathlib.Path(args.moving))
+            fixed = files.read_image(pathlib.Path(args.fixed))
             result = _register(args, moving, fixed)
             report = result.report
             _print_report(report)
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 return 1
             overlays = before_and_after(moving, fixed, result.aligned, report.gain, report.bias)
             with delay_interrupts():  # all files, or none
-                files.write_image(target, result.aligned)
+                files.write_image(target, result.aligned, metadata)
                 files.write_image(picture, overlays)
                 if args.matrix:
                     _write_matrix(pathlib.Path(args.matrix), result.matrix)

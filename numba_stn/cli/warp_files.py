@@ -21,16 +21,40 @@ MOST_TEXT = 2**16
 # --- Images ---------------------------------------------------------------------------------------
 
 
-def image_files(source: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+def names_several(name: str) -> bool:
+    """Whether a name is a folder's, or a pattern and no file's."""
+    path = pathlib.Path(name)
+    return path.is_dir() or (any(sign in name for sign in "*?[") and not path.exists())
+
+
+def image_files(names: Sequence[str]) -> list[pathlib.Path]:
+    """List the images that are named, those of folders, and those that match patterns."""
+    if len(names) == 1:
+        return _images_of(names[0])
+    found = [_images_of(name) if names_several(name) else [pathlib.Path(name)] for name in names]
+    return list(dict.fromkeys(path for paths in found for path in paths))
+
+
+def _images_of(name):
     """List the images of a folder, or those that match a pattern."""
     from ..images.files import SUFFIXES
 
-    paths = source.iterdir() if source.is_dir() else map(pathlib.Path, glob.glob(pattern))
+    source = pathlib.Path(name)
+    paths = source.iterdir() if source.is_dir() else map(pathlib.Path, glob.glob(name))
     found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise UsageError(f"{pattern}: found no image; expected file names that end in "
+        raise UsageError(f"{name}: found no image; expected file names that end in "
                          f"{', '.join(SUFFIXES)}")  # fmt: skip
     return found
+
+
+def check_folder(folder: pathlib.Path, count: int) -> None:
+    """Raise if the output of several images is a file, or has a file's name."""
+    from ..images.files import SUFFIXES
+
+    if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in SUFFIXES):
+        raise UsageError(f"{folder}: expected a folder for the output of {count} image"
+                         f"{'s' * (count != 1)}, got a file name")  # fmt: skip
 
 
 def check_inputs_remain(pairs: Pairs, matrix: str | None) -> None:

@@ -22,6 +22,16 @@ def translation_matrix(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
+def cos_sin(degrees: float) -> tuple[float, float]:
+    """Return cosine and sine of an angle; exact for multiples of 90 degrees."""
+    remainder = math.remainder(degrees, 90)
+    quarters = round((math.remainder(degrees, 360) - remainder) / 90)
+    cos, sin = math.cos(math.radians(remainder)), math.sin(math.radians(remainder))
+    for _ in range(quarters % 4):
+        cos, sin = -sin, cos
+    return cos, sin
+
+
 def matrix_from_parts(
     sides: Sides,
     rotate: float = 0.0,
@@ -34,8 +44,7 @@ def matrix_from_parts(
     The steps are taken in this order. ``rotate`` is in degrees, counter-clockwise as the image is
     displayed; ``shear`` (kx, ky) adds kx y to x and ky x to y.
     """
-    angle = math.radians(rotate)
-    cos, sin = math.cos(angle), math.sin(angle)
+    cos, sin = cos_sin(rotate)
     rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # rows run downwards
     shearing = np.array([[1.0, shear[0], 0], [shear[1], 1, 0], [0, 0, 1]])
     scaling, (x, y) = np.diag([*scale, 1.0]), _centre(sides)

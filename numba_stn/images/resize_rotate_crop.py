@@ -21,6 +21,7 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
+from .canvas import cos_sin
 from .warp_image import as_affine, check_sampler, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
@@ -107,7 +108,7 @@ def rotate(
     """
     kernels, image = choose_backend_for_image(image, stream)
     sides = shape = image.shape[:2]
-    cos, sin = _cos_sin(_check_number("degrees", degrees, "a finite number"))
+    cos, sin = cos_sin(_check_number("degrees", degrees, "a finite number"))
     factor = _check_zoom(zoom)
     fixed = target = _centre(sides)
     if check_flag("expand", expand):
@@ -136,16 +137,6 @@ def _check_zoom(zoom):
     if factor <= 0:
         raise ValueError(f"zoom: expected {expected}, got {zoom!r}")
     return factor
-
-
-def _cos_sin(degrees):
-    """Return cosine and sine of an angle; exact for multiples of 90 degrees."""
-    remainder = math.remainder(degrees, 90)
-    quarters = round((math.remainder(degrees, 360) - remainder) / 90)
-    cos, sin = math.cos(math.radians(remainder)), math.sin(math.radians(remainder))
-    for _ in range(quarters % 4):
-        cos, sin = -sin, cos
-    return cos, sin
 
 
 def _expanded_shape(sides, cos, sin, zoom):

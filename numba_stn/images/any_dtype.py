@@ -1,0 +1,41 @@
+"""Warps of image files with numbers that :func:`numba_stn.warp_image` does not take.
+
+They are computed in the next float that holds them exactly, and then rounded, ties to even, and
+saturated.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .warp_image import warp_image
+
+_WIDER = {"bool": np.float32, "int8": np.float32, "int16": np.float32, "float16": np.float32,
+          "int32": np.float64, "uint32": np.float64}  # fmt: skip
+
+
+def warp_any_dtype(image: np.ndarray, matrix: Any, shape: Any = None, **options: Any) -> np.ndarray:
+    """The same as :func:`numba_stn.warp_image`, also for other integers, bool and float16."""
+    wider = _WIDER.get(image.dtype.name)
+    if wider is None:
+        return warp_image(image, matrix, shape, **options)
+    _check_fill(options.get("fill", 0), image.dtype)
+    numbers = warp_image(image.astype(wider), matrix, shape, **options)
+    if image.dtype.kind == "f":
+        return numbers.astype(image.dtype)
+    return np.clip(np.rint(numbers), *_range(image.dtype)).astype(image.dtype)
+
+
+def _range(dtype):
+    """Return the smallest and the largest number of an integer dtype."""
+    return (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
+def _check_fill(fill, dtype):
+    """Raise if a fill is not a number of this dtype."""
+    numbers = np.asarray(fill, float)
+    if dtype.kind == "f":
+        return
+    low, high = _range(dtype)
+    if not ((numbers == np.rint(numbers)) & (numbers >= low) & (numbers <= high)).all():
+        raise ValueError(f"fill: expected a number that {dtype} can hold, got {fill!r}")
