@@ -380,3 +380,79 @@ def test_nothing_is_printed_into_an_output_stream(photo, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "wrote " in err
+
+
+# --- Several pages --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [(), (3,), (4,), (2,)])
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "<i2", "f4"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}], ids=str)
+def test_pages_are_warped_like_images(options, dtype, channels, tmp_path, capsys):
+    pages = RNG.integers(0, 120, (5, 20, 30, *channels)).astype(dtype)
+    kind = {"photometric": "rgb" if channels in [(3,), (4,)] else "minisblack",
+            "byteorder": ">" if dtype[0] == ">" else "<"}  # fmt: skip
+    kind |= {"planarconfig": "contig"} if channels else {}
+    tifffile.imwrite(tmp_path / "a.tif", pages, resolution=(300, 300), resolutionunit=2,
+                     **kind, **options)  # fmt: skip
+    native = pages.astype(pages.dtype.newbyteorder("="))
+    for out in (tmp_path / "o.tif", tmp_path / "o.npy"):
+        assert warp(tmp_path / "a.tif", out, "--rotate", 90, "--size", "20x30") == 0
+        found = tifffile.imread(out) if out.suffix == ".tif" else np.load(out)
+        np.testing.assert_array_equal(found, np.rot90(native, axes=(1, 2)))
+        assert found.dtype == native.dtype
+    with tifffile.TiffFile(tmp_path / "o.tif") as tiff:
+        assert len(tiff.pages) == 5
+        assert tiff.pages.first.tags[282].value == (300, 1)
+    assert "a stack NHW" in capsys.readouterr().out
+
+
+def test_pages_of_programs(tmp_path):
+    """ImageJ's, also where one header describes all pages, and OME's."""
+    pages = RNG.integers(0, 65536, (2, 3, 20, 30), np.uint16)
+    axes = {"metadata": {"axes": "TZYX"}, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "imagej.tif", pages, imagej=True, metadata={"axes": "TZYX"})
+    tifffile.imwrite(tmp_path / "ome.tif", pages, ome=True, **axes)
+    content = bytearray((tmp_path / "imagej.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "imagej.tif") as tiff:
+        first = tiff.pages.first
+        at = first.offset + 2 + 12 * len(first.tags)  # where the offset of the second page is
+    content[at : at + 4] = bytes(4)
+    (tmp_path / "one header.tif").write_bytes(content)
+    for name in ("imagej", "ome", "one header"):
+        assert warp(tmp_path / f"{name}.tif", tmp_path / "o.npy", "--rotate", 180, "--force") == 0
+        expected = pages.reshape(6, 20, 30)[:, ::-1, ::-1]
+        np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), expected)
+
+
+def test_pages_of_a_folder_and_from_arrays(photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo.save(folder / "a.png")
+    pages = RNG.integers(0, 256, (3, 20, 30), np.uint8)
+    tifffile.imwrite(folder / "b.tif", pages, photometric="minisblack")
+    assert warp(folder, tmp_path / "out", "--rotate", 180) == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "b.tif"), pages[:, ::-1, ::-1])
+    np.save(tmp_path / "c.npy", pages[..., None].repeat(3, -1))
+    assert warp(tmp_path / "c.npy", tmp_path / "c.tif", "--rotate", 180) == 0
+    found = tifffile.imread(tmp_path / "c.tif")
+    np.testing.assert_array_equal(found, pages[..., None].repeat(3, -1)[:, ::-1, ::-1])
+
+
+def test_bad_pages_are_named(tmp_path, capsys):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for side in (20, 30):
+            writer.write(np.zeros((side, 20), np.uint16))
+    assert warp(path, tmp_path / "o.tif", "--rotate", 5) == 2
+    assert "expected pages of one size and dtype, got (20, 20) of uint16, (30" in (
+        capsys.readouterr().err
+    )
+    tifffile.imwrite(path, np.zeros((5, 20, 20), np.uint16), photometric="minisblack")
+    os.truncate(path, path.stat().st_size - 999)
+    assert warp(path, tmp_path / "o.tif", "--rotate", 5) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"numba-stn: {path}: ")
+    with pytest.raises(files.FileError, match="a.tif: "):
+        files.read_image(path)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.tif"]

@@ -35,8 +35,9 @@ Warp one image, several, all images of a folder, or all that match a pattern.
 An image is scaled, sheared and rotated about its centre, in this order, and
 then translated; or it is warped by a matrix; or its corners are moved to given
 positions. Colour profile, resolution, EXIF and JPEG quality of the input are
-kept where the format of the output can store them. A stack of images (.zarr or
-.npy) is warped a few images at a time, so it may be larger than memory."""
+kept where the format of the output can store them. A stack of images (.zarr,
+.npy, or .tif with several pages) is warped a few images at a time, so it may be
+larger than memory."""
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
@@ -58,11 +59,12 @@ def add(commands) -> None:
     warp._negative_number_matcher = re.compile(r"-\.?\d")
     option = warp.add_argument
     option("input", metavar="IN", help="an image (.png, .jpg, .tif, ... or .npy), a folder of "
-           "images, a pattern, or a stack of images (.zarr or .npy)")  # fmt: skip
+           "images, a pattern, or a stack of images (.zarr, .npy, or .tif with several "
+           "pages)")  # fmt: skip
     # What follows IN: any number of others, and OUT. argparse would give them all to IN.
     option("output", metavar="[IN ...] OUT", help="more images, and the file to write, whose "
            "suffix chooses the format; a folder if there are several images, or IN is a folder or "
-           "a pattern; .zarr or .npy if IN is a stack")  # fmt: skip
+           "a pattern; .zarr, .npy or .tif if IN is a stack")  # fmt: skip
     option(MORE, nargs="*", default=[], help=argparse.SUPPRESS)
     warp_maps.add_options(option)
     option("--size", type=warp_maps.size, metavar="WxH", help="size of the output; default: the "
@@ -148,6 +150,8 @@ def _warp_folder(args, matrix, sources, folder):
 
 def _warp_pairs(args, matrix, pairs, errors, written):
     """Warp each source to its target, and append the errors, and what is written, to lists."""
+    from ..images.tiff_files import SUFFIXES, has_pages
+
     try:
         with contextlib.closing(progress(pairs, lambda pair: one_line(pair[0].name))) as each:
             for source, target in each:
@@ -155,6 +159,11 @@ def _warp_pairs(args, matrix, pairs, errors, written):
                     for path in (source, target):
                         if is_stream(path):  # which might never end
                             raise UsageError(f"{path}: expected a file, got a FIFO or a device")
+                    if source.suffix.lower() in SUFFIXES and has_pages(source):
+                        text = warp_stacks.warp_stack_file(args, matrix, source, target,
+                                                            warp_stacks.no_bar)  # fmt: skip
+                        written.append((target, text))
+                        continue
                     warped = _warped(args, matrix, source)
                     with delay_interrupts():  # until the image is counted
                         written.append((target, _write(args, target, *warped)))

@@ -19,31 +19,41 @@ def is_stack(args: argparse.Namespace) -> bool:
     if image_stacks.is_stack(pathlib.Path(args.input), args.axes):
         return True
     if args.scheduler:
-        raise UsageError(f"--scheduler: expected a stack (.zarr or .npy), got {args.input}")
+        raise UsageError(f"--scheduler: expected a stack (.zarr, .npy or .tif), got {args.input}")
     return False
 
 
 def warp_stack(args: argparse.Namespace, matrix: Any, target: pathlib.Path) -> int:
     """Warp a stack on the threads of this process or on the workers of a cluster."""
-    from ..distributed import cluster, image_stacks
-    from ..images import files
+    from ..distributed import image_stacks
 
     source = pathlib.Path(args.input)
     if target.is_dir() and not image_stacks.is_zarr(target):
         target = target / source.name
     if not source.exists():
         report_leftovers(source.resolve().parent)  # which may put it back
+    with output_files([target], args.force):
+        check_absent([target], args.force)
+        text = warp_stack_file(args, matrix, source, target, progress_bar)
+    print_written(target, text)
+    return 0
+
+
+def warp_stack_file(args: argparse.Namespace, matrix: Any, source: pathlib.Path,
+                    target: pathlib.Path, bar: Any) -> str:  # fmt: skip
+    """Warp a stack from one file to another; returns what was written, in words."""
+    from ..distributed import cluster, image_stacks
+    from ..images import files
+
     try:
-        with output_files([target], args.force):
-            check_absent([target], args.force)
-            stack = image_stacks.describe_stack(source, args.axes)
-            map_, sides = output_canvas(args, matrix, stack.sides)
-            options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
-            with _executor(args.scheduler) as compute:
-                warped = image_stacks.warp_stack(stack, target, map_, sides, compute, **options)
-                with contextlib.closing(warped), progress_bar(stack.shape[0], "image") as advance:
-                    for done in warped:
-                        advance(done)
+        stack = image_stacks.describe_stack(source, args.axes)
+        map_, sides = output_canvas(args, matrix, stack.sides)
+        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
+        with _executor(args.scheduler) as compute:
+            warped = image_stacks.warp_stack(stack, target, map_, sides, compute, **options)
+            with contextlib.closing(warped), bar(stack.shape[0], "image") as advance:
+                for done in warped:
+                    advance(done)
     except ImportError as error:
         raise UsageError(f'stacks need more packages ({error}); pip install "numba-stn[scale]" on '
                          f"every machine")  from error  # fmt: skip
@@ -54,8 +64,12 @@ def warp_stack(args: argparse.Namespace, matrix: Any, target: pathlib.Path) -> i
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UsageError(f"{source}: {_one_line(error)}") from error
     shape = " x ".join(map(str, stack.shape_with(sides)))
-    print_written(target, f"a stack {stack.axes} of {shape}, {stack.dtype}")
-    return 0
+    return f"a stack {stack.axes} of {shape}, {stack.dtype}"
+
+
+def no_bar(total: int, unit: str) -> Any:
+    """In place of a progress bar, inside another."""
+    return contextlib.nullcontext(lambda done: None)
 
 
 def _one_line(error):

@@ -6,8 +6,10 @@ compressions for 8 bits.
 
 import contextlib
 import logging
+import math
 import pathlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from .metadata import Metadata, copy_exif
 from .pictures import check_pixels, read_picture
 
 SUFFIXES = (".tif", ".tiff")
+
+# What a page's numbers mean, of the meanings that TIFF has.
+_COLOURS = ("MINISBLACK", "MINISWHITE", "RGB")
 
 # Tags of TIFF that have text, and are carried along.
 _TEXTS = (270, 271, 272, 306, 315, 33432)
@@ -44,14 +49,13 @@ def read_tiff(path: pathlib.Path, allow_large: bool = False) -> tuple[np.ndarray
     with _errors_of(path), tifffile.TiffFile(path) as tiff:
         if not len(tiff.pages):
             raise FileError(f"{path}: expected an image, got none")
+        _check_chain(path, tiff)
         if len(tiff.pages) > 1 or len(tiff.series) > 1:
             raise FileError(f"{path}: expected one image, got {len(tiff.pages)}")
         page = tiff.pages.first
         if not _is_for_pillow(page):
             check_pixels(path, page.imagewidth, page.imagelength, allow_large)
-            pixels = read_page(path, page)
-            orientation = page.tags.valueof(274, default=1)
-            return _UPRIGHT.get(orientation, np.asarray)(pixels), metadata_of(page)
+            return read_page(path, page), metadata_of(page)
     return read_picture(path, allow_large)
 
 
@@ -77,15 +81,8 @@ def _is_for_pillow(page):
 
 
 def read_page(path: pathlib.Path, page: Any) -> np.ndarray:
-    """Read the pixels of a page: (H, W) or (H, W, C), in native byte order."""
-    ends = np.add(page.dataoffsets, page.databytecounts, dtype=object)
-    if not len(ends) or max(ends) > page.parent.filehandle.size:
-        raise FileError(f"{path}: image file is truncated")
-    if page.imagedepth > 1 or page.photometric.name in ("PALETTE", "YCBCR", "CIELAB", "CFA"):
-        raise FileError(f"{path}: expected grey or colour pixels, got {page.photometric.name} "
-                        f"{page.shape} of {page.dtype}")  # fmt: skip
-    if page.axes not in ("YX", "YXS", "SYX") or not page.size or page.dtype is None:
-        raise FileError(f"{path}: expected an image, got {page.shape} of {page.dtype}")
+    """Read the pixels of a page, upright: (H, W) or (H, W, C), in native byte order."""
+    _check_page(path, page)
     try:
         pixels = page.asarray()
     except ValueError as error:
@@ -95,8 +92,27 @@ def read_page(path: pathlib.Path, page: Any) -> np.ndarray:
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if page.photometric.name == "MINISWHITE" and pixels.dtype.kind == "u":
-        return np.iinfo(pixels.dtype).max - pixels
-    return _unpremultiplied(pixels) if 1 in page.extrasamples else pixels
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    if 1 in page.extrasamples:
+        pixels = _unpremultiplied(pixels)
+    return _UPRIGHT.get(_orientation(page), np.asarray)(pixels)
+
+
+def _orientation(page):
+    found = page.tags.valueof(274, default=1)
+    return found if found in _UPRIGHT else 1
+
+
+def _check_page(path, page):
+    """Raise for pages that are not complete, or not of grey or colour pixels."""
+    ends = np.add(page.dataoffsets, page.databytecounts, dtype=object)
+    if not len(ends) or max(ends) > page.parent.filehandle.size:
+        raise FileError(f"{path}: image file is truncated")
+    if page.imagedepth > 1 or page.photometric.name not in _COLOURS:
+        raise FileError(f"{path}: expected grey or colour pixels, got {page.photometric.name} "
+                        f"{page.shape} of {page.dtype}")  # fmt: skip
+    if page.axes not in ("YX", "YXS", "SYX") or not page.size or page.dtype is None:
+        raise FileError(f"{path}: expected an image, got {page.shape} of {page.dtype}")
 
 
 def _read_by_pillow(path, page):
@@ -181,3 +197,123 @@ def tiff_options(channels: tuple[int, ...], metadata: Metadata) -> dict[str, Any
     if metadata.dpi:
         options |= {"resolution": metadata.dpi, "resolutionunit": 2}
     return options
+
+
+# --- Several pages --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TiffStack:
+    """The pages of a TIFF as one array (N, H, W) or (N, H, W, C), which is read in parts."""
+
+    path: pathlib.Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    metadata: Metadata
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, images: slice) -> np.ndarray:
+        """Read some of the pages.
+
+        Raises
+        ------
+        FileError
+            If they cannot be read.
+        """
+        import tifffile
+
+        found = np.empty((len(range(*images.indices(self.shape[0]))), *self.shape[1:]), self.dtype)
+        with _errors_of(self.path), tifffile.TiffFile(self.path) as tiff:
+            if len(tiff.pages) == 1 < self.shape[0]:
+                return _read_hyperstack(tiff, self, images)
+            for page, pixels in zip(tiff.pages[images], found, strict=True):
+                pixels[:] = read_page(self.path, page)
+        return found
+
+
+def has_pages(path: pathlib.Path) -> bool:
+    """Whether a file is a TIFF with several images."""
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as tiff:
+            return len(tiff.pages) > 1 or math.prod(_leading(tiff)) > 1
+    except Exception:  # no TIFF, or a broken one, which its reader will name
+        return False
+
+
+def open_tiff_stack(path: pathlib.Path) -> TiffStack:
+    """Read the headers of a TIFF's pages.
+
+    Raises
+    ------
+    FileError
+        If they cannot be read, or differ in shape or dtype.
+    """
+    import tifffile
+
+    with _errors_of(path), tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        _check_chain(path, tiff)
+        if len(tiff.series) != 1 or (leading := math.prod(_leading(tiff))) < len(tiff.pages):
+            shapes = {f"{series.shape} of {series.dtype}": None for series in tiff.series}
+            raise FileError(f"{path}: expected pages of one size and dtype, got "
+                            f"{shorten(', '.join(shapes))}")  # fmt: skip
+        _check_page(path, page)
+        if leading > 1 and len(tiff.pages) == 1 and tiff.series[0].dataoffset is None:
+            raise FileError(f"{path}: expected {leading} pages, got one")
+        height, width = page.imagelength, page.imagewidth
+        sides = (width, height) if _orientation(page) > 4 else (height, width)
+        channels = () if page.samplesperpixel == 1 else (page.samplesperpixel,)
+        return TiffStack(path, (leading, *sides, *channels), np.dtype(page.dtype).newbyteorder("="),
+                         metadata_of(page))  # fmt: skip
+
+
+def _check_chain(path, tiff):
+    """Raise if the last page that was found names another."""
+    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
+        raise FileError(f"{path}: image file is truncated, after page {len(tiff.pages)}")
+
+
+def _leading(tiff):
+    """Return the shape of all pages, without that of a page."""
+    series = tiff.series[0]
+    return series.shape[: len(series.shape) - len(tiff.pages.first.shape)]
+
+
+def _read_hyperstack(tiff, stack, images):
+    """Read pages that one header describes, as ImageJ writes where a TIFF would be too large."""
+    start, stop, _ = images.indices(stack.shape[0])
+    size = math.prod(stack.shape[1:])
+    file = tiff.filehandle
+    file.seek(tiff.series[0].dataoffset + start * size * stack.dtype.itemsize)
+    dtype = stack.dtype.newbyteorder(tiff.byteorder)
+    numbers = np.frombuffer(file.read((stop - start) * size * dtype.itemsize), dtype)
+    return numbers.reshape(stop - start, *stack.shape[1:]).astype(stack.dtype)
+
+
+def create_tiff(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, metadata: Metadata
+                ) -> None:  # fmt: skip
+    """Write a TIFF with a page for each image, whose numbers are written later."""
+    import tifffile
+
+    if np.dtype(dtype).kind == "b" or len(shape) not in (3, 4):
+        raise FileError(f"{path}: expected images of numbers for .tif, got {shape} of {dtype}")
+    with _errors_of(path):
+        tifffile.imwrite(path, None, shape=shape, dtype=dtype, **tiff_options(shape[3:], metadata))
+
+
+def write_pages(path: pathlib.Path, start: int, images: np.ndarray) -> None:
+    """Write images into a TIFF of :func:`create_tiff`, from the page ``start`` on."""
+    import tifffile
+
+    with _errors_of(path), tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(offset + start * images[:1].nbytes)
+        file.write(np.ascontiguousarray(images).data)
