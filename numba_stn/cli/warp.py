@@ -24,6 +24,8 @@ EXAMPLES = """\
   numba-stn warp photo.jpg rotated.png --rotate 30      rotate counter-clockwise
   numba-stn warp photos/ small/ --scale 0.5 --expand    all images of a folder, at half size
   numba-stn warp scans/*.tif flat/ --matrix m.txt       warp by a matrix from a file
+  numba-stn warp page.jpg flat.png --from-corners 40 22 610 35 640 450 15 470
+                                                        straighten a photographed page
   numba-stn warp stack.zarr half.zarr --scale 0.5 --expand
                                                         a stack larger than memory
   numba-stn warp stack.zarr out.zarr --rotate 2 --scheduler tcp://host:8786
@@ -32,12 +34,13 @@ EXAMPLES = """\
 
 DESCRIPTION = """\
 Warp one image, several, all images of a folder, or all that match a pattern.
-An image is scaled, sheared and rotated about its centre, in this order, and
-then translated; or it is warped by a matrix; or its corners are moved to given
-positions. Colour profile, resolution, EXIF and JPEG quality of the input are
-kept where the format of the output can store them. A stack of images (.zarr,
-.npy, or .tif with several pages) is warped a few images at a time, so it may be
-larger than memory."""
+An image is flipped, scaled, sheared and rotated about its centre, in this
+order, and then translated; or it is warped by a matrix; or its corners are
+moved to given positions; or four points in it become the corners of the output,
+which straightens a page that was photographed at an angle. A stack of images
+(.zarr, .npy, or .tif with several pages) is warped a few images at a time, so
+it may be larger than memory. Colour profile, resolution, EXIF and JPEG quality
+of the input are kept where the format of the output can store them."""
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
@@ -100,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     matrix = warp_files.read_matrix(args.matrix, args.convention) if named else None
     target = pathlib.Path(out)
     if len(names) == 1 and warp_stacks.is_stack(args):
+        _check_quality(args, [target])
         return warp_stacks.warp_stack(args, matrix, target)
     require_pillow()
     source = pathlib.Path(names[0])

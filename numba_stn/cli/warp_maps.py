@@ -8,7 +8,8 @@ from typing import Any
 from .options import UsageError
 
 CONVENTIONS = ("output-to-input", "opencv", "skimage")
-PARTS = ("rotate", "scale", "shear", "translate")
+PARTS = ("flip", "rotate", "scale", "shear", "translate")
+FLIPS = ("horizontal", "vertical", "both")
 
 
 def add_options(option: Callable[..., Any]) -> None:
@@ -20,9 +21,15 @@ def add_options(option: Callable[..., Any]) -> None:
            "to y")  # fmt: skip
     option("--translate", type=_number, nargs=2, metavar=("X", "Y"), help="move by X pixels to the "
            "right and Y down")  # fmt: skip
+    option("--flip", choices=FLIPS, help="exchange left and right (horizontal), top and bottom "
+           "(vertical), or both")  # fmt: skip
     option("--corners", type=_number, nargs=8, metavar=("X", "Y") * 4, help="output positions of "
            "the image's outer corners: upper left, upper right, lower right, lower "
            "left")  # fmt: skip
+    option("--from-corners", type=_number, nargs=8, metavar=("X", "Y") * 4, help="positions in the "
+           "image, of a page or a sign, that become the corners of the output: upper left, upper "
+           "right, lower right, lower left; without --size, the output has the length of the "
+           "longer of opposite sides")  # fmt: skip
     option("--matrix", metavar="FILE", help="text or .npy file with 2 or 3 rows of 3 numbers")
     option("--convention", choices=CONVENTIONS, help="the matrix maps output to input pixels "
            "(default), or is OpenCV's M, or scikit-image's inverse_map")  # fmt: skip
@@ -30,15 +37,15 @@ def add_options(option: Callable[..., Any]) -> None:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise unless the options define exactly one map."""
-    alternatives = [["matrix"], ["corners"], PARTS]
+    alternatives = [["matrix"], ["corners"], ["from_corners"], PARTS]
     given = [[name for name in names if getattr(args, name) is not None] for names in alternatives]
     given = [names for names in given if names]
     if len(given) > 1:
-        first, second = (f"--{names[0]}" for names in given[:2])
+        first, second = (f"--{names[0]}".replace("_", "-") for names in given[:2])
         raise UsageError(f"{first} and {second}: expected one or the other, got both")
     if not given and not args.size:
         raise UsageError("expected at least one of --rotate, --scale, --shear, --translate, "
-                         "--corners, --matrix and --size")  # fmt: skip
+                         "--flip, --corners, --from-corners, --matrix and --size")  # fmt: skip
     if args.convention and not args.matrix:
         raise UsageError("--convention: expected --matrix FILE with it, got none")
     if args.expand and args.size:
@@ -50,6 +57,8 @@ def output_canvas(args: argparse.Namespace, matrix, sides: tuple[int, int]):
 
     ``matrix`` is that of ``--matrix``, or None.
     """
+    import numpy as np
+
     from ..images import canvas
     from ..transforms.matrices import from_opencv
 
@@ -57,6 +66,10 @@ def output_canvas(args: argparse.Namespace, matrix, sides: tuple[int, int]):
     parts = {name: getattr(args, name) for name in PARTS if getattr(args, name) is not None}
     if args.corners:
         matrix = canvas.matrix_from_corners(sides, _points(args.corners))
+    elif args.from_corners:
+        corners = _points(args.from_corners)
+        size = args.size or canvas.size_of_corners(corners)
+        matrix = np.linalg.inv(canvas.matrix_from_corners(size, corners))
     elif parts:
         matrix = canvas.recentre(canvas.matrix_from_parts(sides, **parts), sides, size)
     elif matrix is None:

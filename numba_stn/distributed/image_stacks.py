@@ -389,8 +389,8 @@ def warp_stack(
         If the options are wrong.
     """
     if target.suffix.lower() not in SUFFIXES:
-        raise FileError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)} for a "
-                        f"stack")  # fmt: skip
+        raise FileError(f"{target}: expected a name that ends in one of {', '.join(SUFFIXES)} "
+                        f"for a stack")  # fmt: skip
     if target.suffix.lower() in TIFF_SUFFIXES and source.axes == "NCHW":
         raise FileError(f"{target}: expected axes NHW or NHWC for a TIFF, got NCHW")
     check_options(source, matrix, **options)

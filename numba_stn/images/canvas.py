@@ -38,16 +38,19 @@ def matrix_from_parts(
     scale: Sequence[float] = (1.0, 1.0),
     shear: Sequence[float] = (0.0, 0.0),
     translate: Sequence[float] = (0.0, 0.0),
+    flip: str = "",
 ) -> np.ndarray:
-    """Return the matrix that scales, shears, rotates (about the centre) and translates.
+    """Return the matrix that flips, scales, shears, rotates (about the centre) and translates.
 
-    The steps are taken in this order. ``rotate`` is in degrees, counter-clockwise as the image is
-    displayed; ``shear`` (kx, ky) adds kx y to x and ky x to y.
+    The steps are taken in this order. ``flip`` is "horizontal", "vertical" or "both"; ``rotate`` is
+    in degrees, counter-clockwise as the image is displayed; ``shear`` (kx, ky) adds kx y to x and
+    ky x to y.
     """
     cos, sin = cos_sin(rotate)
     rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])  # rows run downwards
     shearing = np.array([[1.0, shear[0], 0], [shear[1], 1, 0], [0, 0, 1]])
-    scaling, (x, y) = np.diag([*scale, 1.0]), _centre(sides)
+    signs = [-1.0 if flip in (axis, "both") else 1.0 for axis in ("horizontal", "vertical")]
+    scaling, (x, y) = np.diag([signs[0] * scale[0], signs[1] * scale[1], 1.0]), _centre(sides)
     to_centre, from_centre = translation_matrix(-x, -y), translation_matrix(x, y)
     moved = translation_matrix(*translate) @ from_centre
     return moved @ rotation @ shearing @ scaling @ to_centre
@@ -63,9 +66,22 @@ def matrix_from_corners(sides: Sides, corners: Sequence[Sequence[float]]) -> np.
     Raises
     ------
     ValueError
-        If three of the points lie on a line.
+        If the points are not the corners of a convex quadrilateral, in order.
     """
-    return from_points(_outer_corners(sides), corners)
+    found = from_points(_outer_corners(sides), corners)
+    edges = np.roll(corners, -1, 0) - np.asarray(corners, float)
+    turns = np.array([a[0] * b[1] - a[1] * b[0] for a, b in zip(edges, np.roll(edges, -1, 0),
+                                                                strict=True)])  # fmt: skip
+    if not ((turns > 0).all() or (turns < 0).all()):
+        raise ValueError(f"corners: expected those of a convex quadrilateral, in order around it, "
+                         f"got {np.asarray(corners).tolist()}")  # fmt: skip
+    return found
+
+
+def size_of_corners(corners: Sequence[Sequence[float]]) -> Sides:
+    """Return the sides (H, W) of a rectangle with the longer of opposite edges between corners."""
+    lengths = [math.dist(corners[k], corners[(k + 1) % 4]) for k in range(4)]
+    return max(1, round(max(lengths[1::2]))), max(1, round(max(lengths[::2])))
 
 
 def resize_matrix(sides: Sides, size: Sides) -> np.ndarray:
