@@ -547,7 +547,7 @@ def test_an_array_that_shrinks_while_it_is_read_is_an_error(order, tmp_path):
 
 
 MATRICES = {
-    "long": ("1 " * 10**5, "the file is too long"),
+    "long": ("1 " * 10**6, "the file is too long"),
     "singular": ("0 0 0\n0 0 0", "an inverse"), "square": ("1 2\n3 4", "got (2, 2)"),
     "nan": ("nan 0 0\n0 1 0", "finite numbers"), "words": ("hello", "2 or 3 rows of 3 numbers"),
     "empty": ("", "2 or 3 rows of 3 numbers"),
@@ -684,3 +684,52 @@ def test_corners_of_a_mirrored_page(photo, tmp_path):
     assert warp(path, tmp_path / "a.png", "--from-corners", *numbers) == 0
     differ = np.abs(read(tmp_path / "a.png").astype(int) - image[:, ::-1])
     assert differ.max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npy", ".csv"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_points_give_the_map(count, suffix, photo, tmp_path, capsys):
+    image, path = photo
+    matrix = {1: np.array([[1, 0, 4.0], [0, 1, -3], [0, 0, 1]]),
+              2: np.array([[0.8, 0.3, 4.0], [-0.3, 0.8, 9], [0, 0, 1]]),
+              3: np.array([[0.9, 0.2, 4.0], [-0.1, 1.1, 5], [0, 0, 1]])}.get(
+        count, np.array([[0.9, 0.2, 4.0], [-0.1, 1.1, 5], [1e-3, 2e-3, 1]]))  # fmt: skip
+    points = RNG.uniform(0, 40, (count, 2))
+    rows = np.hstack([points, stn.transform_points(matrix, points)])
+    file = tmp_path / f"pairs{suffix}"
+    if suffix == ".npy":
+        np.save(file, rows)
+    else:
+        np.savetxt(file, rows, delimiter=", " if suffix == ".csv" else " ", header="x y u v")
+    assert warp(path, tmp_path / "a.png", "--points", file, "--size", "70x50") == 0
+    expected = stn.warp_image(image, stn.matrices.from_opencv(matrix), (50, 70))
+    assert np.abs(read(tmp_path / "a.png").astype(int) - expected).max() <= 1
+    assert f"to {count} of {count} points: they are off by 0.00 pixels" in capsys.readouterr().err
+
+
+def test_points_that_are_wrong_are_left_out(photo, tmp_path, capsys):
+    points = RNG.uniform(0, 40, (9, 2))
+    rows = np.hstack([points, points + 2])
+    rows[4, 2] += 30
+    np.savetxt(tmp_path / "p.txt", rows)
+    arguments = ["--points", tmp_path / "p.txt", "--fit", "translation", "--robust", 1]
+    assert warp(photo[1], tmp_path / "a.png", *arguments) == 0
+    assert "fitted translation to 8 of 9 points" in capsys.readouterr().err
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[2:, 2:], photo[0][:-2, :-2])
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("1 2 3", [], "expected rows of 4 numbers X Y U V, got an array (1, 3)"),
+    ("", [], "expected rows of 4 numbers"), ("1 2 3 x", [], "expected rows of 4 numbers"),
+    ("1 2 3 4", ["--fit", "affine"], "expected at least 3 points for 'affine', got 1"),
+    ("1 1 1 1\n2 2 2 2\n3 3 3 3", [], "for 'affine'"),
+    ("1 2 3 nan", [], "expected finite numbers"),
+    ("1 2 3 4", ["--robust", "-1"], "robust: expected a positive"),
+    ("1 2 3 4", ["--rotate", "3"], "--points and --rotate: expected one or the other"),
+])  # fmt: skip
+def test_bad_points_are_named(text, options, message, photo, tmp_path, capsys):
+    (tmp_path / "p.txt").write_text(text)
+    assert warp(photo[1], tmp_path / "o.png", "--points", tmp_path / "p.txt", *options) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "o.png").exists()
+    assert warp(photo[1], tmp_path / "o.png", "--rotate", 3, "--robust", 3) == 2

@@ -26,6 +26,8 @@ EXAMPLES = """\
   numba-stn warp scans/*.tif flat/ --matrix m.txt       warp by a matrix from a file
   numba-stn warp page.jpg flat.png --from-corners 40 22 610 35 640 450 15 470
                                                         straighten a photographed page
+  numba-stn warp scan.tif map.tif --points pairs.txt --size 2000x1500
+                                                        by points that were found in both
   numba-stn warp stack.zarr half.zarr --scale 0.5 --expand
                                                         a stack larger than memory
   numba-stn warp stack.zarr out.zarr --rotate 2 --scheduler tcp://host:8786
@@ -99,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
     *names, out = words
     if "" in (*names, out):  # from an unset variable of a shell; not the working folder
         raise UsageError("IN and OUT: expected names, got an empty one")
-    named = args.matrix is not None
-    matrix = warp_files.read_matrix(args.matrix, args.convention) if named else None
+    matrix = warp_files.given_matrix(args)
     target = pathlib.Path(out)
     if len(names) == 1 and warp_stacks.is_stack(args):
         _check_quality(args, [target])
@@ -138,7 +139,7 @@ def _warp_folder(args, matrix, sources, folder):
     written: list[tuple[pathlib.Path, str]] = []
     with output_files(targets, args.force):
         check_different(pairs)
-        warp_files.check_inputs_remain(pairs, args.matrix)
+        warp_files.check_inputs_remain(pairs, args.matrix or args.points)
         check_absent(targets, args.force)
         try:
             _warp_pairs(args, matrix, pairs, errors, written)

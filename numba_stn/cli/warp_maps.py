@@ -10,6 +10,7 @@ from .options import UsageError
 CONVENTIONS = ("output-to-input", "opencv", "skimage")
 PARTS = ("flip", "rotate", "scale", "shear", "translate")
 FLIPS = ("horizontal", "vertical", "both")
+FITS = ("translation", "rigid", "similarity", "affine", "projective")
 
 
 def add_options(option: Callable[..., Any]) -> None:
@@ -30,6 +31,12 @@ def add_options(option: Callable[..., Any]) -> None:
            "image, of a page or a sign, that become the corners of the output: upper left, upper "
            "right, lower right, lower left; without --size, the output has the length of the "
            "longer of opposite sides")  # fmt: skip
+    option("--points", metavar="FILE", help="text or .npy file with a row X Y U V for each of "
+           "several points: (X, Y) in the image comes to (U, V) in the output")  # fmt: skip
+    option("--fit", choices=FITS, help="the map that is fitted to the points; default: projective "
+           "to 4 or more, affine to 3, similarity to 2, translation to 1")  # fmt: skip
+    option("--robust", type=_number, metavar="PIXELS", help="leave out points that the map takes "
+           "further than this from (U, V)")  # fmt: skip
     option("--matrix", metavar="FILE", help="text or .npy file with 2 or 3 rows of 3 numbers")
     option("--convention", choices=CONVENTIONS, help="the matrix maps output to input pixels "
            "(default), or is OpenCV's M, or scikit-image's inverse_map")  # fmt: skip
@@ -37,7 +44,7 @@ def add_options(option: Callable[..., Any]) -> None:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise unless the options define exactly one map."""
-    alternatives = [["matrix"], ["corners"], ["from_corners"], PARTS]
+    alternatives = [["matrix"], ["points"], ["corners"], ["from_corners"], PARTS]
     given = [[name for name in names if getattr(args, name) is not None] for names in alternatives]
     given = [names for names in given if names]
     if len(given) > 1:
@@ -45,9 +52,13 @@ def check_options(args: argparse.Namespace) -> None:
         raise UsageError(f"{first} and {second}: expected one or the other, got both")
     if not given and not args.size:
         raise UsageError("expected at least one of --rotate, --scale, --shear, --translate, "
-                         "--flip, --corners, --from-corners, --matrix and --size")  # fmt: skip
+                         "--flip, --corners, --from-corners, --points, --matrix and "
+                         "--size")  # fmt: skip
     if args.convention and not args.matrix:
         raise UsageError("--convention: expected --matrix FILE with it, got none")
+    for name in ("fit", "robust"):
+        if getattr(args, name) is not None and not args.points:
+            raise UsageError(f"--{name}: expected --points FILE with it, got none")
     if args.expand and args.size:
         raise UsageError("--expand and --size: expected one or the other, got both")
 
@@ -55,7 +66,7 @@ def check_options(args: argparse.Namespace) -> None:
 def output_canvas(args: argparse.Namespace, matrix, sides: tuple[int, int]):
     """Give the matrix from output to input pixels, and the output's sides (H, W).
 
-    ``matrix`` is that of ``--matrix``, or None.
+    ``matrix`` is that of ``--matrix`` or ``--points``, or None.
     """
     import numpy as np
 

@@ -6,6 +6,7 @@ Pixel centres are integers; sides are (H, W).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -112,6 +113,11 @@ def expand_canvas(matrix: np.ndarray, sides: Sides) -> tuple[np.ndarray, Sides]:
     centre = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
     move = translation_matrix((width - 1) / 2 - centre[0], (height - 1) / 2 - centre[1])
     return move @ matrix, (height, width)
+
+
+def with_matrix(result: Any, matrix: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return a warped image, and the inverses of the matrices (..., 3, 3) from output to input."""
+    return result, np.linalg.inv(matrix)
 
 
 def _centre(sides):

@@ -21,7 +21,7 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
-from .canvas import cos_sin
+from .canvas import cos_sin, with_matrix
 from .warp_image import as_affine, check_sampler, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
@@ -46,6 +46,7 @@ def rotate(
     fill: Any = 0,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Rotate an image about a point; positive angles are counter-clockwise.
 
@@ -67,7 +68,7 @@ def rotate(
     expand : bool
         Whether the canvas grows (or shrinks, with the zoom) to the smallest integer size that holds
         the whole rotated image, centred. ``center`` would have no effect, and must be None.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -120,7 +121,8 @@ def rotate(
         expected = "two finite numbers (x, y)"
         fixed = target = check_finite("center", center, expected, _is_pair).tolist()
     matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
-    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    rotated = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    return with_matrix(rotated, matrix[1]) if return_matrix else rotated
 
 
 def _check_number(name, value, expected):
@@ -173,6 +175,7 @@ def resize(
     fill: Any = 0,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Resize an image to a shape; its outer edges remain its outer edges.
 
@@ -188,7 +191,7 @@ def resize(
     {image}
     shape : (H_out, W_out)
         The output's sides.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -221,7 +224,8 @@ def resize(
     kernels, image = choose_backend_for_image(image, stream)
     shape = check_image_shape(shape)
     matrix = _resize_matrix(image.shape[:2], shape)
-    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    resized = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    return with_matrix(resized, matrix[1]) if return_matrix else resized
 
 
 @documented
@@ -235,6 +239,7 @@ def crop_and_resize(
     fill: Any = 0,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Crop one or several boxes from an image and resize each to a shape.
 
@@ -253,7 +258,7 @@ def crop_and_resize(
         image; a strided image on the CPU is copied once.
     shape : (H_out, W_out)
         The output's sides, for each box.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -292,12 +297,15 @@ def crop_and_resize(
     options = mode, padding_mode, fill
     if boxes.ndim == 1:
         matrix = _box_matrix(boxes.tolist(), shape)
-        return warp_by(kernels, image, matrix, options, shape, out, stream)
+        crop = warp_by(kernels, image, matrix, options, shape, out, stream)
+        return with_matrix(crop, matrix[1]) if return_matrix else crop
     kind, fills = check_sampler(AFFINE, image, options)
     crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
+    matrices = _box_matrices(boxes, shape)
     if crops.size:
-        kernels.warp_crops(kind, image, _box_matrices(boxes, shape), fills, crops)
-    return kernels.returned(crops, out)
+        kernels.warp_crops(kind, image, matrices, fills, crops)
+    crops = kernels.returned(crops, out)
+    return with_matrix(crops, matrices) if return_matrix else crops
 
 
 @functools.lru_cache(512)
