@@ -42,7 +42,8 @@ moved to given positions; or four points in it become the corners of the output,
 which straightens a page that was photographed at an angle. A stack of images
 (.zarr, .npy, or .tif with several pages) is warped a few images at a time, so
 it may be larger than memory. Colour profile, resolution, EXIF and JPEG quality
-of the input are kept where the format of the output can store them."""
+of the input are kept where the format of the output can store them. Colours
+with alpha are multiplied by it while they are interpolated."""
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
@@ -187,7 +188,9 @@ def _warped(args, matrix, source):
     try:
         image, metadata = files.read_file(source, args.allow_large)
         matrix, sides = warp_maps.output_canvas(args, matrix, image.shape[:2])
-        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
+        alpha = metadata.alpha and image.ndim == 3 and image.shape[2] in (2, 4)
+        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill,
+                   "alpha": alpha}  # fmt: skip
         return warp_any_dtype(image, matrix, sides, **options), metadata
     except (files.FileError, ValueError, TypeError, MemoryError) as error:
         text = str(error) or "not enough memory"

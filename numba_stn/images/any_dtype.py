@@ -19,6 +19,7 @@ def warp_any_dtype(image: np.ndarray, matrix: Any, shape: Any = None, **options:
     wider = _WIDER.get(image.dtype.name)
     if wider is None:
         return warp_image(image, matrix, shape, **options)
+    options.pop("alpha", None)
     _check_fill(options.get("fill", 0), image.dtype)
     numbers = warp_image(image.astype(wider), matrix, shape, **options)
     if image.dtype.kind == "f":

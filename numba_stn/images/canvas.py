@@ -115,6 +115,20 @@ def expand_canvas(matrix: np.ndarray, sides: Sides) -> tuple[np.ndarray, Sides]:
     return move @ matrix, (height, width)
 
 
+def tie_shift(start: float, side: float, out: int) -> float:
+    """Return by how much to shift the positions of a resized side in nearest mode.
+
+    Where a position is half way between two pixels, the second is taken, as ``floor((j + 1/2) side
+    / out)`` does. With whole numbers and ``side / out = w / o`` in lowest terms, positions plus 1/2
+    are multiples of 1 / o if w is even, and there are no ties otherwise: half of that decides all
+    ties and nothing else.
+    """
+    if not (float(start).is_integer() and float(side).is_integer()):
+        return 0.0
+    common = math.gcd(int(side), out)
+    return common / (2 * out) if int(side) // common % 2 == 0 else 0.0
+
+
 def with_matrix(result: Any, matrix: np.ndarray) -> tuple[Any, np.ndarray]:
     """Return a warped image, and the inverses of the matrices (..., 3, 3) from output to input."""
     return result, np.linalg.inv(matrix)

@@ -33,6 +33,8 @@ class Metadata:
         Pillow's arguments that give a JPEG the quality of the input, and the mode they are for.
     lossy : bool
         Whether the input's compression has changed its pixels.
+    alpha : bool
+        Whether the last channel is alpha.
     """
 
     icc: bytes | None = None
@@ -40,6 +42,7 @@ class Metadata:
     exif: Any = None
     jpeg: dict[str, Any] | None = None
     lossy: bool = False
+    alpha: bool = False
 
     def resized(self, width: int, height: int) -> "Metadata":
         """The metadata of an image of another size."""

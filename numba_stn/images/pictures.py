@@ -6,6 +6,7 @@ import pathlib
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -59,8 +60,9 @@ def read_picture(path: pathlib.Path, allow_large: bool = False) -> tuple[np.ndar
                 _check_complete(path, picture)
                 deep = _is_deep(picture)
                 picture.load()
-                pixels = np.array(_convert(path, ImageOps.exif_transpose(picture)))
-                metadata = _metadata_of(path, picture)
+                upright = _convert(path, ImageOps.exif_transpose(picture))
+                pixels = np.array(upright)
+                metadata = replace(_metadata_of(path, picture), alpha=upright.mode[-1] == "A")
         except UnidentifiedImageError:
             raise FileError(f"{path}: no image format that Pillow knows") from None
         except (FileError, OSError, MemoryError):

@@ -161,7 +161,8 @@ def metadata_of(page: Any) -> Metadata:
             exif[tag] = text
     exif = copy_exif(exif)
     icc = page.tags.valueof(34675)
-    return Metadata(icc=bytes(icc) if icc else None, dpi=dpi, exif=exif if len(exif) else None)
+    return Metadata(icc=bytes(icc) if icc else None, dpi=dpi, exif=exif if len(exif) else None,
+                    alpha=page.extrasamples[-1:] in ((1,), (2,)))  # fmt: skip
 
 
 # --- Writing --------------------------------------------------------------------------------------
