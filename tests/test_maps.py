@@ -105,8 +105,8 @@ def test_swirl_against_scikit_image(options):
     expected = transform.swirl(GREY, **theirs, order=1, mode="constant")
     found = stn.remap(GREY, *stn.maps.swirl(GREY.shape, **options))
     x, y = stn.maps.swirl(GREY.shape, **options)
-    edge = np.minimum(np.minimum(abs(x), abs(119 - x)), np.minimum(abs(y), abs(89 - y)))
-    np.testing.assert_allclose(found[edge > 1e-3], expected[edge > 1e-3], atol=1e-5)
+    inside = (x > 0) & (x < 119) & (y > 0) & (y < 89)  # scikit-image does not fade into zeros
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-5)
     back = {**options, "strength": -options.get("strength", 1.0),
             "rotation": -options.get("rotation", 0.0)}  # fmt: skip
     u, _ = stn.maps.swirl(GREY.shape, **back)
