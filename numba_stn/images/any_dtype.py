@@ -16,15 +16,23 @@ _WIDER = {"bool": np.float32, "int8": np.float32, "int16": np.float32, "float16"
 
 def warp_any_dtype(image: np.ndarray, matrix: Any, shape: Any = None, **options: Any) -> np.ndarray:
     """The same as :func:`numba_stn.warp_image`, also for other integers, bool and float16."""
-    wider = _WIDER.get(image.dtype.name)
-    if wider is None:
+    if image.dtype.name not in _WIDER:
         return warp_image(image, matrix, shape, **options)
     options.pop("alpha", None)
     _check_fill(options.get("fill", 0), image.dtype)
-    numbers = warp_image(image.astype(wider), matrix, shape, **options)
-    if image.dtype.kind == "f":
-        return numbers.astype(image.dtype)
-    return np.clip(np.rint(numbers), *_range(image.dtype)).astype(image.dtype)
+    return narrowed(warp_image(widened(image), matrix, shape, **options), image.dtype)
+
+
+def widened(image: np.ndarray) -> np.ndarray:
+    """The image in a dtype that kernels take."""
+    return image.astype(_WIDER.get(image.dtype.name, image.dtype), copy=False)
+
+
+def narrowed(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers of :func:`widened` images in the original dtype."""
+    if dtype.name not in _WIDER or dtype.kind == "f":
+        return numbers.astype(dtype, copy=False)
+    return np.clip(np.rint(numbers), *_range(dtype)).astype(dtype)
 
 
 def _range(dtype):
