@@ -230,6 +230,55 @@ def test_distorting_is_the_inverse_of_undistorting(k):
     np.testing.assert_array_equal(seen, distance <= largest)
 
 
+# --- Gradients ------------------------------------------------------------------------------------
+
+
+def check_gradient(value, gradient, parameter):
+    """Against a finite difference in a random direction."""
+    parameter = np.asarray(parameter, float)
+    direction = RNG.normal(size=parameter.shape)
+    step = 1e-5
+    found = (value(parameter + step * direction) - value(parameter - step * direction)) / (2 * step)
+    np.testing.assert_allclose((gradient * direction).sum(), found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["strength", "radius", "rotation", "center"])
+def test_gradients_of_swirls(name):
+    given = {"center": (13.2, 9.7), "strength": 2.0, "radius": 30.0, "rotation": 0.4}
+    dx, dy = RNG.normal(size=(2, 20, 25))
+
+    def loss(parameter):
+        x, y = stn.maps.swirl((20, 25), **given | {name: parameter})
+        return (x * dx + y * dy).sum()
+
+    check_gradient(loss, stn.maps.swirl_vjp(dx, dy, (20, 25), **given)[name], given[name])
+
+
+@pytest.mark.parametrize("focal", [30.0, (30.0, 25.0)])
+@pytest.mark.parametrize("name", ["coefficients", "focal", "center"])
+def test_gradients_of_lenses(name, focal):
+    given = {"coefficients": (0.2, -0.1, 0.05), "focal": focal, "center": (11.0, 9.5)}
+    dx, dy = RNG.normal(size=(2, 20, 25))
+
+    def loss(parameter):
+        x, y = stn.maps.undistort((20, 25), **given | {name: parameter})
+        return (x * dx + y * dy).sum()
+
+    check_gradient(loss, stn.maps.undistort_vjp(dx, dy, (20, 25), **given)[name], given[name])
+
+
+def test_gradients_of_meshes():
+    points, targets = mesh()
+    points = 0.8 * points + 5  # so that there are pixels outside
+    dx, dy = RNG.normal(size=(2, 90, 120))
+
+    def loss(parameter):
+        x, y = stn.maps.piecewise_affine((90, 120), points, parameter)
+        return np.nansum(x * dx + y * dy)
+
+    check_gradient(loss, stn.maps.piecewise_affine_vjp(dx, dy, points, targets), targets)
+
+
 # --- Volumes --------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ def premultiplied(
         ``function(image, *args, fill=..., out=..., mode=..., **options)`` returns an image, or a
         tuple that begins with one.
     image : (H, W, 2) or (H, W, 4) array
-        The last channel is alpha: from 0 to 1 in floats, otherwise to the dtype's largest number.
+        The last channel is alpha: from 0 to the dtype's largest number, in floats to any number.
 
     Raises
     ------
@@ -72,7 +72,6 @@ def _divide(pixels, whole, dtype):
     alpha = pixels[..., -1:]
     colours = np.divide(pixels[..., :-1] * whole, alpha, out=np.zeros_like(pixels[..., :-1]),
                         where=alpha > 0)  # fmt: skip
-    found = np.concatenate([colours, np.clip(alpha, 0, whole)], -1)
     if dtype.kind == "f":
-        return found.astype(dtype, copy=False)
-    return np.rint(np.clip(found, 0, whole)).astype(dtype)
+        return np.concatenate([colours, np.maximum(alpha, 0)], -1).astype(dtype, copy=False)
+    return np.rint(np.clip(np.concatenate([colours, alpha], -1), 0, whole)).astype(dtype)

@@ -148,9 +148,9 @@ fill : number, or C of them
     Value outside the image under zeros and fill; the image's dtype must be able to hold it.""",
     "image_alpha": """\
 alpha : bool
-    Whether the last of 2 or 4 channels is alpha, from 0 to the dtype's largest number, or to
-    1 in floats. Colours are then multiplied by it while they are interpolated, so that
-    transparent pixels do not darken visible ones. On the CPU.""",
+    Whether the last of 2 or 4 channels is alpha, 0 where the image is transparent. Colours
+    are then multiplied by it while they are interpolated, so that transparent pixels do not
+    darken visible ones. On the CPU.""",
     "return_matrix": """\
 return_matrix : bool
     Whether to return (out, matrix), with the (3, 3) float64 matrix from input to output pixels,

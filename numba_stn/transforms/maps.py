@@ -7,43 +7,36 @@ The inverse of a map is another one: a swirl by the opposite strength and rotati
 points and targets exchanged, :func:`distort` of :func:`undistort`, :func:`from_polar` of
 :func:`polar`.
 
-For batches with gradients, ``stn.grid_from_pixels(np.stack(maps, -1)[None], (H, W))`` is the grid.
+For batches with gradients, ``stn.grid_from_pixels(np.stack(maps, -1)[None], (H, W))`` is the grid;
+:func:`numba_stn.grid_sample_vjp` and :func:`numba_stn.grid_from_pixels_vjp` lead back to the maps,
+and the ``_vjp`` of a map to its parameters.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..ops.validate import check_image_shape
-from .matrix_checks import check_numbers
+from .lenses import distort, undistort, undistort_vjp
+from .map_checks import check_gradients, check_number, offsets
+from .meshes import piecewise_affine, piecewise_affine_vjp
 
-__all__ = ["distort", "from_polar", "piecewise_affine", "polar", "swirl", "undistort"]
+__all__ = [
+    "distort",
+    "from_polar",
+    "piecewise_affine",
+    "piecewise_affine_vjp",
+    "polar",
+    "swirl",
+    "swirl_vjp",
+    "undistort",
+    "undistort_vjp",
+]
 
 Array = Any
 Sides = tuple[int, int]
 Maps = tuple[np.ndarray, np.ndarray]
-
-
-def _offsets(size, center):
-    """Return the sides, the centre, and x and y of each pixel from it."""
-    height, width = check_image_shape(size)
-    default = ((width - 1) / 2, (height - 1) / 2)
-    found = check_numbers("center", default if center is None else center)
-    if found.shape != (2,):
-        raise ValueError(f"center: expected (x, y), got shape {found.shape}")
-    y, x = np.meshgrid(np.arange(height) - found[1], np.arange(width) - found[0], indexing="ij")
-    return found, x, y
-
-
-def _number(name, value, positive=False):
-    """Return a finite number, perhaps a positive one."""
-    found = check_numbers(name, value)
-    if found.shape != () or (positive and found <= 0):
-        expected = "a positive number" if positive else "a number"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return float(found)
 
 
 # --- Swirls ---------------------------------------------------------------------------------------
@@ -99,12 +92,73 @@ def swirl(
            [2., 5., 8.],
            [1., 4., 7.]], dtype=float32)
     """
-    (x0, y0), x, y = _offsets(size, center)
-    decay = _number("radius", radius, positive=True) / 5 * math.log(2)
+    (x0, y0), x, y = offsets(size, center)
+    decay = check_number("radius", radius, positive=True) / 5 * math.log(2)
     distance = np.hypot(x, y)
-    turn = _number("rotation", rotation) + _number("strength", strength) * np.exp(-distance / decay)
+    turn = check_number("rotation", rotation) + check_number("strength", strength) * np.exp(
+        -distance / decay
+    )
     cos, sin = np.cos(turn), np.sin(turn)
     return x0 + x * cos - y * sin, y0 + x * sin + y * cos
+
+
+def swirl_vjp(
+    dmap_x: Array,
+    dmap_y: Array,
+    size: Sides,
+    center: Array = None,
+    strength: float = 1.0,
+    radius: float = 100.0,
+    rotation: float = 0.0,
+) -> dict[str, np.ndarray]:
+    """Compute the gradients of :func:`swirl` with respect to its parameters.
+
+    ``dmap_x (H, W), dmap_y (H, W) -> {"strength", "radius", "rotation", "center"}``
+
+    Parameters
+    ----------
+    dmap_x, dmap_y : (H, W) arrays
+        Gradients of the loss with respect to the maps.
+    size, center, strength, radius, rotation
+        As given to :func:`swirl`.
+
+    Returns
+    -------
+    gradients : dict
+        Numbers, and (2,) for the centre.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np, numba_stn as stn
+    >>> found = stn.maps.swirl_vjp(np.zeros((3, 3)), np.eye(3), (3, 3), strength=0.0)
+    >>> found["rotation"].round(9) + 0.0
+    np.float64(0.0)
+    """
+    dx, dy = check_gradients(dmap_x, dmap_y, size)
+    _, x, y = offsets(size, center)
+    radius = check_number("radius", radius, positive=True)
+    decay, strength = radius / 5 * math.log(2), check_number("strength", strength)
+    distance = np.hypot(x, y)
+    share = np.exp(-distance / decay)
+    turn = check_number("rotation", rotation) + strength * share
+    cos, sin = np.cos(turn), np.sin(turn)
+    dturn = dy * (x * cos - y * sin) - dx * (x * sin + y * cos)
+    ddistance = -dturn * strength * share / decay
+    towards = np.divide(ddistance, distance, out=np.zeros_like(x), where=distance > 0)
+    return {
+        "strength": (dturn * share).sum(),
+        "radius": -(ddistance * distance).sum() / radius,
+        "rotation": dturn.sum(),
+        "center": np.array([
+            (dx * (1 - cos) - dy * sin - towards * x).sum(),
+            (dx * sin + dy * (1 - cos) - towards * y).sum(),
+        ]),
+    }  # fmt: skip
 
 
 # --- Polar images ---------------------------------------------------------------------------------
@@ -143,7 +197,7 @@ def polar(size: Sides, center: Array, radius: float, *, log: bool = False) -> Ma
     array([6., 5., 4., 5.])
     """
     height, width = check_image_shape(size)
-    (x0, y0), _, _ = _offsets((1, 1), center)
+    (x0, y0), _, _ = offsets((1, 1), center)
     angles = 2 * np.pi * np.arange(height)[:, None] / height
     shares = np.arange(width) / width
     radius = _check_radius(radius, log)
@@ -190,7 +244,7 @@ def from_polar(
            [1.5, 1. , 0.5]])
     """
     angles, distances = check_image_shape(polar_size)
-    _, x, y = _offsets(size, center)
+    _, x, y = offsets(size, center)
     radius = _check_radius(radius, log)
     distance = np.hypot(x, y)
     with np.errstate(divide="ignore"):
@@ -203,213 +257,7 @@ def from_polar(
 
 def _check_radius(radius, log):
     """Return a positive radius, or one above 1."""
-    found = _number("radius", radius, positive=True)
+    found = check_number("radius", radius, positive=True)
     if log and found <= 1:
         raise ValueError(f"radius: expected a number above 1 with log=True, got {radius!r}")
     return found
-
-
-# --- Meshes ---------------------------------------------------------------------------------------
-
-
-def piecewise_affine(
-    size: Sides, points: Array, targets: Array, triangles: Array = None
-) -> Maps:  # fmt: skip
-    """Compute the map of a mesh: affine in each triangle, and continuous across its edges.
-
-    ``points (N, 2), targets (N, 2) -> map_x (H, W), map_y (H, W)``
-
-    Parameters
-    ----------
-    size : (H, W)
-    points : (N, 2) array
-        (x, y) of the mesh's corners in the output.
-    targets : (N, 2) array
-        (x, y) of where each of them samples the input.
-    triangles : (K, 3) array of integers, optional
-        Three corners each. By default, the Delaunay triangles of the points. The inverse map has
-        points and targets exchanged, and the same triangles.
-
-    Returns
-    -------
-    map_x, map_y : (H, W) arrays
-        NaN outside the mesh.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape or is not finite, or the points are on a line.
-
-    Notes
-    -----
-    ``skimage.transform.PiecewiseAffineTransform.from_estimate(points, targets)`` is the same map.
-
-    Examples
-    --------
-    >>> import numba_stn as stn
-    >>> corners = [[0, 0], [4, 0], [0, 4], [4, 4]]
-    >>> x, y = stn.maps.piecewise_affine((1, 5), corners, [[0, 0], [8, 0], [0, 4], [8, 4]])
-    >>> x
-    array([[0., 2., 4., 6., 8.]])
-    """
-    height, width = check_image_shape(size)
-    points, targets = check_numbers("points", points), check_numbers("targets", targets)
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
-        raise ValueError(f"points: expected at least three (N, 2), got shape {points.shape}")
-    if targets.shape != points.shape:
-        raise ValueError(f"targets: expected shape {points.shape}, got {targets.shape}")
-    found = np.full((2, height, width), np.nan)
-    for corners in _check_triangles(points, triangles):
-        _fill_triangle(found, points[corners], targets[corners])
-    return found[0], found[1]
-
-
-def _check_triangles(points, triangles):
-    """Return triangles (K, 3), by default Delaunay's."""
-    if triangles is None:
-        from scipy.spatial import Delaunay, QhullError
-
-        try:
-            return Delaunay(points).simplices
-        except QhullError:
-            raise ValueError("points: expected points that are not on a line") from None
-    found = np.asarray(triangles)
-    if found.dtype.kind not in "iu" or found.ndim != 2 or found.shape[1] != 3:
-        raise ValueError(f"triangles: expected (K, 3) integers, got {found.shape} of {found.dtype}")
-    if found.size and not 0 <= found.min() <= found.max() < len(points):
-        raise ValueError(f"triangles: expected indices of {len(points)} points, got "
-                         f"{found.min()} to {found.max()}")  # fmt: skip
-    return found
-
-
-def _fill_triangle(found, corners, targets):
-    """Write the positions of the pixels in one triangle, by their barycentric coordinates."""
-    _, height, width = found.shape
-    (x0, y0), (x1, y1) = np.ceil(corners.min(0) - 1e-9), np.floor(corners.max(0) + 1e-9)
-    left, top = max(0, int(x0)), max(0, int(y0))
-    right, bottom = min(width - 1, int(x1)) + 1, min(height - 1, int(y1)) + 1
-    edges = (corners[1:] - corners[0]).T
-    if left >= right or top >= bottom or abs(np.linalg.det(edges)) < 1e-12:
-        return
-    y, x = np.meshgrid(np.arange(top, bottom), np.arange(left, right), indexing="ij")
-    offsets = np.stack([x - corners[0, 0], y - corners[0, 1]])
-    b, c = np.tensordot(np.linalg.inv(edges), offsets, 1)
-    inside = (b >= -1e-9) & (c >= -1e-9) & (b + c <= 1 + 1e-9)
-    for axis in range(2):
-        first, second, third = targets[:, axis]
-        values = first + b * (second - first) + c * (third - first)
-        found[axis, top:bottom, left:right][inside] = values[inside]
-
-
-# --- Lenses ---------------------------------------------------------------------------------------
-
-
-def undistort(size: Sides, coefficients: Sequence[float], focal: Any, center: Array = None) -> Maps:
-    """Compute the map that removes a lens's radial distortion.
-
-    ``-> map_x (H, W), map_y (H, W)``
-
-    The output is the image of an ideal lens. Its pixel at the distance r from the centre, in units
-    of the focal length, samples the photograph at ``r (1 + k1 r^2 + k2 r^4 + k3 r^6)`` (Brown
-    1966). A positive k1 is a pincushion in the photograph, a negative one a barrel.
-
-    Parameters
-    ----------
-    size : (H, W)
-    coefficients : up to three numbers
-        k1, k2, k3.
-    focal : number, or (fx, fy)
-        Focal length in pixels.
-    center : (x, y), optional
-        The principal point; by default, the middle.
-
-    Returns
-    -------
-    map_x, map_y : (H, W) arrays
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape or range.
-
-    Notes
-    -----
-    With OpenCV's ``cameraMatrix`` of ``focal`` and ``center`` and ``distCoeffs = (k1, k2, 0, 0,
-    k3)``, these are the maps of ``cv2.initUndistortRectifyMap``.
-
-    Examples
-    --------
-    >>> import numba_stn as stn
-    >>> x, y = stn.maps.undistort((1, 5), [0.1], focal=2.0)
-    >>> x
-    array([[-0.2 ,  0.975,  2.   ,  3.025,  4.2 ]])
-    """
-    k, (fx, fy) = _check_lens(coefficients, focal)
-    (x0, y0), x, y = _offsets(size, center)
-    squares = (x / fx) ** 2 + (y / fy) ** 2
-    factor = 1 + squares * (k[0] + squares * (k[1] + squares * k[2]))
-    return x0 + x * factor, y0 + y * factor
-
-
-def distort(size: Sides, coefficients: Sequence[float], focal: Any, center: Array = None) -> Maps:
-    """Compute the map that adds a lens's radial distortion: the inverse of :func:`undistort`.
-
-    ``-> map_x (H, W), map_y (H, W)``
-
-    The output is what the lens makes of an ideal image. The equation ``r (1 + k1 r^2 + ...) = s``
-    is solved by Newton's method for each pixel.
-
-    Parameters
-    ----------
-    size, coefficients, focal, center
-        As for :func:`undistort`.
-
-    Returns
-    -------
-    map_x, map_y : (H, W) arrays
-        NaN where the lens shows nothing: beyond the largest distance that it makes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape or range.
-
-    Examples
-    --------
-    >>> import numba_stn as stn
-    >>> x, y = stn.maps.distort((1, 5), [0.0], focal=2.0)
-    >>> x
-    array([[0., 1., 2., 3., 4.]])
-    """
-    k, (fx, fy) = _check_lens(coefficients, focal)
-    (x0, y0), x, y = _offsets(size, center)
-    s = np.hypot(x / fx, y / fy)
-    r, last = np.minimum(s, _turning_point(k)), _turning_point(k)
-    for _ in range(60):
-        square = r * r
-        error = r * (1 + square * (k[0] + square * (k[1] + square * k[2]))) - s
-        slope = 1 + square * (3 * k[0] + square * (5 * k[1] + square * 7 * k[2]))
-        r = np.clip(r - error / np.where(slope > 1e-12, slope, np.inf), 0, last)
-    square = r * r
-    error = r * (1 + square * (k[0] + square * (k[1] + square * k[2]))) - s
-    factor = np.where(s > 0, r / np.where(s > 0, s, 1), 1.0)
-    factor = np.where(abs(error) < 1e-9 * (1 + s), factor, np.nan)
-    return x0 + x * factor, y0 + y * factor
-
-
-def _turning_point(k):
-    """Return the distance up to which the distorted distance grows."""
-    roots = np.roots([7 * k[2], 5 * k[1], 3 * k[0], 1.0])
-    squares = roots.real[(abs(roots.imag) < 1e-12 * (1 + abs(roots.real))) & (roots.real > 0)]
-    return math.sqrt(squares.min()) if len(squares) else np.inf
-
-
-def _check_lens(coefficients, focal):
-    """Return (k1, k2, k3) and (fx, fy)."""
-    k = check_numbers("coefficients", coefficients)
-    if k.ndim != 1 or not 1 <= len(k) <= 3:
-        raise ValueError(f"coefficients: expected one to three numbers, got shape {k.shape}")
-    lengths = check_numbers("focal", focal)
-    if lengths.shape not in ((), (2,)) or not (lengths > 0).all():
-        raise ValueError(f"focal: expected a positive number, or two, got {focal!r}")
-    return [*k, 0.0, 0.0][:3], np.broadcast_to(lengths, 2)
