@@ -246,14 +246,25 @@ def test_degenerate_sets_are_refused(kind, source, target):
     (("affine", GOOD, GOOD, [1, 1, 0, 0, 0]), "source: expected at least 3 points"),
     (("affine", GOOD, GOOD, [1, 1, 1, 1, -1]), "weights: expected 5 numbers of at least 0"),
     (("affine", GOOD, GOOD, [1, 1]), "weights: expected 5 numbers"),
-    (("affine", GOOD, GOOD, None, 0), "robust: expected a positive, finite distance, got 0"),
+    (("affine", GOOD, GOOD, None, 0), "robust: expected a positive number, got 0"),
     (("tps", GOOD, GOOD, None, 1.0), "robust: expected None for a spline"),
     (("tps", GOOD, GOOD, np.ones(5)), "weights: expected None for a spline"),
     (("affine", [[np.nan, 0]] * 5, GOOD), "source: expected finite numbers"),
+    (("affine", GOOD, GOOD, None, "far"), "robust: expected numbers, got 'far'"),
 ], ids=str)  # fmt: skip
 def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         stn.estimate(*arguments)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"smoothing": -1}, "smoothing: expected a number of at least 0, got -1"),
+    ({"smoothing": 1}, "smoothing: expected 0 for 'affine'"),
+    ({"robust": 1.0, "rng": "seed"}, "rng: expected a seed, got 'seed'"),
+])  # fmt: skip
+def test_bad_options_are_named(options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        stn.estimate("affine", GOOD, GOOD, **options)
 
 
 # --- Points and boxes -----------------------------------------------------------------------------
@@ -370,7 +381,8 @@ def test_a_turned_box_is_the_outer_one():
     ((np.eye(3), [[0, 0, 5]]), {}, r"boxes: expected shape \(K, 4\), got \(1, 3\)"),
     ((np.eye(3), [[5, 0, 0, 5]]), {}, "boxes: expected x0 <= x1 and y0 <= y1"),
     ((np.eye(4), [[0, 0, 5, 5]]), {}, r"matrix: expected shape \(..., 2, 3\) or"),
-    ((np.eye(3), [[0, 0, 5, 5]]), {"min_visible": 2}, "min_visible: expected a number from 0 to 1"),
+    ((np.eye(3), [[0, 0, 5, 5]]), {"min_visible": 2}, "min_visible: expected a number of"),
+    ((np.eye(3), [[0, 0, 5, 5]], 5), {}, r"size: expected two sides \(H, W\), got 5"),
     ((np.eye(3), [[0, 0, 5, 5]]), {"pixels": "middle"}, "pixels: expected 'edges' or 'centers'"),
     (([[1, 0, 0], [0, 1, 0], [0.5, 0, -1]], [[0, 0, 5, 5]]), {}, "boxes that stay finite"),
 ])  # fmt: skip

@@ -12,6 +12,8 @@ from ..transforms import maps
 
 __all__ = ["remap", "unwarp_polar", "warp_polar"]
 
+_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+
 # OpenCV's fixed-point maps have 5 bits of each fraction.
 _FRACTION = 32.0
 
@@ -66,15 +68,22 @@ def remap(
     >>> stn.remap(image, [[0.5, 2]], [[0, 1]])
     array([[ 5, 50]], dtype=uint8)
     """
-    image = np.asarray(image)
-    if image.ndim not in (2, 3) or 0 in image.shape[:2]:
-        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
-    positions = _positions(map_x, map_y)
+    image, positions = _check_image(image), _positions(map_x, map_y)
     grid = grid_from_pixels(positions[None], image.shape[:2])
     batch = image.reshape(1, *image.shape[:2], -1)
     out = grid_sample(batch, grid, mode=mode, padding_mode=padding_mode, fill=fill,
                       layout="NHWC")  # fmt: skip
     return out.reshape(*positions.shape[:2], *image.shape[2:])
+
+
+def _check_image(image):
+    """Return an image (H, W) or (H, W, C) of a dtype that is sampled."""
+    image = np.asarray(image)
+    if image.dtype.name not in _DTYPES:
+        raise TypeError(f"image: expected one of {', '.join(_DTYPES)}, got {image.dtype}")
+    if image.ndim not in (2, 3) or 0 in image.shape[:2]:
+        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
+    return image
 
 
 def _positions(map_x, map_y):
@@ -224,9 +233,7 @@ def unwarp_polar(
            [2.   , 1.   , 2.   ],
            [2.414, 2.   , 2.414]], dtype=float32)
     """
-    image = np.asarray(image)
-    if image.ndim not in (2, 3) or 0 in image.shape[:2]:
-        raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
+    image = _check_image(image)
     rim = min(2, len(image))  # rows that a cubic reads beyond the image's
     whole = np.concatenate([image[-rim:], image, image[:rim]])
     x, y = maps.from_polar(check_image_shape(size), image.shape[:2], center, radius, log=log)

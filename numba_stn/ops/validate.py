@@ -160,8 +160,10 @@ def check_array(name, array, shape, dtypes=_FLOAT_DTYPES):
     if array.shape == shape and array.dtype in dtypes:
         return array
     if array.dtype not in dtypes:
-        raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}; "
-                        f"np.asarray({name}, np.{dtypes[0]}) converts it")  # fmt: skip
+        numbers = array.dtype.kind in "biuf"
+        hint = f"; np.asarray({name}, np.{dtypes[0]}) converts it" if numbers else ""
+        raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got "
+                        f"{array.dtype}{hint}")  # fmt: skip
     got = tuple(array.shape)
     if not _is_like(got, shape):
         expected = ", ".join("any" if side is None else str(side) for side in shape)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .fits import FITS, DegenerateError, fewest
-from .matrix_checks import check_numbers
+from .matrix_checks import check_number, check_numbers
 from .moved_points import transform_points
 
 __all__ = ["Estimate", "estimate"]
@@ -150,8 +150,7 @@ def estimate(
     array([ True,  True,  True,  True, False])
     """
     source, target, weights = _check(kind, source, target, weights)
-    if not (math.isfinite(smoothing) and smoothing >= 0):
-        raise ValueError(f"smoothing: expected a number of at least 0, got {smoothing!r}")
+    smoothing = check_number("smoothing", smoothing, least=0)
     if kind == "tps":
         if robust is not None:
             raise ValueError("robust: expected None for a spline, which goes through all pairs; "
@@ -163,9 +162,8 @@ def estimate(
         raise ValueError(f"smoothing: expected 0 for {kind!r}, got {smoothing!r}")
     inliers = weights > 0
     if robust is not None:
-        if not (math.isfinite(robust) and robust > 0):
-            raise ValueError(f"robust: expected a positive, finite distance, got {robust!r}")
-        inliers = _consensus(kind, source, target, weights, float(robust), rng)
+        threshold = check_number("robust", robust, positive=True)
+        inliers = _consensus(kind, source, target, weights, threshold, _generator(rng))
     try:
         matrix = FITS[kind](source[inliers], target[inliers], weights[inliers])
     except DegenerateError as error:
@@ -193,6 +191,14 @@ def _check(kind, source, target, weights):
     if count < least:
         raise ValueError(f"source: expected at least {least} points for {kind!r}, got {count}")
     return source, target, found
+
+
+def _generator(rng):
+    """Return the generator of a seed."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rng: expected a seed, got {rng!r}") from None
 
 
 def _residuals(matrix, source, target):
@@ -226,12 +232,12 @@ def _consensus(kind, source, target, weights, threshold, rng):
     Fischler and Bolles 1981. The set of the best sample is fitted and gathered again until it stays
     the same.
     """
-    generator, size = np.random.default_rng(rng), fewest(kind, source.shape[1])
+    size = fewest(kind, source.shape[1])
     candidates = np.flatnonzero(weights > 0)
     best, best_error, trials, k = None, np.inf, _MOST_TRIALS, 0
     while k < trials:
         k += 1
-        sample = generator.choice(candidates, size, replace=False)
+        sample = rng.choice(candidates, size, replace=False)
         found = _agreeing(kind, source, target, weights, sample, threshold)
         if found is None:
             continue

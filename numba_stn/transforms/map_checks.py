@@ -19,15 +19,6 @@ def offsets(size: Any, center: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return found, x, y
 
 
-def check_number(name: str, value: Any, positive: bool = False) -> float:
-    """Return a finite number, perhaps a positive one."""
-    found = check_numbers(name, value)
-    if found.shape != () or (positive and found <= 0):
-        expected = "a positive number" if positive else "a number"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return float(found)
-
-
 def check_gradients(dmap_x: Any, dmap_y: Any, size: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradients of two maps of this size; 0 where they are NaN."""
     found = []

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..ops.validate import check_image_shape
 from .lenses import distort, undistort, undistort_vjp
-from .map_checks import check_gradients, check_number, offsets
+from .map_checks import check_gradients, offsets
+from .matrix_checks import check_number
 from .meshes import piecewise_affine, piecewise_affine_vjp
 
 __all__ = [

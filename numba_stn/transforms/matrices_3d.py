@@ -421,9 +421,10 @@ def to_theta(
 
 def _pixels_matrix(name, size, off):
     """Return the matrix from normalised coordinates to voxels on sides (D, H, W)."""
-    if len(size) != 3 or not all(int(side) == side > 0 for side in size):
+    sides = check_numbers(name, size)
+    if sides.shape != (3,) or not ((sides > 0) & (sides == np.rint(sides))).all():
         raise ValueError(f"{name}: expected three positive integers (D, H, W), got {size}")
     matrix = np.eye(4)
-    for axis, side in enumerate(reversed(size)):
+    for axis, side in enumerate(sides[::-1]):
         matrix[axis, axis], matrix[axis, 3] = (side - 1 + off) / 2, (side - 1) / 2
     return matrix

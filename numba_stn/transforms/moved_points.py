@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .matrix_checks import check_numbers
+from .matrix_checks import check_number, check_numbers
 
 __all__ = ["transform_boxes", "transform_points", "transform_points_vjp"]
 
@@ -178,8 +178,7 @@ def transform_boxes(
     """
     if pixels not in ("edges", "centers"):
         raise ValueError(f"pixels: expected 'edges' or 'centers', got {pixels!r}")
-    if not 0 <= float(min_visible) <= 1:
-        raise ValueError(f"min_visible: expected a number from 0 to 1, got {min_visible!r}")
+    least = check_number("min_visible", min_visible, least=0, most=1)
     boxes = _check_boxes(boxes)
     shift = 0.5 if pixels == "edges" else 0.0
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) - shift
@@ -193,7 +192,15 @@ def transform_boxes(
     found = np.concatenate([moved.min(1), moved.max(1)], 1)
     if size is None:
         return found, np.ones(len(found), bool)
-    return _clip(found, size, float(min_visible), shift)
+    return _clip(found, _check_size(size), least, shift)
+
+
+def _check_size(size):
+    """Return (H, W)."""
+    found = check_numbers("size", size)
+    if found.shape != (2,) or (found < 0).any():
+        raise ValueError(f"size: expected two sides (H, W), got {size!r}")
+    return found
 
 
 def _check_boxes(boxes):
