@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # The public names, by the module that defines them.
 _NAMES = {
     "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
+    "images.remap": ("remap", "unwarp_polar", "warp_polar"),
     "images.warp_image": ("warp_image",),
     "ops.grid_sample": ("affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"),
     "ops.grids": (
@@ -36,6 +37,8 @@ _NAMES = {
     "ops.warp_tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
     "ops.warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
     "registration": ("Registration", "Report", "register"),
+    "transforms.estimation": ("Estimate", "estimate"),
+    "transforms.moved_points": ("transform_boxes", "transform_points", "transform_points_vjp"),
     "transforms.composition": (
         "compose_theta",
         "compose_theta_vjp",
@@ -49,7 +52,9 @@ _MODULES = {
     "data": "data",
     "export": "export",
     "inline": "ops.inline",
+    "maps": "transforms.maps",
     "matrices": "transforms.matrices",
+    "matrices_3d": "transforms.matrices_3d",
     "nn": "nn",
     "registration": "registration",
     "transforms": "transforms",
@@ -64,6 +69,9 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import registration as registration
     from . import transforms as transforms
+    from .images.remap import remap as remap
+    from .images.remap import unwarp_polar as unwarp_polar
+    from .images.remap import warp_polar as warp_polar
     from .images.resize_rotate_crop import crop_and_resize as crop_and_resize
     from .images.resize_rotate_crop import resize as resize
     from .images.resize_rotate_crop import rotate as rotate
@@ -103,12 +111,19 @@ if TYPE_CHECKING:
     from .registration import Registration as Registration
     from .registration import Report as Report
     from .registration import register as register
+    from .transforms import maps as maps
     from .transforms import matrices as matrices
+    from .transforms import matrices_3d as matrices_3d
     from .transforms.composition import compose_theta as compose_theta
     from .transforms.composition import compose_theta_vjp as compose_theta_vjp
     from .transforms.composition import identity_theta as identity_theta
     from .transforms.composition import invert_theta as invert_theta
     from .transforms.composition import invert_theta_vjp as invert_theta_vjp
+    from .transforms.estimation import Estimate as Estimate
+    from .transforms.estimation import estimate as estimate
+    from .transforms.moved_points import transform_boxes as transform_boxes
+    from .transforms.moved_points import transform_points as transform_points
+    from .transforms.moved_points import transform_points_vjp as transform_points_vjp
 
 
 def __getattr__(name: str) -> object:

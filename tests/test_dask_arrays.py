@@ -112,7 +112,7 @@ def test_tasks_run_on_one_thread(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: stn.warp_affine(x, AFFINE[:, :1]), r"theta: .*\(0, 1, 3\)"),
+        (lambda x: stn.warp_affine(x, AFFINE[:, :1]), r"theta: .*\(7, 1, 3\)"),
         (lambda x: stn.warp_affine(x, AFFINE[:4]), "theta: expected 7 examples, got 4"),
         (lambda x: stn.warp_affine(x, AFFINE[:1]), "theta: expected 7 examples, got 1"),
         (lambda x: stn.warp_affine(x[:4], dask(AFFINE)), "images: expected 7 examples, or one"),

@@ -60,7 +60,16 @@ def test_the_reference_lists_every_public_function():
         for name in numba_stn.__all__
         if callable(getattr(numba_stn, name)) and not name.startswith("_")
     }
-    for module in ("data", "export", "inline", "matrices", "nn", "transforms"):
+    for module in (
+        "data",
+        "export",
+        "inline",
+        "maps",
+        "matrices",
+        "matrices_3d",
+        "nn",
+        "transforms",
+    ):
         names = public_module(f"numba_stn.{module}")
         here |= {
             f"numba_stn.{module}.{name}" for name in names.__all__ if callable(getattr(names, name))

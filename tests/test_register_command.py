@@ -53,6 +53,24 @@ def test_one_image_is_aligned_with_the_other(pair, tmp_path, capsys):
     assert np.corrcoef(*(x.ravel() for x in together))[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">i2"])
+def test_tiff_of_other_numbers(dtype, tmp_path):
+    """Of big-endian ones the command said "got a constant one", and it refused int16."""
+    tifffile = pytest.importorskip("tifffile")
+    for name, degrees in (("moving", 4), ("fixed", 0)):
+        image = scene(0, degrees).astype(int) * 100 - (1000 if dtype == ">i2" else 0)
+        tifffile.imwrite(tmp_path / f"{name}.tif", image.astype(dtype), byteorder=">")
+    paths = [tmp_path / name for name in ("moving.tif", "fixed.tif", "aligned.tif")]
+    assert run(*paths, "--matrix", tmp_path / "m.txt", "--transform", "rigid") == 0
+    matrix = np.loadtxt(tmp_path / "m.txt")
+    assert np.rad2deg(np.arctan2(matrix[0, 1], matrix[0, 0])) == pytest.approx(4, abs=0.1)
+    aligned = files.read_image(tmp_path / "aligned.tif")
+    moving = files.read_image(tmp_path / "moving.tif")
+    assert aligned.dtype == np.dtype(dtype).newbyteorder("=")
+    expected = stn.warp_image(moving.astype(np.float32), matrix, moving.shape)
+    np.testing.assert_allclose(aligned, expected, atol=1)
+
+
 def test_images_that_do_not_match_are_not_written(pair, tmp_path, capsys):
     files.write_image(tmp_path / "other.png", scene(7))
     before = sorted(path.name for path in tmp_path.iterdir())

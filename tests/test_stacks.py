@@ -489,7 +489,10 @@ def test_bad_stacks_are_reported(make, tmp_path, capsys):
 
 
 ARGUMENTS = {
-    "suffix": (["in.zarr", "out.tif", "--rotate", "5"], "ends in .zarr or .npy for a stack"),
+    "suffix": (
+        ["in.zarr", "out.png", "--rotate", "5"],
+        "ends in one of .zarr, .npy, .tif",
+    ),
     "fill": (["in.zarr", "out.zarr", "--rotate", "5", "--fill", "1,2"], "in.zarr: fill: "),
     "big fill": (["in.zarr", "out.zarr", "--rotate", "5", "--fill", "300"], "in.zarr: fill: "),
     "axes": (["in.zarr", "out.zarr", "--rotate", "5", "--axes", "NHWC"], "expected a stack NHWC"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 import numba_stn as stn
 from numba_stn import cli
-from numba_stn.images import canvas, files
+from numba_stn.images import canvas, files, npy_files
 from numba_stn.ops import validate
 from numba_stn.utils.atomic_write import PREFIX
 
@@ -113,6 +113,8 @@ def test_kinds_of_images(name, dtype, tmp_path):
     if dtype == np.uint8 or (dtype == np.uint16 and image.ndim == 2):
         files.write_image(tmp_path / "in.png", image)
         assert warp(tmp_path / "in.png", tmp_path / "out.png", "--rotate", 20) == 0
+        if "alpha" in name or name == "RGBA":  # which the file says, and the array does not
+            expected = stn.rotate(image, 20, alpha=True)
         np.testing.assert_array_equal(read(tmp_path / "out.png"), expected)
         assert read(tmp_path / "out.png").dtype == dtype
 
@@ -377,7 +379,7 @@ def enormous(path):
 
 DAMAGES = {
     truncated: "truncated", empty: "no image", foreign: "no image", deep: "16 bits per channel",
-    animated: "expected one image, got 2", enormous: "exceeds limit",
+    animated: "expected one image, got 2", enormous: "exceed the limit",
 }  # fmt: skip
 
 
@@ -521,10 +523,10 @@ def test_arrays_of_every_order_and_version(version, order, shape, dtype, tmp_pat
     array = RNG.integers(0, 999, shape).astype(dtype, order=order)
     with (tmp_path / "a.npy").open("wb") as file:
         np.lib.format.write_array(file, array, version)
-    monkeypatch.setattr(files, "BLOCK_BYTES", 40)  # several blocks
+    monkeypatch.setattr(npy_files, "BLOCK_BYTES", 40)  # several blocks
     found = files.read_image(tmp_path / "a.npy")
     np.testing.assert_array_equal(found, array)
-    assert found.dtype == array.dtype
+    assert found.dtype == array.dtype.newbyteorder("=")
     opened = files.open_npy(tmp_path / "a.npy")
     np.testing.assert_array_equal(opened[2:6], array[2:6])
 
@@ -547,7 +549,7 @@ def test_an_array_that_shrinks_while_it_is_read_is_an_error(order, tmp_path):
 
 
 MATRICES = {
-    "long": ("1 " * 10**5, "the file is too long"),
+    "long": ("1 " * 10**6, "the file is too long"),
     "singular": ("0 0 0\n0 0 0", "an inverse"), "square": ("1 2\n3 4", "got (2, 2)"),
     "nan": ("nan 0 0\n0 1 0", "finite numbers"), "words": ("hello", "2 or 3 rows of 3 numbers"),
     "empty": ("", "2 or 3 rows of 3 numbers"),
@@ -579,3 +581,157 @@ def test_the_command_offers_every_mode_and_padding():
     """It lists them itself, because importing the library would make --help slow."""
     assert cli.warp.MODES == tuple(validate.MODES)
     assert cli.warp.PADDINGS == tuple(validate.PADDINGS)
+
+
+# --- Habits of other commands ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["horizontal", "vertical", "both"])
+def test_flips(option, photo, tmp_path):
+    image, path = photo
+    expected = image[:, ::-1] if option != "vertical" else image
+    expected = expected[::-1] if option != "horizontal" else expected
+    assert warp(path, tmp_path / "a.png", "--flip", option) == 0
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), expected)
+    signs = ["-1" if option in (axis, "both") else "1" for axis in ("horizontal", "vertical")]
+    assert warp(path, tmp_path / "b.png", "--scale", ",".join(signs)) == 0
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), expected)
+
+
+def test_values_that_begin_with_a_minus(photo, tmp_path, capsys):
+    image, path = photo
+    np.save(tmp_path / "a.npy", image.astype(np.float32))
+    options = ["--scale", "-1,1", "--translate", "-1e0", "-.5", "--fill", "-1,-2.5,3"]
+    assert warp(tmp_path / "a.npy", tmp_path / "b.npy", *options) == 0
+    matrix = [[-1, 0, 58], [0, 1, 0.5]]
+    expected = stn.warp_image(image.astype(np.float32), matrix, fill=(-1, -2.5, 3))
+    np.testing.assert_allclose(np.load(tmp_path / "b.npy"), expected, atol=1e-3)
+    with pytest.raises(SystemExit):
+        warp(path, tmp_path / "c.png", "-x", "--rotate", 5)
+    assert "unrecognized arguments: -x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    "a.png b.png c.png out --rotate 180", "--rotate 180 a.png b.png c.png out",
+    "a.png b.png --rotate 180 c.png out", "a.png --rotate 180 b.png c.png out",
+    "a.png b.png c.png --rotate 180 out", "a.png --mode nearest [bc].png --rotate 180 out",
+    "a.png a.png only --rotate 180 out", "only a.png out --rotate 180",
+])  # fmt: skip
+def test_files_without_quotes(words, photo, tmp_path, monkeypatch):
+    """A shell replaces ``*.png`` by names; options may be anywhere among them."""
+    image, path = photo
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(path.read_bytes())
+    (tmp_path / "only" / "b.png").write_bytes(path.read_bytes())
+    (tmp_path / "only" / "c.png").write_bytes(path.read_bytes())
+    assert warp(*words.split()) == 0
+    found = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in found] == ["a.png", "b.png", "c.png"]
+    np.testing.assert_array_equal(read(found[1]), image[::-1, ::-1])
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("a.png b.png c.png --rotate 5", "c.png: expected a folder for the output of 2 images"),
+    ("a.png b.png c.png --rotate 5 --force", "c.png: expected a folder for the output of 2"),
+    ("a.png b.png new.png --rotate 5", "new.png: expected a folder for the output of 2 images"),
+    ("a.png sub/a.png out --rotate 5", "a.png and sub/a.png: both would be written to out/a.png"),
+    ("a.png b.png . --rotate 5 --force", "a.png: would be written for a.png, but is the input"),
+    ("a.png --rotate 5 b.png '' out", "expected names, got an empty one"),
+    ("a.png no*.png out --rotate 5", "no*.png: found no image"),
+])  # fmt: skip
+def test_files_without_quotes_lose_nothing(words, message, photo, tmp_path, capsys, monkeypatch):
+    _, path = photo
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "b", "c", "sub/a"):
+        (tmp_path / f"{name}.png").write_bytes(path.read_bytes())
+    before = everything(tmp_path)
+    assert warp(*(word.strip("'") for word in words.split())) == 2
+    assert message in capsys.readouterr().err
+    assert everything(tmp_path) == before
+
+
+def test_a_photographed_page_is_straightened(tmp_path):
+    """The page fills the output; ``--corners`` with the same numbers shrank it to 22 %."""
+    page = np.full((256, 320, 3), (250, 60, 20), np.uint8)
+    corners = np.array([[80, 128], [240, 128], [319, 255], [0, 255]]) + 0.25
+    outer = [[-0.5, -0.5], [319.5, -0.5], [319.5, 255.5], [-0.5, 255.5]]
+    seen = stn.warp_image(page, stn.matrices.from_points(corners, outer), (300, 400))
+    Image.fromarray(seen).save(tmp_path / "a.png")
+    numbers = corners.ravel().tolist()
+    assert warp(tmp_path / "a.png", tmp_path / "b.png", "--from-corners", *numbers) == 0
+    found = read(tmp_path / "b.png")
+    assert found.shape == (150, 319, 3)  # the length of the lower edge, and of both sides
+    assert (found[..., 0] > 110).mean() > 0.99
+    assert (np.abs(found[3:-3, 3:-3].astype(int) - page[0, 0]) <= 1).all()
+    assert warp(tmp_path / "a.png", tmp_path / "c.png", "--from-corners", *numbers, "--size",
+                "320x256") == 0  # fmt: skip
+    matrix = stn.matrices.from_points(outer, corners)
+    np.testing.assert_allclose(read(tmp_path / "c.png"), stn.warp_image(seen, matrix, (256, 320)),
+                               atol=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--corners", "--from-corners"])
+@pytest.mark.parametrize("numbers", ["0 0 50 50 50 0 0 50", "0 0 50 0 10 10 0 50"])
+def test_corners_that_are_not_in_order_are_refused(numbers, option, photo, tmp_path, capsys):
+    assert warp(photo[1], tmp_path / "a.png", option, *numbers.split()) == 2
+    assert "corners: expected those of a convex quadrilateral, in order" in capsys.readouterr().err
+
+
+def test_corners_of_a_mirrored_page(photo, tmp_path):
+    image, path = photo
+    numbers = [59.5, -0.5, -0.5, -0.5, -0.5, 39.5, 59.5, 39.5]
+    assert warp(path, tmp_path / "a.png", "--from-corners", *numbers) == 0
+    differ = np.abs(read(tmp_path / "a.png").astype(int) - image[:, ::-1])
+    assert differ.max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npy", ".csv"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_points_give_the_map(count, suffix, photo, tmp_path, capsys):
+    image, path = photo
+    matrix = {1: np.array([[1, 0, 4.0], [0, 1, -3], [0, 0, 1]]),
+              2: np.array([[0.8, 0.3, 4.0], [-0.3, 0.8, 9], [0, 0, 1]]),
+              3: np.array([[0.9, 0.2, 4.0], [-0.1, 1.1, 5], [0, 0, 1]])}.get(
+        count, np.array([[0.9, 0.2, 4.0], [-0.1, 1.1, 5], [1e-3, 2e-3, 1]]))  # fmt: skip
+    points = RNG.uniform(0, 40, (count, 2))
+    rows = np.hstack([points, stn.transform_points(matrix, points)])
+    file = tmp_path / f"pairs{suffix}"
+    if suffix == ".npy":
+        np.save(file, rows)
+    else:
+        np.savetxt(file, rows, delimiter=", " if suffix == ".csv" else " ", header="x y u v")
+    assert warp(path, tmp_path / "a.png", "--points", file, "--size", "70x50") == 0
+    expected = stn.warp_image(image, stn.matrices.from_opencv(matrix), (50, 70))
+    assert np.abs(read(tmp_path / "a.png").astype(int) - expected).max() <= 1
+    assert f"to {count} of {count} points: they are off by 0.00 pixels" in capsys.readouterr().err
+
+
+def test_points_that_are_wrong_are_left_out(photo, tmp_path, capsys):
+    points = RNG.uniform(0, 40, (9, 2))
+    rows = np.hstack([points, points + 2])
+    rows[4, 2] += 30
+    np.savetxt(tmp_path / "p.txt", rows)
+    arguments = ["--points", tmp_path / "p.txt", "--fit", "translation", "--robust", 1]
+    assert warp(photo[1], tmp_path / "a.png", *arguments) == 0
+    assert "fitted translation to 8 of 9 points" in capsys.readouterr().err
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[2:, 2:], photo[0][:-2, :-2])
+
+
+@pytest.mark.parametrize(("text", "options", "message"), [
+    ("1 2 3", [], "expected rows of 4 numbers X Y U V, got an array (1, 3)"),
+    ("", [], "expected rows of 4 numbers"), ("1 2 3 x", [], "expected rows of 4 numbers"),
+    ("1 2 3 4", ["--fit", "affine"], "expected at least 3 points for 'affine', got 1"),
+    ("1 1 1 1\n2 2 2 2\n3 3 3 3", [], "for 'affine'"),
+    ("1 2 3 nan", [], "expected finite numbers"),
+    ("1 2 3 4", ["--robust", "-1"], "robust: expected a positive"),
+    ("1 2 3 4", ["--rotate", "3"], "--points and --rotate: expected one or the other"),
+])  # fmt: skip
+def test_bad_points_are_named(text, options, message, photo, tmp_path, capsys):
+    (tmp_path / "p.txt").write_text(text)
+    assert warp(photo[1], tmp_path / "o.png", "--points", tmp_path / "p.txt", *options) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "o.png").exists()
+    assert warp(photo[1], tmp_path / "o.png", "--rotate", 3, "--robust", 3) == 2

@@ -34,7 +34,7 @@ def _run(argv):
     """Run the command line, and report whatever stops it in one line."""
     try:
         try:
-            args = parser().parse_args(argv)
+            args = parse(argv)
         except SystemExit:  # after --help
             sys.stdout.flush()
             raise
@@ -58,6 +58,21 @@ def _run(argv):
         return _report(f"{where}{error.strerror or error}", 2)
     except MemoryError as error:
         return _report(f"not enough memory{f': {error}' if error.args else ''}", 2)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    argparse takes the files of ``warp a.png b.png --rotate 5 out`` only up to the first option. The
+    others are added here.
+    """
+    top = parser()
+    args, rest = top.parse_known_args(argv)
+    if rest and (not hasattr(args, warp.MORE) or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.more = [*args.more, *rest]
+    return args
 
 
 def _report(text, code):

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from ..utils.atomic_write import destination, is_stream, settle_leftovers, workspace
+from .surroundings import one_line
 
 # The choices are written out here, so that --help need not import the modules that define them.
 DATASETS = ("digits", "mnist")
@@ -113,6 +114,12 @@ def report_leftovers(folder: pathlib.Path, force: bool = False) -> None:
     """Report what killed runs left in a folder; with ``force``, remove it."""
     for line in settle_leftovers(folder, force):
         print(f"numba-stn: {line}", file=sys.stderr)
+
+
+def print_written(path: pathlib.Path, text: str) -> None:
+    """Print what was written to a file; on stderr if the file may be the standard output."""
+    stream = sys.stderr if is_stream(path) else sys.stdout
+    print(f"wrote {one_line(path)}: {text}", file=stream)
 
 
 def require_pillow() -> None:

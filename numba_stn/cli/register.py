@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Run ``numba-stn register``; the exit code is 1 if the images do not match."""
     require_pillow()
     from ..images import files
+    from ..images.any_dtype import narrowed, widened
 
     target = pathlib.Path(args.output)
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
         check_different([*zip(("OUT", "--picture", "--matrix"), outputs, strict=False)])
         check_absent(outputs, args.force)
         try:
-            moving, fixed = (files.read_image(pathlib.Path(p)) for p in (args.moving, args.fixed))
+            moving, metadata = files.read_file(pathlib.Path(args.moving))
+            fixed = files.read_image(pathlib.Path(args.fixed))
+            dtype, moving, fixed = moving.dtype, widened(moving), widened(fixed)
             result = _register(args, moving, fixed)
             report = result.report
             _print_report(report)
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 return 1
             overlays = before_and_after(moving, fixed, result.aligned, report.gain, report.bias)
             with delay_interrupts():  # all files, or none
-                files.write_image(target, result.aligned)
+                files.write_image(target, narrowed(result.aligned, dtype), metadata)
                 files.write_image(picture, overlays)
                 if args.matrix:
                     _write_matrix(pathlib.Path(args.matrix), result.matrix)

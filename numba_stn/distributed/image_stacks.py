@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..images.files import DTYPES, FileError, NpyFile, open_npy
-from ..images.warp_image import warp_image
+from ..images.any_dtype import warp_any_dtype
+from ..images.files import IMAGE_DTYPES, FileError, Metadata, NpyFile, open_npy
+from ..images.tiff_files import SUFFIXES as TIFF_SUFFIXES
+from ..images.tiff_files import TiffStack, create_tiff, has_pages, open_tiff_stack, write_pages
 from ..utils.atomic_write import is_stream, remove_late, replace_file, replace_folder
 
 AXES = ("NHW", "NHWC", "NCHW")
-SUFFIXES = (".zarr", ".npy")
+SUFFIXES = (".zarr", ".npy", *TIFF_SUFFIXES)
 
 # Size of a chunk at most, and of a task about: bytes of the images before and after the warp. This
 # is much less than a worker's memory, and much more work than the scheduling of a task.
@@ -41,13 +43,14 @@ _CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*|.*\.[0-9a-f]{32}\.partial")
 
 
 class Stack(NamedTuple):
-    """A stack's file: axes, shape, dtype and chunk shape (None: not divided into chunks)."""
+    """A stack's file: axes, shape, dtype, chunk shape (None: not divided), and metadata."""
 
     path: pathlib.Path
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype
     chunks: tuple[int, ...] | None
+    metadata: Metadata = Metadata()
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -89,9 +92,15 @@ def _has_marker(path, markers):
 
 
 def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
-    """Whether a file is a stack: a Zarr array, an ``.npy`` with four axes, or one with ``axes``."""
+    """Whether a file is a stack.
+
+    That is a Zarr array, an ``.npy`` with four axes, a TIFF with several pages, or, with ``axes``,
+    any file.
+    """
     if is_zarr(path) or axes:
         return True
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return has_pages(path)
     try:
         return path.suffix.lower() == ".npy" and open_npy(path).ndim == 4
     except FileError:
@@ -111,14 +120,16 @@ def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
     path = path.absolute()
     array = _open(path)
     axes = axes or {3: "NHW", 4: "NHWC"}.get(array.ndim, "NHW")
-    if array.ndim != len(axes) or array.dtype.name not in DTYPES:
+    if array.ndim != len(axes) or array.dtype.name not in IMAGE_DTYPES:
         wanted = axes if array.ndim in (3, 4) else "NHW, NHWC or NCHW"
         raise FileError(
-            f"{path}: expected a stack {wanted} of {', '.join(DTYPES)}, got {array.shape} of "
+            f"{path}: expected a stack {wanted} of {', '.join(IMAGE_DTYPES)}, got {array.shape} of "
             f"{array.dtype}"
         )
     chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
-    stack = Stack(path, axes, array.shape, array.dtype, chunks)
+    metadata = getattr(array, "metadata", None)
+    stack = Stack(path, axes, array.shape, array.dtype, chunks,
+                  metadata if isinstance(metadata, Metadata) else Metadata())  # fmt: skip
     if not all(stack.sides):
         raise FileError(f"{path}: expected images of at least one pixel, got {array.shape}")
     if math.prod(array.shape) * array.dtype.itemsize > MOST_BYTES:
@@ -127,12 +138,14 @@ def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
     return stack
 
 
-def _open(path) -> NpyFile | Any:
+def _open(path) -> NpyFile | TiffStack | Any:
     """Open a stack, from which images are read as from an array."""
     if is_zarr(path):
         return _open_zarr(path)
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return open_tiff_stack(path)
     if path.suffix.lower() != ".npy":
-        raise FileError(f"{path}: expected a stack in .zarr or .npy")
+        raise FileError(f"{path}: expected a stack in .zarr, .npy or .tif")
     return open_npy(path)
 
 
@@ -185,8 +198,8 @@ def _file_errors(path):
 
 
 @contextlib.contextmanager
-def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
-                 ) -> Iterator[pathlib.Path]:  # fmt: skip
+def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...],
+                 metadata: Metadata = Metadata()) -> Iterator[pathlib.Path]:  # noqa: B008 # fmt: skip
     """Create an empty stack in a workspace, which becomes ``path`` at the end.
 
     Yields the path there, for :func:`write_images`. After an error, or Ctrl-C, nothing is left.
@@ -200,7 +213,10 @@ def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks:
     as_zarr = path.suffix.lower() == ".zarr"
     _check_replaceable(path, as_zarr)
     with _file_errors(path), (replace_folder if as_zarr else replace_file)(path) as new:
-        (_create_zarr if as_zarr else _create_npy)(new, shape, dtype, chunks)
+        if path.suffix.lower() in TIFF_SUFFIXES:
+            create_tiff(new, shape, dtype.newbyteorder("="), metadata)
+        else:
+            (_create_zarr if as_zarr else _create_npy)(new, shape, dtype, chunks)
         yield new
         for left in new.rglob("*.partial"):  # left by a worker that was killed while writing
             left.unlink()
@@ -273,6 +289,9 @@ def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
             shutil.rmtree(path, ignore_errors=True)
             remove_late(path)
         return
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        write_pages(path, start, images)
+        return
     with path.open("r+b") as file:  # not a memory map: a full disk would kill the process
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
@@ -290,7 +309,7 @@ def warp_images(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[
     native = np.ascontiguousarray(last, last.dtype.newbyteorder("="))
     out = np.empty((len(native), *sides, *native.shape[3:]), native.dtype)
     for image, result in zip(native, out, strict=True):
-        warp_image(image, matrix, sides, out=result, **options)
+        result[...] = warp_any_dtype(image, matrix, sides, **options)
     return np.moveaxis(out, -1, 1) if axes == "NCHW" else out
 
 
@@ -298,7 +317,7 @@ def check_options(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
     """Raise the errors that warping the stack would raise, before anything is read or written."""
     channels = () if stack.channels is None else (stack.channels,)
     image = np.zeros((1, 1, *channels), stack.dtype.newbyteorder("="))
-    warp_image(image, matrix, **options)
+    warp_any_dtype(image, matrix, **options)
 
 
 def chunk_shape(stack: Stack, sides: tuple[int, int]) -> tuple[int, ...]:
@@ -370,11 +389,15 @@ def warp_stack(
         If the options are wrong.
     """
     if target.suffix.lower() not in SUFFIXES:
-        raise FileError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)} for a "
-                        f"stack")  # fmt: skip
+        raise FileError(f"{target}: expected a name that ends in one of {', '.join(SUFFIXES)} "
+                        f"for a stack")  # fmt: skip
+    if target.suffix.lower() in TIFF_SUFFIXES and source.axes == "NCHW":
+        raise FileError(f"{target}: expected axes NHW or NHWC for a TIFF, got NCHW")
     check_options(source, matrix, **options)
     chunks = chunk_shape(source, sides)
-    with create_stack(target, source.shape_with(sides), source.dtype, chunks) as temporary:
+    with create_stack(target, source.shape_with(sides), source.dtype, chunks,
+                      source.metadata) as temporary:  # fmt: skip
+        source = source._replace(metadata=Metadata())  # which workers do not need
         job = WarpJob(source, temporary, chunks[0], matrix, sides, options)
         ranges = task_ranges(source, sides, chunks[0])
         yield from compute(warp_range, [{"job": job, "images": images} for images in ranges])

@@ -21,6 +21,8 @@ from ..ops.validate import (
     check_image_shape,
     choose_backend_for_image,
 )
+from .alpha import premultiplied
+from .canvas import cos_sin, tie_shift, with_matrix
 from .warp_image import as_affine, check_sampler, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
@@ -43,8 +45,10 @@ def rotate(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     fill: Any = 0,
+    alpha: bool = False,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Rotate an image about a point; positive angles are counter-clockwise.
 
@@ -66,7 +70,7 @@ def rotate(
     expand : bool
         Whether the canvas grows (or shrinks, with the zoom) to the smallest integer size that holds
         the whole rotated image, centred. ``center`` would have no effect, and must be None.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -105,9 +109,13 @@ def rotate(
     array([[1, 4, 9],
            [9, 9, 9]], dtype=uint8)
     """
+    if alpha:
+        return premultiplied(rotate, image, degrees, center=center, zoom=zoom, expand=expand,
+                             mode=mode, padding_mode=padding_mode, fill=fill, out=out,
+                             stream=stream, return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     sides = shape = image.shape[:2]
-    cos, sin = _cos_sin(_check_number("degrees", degrees, "a finite number"))
+    cos, sin = cos_sin(_check_number("degrees", degrees, "a finite number"))
     factor = _check_zoom(zoom)
     fixed = target = _centre(sides)
     if check_flag("expand", expand):
@@ -119,7 +127,8 @@ def rotate(
         expected = "two finite numbers (x, y)"
         fixed = target = check_finite("center", center, expected, _is_pair).tolist()
     matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
-    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    rotated = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    return with_matrix(rotated, matrix[1]) if return_matrix else rotated
 
 
 def _check_number(name, value, expected):
@@ -136,16 +145,6 @@ def _check_zoom(zoom):
     if factor <= 0:
         raise ValueError(f"zoom: expected {expected}, got {zoom!r}")
     return factor
-
-
-def _cos_sin(degrees):
-    """Return cosine and sine of an angle; exact for multiples of 90 degrees."""
-    remainder = math.remainder(degrees, 90)
-    quarters = round((math.remainder(degrees, 360) - remainder) / 90)
-    cos, sin = math.cos(math.radians(remainder)), math.sin(math.radians(remainder))
-    for _ in range(quarters % 4):
-        cos, sin = -sin, cos
-    return cos, sin
 
 
 def _expanded_shape(sides, cos, sin, zoom):
@@ -180,8 +179,10 @@ def resize(
     mode: str = "bilinear",
     padding_mode: str = "border",
     fill: Any = 0,
+    alpha: bool = False,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Resize an image to a shape; its outer edges remain its outer edges.
 
@@ -197,7 +198,7 @@ def resize(
     {image}
     shape : (H_out, W_out)
         The output's sides.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -227,10 +228,15 @@ def resize(
     >>> stn.resize(np.uint8([[0, 10], [20, 30]]), (1, 1))
     array([[15]], dtype=uint8)
     """
+    if alpha:
+        return premultiplied(resize, image, shape, mode=mode, padding_mode=padding_mode, fill=fill,
+                             out=out, stream=stream, return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     shape = check_image_shape(shape)
-    matrix = _resize_matrix(image.shape[:2], shape)
-    return warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    matrix = _resize_matrix(image.shape[:2], shape, mode == "nearest")
+    resized = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    exact = _resize_matrix(image.shape[:2], shape, False)[1]
+    return with_matrix(resized, exact) if return_matrix else resized
 
 
 @documented
@@ -242,8 +248,10 @@ def crop_and_resize(
     mode: str = "bilinear",
     padding_mode: str = "border",
     fill: Any = 0,
+    alpha: bool = False,
     out: Any = None,
     stream: Any = None,
+    return_matrix: bool = False,
 ) -> Any:
     """Crop one or several boxes from an image and resize each to a shape.
 
@@ -262,7 +270,7 @@ def crop_and_resize(
         image; a strided image on the CPU is copied once.
     shape : (H_out, W_out)
         The output's sides, for each box.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
 
     Returns
     -------
@@ -296,38 +304,54 @@ def crop_and_resize(
     array([[[25, 45]],
            [[ 5, 15]]], dtype=uint8)
     """
+    if alpha:
+        return premultiplied(crop_and_resize, image, boxes, shape, mode=mode, fill=fill, out=out,
+                             padding_mode=padding_mode, stream=stream,
+                             return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = mode, padding_mode, fill
     if boxes.ndim == 1:
-        matrix = _box_matrix(boxes.tolist(), shape)
-        return warp_by(kernels, image, matrix, options, shape, out, stream)
+        matrix = _box_matrix(boxes.tolist(), shape, mode == "nearest")
+        crop = warp_by(kernels, image, matrix, options, shape, out, stream)
+        exact = _box_matrix(boxes.tolist(), shape, False)[1]
+        return with_matrix(crop, exact) if return_matrix else crop
     kind, fills = check_sampler(AFFINE, image, options)
     crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
+    matrices = _box_matrices(boxes, shape, mode == "nearest")
     if crops.size:
-        kernels.warp_crops(kind, image, _box_matrices(boxes, shape), fills, crops)
-    return kernels.returned(crops, out)
+        kernels.warp_crops(kind, image, matrices, fills, crops)
+    crops = kernels.returned(crops, out)
+    return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
 
 
 @functools.lru_cache(512)
-def _resize_matrix(sides, shape):
+def _resize_matrix(sides, shape, nearest):
     """Return the map of a whole image; calls share its matrix, which nobody changes."""
-    return _box_matrix((0, 0, sides[1], sides[0]), shape)
+    return _box_matrix((0, 0, sides[1], sides[0]), shape, nearest)
 
 
-def _box_matrix(box, shape):
+def _box_matrix(box, shape, nearest):
     """Return the map that stretches a box (x0, y0, x1, y1) of pixel edges over an output."""
     x0, y0, x1, y1 = box
     dx, dy = (x1 - x0) / shape[1], (y1 - y0) / shape[0]
-    return as_affine(dx, 0.0, x0 + (dx - 1) / 2, 0.0, dy, y0 + (dy - 1) / 2)
+    x, y = x0 + (dx - 1) / 2, y0 + (dy - 1) / 2
+    if nearest:
+        x += tie_shift(x0, x1 - x0, shape[1])
+        y += tie_shift(y0, y1 - y0, shape[0])
+    return as_affine(dx, 0.0, x, 0.0, dy, y)
 
 
-def _box_matrices(boxes, shape):
+def _box_matrices(boxes, shape, nearest):
     """Return the matrices of K boxes, (K, 3, 3)."""
     low, steps = boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]) / shape[::-1]
     matrices = np.zeros((len(boxes), 3, 3))
     matrices[:, [0, 1], [0, 1]], matrices[:, :2, 2] = steps, low + (steps - 1) / 2
     matrices[:, 2, 2] = 1.0
+    if nearest:
+        for matrix, (x0, y0, x1, y1) in zip(matrices, boxes.tolist(), strict=True):
+            matrix[0, 2] += tie_shift(x0, x1 - x0, shape[1])
+            matrix[1, 2] += tie_shift(y0, y1 - y0, shape[0])
     return matrices
 
 

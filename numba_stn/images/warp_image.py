@@ -22,6 +22,7 @@ from ..ops.validate import (
     fill_key,
     remember,
 )
+from .alpha import premultiplied
 
 __all__ = ["warp_image"]
 
@@ -35,6 +36,7 @@ def warp_image(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     fill: Any = 0,
+    alpha: bool = False,
     out: Any = None,
     stream: Any = None,
 ) -> Any:
@@ -54,7 +56,7 @@ def warp_image(
         Maps output pixels (x, y) to input pixels (x, y); pixel centres are integers.
     shape : (H_out, W_out), optional
         The output's sides; by default, those of the image.
-    {image_mode, image_padding_mode, image_fill, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream}
 
     Returns
     -------
@@ -95,6 +97,9 @@ def warp_image(
            [40, 10],
            [50, 20]], dtype=uint8)
     """
+    if alpha:
+        return premultiplied(warp_image, image, matrix, shape, mode=mode, fill=fill, out=out,
+                             padding_mode=padding_mode, stream=stream)  # fmt: skip
     found = _check_matrix(matrix)
     kernels, image = choose_backend_for_image(image, stream)
     sides = image.shape[:2] if shape is None else check_image_shape(shape)

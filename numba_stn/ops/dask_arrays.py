@@ -55,7 +55,7 @@ def _call_lazily(function, names, given):
     count, sizes = _choose_chunks(arrays)
     blocks = {name: _split_array(array, count, sizes) for name, array in arrays.items()}
     empty = {name: np.empty((0, *a.shape[1:]), a.dtype) for name, a in arrays.items()}
-    like = function(**empty, **options)  # checks the arguments; has the results' shapes and dtypes
+    like = _check(function, arrays, empty, options)
     several = isinstance(like, tuple)
     tasks = [
         dask.delayed(run_on_one_thread, nout=len(like) if several else None)(
@@ -78,6 +78,17 @@ def _call_lazily(function, names, given):
         else:
             results.append(_concatenate(parts, result, sizes))
     return tuple(results)
+
+
+def _check(function, arrays, empty, options):
+    """Return the results for no examples, of the shapes and dtypes; errors name the real shapes."""
+    try:
+        return function(**empty, **options)
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        for array in arrays.values():
+            text = text.replace(f"got {(0, *array.shape[1:])}", f"got {array.shape}")
+        raise type(error)(text) from None
 
 
 def run_on_one_thread(

@@ -146,6 +146,16 @@ padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
     "image_fill": """\
 fill : number, or C of them
     Value outside the image under zeros and fill; the image's dtype must be able to hold it.""",
+    "image_alpha": """\
+alpha : bool
+    Whether the last of 2 or 4 channels is alpha, 0 where the image is transparent. Colours
+    are then multiplied by it while they are interpolated, so that transparent pixels do not
+    darken visible ones. On the CPU.""",
+    "return_matrix": """\
+return_matrix : bool
+    Whether to return (out, matrix), with the (3, 3) float64 matrix from input to output pixels,
+    one for each box. :func:`numba_stn.transform_points` and :func:`numba_stn.transform_boxes`
+    take it; ``stn.matrices.from_opencv(matrix)`` is that of :func:`numba_stn.warp_image`.""",
     "image_out": """\
 out : array of the result's shape and dtype, optional
     Where to write the result; it must not overlap the image.""",

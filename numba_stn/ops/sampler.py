@@ -69,11 +69,15 @@ class Plan:
         given, dsamples = dsamples.dtype, kernels.converted(dsamples, self.fill.dtype)
         if wanted[0]:
             dimages = kernels.empty(images.shape, dsamples.dtype, images)
-            kernels.sample_vjp_images(kind, dsamples, coords, off, dimages)
+            if dsamples.size:
+                kernels.sample_vjp_images(kind, dsamples, coords, off, dimages)
+            else:
+                kernels.clear(dimages)
             dimages = kernels.returned(kernels.converted(dimages, given))
         if wanted[1]:
             dcoords = kernels.empty(coords.shape, coords.dtype, coords)
-            if kind.mode == NEAREST:  # small steps do not change the nearest pixel
+            # There are no samples, or small steps do not change the nearest pixel.
+            if not dsamples.size or kind.mode == NEAREST:
                 kernels.clear(dcoords)
             else:
                 kernels.sample_vjp_coords(kind, dsamples, images, coords, off, self.fill, dcoords)
@@ -117,7 +121,10 @@ def _make_plan(kernels, check, images, coords, options, size, dsamples):
         expected = np.dtype(np.float32) if dtype.kind == "u" else dtype
         shape = kind.shape(batch, channels, (None,) * kind.dims if size is None else size)
         size = kind.spatial(check_array("dsamples", dsamples, shape, (expected,)))
-        check_not_empty("dsamples", size)
+        if check is not check_grid:  # which may have no positions
+            check_not_empty("dsamples", size)
+    elif check is check_grid:
+        size = coords.shape[1:-1]
     elif size is None:
         size = kind.spatial(images)
     else:
@@ -134,7 +141,6 @@ def check_grid(images, grid, options):
     images = check_images(images, options)
     dims = len(images.shape) - 2
     check_array("grid", grid, (*[None] * (dims + 1), dims))
-    check_not_empty("grid", grid.shape[1:-1])
     check_batch_sizes(images, "grid", grid)
     return options.kind(GRID, images)
 

@@ -4,6 +4,7 @@
 the argument, what came and what was expected.
 """
 
+import warnings
 from copy import copy
 from numbers import Real
 from operator import index
@@ -159,14 +160,24 @@ def check_array(name, array, shape, dtypes=_FLOAT_DTYPES):
     if array.shape == shape and array.dtype in dtypes:
         return array
     if array.dtype not in dtypes:
-        raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got {array.dtype}")
-    got = array.shape
-    if len(got) != len(shape) or any(
-        want is not None and have != want for have, want in zip(got, shape, strict=True)
-    ):
+        numbers = array.dtype.kind in "biuf"
+        hint = f"; np.asarray({name}, np.{dtypes[0]}) converts it" if numbers else ""
+        raise TypeError(f"{name}: expected {' or '.join(map(str, dtypes))}, got "
+                        f"{array.dtype}{hint}")  # fmt: skip
+    got = tuple(array.shape)
+    if not _is_like(got, shape):
         expected = ", ".join("any" if side is None else str(side) for side in shape)
-        raise ValueError(f"{name}: expected shape ({expected}), got {tuple(got)}")
+        single = shape[0] is None and _is_like(got, shape[1:])
+        hint = f"; {name}[None] is a batch of one" if single else ""
+        raise ValueError(f"{name}: expected shape ({expected}), got {got}{hint}")
     return array
+
+
+def _is_like(got, shape):
+    """Whether a shape is another, in which None is any length."""
+    return len(got) == len(shape) and all(
+        want is None or have == want for have, want in zip(got, shape, strict=True)
+    )
 
 
 def check_images(images, options):
@@ -179,11 +190,25 @@ def check_images(images, options):
         planes, volumes = ("(N, H, W, C)", "(N, D, H, W, C)") if options.channels_last else (
             "(N, C, H, W)", "(N, C, D, H, W)"
         )  # fmt: skip
-        raise ValueError(f"images: expected shape {planes} or {volumes}, got {tuple(images.shape)}")
+        hint = "; warp_image takes one image (H, W) or (H, W, C)" if rank in (2, 3) else ""
+        raise ValueError(f"images: expected shape {planes} or {volumes}, got "
+                         f"{tuple(images.shape)}{hint}")  # fmt: skip
+    _warn_of_layout(images, options)
     check_not_empty("images", options.kind(0, images).spatial(images))
     if rank == 5 and options.mode == BICUBIC:
         raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
     return images
+
+
+def _warn_of_layout(images, options):
+    """Warn if a batch of channels first looks like one of channels last."""
+    if len(images.shape) == 4 and not options.channels_last:
+        _, channels, height, width = images.shape
+        if min(channels, height) >= 16 and 1 <= width <= 4:
+            warnings.warn(
+                f"images: {tuple(images.shape)} are {channels} channels of {height} x {width} "
+                f'pixels; for images (N, H, W, C) pass layout="NHWC"', UserWarning, stacklevel=2,
+            )  # fmt: skip
 
 
 def check_batch_sizes(images, name, coords):

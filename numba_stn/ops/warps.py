@@ -8,6 +8,8 @@ result of f to those with respect to its inputs.
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+
 from .antialias import sample_means, sample_means_vjp
 from .dask_arrays import accept_dask_arrays
 from .docstrings import documented
@@ -43,7 +45,8 @@ def warp_affine(
     ``images (N, C, H, W), theta (N, 2, 3) -> samples (N, C, H_out, W_out)``
 
     The grid is never in memory. The coordinates are computed in float64 on the CPU, so an identity
-    theta returns (finite) images bit for bit.
+    theta returns (finite) images bit for bit. There one theta (1, 2, 3) is taken for all images,
+    and its gradient is the sum over them.
 
     Parameters
     ----------
@@ -263,6 +266,7 @@ def warp_perspective_vjp(
 def _warp(check, images, theta, options, size, flags, out, stream):
     """Check the arguments, and sample."""
     kernels, images, theta = choose_backend(stream, images=images, theta=theta)
+    theta = _one_for_each(theta, images)
     plan = find_plan(kernels, check, images, theta, options, size)
     coverage, antialias = flags
     check_flag("coverage", coverage)
@@ -288,9 +292,25 @@ def _warp_vjp(check, dsamples, images, theta, options, antialias, wrt, stream):
     kernels, dsamples, images, theta = choose_backend(
         stream, dsamples=dsamples, images=images, theta=theta
     )
-    plan = find_plan(kernels, check, images, theta, options, dsamples=dsamples)
+    each = _one_for_each(theta, images)
+    plan = find_plan(kernels, check, images, each, options, dsamples=dsamples)
     if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
         plan = plan.with_kernels(kernels.areas)
     elif antialias:
-        return sample_means_vjp(plan, dsamples, images, theta, wanted)
-    return plan.vjp(dsamples, images, theta, wanted)
+        dimages, dtheta = sample_means_vjp(plan, dsamples, images, each, wanted)
+        return dimages, _summed(dtheta, theta)
+    dimages, dtheta = plan.vjp(dsamples, images, each, wanted)
+    return dimages, _summed(dtheta, theta)
+
+
+def _one_for_each(theta, images):
+    """Repeat a single theta, in the computer's memory, for all images."""
+    if len(theta.shape) != 3 or theta.shape[0] != 1 or type(theta) is not np.ndarray:
+        return theta
+    return theta if images.shape[0] < 2 else np.repeat(theta, images.shape[0], axis=0)
+
+
+def _summed(dtheta, theta):
+    """Sum the gradients of a theta that was repeated."""
+    repeated = dtheta is not None and len(dtheta) > len(theta)
+    return dtheta.sum(axis=0, keepdims=True) if repeated else dtheta

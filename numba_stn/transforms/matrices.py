@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.docstrings import documented
+from .fits import fit_projective
 from .matrix_checks import (
     as_3x3,
     check_affine,
@@ -55,11 +56,12 @@ def from_points(points: Array, images: Array) -> np.ndarray:
 
     ``points (..., 4, 2), images (..., 4, 2) -> matrix (..., 3, 3)``
 
-    With the last entry fixed at 1, ``(u, v) = ((a x + b y + c) / w, (d x + e y + f) / w)`` with
-    ``w = g x + h y + 1`` gives two linear equations per point for the other eight entries (Hartley
-    and Zisserman 2004, section 4.1). The units are those of the points: pixels for
-    :func:`numba_stn.warp_image`, normalised coordinates for a theta of
-    :func:`numba_stn.warp_perspective`.
+    ``(u, v) = ((a x + b y + c) / w, (d x + e y + f) / w)`` with ``w = g x + h y + i`` gives two
+    linear equations per point for the nine entries, up to a factor (Hartley and Zisserman 2004,
+    section 4.1). The last entry is 1; if it must be 0, because the origin goes to infinity, the
+    largest is 1 or -1. The units are those of the points: pixels for :func:`numba_stn.warp_image`,
+    normalised coordinates for a theta of :func:`numba_stn.warp_perspective`.
+    :func:`numba_stn.estimate` takes any number of points.
 
     Parameters
     ----------
@@ -88,13 +90,8 @@ def from_points(points: Array, images: Array) -> np.ndarray:
            [0., 0., 1.]])
     """
     points, images = check_four_points("points", points), check_four_points("images", images)
-    (x, y), (u, v) = np.moveaxis(points, -1, 0), np.moveaxis(images, -1, 0)
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    of_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
-    of_v = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
-    equations = np.concatenate([of_u, of_v], -2)
-    found = np.linalg.solve(equations, np.concatenate([u, v], -1)[..., None])[..., 0]
-    return np.concatenate([found, one[..., :1]], -1).reshape(*found.shape[:-1], 3, 3)
+    points, images = np.broadcast_arrays(points, images)
+    return fit_projective(points, images, np.ones(4))
 
 
 # --- OpenCV ---------------------------------------------------------------------------------------

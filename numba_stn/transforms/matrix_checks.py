@@ -14,6 +14,17 @@ def check_numbers(name, array):
     return found
 
 
+def check_number(name, value, least=-np.inf, most=np.inf, positive=False):
+    """Return a finite number in a range."""
+    found = check_numbers(name, value)
+    if found.shape != () or not least <= found <= most or (positive and found <= 0):
+        bounds = [*(["a positive number"] if positive else []),
+                  *([f"a number of at least {least}"] if least > -np.inf else []),
+                  *([f"at most {most}"] if most < np.inf else [])]  # fmt: skip
+        raise ValueError(f"{name}: expected {' and '.join(bounds) or 'a number'}, got {value!r}")
+    return float(found)
+
+
 def check_four_points(name, array):
     """Return four points (..., 4, 2) of which no three lie on a line."""
     found = check_numbers(name, array)

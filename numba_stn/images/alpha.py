@@ -1,0 +1,77 @@
+"""Colours with alpha, which are multiplied by it while they are interpolated.
+
+The colour of a transparent pixel means nothing. Averaged as it is with a visible pixel's, it would
+darken the rim of everything on transparent ground.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..kernels.math.sampler_kind import NEAREST
+from ..ops.validate import MODES, look_up
+
+__all__ = ["premultiplied"]
+
+
+def premultiplied(
+    function: Callable[..., Any], image: Any, *args: Any, fill: Any = 0, out: Any = None,
+    mode: str = "bilinear", **options: Any,
+) -> Any:  # fmt: skip
+    """Call a function of images on colours multiplied by alpha, and divide its result by alpha.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(image, *args, fill=..., out=..., mode=..., **options)`` returns an image, or a
+        tuple that begins with one.
+    image : (H, W, 2) or (H, W, 4) array
+        The last channel is alpha: from 0 to the dtype's largest number, in floats to any number.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the image has another number of channels, or what the function raises.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] not in (2, 4):
+        raise ValueError(f"alpha: expected an image of 2 or 4 channels, (H, W, 2) or (H, W, 4), "
+                         f"got shape {image.shape}")  # fmt: skip
+    if look_up("mode", mode, MODES) == NEAREST or image.dtype.kind not in "uf":
+        return function(image, *args, fill=fill, out=out, mode=mode, **options)
+    whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
+    real = np.float64 if image.dtype == np.float64 else np.float32
+    multiplied, fill = _multiply(image.astype(real), whole), _multiply_fill(fill, image, whole)
+    found = function(multiplied, *args, fill=fill, mode=mode, **options)
+    result, *others = found if isinstance(found, tuple) else (found,)
+    result = _divide(result, whole, image.dtype)
+    if out is not None:
+        out[...] = result
+        result = out
+    return (result, *others) if others else result
+
+
+def _multiply(pixels, whole):
+    """Multiply colours by alpha, in place."""
+    pixels[..., :-1] *= pixels[..., -1:] / whole
+    return pixels
+
+
+def _multiply_fill(fill, image, whole):
+    """Multiply the colours of a fill by its alpha; what is no fill is returned as it is."""
+    try:
+        numbers = np.asarray(fill, float)
+        return _multiply(np.broadcast_to(numbers, image.shape[2]).copy(), whole)
+    except (TypeError, ValueError):
+        return fill
+
+
+def _divide(pixels, whole, dtype):
+    """Divide colours by alpha; only then limit alpha, whose range a cubic may leave."""
+    alpha = pixels[..., -1:]
+    colours = np.divide(pixels[..., :-1] * whole, alpha, out=np.zeros_like(pixels[..., :-1]),
+                        where=alpha > 0)  # fmt: skip
+    if dtype.kind == "f":
+        return np.concatenate([colours, np.maximum(alpha, 0)], -1).astype(dtype, copy=False)
+    return np.rint(np.clip(np.concatenate([colours, alpha], -1), 0, whole)).astype(dtype)
