@@ -135,6 +135,15 @@ def test_channels_of_the_common_kind_have_fills_of_their_own(source):
     check(sampler, found(sampler, given), expected(sampler, given), 5.0)
 
 
+def test_blocks_of_channels_have_fills_of_their_own():
+    images = np.random.default_rng(13).standard_normal((2, 2, 9, 24))
+    theta, fill = np.tile([[[1.2, 0.3, 0.4], [-0.3, 1.1, -0.5]]], (2, 1, 1)), (3.0, -5.0)
+    got = stn.warp_affine(images, theta, fill=fill)
+    for c, number in enumerate(fill):
+        want = stn.warp_affine(images[:, c : c + 1], theta, fill=number)
+        np.testing.assert_allclose(got[:, c], want[:, 0], rtol=0, atol=1e-12)
+
+
 def test_an_infinite_fill_is_not_where_it_has_no_weight():
     """At the pixels' centres, the taps outside have a weight of 0 along an axis."""
     rng = np.random.default_rng(14)
