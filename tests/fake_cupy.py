@@ -16,7 +16,8 @@ import numpy as np
 
 UFUNCS = {
     "add", "subtract", "multiply", "true_divide", "divide", "power", "negative", "matmul",
-    "maximum", "minimum", "sqrt", "exp", "log", "sin", "cos", "isnan", "isfinite",
+    "maximum", "minimum", "sqrt", "exp", "log", "log1p", "absolute", "sin", "cos", "tanh",
+    "isnan", "isfinite",
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "right_shift",
 }  # fmt: skip

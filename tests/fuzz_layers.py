@@ -48,17 +48,21 @@ def random_layer(rng, shape, depth):
         return int(rng.integers(low, high + 1))
 
     if len(shape) == 1:
-        return choose(rng, lambda: nn.linear(number(1, 5)), nn.relu, nn.batch_norm, any_norm,
-                      lambda: nn.dropout(0.4, number(0, 9)))  # fmt: skip
+        return choose(rng, lambda: nn.linear(number(1, 5)), lambda: activation(rng), nn.batch_norm,
+                      any_norm, lambda: nn.dropout(0.4, number(0, 9)))  # fmt: skip
     if len(shape) == 4:
-        return choose(rng, nn.flatten, nn.relu, nn.batch_norm, lambda: nn.dropout(0.4),
+        return choose(rng, nn.flatten, nn.global_avg_pool, lambda: activation(rng), nn.batch_norm,
+                      lambda: nn.dropout(0.4),
                       lambda: random_transformer(rng, shape, 1))  # fmt: skip
     kinds = [lambda: nn.conv2d(number(1, 6), number(1, 3), number(1, 3), number(0, 2)),
              lambda: nn.conv2d(number(1, 6), 3, padding=1), lambda: nn.max_pool(number(1, 3)),
+             lambda: nn.conv2d(number(1, 6), number(1, 4), number(1, 3), "same"),
              lambda: nn.max_pool(2), lambda: nn.avg_pool(number(1, 3)), nn.relu, nn.batch_norm,
-             any_norm, nn.flatten, lambda: nn.dropout(0.4, number(0, 9))]  # fmt: skip
+             lambda: activation(rng), any_norm, nn.flatten, nn.global_avg_pool,
+             lambda: nn.dropout(0.4, number(0, 9))]  # fmt: skip
     if depth > 1:
         kinds += [lambda: random_parallel(rng, shape, depth - 1),
+                  lambda: random_residual(rng, shape, depth - 1),
                   lambda: random_views(rng, shape, depth - 1),
                   lambda: random_transformer(rng, shape, depth - 1)]  # fmt: skip
     return choose(rng, *kinds)
@@ -67,6 +71,11 @@ def random_layer(rng, shape, depth):
 def choose(rng, *kinds):
     """One of the layers."""
     return kinds[rng.integers(len(kinds))]()
+
+
+def activation(rng):
+    """One of the activations."""
+    return choose(rng, nn.relu, nn.tanh, nn.sigmoid, nn.softmax, lambda: nn.leaky_relu(0.3))
 
 
 def any_norm():
@@ -78,6 +87,14 @@ def random_parallel(rng, shape, depth):
     """Layers whose outputs have the same sides."""
     convolution = nn.conv2d(int(rng.integers(1, 4)), 3, padding=1)
     return nn.parallel(convolution, random_same(rng), random_same(rng, depth))
+
+
+def random_residual(rng, shape, depth):
+    """Layers that keep the shape, and the sum of their output and x; or two convolutions."""
+    if rng.random() < 0.5:
+        layer = random_same(rng, depth)
+        return nn.residual(layer, nn.conv2d(max(1, shape[0]), 3, padding="same"), activation(rng))
+    return nn.sum_of(nn.conv2d(2, 3, 2, "same"), nn.conv2d(2, 1, 2), nn.conv2d(2, 2, 2, "same"))
 
 
 def random_same(rng, depth=0):

@@ -45,6 +45,39 @@ def relu(layer, params, x, state, train):
     return np.where(x > 0, x, 0), lambda dy: ((), np.where(x > 0, dy, 0)), state
 
 
+@of("Tanh")
+def tanh(layer, params, x, state, train):
+    plus, minus = np.exp(x), np.exp(-x)
+    y = (plus - minus) / (plus + minus)
+    return y, lambda dy: ((), dy * 4 / (plus + minus) ** 2), state
+
+
+@of("Sigmoid")
+def sigmoid(layer, params, x, state, train):
+    y = 1 / (1 + np.exp(-x))
+    return y, lambda dy: ((), dy * np.exp(-x) * y**2), state
+
+
+@of("LeakyRelu")
+def leaky_relu(layer, params, x, state, train):
+    slope = np.where(x > 0, 1, layer.slope)
+    return x * slope, lambda dy: ((), dy * slope), state
+
+
+@of("Softmax")
+def softmax(layer, params, x, state, train):
+    powers = np.exp(x)
+    y = powers / powers.sum(1, keepdims=True)
+
+    def pullback(dy):
+        slopes = -np.einsum("nk...,nj...->nkj...", y, y)
+        for k in range(y.shape[1]):
+            slopes[:, k, k] += y[:, k]
+        return (), np.einsum("nk...,nkj...->nj...", dy, slopes)
+
+    return y, pullback, state
+
+
 @of("Flatten")
 def flatten(layer, params, x, state, train):
     y = x.reshape(len(x), int(np.prod(x.shape[1:])))
@@ -75,7 +108,11 @@ def lowbias32(number):
 @of("Conv2d")
 def conv2d(layer, params, x, state, train):
     weight, k, s, p = np.asarray(params["weight"], float), layer.kernel, layer.stride, layer.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    margins = [(p, p)] * 2
+    if p == "same":  # the fewest zeros with which there is a window for each s-th pixel
+        total = [max(0, (side - 1) // s * s + k - side) for side in x.shape[2:]]
+        margins = [(number // 2, number - number // 2) for number in total]
+    padded = np.pad(x, ((0, 0), (0, 0), *margins))
     rows, columns = ((side - k) // s + 1 for side in padded.shape[2:])
     y = np.zeros((len(x), len(weight), rows, columns)) + np.reshape(params["bias"], (-1, 1, 1))
     taps = [
@@ -90,7 +127,8 @@ def conv2d(layer, params, x, state, train):
         for i, j, tap in taps:
             dweight[:, :, i, j] = np.einsum("nfhw,nchw->fc", dy, padded[tap])
             dpadded[tap] += np.einsum("nfhw,fc->nchw", dy, weight[:, :, i, j])
-        dx = dpadded[:, :, p : p + x.shape[2], p : p + x.shape[3]]
+        (top, _), (left, _) = margins
+        dx = dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]]
         return {"weight": dweight, "bias": dy.sum((0, 2, 3))}, dx
 
     return y, pullback, state
@@ -135,6 +173,14 @@ def avg_pool(layer, params, x, state, train):
         return (), dx
 
     return y, pullback, state
+
+
+@of("GlobalAvgPool")
+def global_avg_pool(layer, params, x, state, train):
+    axes = tuple(range(2, x.ndim))
+    pixels = np.prod(x.shape[2:])
+    y = x.sum(axes) / pixels
+    return y, lambda dy: ((), np.zeros(x.shape) + np.expand_dims(dy, axes) / pixels), state
 
 
 @of("BatchNorm")
@@ -210,6 +256,22 @@ def parallel(layer, params, x, state, train):
 
     y = np.concatenate([y for y, _, _ in parts], 1)
     return y, pullback, tuple(new for _, _, new in parts)
+
+
+@of("Sum")
+def sum_of(layer, params, x, state, train):
+    parts = [
+        apply(part, own, x, part_state, train)
+        for part, own, part_state in zip(
+            layer.layers, params, state or [()] * len(layer.layers), strict=True
+        )
+    ]
+
+    def pullback(dy):
+        backs = [back(dy) for _, back, _ in parts]
+        return tuple(own for own, _ in backs), np.sum([dx for _, dx in backs], axis=0)
+
+    return np.sum([y for y, _, _ in parts], axis=0), pullback, tuple(new for _, _, new in parts)
 
 
 @of("MeanOfViews")

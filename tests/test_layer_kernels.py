@@ -96,8 +96,8 @@ def test_batch_blocks_convert_back_to_the_same_images():
         padded = batch_blocks.to_batch_blocks(x, 2)
         assert blocks.shape == (-(-batch // LANES), 2, 3, 5, LANES)
         np.testing.assert_array_equal(batch_blocks.from_batch_blocks(blocks, batch), x)
-        np.testing.assert_array_equal(batch_blocks.cropped(padded, 2), blocks)
-        np.testing.assert_array_equal(batch_blocks.padded(blocks, 2), padded)
+        np.testing.assert_array_equal(batch_blocks.cropped(padded, (2,) * 4), blocks)
+        np.testing.assert_array_equal(batch_blocks.padded(blocks, (2,) * 4), padded)
 
 
 def test_serial_and_parallel_kernels_give_the_same_bits(monkeypatch):

@@ -13,11 +13,34 @@ LAYERS = {
     "linear": (nn.linear(4), (7,)),
     "conv2d": (nn.conv2d(4, 3), (2, 7, 6)),
     "conv2d strided": (nn.conv2d(3, 3, stride=2, padding=2), (2, 8, 5)),
+    "conv2d same": (nn.conv2d(3, 3, padding="same"), (2, 5, 6)),
+    "conv2d same, even": (nn.conv2d(3, 4, padding="same"), (2, 5, 6)),
+    "conv2d same, strided": (nn.conv2d(3, 3, 2, "same"), (2, 8, 5)),
     "conv2d 1x1": (nn.conv2d(3, 1), (2, 3, 3)),
     "max_pool": (nn.max_pool(2), (2, 7, 6)),
     "max_pool 3": (nn.max_pool(3), (1, 9, 11)),
     "avg_pool": (nn.avg_pool(2), (2, 7, 6)),
+    "global_avg_pool": (nn.global_avg_pool(), (2, 5, 6)),
     "relu": (nn.relu(), (5, 3)),
+    "tanh": (nn.tanh(), (5, 3)),
+    "sigmoid": (nn.sigmoid(), (2, 3, 4)),
+    "leaky_relu": (nn.leaky_relu(0.3), (2, 3, 4)),
+    "softmax": (nn.softmax(), (5,)),
+    "softmax of channels": (nn.softmax(), (3, 4, 5)),
+    "activations in batch blocks": (
+        nn.serial(
+            nn.conv2d(3, 2),
+            nn.tanh(),
+            nn.conv2d(4, 2),
+            nn.leaky_relu(),
+            nn.max_pool(2),
+            nn.sigmoid(),
+            nn.conv2d(3, 1),
+            nn.softmax(),
+            nn.avg_pool(2),
+        ),
+        (2, 10, 11),
+    ),
     "flatten": (nn.flatten(), (2, 3, 4)),
     "batch_norm": (nn.batch_norm(), (3, 4, 5)),
     "batch_norm dense": (nn.batch_norm(), (6,)),
@@ -25,6 +48,14 @@ LAYERS = {
     "parallel": (
         nn.parallel(nn.conv2d(3, 3, padding=1), nn.serial(nn.batch_norm(), nn.relu())),
         (2, 4, 4),
+    ),
+    "sum": (
+        nn.sum_of(nn.conv2d(3, 3, 2, "same"), nn.serial(nn.batch_norm(), nn.conv2d(3, 1, 2))),
+        (2, 5, 6),
+    ),
+    "residual": (
+        nn.residual(nn.conv2d(2, 3, padding="same"), nn.batch_norm(), nn.residual(nn.relu())),
+        (2, 5, 6),
     ),
     "transformer": (
         nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(6)), "affine", size=(5, 4)),
@@ -268,7 +299,60 @@ def test_errors_name_the_bad_argument():
     assert optim.one_cycle(1.0, 1)(0) > 0
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("relu", "flatten")])
+def test_paddings_called_same():
+    """Against hand-made zeros: a window for each stride-th pixel, more zeros at the ends."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 7, 10))
+    for kernel, stride, (top, bottom, left, right) in (
+        (3, 1, (1, 1, 1, 1)), (4, 1, (1, 2, 1, 2)), (3, 2, (1, 1, 0, 1)), (2, 3, (0, 1, 0, 1)),
+        (5, 3, (2, 2, 2, 2)), (1, 2, (0, 0, 0, 0)), (2, 2, (0, 1, 0, 0)),
+    ):  # fmt: skip
+        same, bare = nn.conv2d(4, kernel, stride, "same"), nn.conv2d(4, kernel, stride)
+        params = same.init(np.random.default_rng(1), x.shape[1:])
+        zeros = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        y = same.apply(params, x)[0]
+        np.testing.assert_array_equal(y, bare.apply(params, zeros)[0])
+        assert y.shape[2:] == (-(-7 // stride), -(-10 // stride))
+    for padding in ("valid", -1, 1.5, None, True):
+        with pytest.raises(ValueError, match=r"conv2d: padding must be a whole number"):
+            nn.conv2d(4, 3, 1, padding)
+
+
+def test_a_sigmoid_keeps_its_precision():
+    """Each side is computed from exp(-|x|), so neither overflows nor is rounded to 0 or 1."""
+    y, pullback, _ = nn.sigmoid().apply((), np.array([[-700.0, -40.0, 40.0, 1e5]]))
+    np.testing.assert_allclose(y, [[np.exp(-700), np.exp(-40), 1 - np.exp(-40), 1]], rtol=1e-15)
+    assert np.isfinite(pullback(np.ones_like(y))[1]).all()
+    y, _, _ = nn.softmax().apply((), np.array([[1e5, 1e5 - 1, -1e5]]))
+    np.testing.assert_allclose(y, [[np.e / (1 + np.e), 1 / (1 + np.e), 0]], rtol=1e-12)
+
+
+def test_branches_refuse_what_does_not_fit():
+    x = np.zeros((2, 3, 5, 5))
+    for layer, message in (
+        (nn.sum_of(nn.conv2d(3, 3), nn.relu()), "sum: layers: expected outputs of one shape"),
+        (nn.residual(nn.conv2d(4, 1)), "sum: layers: expected outputs of one shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer.init(np.random.default_rng(0), x.shape[1:])
+    with pytest.raises(ValueError, match=r"softmax: x: .*one channel, got \(N, 0, 5, 5\)"):
+        nn.softmax().apply((), x[:, :0])
+    for empty in (x[:, :, :0], x[0, 0]):
+        with pytest.raises(ValueError, match=r"global_avg_pool: x: expected shape \(N, C, H, W\)"):
+            nn.global_avg_pool().apply((), empty)
+    with pytest.raises(ValueError, match="sum: expected at least one layer, got none"):
+        nn.sum_of()
+    with pytest.raises(TypeError, match=r"expected layers, got .*call it: relu\(\), not relu"):
+        nn.residual(nn.relu)
+
+
+# These take the input that the test gives to the others.
+ANY_SHAPE = (
+    "relu", "tanh", "sigmoid", "leaky_relu", "softmax", "softmax of channels", "flatten",
+    "global_avg_pool",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ANY_SHAPE])
 def test_layers_check_their_input(name):
     layer, params, x, state, _ = built(name)
     with pytest.raises(ValueError, match=r"expected"):

@@ -5,6 +5,7 @@ train_simulator_suite.py has the tests that need the warps' CUDA kernels too.
 
 import subprocess
 import sys
+from functools import partial
 
 import fake_cupy
 import numpy as np
@@ -181,6 +182,28 @@ def test_losses_agree_with_the_cpu(cupy):
     for given in (targets, cupy.asarray(targets)):
         got, dgot = nn.mean_squared_error(cupy.asarray(logits), given)
         close([got, dgot], [np.array(loss), doutputs])
+
+
+@pytest.mark.parametrize("loss", [
+    partial(nn.softmax_cross_entropy, class_weights=[1, 2, 0.5, 3]),
+    partial(nn.softmax_cross_entropy, class_weights=[1, 2, 0.5, 3], label_smoothing=0.2),
+    nn.binary_cross_entropy, partial(nn.binary_cross_entropy, positive_weights=[1, 2, 0.5, 3]),
+    nn.huber, partial(nn.huber, delta=0.3),
+])  # fmt: skip
+def test_other_losses_agree_with_the_cpu(cupy, loss):
+    rng = np.random.default_rng(1)
+    outputs, targets = rng.standard_normal((5, 4)), rng.random((5, 4))
+    if getattr(loss, "func", None) is nn.softmax_cross_entropy:
+        targets = np.array([0, 1, 2, 3, 3])
+    value, doutputs = loss(outputs, targets)
+    for given in (targets, cupy.asarray(targets)):
+        there = cupy.asarray(outputs)
+        fake_cupy.counts["waits"] = 0
+        got = loss(there, given)
+        assert fake_cupy.counts["waits"] == 0
+        close(list(got), [np.array(value), doutputs])
+    if targets.ndim == 1:
+        assert np.isnan(float(loss(there, cupy.asarray(targets + 1))[0]))
 
 
 def test_wrong_labels(cupy):

@@ -5,15 +5,21 @@ must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
 """
 
 from . import tree
+from .activations import leaky_relu, sigmoid, softmax, tanh
 from .base import Layer
-from .containers import mean_of_views, parallel, serial
+from .containers import mean_of_views, parallel, residual, serial, sum_of
 from .convolution import conv2d
 from .dense import flatten, linear, relu
 from .dropout import dropout
-from .losses import mean_squared_error, softmax_cross_entropy
+from .losses import (
+    binary_cross_entropy,
+    huber,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
 from .normalisation import batch_norm
 from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay
-from .pooling import avg_pool, max_pool
+from .pooling import avg_pool, global_avg_pool, max_pool
 from .transformer import SpatialTransformer, spatial_transformer
 
 __all__ = [
@@ -23,11 +29,15 @@ __all__ = [
     "adam",
     "avg_pool",
     "batch_norm",
+    "binary_cross_entropy",
     "constant",
     "conv2d",
     "cosine",
     "dropout",
     "flatten",
+    "global_avg_pool",
+    "huber",
+    "leaky_relu",
     "linear",
     "max_pool",
     "mean_of_views",
@@ -35,10 +45,15 @@ __all__ = [
     "one_cycle",
     "parallel",
     "relu",
+    "residual",
     "serial",
     "sgd",
+    "sigmoid",
+    "softmax",
     "softmax_cross_entropy",
     "spatial_transformer",
     "step_decay",
+    "sum_of",
+    "tanh",
     "tree",
 ]

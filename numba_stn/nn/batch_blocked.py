@@ -130,13 +130,34 @@ def check_image_shape(name: str, shape: Shape) -> None:
         raise ValueError(f"{name}: x: expected shape (N, C, H, W), got {batch_of(shape)}")
 
 
-def output_sides(name: str, shape: Shape, kernel: int, stride: int, padding: int = 0) -> Shape:
+def output_sides(
+    name: str, shape: Shape, kernel: int, stride: int, padding: int | str = 0
+) -> Shape:
     """(H_out, W_out) of a window over images of shape (C, H, W); raise if it does not fit."""
     check_image_shape(name, shape)
-    sides = tuple(convolution.output_side(side + 2 * padding, kernel, stride) for side in shape[1:])
-    if min(sides) < 1:
+    margins = window_margins(shape[1:], kernel, stride, padding)
+    sides = tuple(
+        convolution.output_side(side + sum(margin), kernel, stride)
+        for side, margin in zip(shape[1:], (margins[:2], margins[2:]), strict=True)
+    )
+    if min(shape[1:]) < 1 or min(sides) < 1:
         raise ValueError(
             f"{name}: x: expected images (N, C, H, W) into which a window of {kernel} x {kernel} "
             f"fits, got {batch_of(shape)}"
         )
     return sides
+
+
+def window_margins(
+    sides: Shape, kernel: int, stride: int, padding: int | str
+) -> tuple[int, int, int, int]:
+    """The zeros (top, bottom, left, right) around images with the ``sides`` (H, W).
+
+    With the padding "same" there are ``ceil(side / stride)`` windows along a side. If the zeros
+    that they need cannot be divided equally, there is one more at the end.
+    """
+    if padding != "same":
+        return (int(padding),) * 4
+    totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in sides]
+    top, left = (total // 2 for total in totals)
+    return top, totals[0] - top, left, totals[1] - left

@@ -1,8 +1,11 @@
 """Containers: layers in series, in parallel, and on several views of an image."""
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate, groupby
+from typing import Any
 
 import numpy as np
 
@@ -81,19 +84,17 @@ class Serial(Layer):
         return x, pullback, tuple(new_states)
 
 
-@dataclass(frozen=True)
-class Parallel(Layer):
-    """Several layers on the same input; their outputs are concatenated along channels."""
+class Branches(Layer):
+    """Several layers on the same input, whose outputs are combined."""
 
-    name = "parallel"
-
+    name: str
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
         """Check the layers."""
         check_layers(self.name, self.layers)
         if not self.layers:
-            raise ValueError("parallel: expected at least one layer, got none")
+            raise ValueError(f"{self.name}: expected at least one layer, got none")
 
     def init(self, rng, shape):
         """Each layer's parameters, drawn in order."""
@@ -103,15 +104,6 @@ class Parallel(Layer):
     def init_state(self, shape):
         """Each layer's state."""
         return tuple(layer.init_state(shape) for layer in self.layers)
-
-    def output_shape(self, shape):
-        """The sum of the layers' channels, and their common sides."""
-        shapes = [layer.output_shape(shape) for layer in self.layers]
-        if len({other[1:] for other in shapes}) != 1:
-            raise ValueError(
-                f"parallel: layers: expected outputs that differ in channels only, got {shapes}"
-            )
-        return (sum(other[0] for other in shapes), *shapes[0][1:])
 
     def arrays(self, shape):
         """See :meth:`Layer.arrays`."""
@@ -127,21 +119,75 @@ class Parallel(Layer):
             layer.apply(layer_params, x, layer_state, train, wrt_x)
             for layer, layer_params, layer_state in _with_params(self, params, state)
         ]
-        *ends, _ = accumulate(y.shape[1] for y, _, _ in results)
+        channels = [y.shape[1] for y, _, _ in results]
 
         def pullback(dy):
-            parts = np.split(dy, ends, axis=1)
+            parts = self.combined_vjp(dy, channels)
             backs = [back(part) for (_, back, _), part in zip(results, parts, strict=True)]
             dx = sum(dx for _, dx in backs) if wrt_x else None
             return tuple(dparams for dparams, _ in backs), dx
 
-        y = self.concatenated([y for y, _, _ in results])
+        y = self.combined([y for y, _, _ in results])
         return y, pullback, tuple(state for _, _, state in results)
 
-    @staticmethod
-    def concatenated(outputs):
+    def combined(self, outputs: list[Any]) -> Any:
+        """The output for those of the layers."""
+        raise NotImplementedError
+
+    def combined_vjp(self, dy: Any, channels: list[int]) -> list[Any]:
+        """The gradients of the layers' outputs, which have these numbers of channels."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Parallel(Branches):
+    """Several layers on the same input; their outputs are concatenated along channels."""
+
+    name = "parallel"
+
+    layers: tuple[Layer, ...]
+
+    def output_shape(self, shape):
+        """The sum of the layers' channels, and their common sides."""
+        shapes = [layer.output_shape(shape) for layer in self.layers]
+        if len({other[1:] for other in shapes}) != 1:
+            raise ValueError(
+                f"parallel: layers: expected outputs that differ in channels only, got {shapes}"
+            )
+        return (sum(other[0] for other in shapes), *shapes[0][1:])
+
+    def combined(self, outputs):
         """The layers' outputs, concatenated along channels."""
         return np.concatenate(outputs, axis=1)
+
+    def combined_vjp(self, dy, channels):
+        """See :meth:`Branches.combined_vjp`."""
+        *ends, _ = accumulate(channels)
+        return np.split(dy, ends, axis=1)
+
+
+@dataclass(frozen=True)
+class Sum(Branches):
+    """Several layers on the same input; their outputs are added."""
+
+    name = "sum"
+
+    layers: tuple[Layer, ...]
+
+    def output_shape(self, shape):
+        """The layers' common shape."""
+        shapes = [layer.output_shape(shape) for layer in self.layers]
+        if len(set(shapes)) != 1:
+            raise ValueError(f"sum: layers: expected outputs of one shape, got {shapes}")
+        return shapes[0]
+
+    def combined(self, outputs):
+        """The sum of the layers' outputs, added in order."""
+        return reduce(operator.add, outputs)
+
+    def combined_vjp(self, dy, channels):
+        """See :meth:`Branches.combined_vjp`."""
+        return [dy] * len(channels)
 
 
 @dataclass(frozen=True)
@@ -263,6 +309,66 @@ def parallel(*layers: Layer) -> Parallel:
     return Parallel(layers)
 
 
+def sum_of(*layers: Layer) -> Sum:
+    """Apply several layers to the same input, and add their outputs.
+
+    ``y = layer_1(x) + ... + layer_k(x)``
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one. Their outputs have the same shape.
+
+    Returns
+    -------
+    Sum
+        Itself a layer. Its parameters, state and gradients are tuples with one item per layer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no layer, or an argument is not a layer.
+
+    Examples
+    --------
+    >>> from numba_stn import nn
+    >>> halves = nn.sum_of(nn.conv2d(8, 3, 2, "same"), nn.conv2d(8, 1, 2))
+    >>> halves.output_shape((4, 9, 9))
+    (8, 5, 5)
+    """
+    return Sum(layers)
+
+
+def residual(*layers: Layer) -> Sum:
+    """Apply layers one after another, and add their input to the result (He et al. 2016).
+
+    ``y = x + layer_k(... layer_1(x))``
+
+    Parameters
+    ----------
+    *layers : Layer
+        The output of the last one has the shape of x.
+
+    Returns
+    -------
+    Sum
+        Of ``serial(*layers)`` and of an empty :func:`serial`, which returns x.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a layer.
+
+    Examples
+    --------
+    >>> from numba_stn import nn
+    >>> block = nn.residual(nn.conv2d(8, 3, padding="same"), nn.batch_norm(), nn.relu())
+    >>> block.output_shape((8, 9, 9))
+    (8, 9, 9)
+    """
+    return Sum((Serial(layers), Serial(())))
+
+
 def mean_of_views(views: int, *layers: Layer) -> MeanOfViews:
     """Apply layers to each of several views of an image, and average the results.
 
@@ -321,7 +427,7 @@ def _groups(items: list[tuple]) -> Iterator[tuple]:
             yield tuple(zip(*part, strict=True))
 
 
-def _with_params(container: Serial | Parallel, params: Tree, state: Tree) -> list[tuple]:
+def _with_params(container: Serial | Branches, params: Tree, state: Tree) -> list[tuple]:
     """Each layer with its parameters and state; an empty state means that no layer has any."""
     layers, states = container.layers, state
     if isinstance(state, (tuple, list)) and not state:

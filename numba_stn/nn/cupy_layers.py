@@ -29,21 +29,21 @@ def from_batch_blocks(images, batch):
     return images
 
 
-def padded(images, margin):
-    """Images with ``margin`` zeros around each channel."""
-    if margin == 0:
+def padded(images, margins):
+    """Images with zeros around each channel; margins are (top, bottom, left, right)."""
+    if not any(margins):
         return images
     *outer, height, width = images.shape
-    sides = (height + 2 * margin, width + 2 * margin)
+    sides = (height + sum(margins[:2]), width + sum(margins[2:]))
     result = namespace(images).zeros((*outer, *sides), images.dtype)
-    cropped(result, margin)[...] = images
+    cropped(result, margins)[...] = images
     return result
 
 
-def cropped(images, margin):
-    """Images without the outer ``margin`` pixels of each channel."""
-    height, width = images.shape[2:]
-    return images[:, :, margin : height - margin, margin : width - margin]
+def cropped(images, margins):
+    """Images without the margins of each channel."""
+    (top, bottom, left, right), (height, width) = margins, images.shape[2:]
+    return images[:, :, top : height - bottom, left : width - right]
 
 
 # --- ReLU -----------------------------------------------------------------------------------------

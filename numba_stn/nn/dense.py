@@ -1,8 +1,8 @@
 """Layers of features: fully connected, ReLU, flatten.
 
 A layer is a small frozen value whose repr shows the architecture; see :mod:`.base`. The other
-layers are in :mod:`.convolution`, :mod:`.pooling`, :mod:`.normalisation`, :mod:`.dropout`,
-:mod:`.containers` and :mod:`.transformer`.
+layers are in :mod:`.activations`, :mod:`.convolution`, :mod:`.pooling`, :mod:`.normalisation`,
+:mod:`.dropout`, :mod:`.containers` and :mod:`.transformer`.
 """
 
 from dataclasses import dataclass

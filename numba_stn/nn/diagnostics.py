@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..utils.namespace import to_device_of, to_host
 from .base import Layer
-from .containers import MeanOfViews, Parallel, Serial
+from .containers import Branches, MeanOfViews, Serial
 from .train import Learner
 from .transformer import SpatialTransformer
 from .tree import Tree, leaves
@@ -81,18 +81,18 @@ def _apply(
         return samples
     if isinstance(layer, MeanOfViews) and _has_transformer(layer):  # observed on the first view
         _apply(layer.layer, params, x[:, : x.shape[1] // layer.views], state, outputs)
-    if not isinstance(layer, (Serial, Parallel)) or not _has_transformer(layer):
+    if not isinstance(layer, (Serial, Branches)) or not _has_transformer(layer):
         return layer.apply(params, x, state)[0]
     parts = zip(layer.layers, params, state, strict=False)
-    if isinstance(layer, Parallel):
-        return layer.concatenated([_apply(part, p, x, s, outputs) for part, p, s in parts])
+    if isinstance(layer, Branches):
+        return layer.combined([_apply(part, p, x, s, outputs) for part, p, s in parts])
     for part, part_params, part_state in parts:
         x = _apply(part, part_params, x, part_state, outputs)
     return x
 
 
 def _has_transformer(layer: Layer) -> bool:
-    if isinstance(layer, (Serial, Parallel)):
+    if isinstance(layer, (Serial, Branches)):
         return any(_has_transformer(part) for part in layer.layers)
     if isinstance(layer, MeanOfViews):
         return _has_transformer(layer.layer)

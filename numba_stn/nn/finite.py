@@ -24,7 +24,7 @@ class NonFiniteError(FloatingPointError):
     Attributes
     ----------
     images : tuple of int
-        Indices in the batch of the images with pixels that are not finite.
+        Indices in the batch of the images with pixels or targets that are not finite.
     """
 
     def __init__(self, message: str, images: Iterable[int] = ()):
@@ -73,16 +73,20 @@ def check_theta(name: str, theta: np.ndarray) -> None:
         )
 
 
-def explained(error: NonFiniteError, images: np.ndarray) -> NonFiniteError:
-    """The error, with the images of the batch that have pixels that are not finite."""
-    bad = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(1)).tolist()
-    if not bad:
-        return error
-    shown = ", ".join(map(str, bad[:5])) + (", ..." if bad[5:] else "")
-    return NonFiniteError(
-        f"{error}; {len(bad)} of {len(images)} images of the batch have pixels that are not "
-        f"finite: {shown}", bad,
-    )  # fmt: skip
+def explained(error: NonFiniteError, images: np.ndarray, targets: Any = ()) -> NonFiniteError:
+    """The error, with the images of the batch that have pixels or targets that are not finite."""
+    for array, what in ((images, "pixels"), (targets, "targets")):
+        array = np.asarray(array)
+        if array.shape[:1] != (len(images),) or array.dtype.kind != "f":
+            continue
+        finite = np.isfinite(array.reshape(len(array), math.prod(array.shape[1:]))).all(1)
+        if bad := np.flatnonzero(~finite).tolist():
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if bad[5:] else "")
+            return NonFiniteError(
+                f"{error}; {len(bad)} of {len(images)} images of the batch have {what} that are "
+                f"not finite: {shown}", bad,
+            )  # fmt: skip
+    return error
 
 
 # --- Where it is ----------------------------------------------------------------------------------

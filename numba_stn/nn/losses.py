@@ -1,15 +1,26 @@
-"""Losses: the mean over the batch, and its gradient with respect to the network's output."""
+"""Losses: the mean over the batch, and its gradient with respect to the network's output.
 
+Each is a function ``loss(outputs, targets) -> value, doutputs``, which a training step takes; the
+options can be set with :func:`functools.partial`.
+"""
+
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..utils.namespace import as_array, is_cupy, namespace, to_device_of
+from .activations import logistic
+from .checks import check_positive
+
+Loss = Callable[[Any, Any], tuple[Any, Any]]
+
+# --- Classes --------------------------------------------------------------------------------------
 
 
 def softmax_cross_entropy(
-    logits: Any, labels: Any, label_smoothing: float = 0.0
+    logits: Any, labels: Any, label_smoothing: float = 0.0, class_weights: Any = None
 ) -> tuple[Any, Any]:
     """Softmax cross-entropy loss of logits (N, classes) and labels (N,), and its gradient.
 
@@ -17,6 +28,9 @@ def softmax_cross_entropy(
     2015, section 7; as in PyTorch) it is ``mean_n -sum_k target[k] log softmax(logits[n])[k]``,
     where ``target = (1 - label_smoothing) onehot(labels[n]) + label_smoothing / classes``. This
     makes a network less confident, and often more accurate.
+
+    With ``class_weights`` each target[k] is multiplied by the weight of class k, and the sum over
+    the batch is divided by the sum of the weights of its labels, as in PyTorch.
 
     Parameters
     ----------
@@ -28,6 +42,8 @@ def softmax_cross_entropy(
         NaN.
     label_smoothing : float
         From 0 to 1: the share of the target probability that is spread evenly over all classes.
+    class_weights : (classes,) array, optional
+        A positive number for each class, for instance the inverse of its frequency.
 
     Returns
     -------
@@ -39,8 +55,8 @@ def softmax_cross_entropy(
     Raises
     ------
     ValueError, TypeError
-        If shapes do not match, the batch is empty, a label or ``label_smoothing`` is out of range,
-        or a dtype is wrong.
+        If shapes do not match, the batch is empty, a label, a weight or ``label_smoothing`` is out
+        of range, or a dtype is wrong.
 
     Examples
     --------
@@ -52,7 +68,11 @@ def softmax_cross_entropy(
     """
     logits = _floating("logits", logits)
     check_smoothing(label_smoothing)
-    return cross_entropy(logits, checked_labels(logits, labels), label_smoothing)
+    labels = checked_labels(logits, labels)
+    if class_weights is None:
+        return cross_entropy(logits, labels, label_smoothing)
+    weights = _checked_weights("class_weights", class_weights, logits)
+    return _weighted_cross_entropy(logits, labels, label_smoothing, weights)
 
 
 def check_smoothing(label_smoothing: float) -> None:
@@ -102,12 +122,84 @@ def cross_entropy(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tup
     return _as_number(-found.mean()), dlogits / logits.dtype.type(len(labels))
 
 
+def _weighted_cross_entropy(logits, labels, label_smoothing, weights):
+    """:func:`softmax_cross_entropy` with weights (classes,), without checks."""
+    real, count = logits.dtype.type, logits.shape[1]
+    log_probabilities = _log_softmax(logits)
+    one_hot = (labels[:, None] == namespace(logits).arange(count)).astype(logits.dtype)
+    total = (one_hot * weights).sum()
+    if is_cupy(labels):  # they were not checked
+        valid = (labels >= 0) & (labels < count)
+        total = total + np.where(valid, real(0), real(np.nan)).sum()
+    target = (real(1 - label_smoothing) * one_hot + real(label_smoothing / count)) * weights
+    terms = target * np.where(target > 0, log_probabilities, real(0))  # 0 times -inf is 0 here
+    dlogits = np.exp(log_probabilities) * target.sum(1, keepdims=True) - target
+    return _as_number(-terms.sum() / total), dlogits / total
+
+
 def _log_softmax(logits):
     """``log softmax(logits)``; each row's largest logit is subtracted, so that exp is finite."""
     largest = logits.max(1, keepdims=True)
     shifted = logits - np.where(np.isfinite(largest), largest, largest.dtype.type(0))
     with np.errstate(divide="ignore"):
         return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def binary_cross_entropy(
+    logits: Any, targets: Any, positive_weights: Any = None
+) -> tuple[Any, Any]:
+    """Binary cross-entropy loss for several labels at once, and its gradient.
+
+    ``loss = mean -(w t log p + (1 - t) log(1 - p))`` over all elements, with
+    ``p = sigmoid(logits)``. Each of the K outputs decides by itself, so an image may have any
+    number of the K labels. The network ends with :func:`linear`; to predict, apply a sigmoid.
+
+    Parameters
+    ----------
+    logits : (N, K) floating array
+        Of NumPy or CuPy; any other shape works too.
+    targets : array of the logits' shape
+        From 0 to 1, or booleans: whether the label applies. Targets on the GPU are not checked.
+    positive_weights : (K,) array, optional
+        Positive numbers w by which the terms of labels that apply are multiplied; above 1 for
+        labels that are rare.
+
+    Returns
+    -------
+    loss : float
+        With logits on the GPU, an array of one number there.
+    dlogits : array of the logits' shape
+        ``(w t (p - 1) + (1 - t) p) / logits.size``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ or are empty, a number is out of range, or a dtype is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.nn import binary_cross_entropy
+    >>> loss, dlogits = binary_cross_entropy(np.zeros((1, 2)), np.array([[1, 0]]))
+    >>> print(round(loss, 4), dlogits)
+    0.6931 [[-0.25  0.25]]
+    """
+    logits, t = _checked_pair("logits", logits, targets)
+    if not is_cupy(t) and not (0 <= t.min() and t.max() <= 1):
+        raise ValueError(f"targets: expected numbers from 0 to 1, got {t.min()} to {t.max()}")
+    real = logits.dtype.type
+    weighted = t if positive_weights is None else (
+        t * _checked_weights("positive_weights", positive_weights, logits)
+    )  # fmt: skip
+    rest = np.log1p(np.exp(-np.abs(logits)))  # log(1 + e^x) = max(x, 0) + rest, for x and -x
+    terms = weighted * (np.maximum(-logits, real(0)) + rest)
+    terms = terms + (1 - t) * (np.maximum(logits, real(0)) + rest)
+    p = logistic(logits)
+    slopes = (1 - t) * p - weighted * logistic(-logits)
+    return _as_number(terms.mean()), slopes / real(logits.size)
+
+
+# --- Numbers --------------------------------------------------------------------------------------
 
 
 def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
@@ -139,21 +231,85 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     >>> mean_squared_error(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     (2.0, array([0., 2.]))
     """
-    outputs = _floating("outputs", outputs)
+    outputs, targets = _checked_pair("outputs", outputs, targets)
+    difference = outputs - targets
+    return _as_number((difference * difference).mean()), difference * outputs.dtype.type(
+        2 / outputs.size
+    )
+
+
+def huber(outputs: Any, targets: Any, delta: float = 1.0) -> tuple[Any, Any]:
+    """Huber loss of outputs and targets of one shape, and its gradient (Huber 1964).
+
+    ``loss = mean h(outputs - targets)`` over all elements, with ``h(d) = d^2 / 2`` where
+    ``|d| <= delta``, and ``delta (|d| - delta / 2)`` elsewhere. Outliers pull less than with
+    :func:`mean_squared_error`.
+
+    Parameters
+    ----------
+    outputs, targets : floating arrays of one shape
+        Of NumPy or CuPy. NumPy targets are copied to the GPU if the outputs are there.
+    delta : float
+        Positive; the difference at which the loss becomes linear.
+
+    Returns
+    -------
+    loss : float
+        With outputs on the GPU, an array of one number there.
+    doutputs : array of the outputs' shape
+        The difference, limited to -delta and delta, divided by ``outputs.size``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ or are empty, ``delta`` is not positive, the outputs are not floating,
+        or the targets not real.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn.nn import huber
+    >>> huber(np.array([1.5, 4.0]), np.array([1.0, 1.0]))
+    (1.3125, array([0.25, 0.5 ]))
+    """
+    check_positive("huber", delta=delta)
+    outputs, targets = _checked_pair("outputs", outputs, targets)
+    real = outputs.dtype.type
+    difference = outputs - targets
+    slope = np.minimum(np.maximum(difference, real(-delta)), real(delta))
+    terms = slope * (difference - slope / real(2))
+    return _as_number(terms.mean()), slope / real(outputs.size)
+
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+
+def _checked_pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:
+    """The outputs, and the targets in their dtype and where they are."""
+    outputs = _floating(name, outputs)
     targets = to_device_of(as_array(targets, "targets"), outputs)
     if outputs.shape != targets.shape:
         raise ValueError(
-            f"targets: expected the outputs' shape {outputs.shape}, got {targets.shape}"
+            f"targets: expected the {name}' shape {outputs.shape}, got {targets.shape}"
         )
     if targets.dtype.kind not in "fiub":
         raise TypeError(f"targets: expected real numbers, got {targets.dtype}")
     if not outputs.size:
-        raise ValueError(f"outputs: expected at least one number, got shape {outputs.shape}")
+        raise ValueError(f"{name}: expected at least one number, got shape {outputs.shape}")
     namespace(outputs, targets)  # raises a clear error if only one is on the GPU
-    difference = outputs - targets.astype(outputs.dtype, copy=False)
-    return _as_number((difference * difference).mean()), difference * outputs.dtype.type(
-        2 / outputs.size
-    )
+    return outputs, targets.astype(outputs.dtype, copy=False)
+
+
+def _checked_weights(name: str, weights: Any, logits: Any) -> Any:
+    """Positive weights, one for each of the last axis's elements, in the logits' dtype there."""
+    weights = as_array(weights, name)
+    if weights.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got {weights.dtype}")
+    if weights.shape != logits.shape[-1:]:
+        raise ValueError(f"{name}: expected shape {logits.shape[-1:]}, got {weights.shape}")
+    if not is_cupy(weights) and not ((weights > 0) & np.isfinite(weights)).all():
+        raise ValueError(f"{name}: expected positive finite numbers, got {weights.tolist()}")
+    return to_device_of(weights.astype(logits.dtype), logits)
 
 
 def _floating(name: str, array: Any) -> Any:

@@ -1,11 +1,13 @@
 """The pooling layers."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from .base import Layer
 from .batch_blocked import Windowed, kernels_for, output_sides
-from .checks import check_whole
+from .checks import batch_of, check_whole
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,33 @@ class AvgPool(Windowed):
             dx = np.zeros_like(x)
             dx[:, :, : h * k, : w * k] = (dy / (k * k)).repeat(k, 2).repeat(k, 3)
             return (), dx
+
+        return y, pullback
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(Layer):
+    """Mean of each channel: (N, C, ...) -> (N, C)."""
+
+    name = "global_avg_pool"
+
+    def output_shape(self, shape):
+        """(C,)."""
+        if len(shape) < 2 or 0 in shape[1:]:
+            raise ValueError(
+                f"{self.name}: x: expected shape (N, C, H, W), with sides of at least one pixel, "
+                f"got {batch_of(shape)}"
+            )
+        return shape[:1]
+
+    def forward(self, params, x, wrt_x=True):
+        """See the class."""
+        pixels = prod(x.shape[2:])
+        y = x.reshape(*x.shape[:2], pixels).mean(2)
+
+        def pullback(dy):
+            dx = (dy / dy.dtype.type(pixels)).reshape(*dy.shape, 1).repeat(pixels, 2)
+            return (), dx.reshape(x.shape)
 
         return y, pullback
 
@@ -124,3 +153,25 @@ def avg_pool(kernel: int = 2) -> AvgPool:
            [10.5, 12.5]])
     """
     return AvgPool(kernel)
+
+
+def global_avg_pool() -> GlobalAvgPool:
+    """Global average pooling layer: (N, C, H, W) -> (N, C), the mean of each channel.
+
+    Before the last linear layer it replaces :func:`flatten`: the network then has far fewer
+    weights, and takes images of any size (Lin et al. 2014). Volumes work too.
+
+    Returns
+    -------
+    GlobalAvgPool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from numba_stn import nn
+    >>> x = np.arange(8.0).reshape(1, 2, 2, 2)
+    >>> y, _, _ = nn.global_avg_pool().apply((), x)
+    >>> y
+    array([[1.5, 5.5]])
+    """
+    return GlobalAvgPool()

@@ -11,11 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.cpu_launch import one_blas_thread, one_thread
-from ..utils.namespace import namespace, to_device_of, to_host
+from ..utils.namespace import as_array, namespace, to_device_of, to_host
 from .base import Layer, Shape
 from .checks import check_whole
 from .finite import NonFiniteError, all_finite, check_arrays, check_loss, explained
-from .losses import check_smoothing, checked_labels, cross_entropy
+from .losses import (
+    Loss,
+    check_smoothing,
+    checked_labels,
+    cross_entropy,
+    softmax_cross_entropy,
+)
 from .optim import Optimiser
 from .tree import Tree, leaves, tree_map
 
@@ -67,9 +73,10 @@ def _beside(learner: Learner, array: Any) -> Any:
     return to_device_of(array, *(leaf for _, leaf in leaves(learner.params)))
 
 
-def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, labels: Any,
-               label_smoothing: float = 0.0) -> tuple[Learner, Any, Any]:  # fmt: skip
-    """One training step on a batch: forward, softmax cross-entropy, backward, update.
+def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, targets: Any,
+               label_smoothing: float = 0.0, loss: Loss | None = None,
+               ) -> tuple[Learner, Any, Any]:  # fmt: skip
+    """One training step on a batch: forward, loss, backward, update.
 
     Parameters
     ----------
@@ -77,9 +84,14 @@ def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, 
     optimiser : Optimiser
     learner : Learner
     images : (N, C, H, W) array
-    labels : (N,) integer array
+    targets : array
+        Of N examples: labels (N,) of integers, or whatever the ``loss`` takes.
     label_smoothing : float
-        As in :func:`numba_stn.nn.softmax_cross_entropy`.
+        As in :func:`numba_stn.nn.softmax_cross_entropy`, for the default loss.
+    loss : callable, optional
+        ``loss(outputs, targets) -> value, doutputs``, for instance :func:`numba_stn.nn.huber`, or
+        ``functools.partial(nn.softmax_cross_entropy, class_weights=weights)``. By default it is
+        softmax cross-entropy.
 
     Returns
     -------
@@ -87,37 +99,45 @@ def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, 
         After the step.
     loss : float
     errors : int
-        Number of misclassified images. On the GPU this and the loss are arrays of one number, so
-        that the step does not wait for the GPU.
+        Number of misclassified images; 0 if the targets are not labels. On the GPU this and the
+        loss are arrays of one number, so that the step does not wait for the GPU.
 
     Raises
     ------
     NonFiniteError
         If theta, the loss, a gradient, or a weight or a running statistic after the step is not
-        finite. The message names the layer, and the images whose pixels are not finite; the
-        learner given is still good. On the GPU this is not checked, which would wait for it: call
-        :func:`check_finite` now and then.
+        finite. The message names the layer, and the images whose pixels or targets are not finite;
+        the learner given is still good. On the GPU this is not checked, which would wait for it:
+        call :func:`check_finite` now and then.
     """
     check_smoothing(label_smoothing)
+    if loss is not None and label_smoothing:
+        raise ValueError(
+            f"label_smoothing: expected 0 with a loss of one's own, got {label_smoothing!r}"
+        )
     images = _beside(learner, images)
     with one_blas_thread(), np.errstate(all="ignore"):  # the layers use threads of their own
         try:
-            return _train_step(net, optimiser, learner, images, labels, label_smoothing)
+            return _train_step(net, optimiser, learner, images, targets, label_smoothing, loss)
         except NonFiniteError as error:
-            raise explained(error, images) from None
+            raise explained(error, images, targets) from None
 
 
-def _train_step(net, optimiser, learner, images, labels, label_smoothing):
+def _train_step(net, optimiser, learner, images, targets, label_smoothing, loss):
     """:func:`train_step`, which says more about numbers that are not finite."""
     on_cpu = namespace(images) is np
-    logits, pullback, state = net.apply(
+    outputs, pullback, state = net.apply(
         learner.params, images, learner.state, train=True, wrt_x=False
     )
-    labels = checked_labels(logits, labels)
-    loss, dlogits = cross_entropy(logits, labels, label_smoothing)
+    if loss is None:
+        targets = checked_labels(outputs, targets)
+        value, doutputs = cross_entropy(outputs, targets, label_smoothing)
+    else:
+        targets = to_device_of(as_array(targets, "targets"), outputs)
+        value, doutputs = loss(outputs, targets)
     if on_cpu:
-        check_loss(net, learner.params, images, learner.state, loss)
-    dparams, _ = pullback(dlogits)
+        check_loss(net, learner.params, images, learner.state, value)
+    dparams, _ = pullback(doutputs)
     try:
         params, optimiser_state = optimiser.update(learner.params, dparams, learner.optimiser_state)
     except NonFiniteError:
@@ -125,8 +145,14 @@ def _train_step(net, optimiser, learner, images, labels, label_smoothing):
         raise
     if on_cpu:
         check_arrays(net, "running statistic", state)
-    errors = (logits.argmax(1) != labels).sum()
-    return Learner(params, state, optimiser_state), loss, errors
+    return Learner(params, state, optimiser_state), value, count_errors(outputs, targets)
+
+
+def count_errors(outputs: Any, targets: Any) -> Any:
+    """The number of misclassified images; 0 if the targets are not labels (N,) of integers."""
+    if targets.dtype.kind not in "iu" or targets.ndim != 1 or outputs.ndim != 2:
+        return 0
+    return (outputs.argmax(1) != to_device_of(targets, outputs)).sum()
 
 
 def check_finite(net: Layer, learner: Learner) -> None:
@@ -156,15 +182,65 @@ def train_steps(
     learner: Learner,
     batches: Iterable[tuple[Any, Any]],
     label_smoothing: float = 0.0,
+    loss: Loss | None = None,
 ) -> Iterator[tuple[Learner, Any, Any]]:
-    """:func:`train_step` for each batch (images, labels); yields its results."""
-    for images, labels in batches:
-        learner, loss, errors = train_step(net, optimiser, learner, images, labels, label_smoothing)
-        yield learner, loss, errors
+    """:func:`train_step` for each batch (images, targets); yields its results."""
+    for images, targets in batches:
+        learner, value, errors = train_step(
+            net, optimiser, learner, images, targets, label_smoothing, loss
+        )
+        yield learner, value, errors
+
+
+def evaluate(
+    net: Layer, learner: Learner, images: Any, targets: Any, loss: Loss | None = None,
+    batch: int = 500,
+) -> tuple[float, int]:  # fmt: skip
+    """Loss and errors of a network on images that it does not learn from.
+
+    Parameters
+    ----------
+    net : Layer
+    learner : Learner
+    images : (N, C, H, W) array
+        At least one image.
+    targets : array
+        Of N examples; see :func:`train_step`.
+    loss : callable, optional
+        See :func:`train_step`; the value is its mean over batches, weighted by their lengths.
+    batch : int
+        Number of images that the network processes at a time.
+
+    Returns
+    -------
+    loss : float
+    errors : int
+        Number of misclassified images; 0 if the targets are not labels.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, or another number of targets.
+    """
+    check_whole("evaluate", batch=batch)
+    loss, targets = loss or softmax_cross_entropy, as_array(targets, "targets")
+    if not len(images) or targets.shape[:1] != (len(images),):
+        raise ValueError(
+            f"targets: expected one for each of {len(images)} images, at least one, "
+            f"got {targets.shape}"
+        )
+    total, errors = 0.0, 0
+    for first, outputs in zip(
+        range(0, len(images), batch), _outputs(net, learner, images, batch), strict=True
+    ):
+        part = targets[first : first + batch]
+        total += float(loss(outputs, part)[0]) * len(outputs)
+        errors += int(count_errors(outputs, part))
+    return total / len(images), errors
 
 
 def shuffled_batches(
-    rng: np.random.Generator, split: Any, batch: int, distort: Callable
+    rng: np.random.Generator, split: Any, batch: int, distort: Callable | None = None
 ) -> Iterator[tuple[Any, Any]]:
     """Batches of a split in random order, each freshly distorted.
 
@@ -175,8 +251,9 @@ def shuffled_batches(
     split : numba_stn.data.Split
     batch : int
         Number of images in a batch. The last images, if they do not fill a batch, are dropped.
-    distort : callable
-        ``distort(rng, split) -> split``, for instance a :class:`numba_stn.data.Task`.
+    distort : callable, optional
+        ``distort(rng, split) -> split``, for instance a :class:`numba_stn.data.Task`; by default
+        the images are used as they are.
 
     Yields
     ------
@@ -184,7 +261,8 @@ def shuffled_batches(
         Images and labels of a batch.
     """
     for index in shuffled_indices(rng, len(split.labels), batch):
-        yield distort(rng, split.take(index))
+        part = split.take(index)
+        yield part if distort is None else distort(rng, part)
 
 
 def shuffled_indices(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
@@ -238,12 +316,17 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
     (N,) array of integers, of NumPy
     """
     check_whole("predict", batch=batch)
-    found = []
-    with one_blas_thread():
-        for first in range(0, len(images), batch):
-            part = _beside(learner, images[first : first + batch])
-            found.append(net.apply(learner.params, part, learner.state)[0].argmax(1))
+    found = [outputs.argmax(1) for outputs in _outputs(net, learner, images, batch)]
     return to_host(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def _outputs(net, learner, images, batch):
+    """The network's output for each batch of images."""
+    for first in range(0, len(images), batch):
+        part = _beside(learner, images[first : first + batch])
+        with one_blas_thread():
+            outputs = net.apply(learner.params, part, learner.state)[0]
+        yield outputs
 
 
 def error_percent(net: Layer, learner: Learner, images: Any, labels: Any) -> float:

@@ -78,21 +78,21 @@ def from_batch_blocks(blocks, batch):
     return images
 
 
-def padded(blocks, margin):
-    """Batch blocks with ``margin`` zeros around each channel."""
-    if margin == 0:
+def padded(blocks, margins):
+    """Batch blocks with zeros around each channel; margins are (top, bottom, left, right)."""
+    if not any(margins):
         return blocks
     *_, height, width, _ = blocks.shape
-    sides = (height + 2 * margin, width + 2 * margin)
+    sides = (height + sum(margins[:2]), width + sum(margins[2:]))
     result = np.zeros((*blocks.shape[:2], *sides, LANES), blocks.dtype)
-    cropped(result, margin)[...] = blocks
+    cropped(result, margins)[...] = blocks
     return result
 
 
-def cropped(blocks, margin):
-    """Batch blocks without the outer ``margin`` pixels of each channel."""
-    _, _, height, width, _ = blocks.shape
-    return blocks[:, :, margin : height - margin, margin : width - margin]
+def cropped(blocks, margins):
+    """Batch blocks without the margins of each channel."""
+    (top, bottom, left, right), (height, width) = margins, blocks.shape[2:4]
+    return blocks[:, :, top : height - bottom, left : width - right]
 
 
 # --- ReLU -----------------------------------------------------------------------------------------
