@@ -115,26 +115,35 @@ def train_step(net: Layer, optimiser: Optimiser, learner: Learner, images: Any, 
         raise ValueError(
             f"label_smoothing: expected 0 with a loss of one's own, got {label_smoothing!r}"
         )
+    to_learn = [targets]
+
+    def default(logits, labels):
+        to_learn[0] = checked_labels(logits, labels)  # on the GPU, copied only once
+        return cross_entropy(logits, to_learn[0], label_smoothing)
+
+    learner, value, outputs = loss_step(net, optimiser, learner, images, targets, loss or default)
+    return learner, value, count_errors(outputs, to_learn[0])
+
+
+def loss_step(
+    net: Layer, optimiser: Optimiser, learner: Learner, images: Any, targets: Any, loss: Loss
+) -> tuple[Learner, Any, Any]:
+    """:func:`train_step`, which returns the network's outputs, (N, ...), instead of errors."""
     images = _beside(learner, images)
     with one_blas_thread(), np.errstate(all="ignore"):  # the layers use threads of their own
         try:
-            return _train_step(net, optimiser, learner, images, targets, label_smoothing, loss)
+            return _loss_step(net, optimiser, learner, images, targets, loss)
         except NonFiniteError as error:
             raise explained(error, images, targets) from None
 
 
-def _train_step(net, optimiser, learner, images, targets, label_smoothing, loss):
-    """:func:`train_step`, which says more about numbers that are not finite."""
+def _loss_step(net, optimiser, learner, images, targets, loss):
+    """:func:`loss_step`, which says more about numbers that are not finite."""
     on_cpu = namespace(images) is np
     outputs, pullback, state = net.apply(
         learner.params, images, learner.state, train=True, wrt_x=False
     )
-    if loss is None:
-        targets = checked_labels(outputs, targets)
-        value, doutputs = cross_entropy(outputs, targets, label_smoothing)
-    else:
-        targets = to_device_of(as_array(targets, "targets"), outputs)
-        value, doutputs = loss(outputs, targets)
+    value, doutputs = loss(outputs, targets)
     if on_cpu:
         check_loss(net, learner.params, images, learner.state, value)
     dparams, _ = pullback(doutputs)
@@ -145,11 +154,12 @@ def _train_step(net, optimiser, learner, images, targets, label_smoothing, loss)
         raise
     if on_cpu:
         check_arrays(net, "running statistic", state)
-    return Learner(params, state, optimiser_state), value, count_errors(outputs, targets)
+    return Learner(params, state, optimiser_state), value, outputs
 
 
 def count_errors(outputs: Any, targets: Any) -> Any:
     """The number of misclassified images; 0 if the targets are not labels (N,) of integers."""
+    targets = as_array(targets, "targets")
     if targets.dtype.kind not in "iu" or targets.ndim != 1 or outputs.ndim != 2:
         return 0
     return (outputs.argmax(1) != to_device_of(targets, outputs)).sum()
