@@ -23,7 +23,7 @@ BOXES = {
     "registration": (8.6, 8.4, "align two images"),
     "nn": (2.2, 7.0, "layers, optimisers"),
     "data": (4.4, 7.0, "data sets, distortions"),
-    "images": (6.6, 7.0, "one image, files"),
+    "images": (6.6, 6.3, "one image, files"),
     "transforms": (4.4, 5.6, "parameters to theta"),
     "ops": (4.4, 4.4, "grids, warps, checks"),
     "utils": (4.4, 3.2, "array namespaces"),

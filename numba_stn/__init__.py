@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # The public names, by the module that defines them.
 _NAMES = {
+    "data.augment": ("augment",),
     "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
     "images.remap": ("remap", "unwarp_polar", "warp_polar"),
     "images.warp_image": ("warp_image",),
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .images.remap import remap as remap
     from .images.remap import unwarp_polar as unwarp_polar
     from .images.remap import warp_polar as warp_polar
+    from .data.augment import augment as augment
     from .images.resize_rotate_crop import crop_and_resize as crop_and_resize
     from .images.resize_rotate_crop import resize as resize
     from .images.resize_rotate_crop import rotate as rotate

@@ -78,6 +78,7 @@ class TrainingState(NamedTuple):
     errors: Any = 0
     history: tuple[dict, ...] = ()
     seconds: float = 0.0
+    best: Any = None
 
 
 def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> None:
