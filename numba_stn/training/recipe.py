@@ -22,6 +22,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, NamedTuple
 
@@ -207,10 +208,10 @@ def classification(
     recipe = _with_class_weight(recipe, counts)
     weights = None
     if recipe.class_weight == "balanced":
-        present = np.maximum(counts, 1)
-        weights = counts.sum() / (np.count_nonzero(counts) * present)
-
-    objective = Objective(cross_entropy_of(recipe.label_smoothing, weights), wrong_labels)
+        weights = counts.sum() / np.maximum(counts, 1)
+    loss = partial(softmax_cross_entropy, label_smoothing=recipe.label_smoothing,
+                   class_weights=weights)  # fmt: skip
+    objective = Objective(loss, wrong_labels)
     return make_job(recipe, images, labels, train, validation, classes, objective, net)
 
 
@@ -269,26 +270,6 @@ def _with_class_weight(recipe, counts):
 def wrong_labels(logits: np.ndarray, labels: np.ndarray) -> int:
     """Number of images whose largest logit is not that of the label."""
     return int(np.count_nonzero(logits.argmax(1) != labels))
-
-
-def cross_entropy_of(
-    label_smoothing: float, weights: np.ndarray | None = None
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Softmax cross-entropy, where ``weights`` has a factor for each class."""
-
-    def loss(logits, labels):
-        if weights is None:
-            return softmax_cross_entropy(logits, labels, label_smoothing)
-        total, gradient = 0.0, np.empty_like(logits)
-        for label in np.unique(labels):  # all images of a class have one weight
-            rows = labels == label
-            part, dlogits = softmax_cross_entropy(logits[rows], labels[rows], label_smoothing)
-            share = np.count_nonzero(rows) / len(labels) * float(weights[label])
-            total += share * part
-            gradient[rows] = np.float32(share) * dlogits
-        return total, gradient
-
-    return loss
 
 
 def standardisation(images: np.ndarray, index: np.ndarray) -> Standardisation:
