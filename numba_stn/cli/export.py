@@ -82,11 +82,11 @@ def _check_target(target, folder, force):
 def _content(folder, suffix):
     """The file's bytes: the network of a run."""
     from .. import export
-    from ..training import experiment, runs
+    from ..training import runs
     from ..training.checkpoint import pack
 
     config, net, learner = runs.load_trained(folder)
     if suffix == ".safetensors":
         return pack(export.state_dict(net, learner.params, learner.state))
-    _, shape = experiment.network(config)
+    shape = runs.input_shape(config)
     return export.to_onnx(net, learner.params, learner.state, shape).SerializeToString()

@@ -7,6 +7,7 @@ import pathlib
 import sys
 import time
 
+from . import train_images
 from .options import (
     DATASETS,
     DEVICES,
@@ -27,6 +28,7 @@ EXAMPLES = """\
   numba-stn train --model cnn                           the same without the transformer
   numba-stn train --dataset mnist --task RTS --epochs 5
   numba-stn train --device cuda                         on the GPU, with CuPy
+  numba-stn train photographs                           your own images: a subfolder for each class
   numba-stn train --resume runs/20260101-120000         resume after Ctrl-C or a crash
 """
 
@@ -35,14 +37,19 @@ def add(commands) -> None:
     """Add the subcommand."""
     train = commands.add_parser(
         "train",
-        help="train a network on distorted digits",
-        description="Train a network on distorted digits. Writes metrics.json, the weights and "
-        "pictures. Without options: scikit-learn's digits, rotated; offline, in under a minute.",
+        help="train a network on your own images, or on distorted digits",
+        description="Train a network on your own images, or on distorted digits. Writes "
+        "metrics.json, the weights and pictures. Without options: scikit-learn's digits, rotated; "
+        "offline, in under a minute.",
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = train.add_argument
-    add("--dataset", choices=DATASETS, help="default: digits")
+    add("data", nargs="?", metavar="DATA", help="your own images: a folder with one subfolder for "
+        "each class; a folder with train/, test/ and perhaps val/ of such; a .csv with the columns "
+        "path, label and perhaps split and group; or an .npz with the arrays images, labels and "
+        "perhaps split and groups")  # fmt: skip
+    add("--dataset", choices=DATASETS, help="built-in data set; default: digits")
     add("--task", choices=TASKS, help="distortion: rotated (R), rotated, scaled and translated "
         "(RTS), projective (P), elastic (E), translated among clutter (TC), or the sum of two RTS "
         "digits (addition); default: R")  # fmt: skip
@@ -53,17 +60,20 @@ def add(commands) -> None:
     add("--views", type=positive, metavar="N", help="number of views of each image, rotated by 0, "
         "-20, 20, -40 degrees and so on, whose logits are averaged; not for tps or several "
         "--transformers; default: 1")  # fmt: skip
-    add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist")
+    add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist; "
+        "for your own images by their number")  # fmt: skip
     add("--seed", type=seed, metavar="S", help="default: 0")
     add("--batch", type=positive, metavar="N", help="batch size; default: 50 for digits, 128 for "
-        "mnist")  # fmt: skip
+        "mnist, for your own images by their number")  # fmt: skip
     add("--rate", type=rate, metavar="R", help="highest learning rate; default: 0.01")
     add("--localisation-rate", type=rate, metavar="F", help="learning-rate factor for the "
         "localisation network; default: 0.1")  # fmt: skip
     add("--weight-decay", type=rate, metavar="W", help="decoupled weight decay (AdamW); each step "
-        "subtracts this times the learning rate times the parameter; default: none")  # fmt: skip
+        "subtracts this times the learning rate times the parameter; default: none; for your own "
+        "images 0.02")  # fmt: skip
     add("--label-smoothing", type=share, metavar="S", help="label smoothing: the share of the "
-        "target probability spread evenly over all classes; default: none")  # fmt: skip
+        "target probability spread evenly over all classes; default: none; for your own images "
+        "0.1")  # fmt: skip
     add("--device", choices=DEVICES, help="cuda: all of a step on the GPU, with CuPy; default: cpu")
     add("--resume", metavar="DIR", help="resume the stopped run in this folder, with its own "
         "options")  # fmt: skip
@@ -74,6 +84,7 @@ def add(commands) -> None:
     add("--data-dir", metavar="DIR", help="folder that has MNIST's four files under mnist/; "
         "default: the environment variable NUMBA_STN_DATA; without it they are downloaded "
         "once")  # fmt: skip
+    train_images.add_options(train)
     train.set_defaults(run=run)
 
 
@@ -84,15 +95,31 @@ def run(args: argparse.Namespace) -> int:
         _check_resume_options(args)
         with run_folder(pathlib.Path(args.resume)) as folder:
             config = _resumed_config(folder)
-            written, metrics = train_in_folder(folder, config, args.data_dir)
-    else:
-        config = _config(args)
+            written, metrics = _train(folder, lambda: _prepare_again(config, folder, args))
+        return _report(folder, written, metrics)
+    train_images.check(args)
+    config = _config(args) if args.data is None else train_images.recipe_of(args)
+    if args.data is None:
         _require_device(config.device)
-        with run_folder(_new_folder() if args.out is None else pathlib.Path(args.out)) as folder:
-            if not args.force:
-                _require_vacant(folder)
+    with run_folder(_new_folder() if args.out is None else pathlib.Path(args.out)) as folder:
+        if not args.force:
+            _require_vacant(folder)
+        if args.data is None:
             written, metrics = train_in_folder(folder, config, args.data_dir, args.force)
+        else:
+            written, metrics = _train(
+                folder, lambda: train_images.prepare(args, folder), args.force
+            )
     return _report(folder, written, metrics)
+
+
+def _prepare_again(config, folder, args):
+    """The setup of a run that is resumed."""
+    from ..training import experiment
+
+    if isinstance(config, experiment.Config):
+        return experiment.prepare(config, args.data_dir)
+    return train_images.prepare_again(config, folder)
 
 
 def _new_folder():
@@ -148,7 +175,9 @@ def _config(args):
         raise UsageError("--data-dir: only for --dataset mnist; the digits come with scikit-learn")
     for name in ("transform", "transformers", "views", "localisation_rate"):
         if name in given and not model.startswith("st-"):
-            raise UsageError(f"{_option(name)} {given[name]}: the model {model} has no transformer")
+            raise UsageError(
+                f"{train_images.option(name)} {given[name]}: the model {model} has no transformer"
+            )
     defaults = {"digits": {"epochs": 60, "batch": 50}, "mnist": {"epochs": 10, "batch": 128}}
     try:
         return Config(**defaults[dataset] | given)
@@ -158,10 +187,12 @@ def _config(args):
 
 def _check_resume_options(args):
     """Raise if --resume is given with an option that the run has itself."""
-    given = [name for name in (*CONFIG_OPTIONS, "out") if getattr(args, name) is not None]
-    given += ["force"] * args.force
-    if given:
-        options = ", ".join(map(_option, given))
+    names = (*CONFIG_OPTIONS, *train_images.IMAGES_ONLY, "out", "force")
+    given = [
+        train_images.option(name) for name in names if getattr(args, name) not in (None, False)
+    ]
+    if given := ["DATA"] * (args.data is not None) + given:
+        options = ", ".join(given)
         raise UsageError(f"--resume: a run is resumed with its own options; remove {options}")
 
 
@@ -175,10 +206,6 @@ def _resumed_config(folder):
         raise UsageError(f"--resume: {error}") from error
     _require_device(config.device)
     return config
-
-
-def _option(name):
-    return f"--{name.replace('_', '-')}"
 
 
 def _require_device(device):
@@ -226,11 +253,18 @@ def run_folder(path):
 
 def train_in_folder(folder, config, data_dir, force=False):
     """Run, or resume, the run in this folder with a progress bar; returns files and metrics."""
+    from ..training import experiment
+
+    return _train(folder, lambda: experiment.prepare(config, data_dir), force)
+
+
+def _train(folder, prepare, force=False):
+    """Run, or resume, the run with this setup; returns files and metrics."""
     from .. import data
     from ..training import experiment, runs
 
     try:
-        setup = experiment.prepare(config, data_dir)
+        setup = prepare()
         state = runs.load_or_start(folder, setup, force)
         with _progress_bar(setup, state) as (on_step, warn):
             return runs.run_in_folder(folder, setup, state, on_step, warn)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..images.files import FileError, open_npy, read_image
+from ..images.pnm import open_image
 from .dataset import DataError
 from .listing import (
     Listing,
@@ -271,7 +272,7 @@ def read_header(path: pathlib.Path) -> tuple[int, int, bool, str]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as file, Image.open(file) as picture:
             width, height = picture.size
             mode = picture.mode
             colours = mode not in ("1", "L", "LA", "La", "F") and not mode.startswith("I")
@@ -374,8 +375,8 @@ def _image_header(path, packed):
         header = _read_header(file, path, packed, "images")
     if len(header.shape) not in (3, 4) or 0 in header.shape:
         raise DataError(f"{path}: images: expected (N, H, W) or (N, H, W, C), got {header.shape}")
-    if header.dtype.kind != "f" and header.dtype.str[1:] not in _STORED:
-        raise DataError(f"{path}: images: expected uint8, uint16 or floats, got {header.dtype}")
+    if header.dtype.kind not in "biuf":
+        raise DataError(f"{path}: images: expected numbers, got {header.dtype}")
     return header
 
 

@@ -36,8 +36,8 @@ class Preparation:
     ground : int
         Grey level, from 0 to 255, of the ground under transparent pixels.
     dtype : {"uint8", "uint16", "float32"}
-        Of a prepared image. Integers have the range of their type, floats are from 0 to 1 if they
-        come from integers, and are otherwise as they were.
+        Of a prepared image. uint8 and uint16 have the range of their type; floats are from 0 to 1
+        if they come from these, and are otherwise the image's numbers.
 
     Raises
     ------
@@ -120,8 +120,10 @@ def _checked(image):
         raise ValueError(f"expected an image (H, W) or (H, W, C) with pixels, got {image.shape}")
     if planes.dtype == bool:
         return planes.astype(np.uint8) * np.uint8(255)
+    if planes.dtype.kind not in "iuf":
+        raise TypeError(f"expected whole or floating numbers, got {planes.dtype}")
     if planes.dtype not in (np.uint8, np.uint16) and planes.dtype.kind != "f":
-        raise TypeError(f"expected uint8, uint16 or floats, got {planes.dtype}")
+        return planes.astype(np.float32)
     if planes.dtype.kind == "f" and not np.isfinite(planes).all():
         raise ValueError("expected finite numbers, got NaN or infinity")
     return planes

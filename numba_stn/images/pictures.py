@@ -13,6 +13,7 @@ import numpy as np
 
 from .file_error import FileError, shorten
 from .metadata import Metadata, exif_of
+from .pnm import open_image
 
 # Pillow's modes that are read, and the mode, an array of pixels, that each is converted to.
 MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "I;16": "I;16", "I;16B": "I;16B",
@@ -55,7 +56,7 @@ def read_picture(path: pathlib.Path, allow_large: bool = False) -> tuple[np.ndar
         warnings.simplefilter("ignore")  # of Pillow: a file that it reads is read completely
         try:
             # Of a named file Pillow would map the pixels, with rotated TIFF at the wrong width.
-            with path.open("rb") as file, Image.open(file) as picture:
+            with open_image(path) as file, Image.open(file) as picture:
                 check_pixels(path, *picture.size, allow_large)
                 _check_complete(path, picture)
                 deep = _is_deep(picture)

@@ -45,18 +45,38 @@ EPOCH = record(
     optional=("coverage",),
 )
 
-# What a training state has besides arrays; the same rules hold when it is written.
-_SCALARS = record(
+# An epoch of a run that has no validation images, or keeps the best epoch.
+IMAGE_EPOCH = record(
     {
-        "epoch": whole(),
-        "step": whole(),
-        "loss_sum": number(0),
-        "errors": whole(),
-        "history": list_of(EPOCH),
-        "seconds": number(0),
-        "optimiser_step": whole(),
-    }
+        "epoch": whole(1),
+        "train_loss": number(0),
+        "train_error": _PERCENT,
+        "validation_loss": number(0),
+        "validation_error": _PERCENT,
+        "coverage": list_of(_PERCENT),
+    },
+    optional=("validation_loss", "validation_error", "coverage"),
 )
+
+
+def _scalars(kind: type) -> Rule:
+    """The rule of what a training state has besides arrays; it also holds when it is written."""
+    return record(
+        {
+            "epoch": whole(),
+            "step": whole(),
+            "loss_sum": number(0),
+            "errors": whole(),
+            "history": list_of(IMAGE_EPOCH if keeps_best(kind) else EPOCH),
+            "seconds": number(0),
+            "optimiser_step": whole(),
+        }
+    )
+
+
+def keeps_best(kind: type) -> bool:
+    """Whether runs of this configuration keep the best epoch: it has a field ``patience``."""
+    return "patience" in field_rules(kind)
 
 
 class CheckpointError(ValueError):
@@ -68,7 +88,8 @@ class TrainingState(NamedTuple):
 
     ``epoch`` epochs are complete, and ``step`` steps of the next one. ``loss_sum`` is the sum of
     their losses, and ``errors`` the number of images that were misclassified in them. ``seconds``
-    is the time that the run has taken.
+    is the time that the run has taken. ``best`` has the parameters and the running statistics of
+    the best epoch, in runs that keep it.
     """
 
     learner: Learner
@@ -78,7 +99,7 @@ class TrainingState(NamedTuple):
     errors: Any = 0
     history: tuple[dict, ...] = ()
     seconds: float = 0.0
-    best: Any = None
+    best: tuple[Tree, Tree] | None = None
 
 
 def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> None:
@@ -101,7 +122,7 @@ def save_checkpoint(path: pathlib.Path, config: Any, state: TrainingState) -> No
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(config)),
-        "training_state": json.dumps(_SCALARS(scalars, "")),
+        "training_state": json.dumps(_scalars(type(config))(scalars, "")),
     }
     write_atomically(path, pack(_arrays(state), metadata))
 
@@ -115,6 +136,22 @@ def load_config(path: pathlib.Path, kind: type) -> Any:
         If the file cannot be read, is truncated, is not a checkpoint, or is of another version.
     """
     return _config(path, read_safetensors(path)[1], kind)
+
+
+def config_names(path: pathlib.Path) -> dict:
+    """What a checkpoint has as its run's configuration, unchecked; {} if it is no object.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is truncated, or is not safetensors.
+    """
+    content = read_safetensors(path)[1].get("config", "")
+    try:
+        found = from_json(content, lambda value, name: value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load_checkpoint(
@@ -144,23 +181,29 @@ def load_checkpoint(
             raise CheckpointError(
                 f"{path}: a checkpoint of a run with {name} {other!r}, expected {value!r}"
             )
-    scalars = _entry(path, metadata, "training_state", _SCALARS)
+    scalars = _entry(path, metadata, "training_state", _scalars(type(config)))
+    has_best = keeps_best(type(config)) and scalars["epoch"] > 0
+    best = (initial.params, initial.state) if has_best else None
     try:
-        arrays = unpack(flat, _arrays(TrainingState(initial)))
+        arrays = unpack(flat, _arrays(TrainingState(initial, best=best)))
     except ValueError as error:
         raise CheckpointError(f"{path}: does not match this network: {error}") from error
     arrays = tree_map(library.asarray, arrays)
     optimiser_state = {"step": scalars.pop("optimiser_step"), "slots": arrays["slots"]}
     history = tuple(scalars.pop("history"))
     learner = Learner(arrays["params"], arrays["state"], optimiser_state)
-    return TrainingState(learner, history=history, **scalars)
+    best = (arrays["best_params"], arrays["best_state"]) if has_best else None
+    return TrainingState(learner, history=history, best=best, **scalars)
 
 
 def _arrays(state: TrainingState) -> Tree:
     """The arrays of a training state."""
     learner = state.learner
     slots = learner.optimiser_state["slots"]
-    return {"params": learner.params, "state": learner.state, "slots": slots}
+    own = {"params": learner.params, "state": learner.state, "slots": slots}
+    if state.best is None:
+        return own
+    return own | {"best_params": state.best[0], "best_state": state.best[1]}
 
 
 def _config(path: pathlib.Path, metadata: dict[str, str], kind: type) -> Any:

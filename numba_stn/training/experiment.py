@@ -5,7 +5,7 @@ import pathlib
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import islice
@@ -315,7 +315,7 @@ def _train(setup, state, on_step, warn):
         entry = {"epoch": state.epoch + 1, **_epoch_means(setup, state), "validation_error": error}
         if coverage := _coverage(setup, learner):
             entry["coverage"] = coverage
-            _warn_of_collapse(coverage, history, warn)
+            warn_of_collapse(coverage, history, warn)
         state = TrainingState(learner, state.epoch + 1, history=(*history, entry))
         yield state
 
@@ -371,6 +371,15 @@ def _epoch_means(setup, state):
     }
 
 
+def files(setup: Setup, learner: train.Learner) -> dict[str, bytes]:
+    """The run's own files: a picture of the classes before and after the transformer."""
+    from . import pictures
+
+    return {
+        "classes.png": pictures.to_png(pictures.before_and_after(setup.net, learner, setup.test))
+    }
+
+
 def versions(library: Any = np) -> dict[str, str]:
     """Versions of Python and of the packages that the results depend on."""
     names = ["numba", "numpy", "scipy"]
@@ -391,7 +400,9 @@ def _coverage(setup, learner):
     return [round(output.coverage, 2) for output in outputs]
 
 
-def _warn_of_collapse(coverage, history, warn):
+def warn_of_collapse(
+    coverage: list[float], history: Sequence[dict], warn: Callable[[str], None]
+) -> None:
     """Warn when a transformer begins to sample mostly outside its images."""
     before = history[-1]["coverage"] if history else [100.0] * len(coverage)
     for index, (now, past) in enumerate(zip(coverage, before, strict=True), 1):

@@ -1,6 +1,7 @@
 """Pictures of a run's results. This is the only module that imports Matplotlib."""
 
 import io
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,6 +27,8 @@ def learning_curves(history: list[dict]) -> Figure:
     left.plot(epochs, [entry["train_loss"] for entry in history], marker=".")
     left.set(xlabel="epoch", ylabel="cross-entropy (training)", yscale="log")
     for kind in ("train", "validation"):
+        if f"{kind}_error" not in history[0]:
+            continue
         errors = [entry[f"{kind}_error"] for entry in history]
         right.plot(epochs, errors, marker=".", label=kind.replace("train", "training"))
     right.set(xlabel="epoch", ylabel="error (%)", ylim=(0, None))
@@ -43,30 +46,43 @@ def transformed(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray 
     return afters[-1] if afters else None
 
 
-def before_and_after(net: Layer, learner: Learner, split: Split, per_class: int = 3) -> Figure:
+def first_channel(planes: np.ndarray) -> np.ndarray:
+    """The first channel (N, H, W) of images (N, C, H, W)."""
+    return planes[:, 0]
+
+
+def before_and_after(
+    net: Layer,
+    learner: Learner,
+    split: Split,
+    per_class: int = 3,
+    show: Callable[[np.ndarray], np.ndarray] = first_channel,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Show ``per_class`` images of each class, each above the transformer's output for it.
 
     The last rows are the means over up to 200 images of a class. They are sharp where the
-    transformer brings the class into one pose, and blurred where it does not.
+    transformer brings the class into one pose, and blurred where it does not. ``show`` makes
+    pictures (N, H, W), or (N, H, W, 3) from 0 to 1, from images (N, C, H, W); ``names`` has the
+    classes' names.
     """
     classes = np.unique(split.labels)
     members = [np.flatnonzero(split.labels == label)[:200] for label in classes]
     rows: list[tuple[str, list[np.ndarray]]] = []
-    befores = [split.images[index] for index in members]
-    afters = [transformed(net, learner, images) for images in befores]
-    kinds: list[tuple[str, list]] = [("input", befores)]
-    if afters[0] is not None:
-        kinds.append(("warped", afters))
+    images = [split.images[index] for index in members]
+    warped = [transformed(net, learner, own) for own in images]
+    kinds = [("input", [show(own) for own in images])]
+    if after := [show(own) for own in warped if own is not None]:
+        kinds.append(("warped", after))
     for k in range(per_class):
         for name, columns in kinds:
-            rows.append((name, [images[min(k, len(images) - 1), 0] for images in columns]))
-    rows += [(f"mean {name}", [images[:, 0].mean(0) for images in columns])
-             for name, columns in kinds]  # fmt: skip
-    return _image_grid(rows, [str(label) for label in classes])
+            rows.append((name, [own[min(k, len(own) - 1)] for own in columns]))
+    rows += [(f"mean {name}", [own.mean(0) for own in columns]) for name, columns in kinds]
+    return _image_grid(rows, [str(label) if names is None else names[label] for label in classes])
 
 
 def _image_grid(rows: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> Figure:
-    """Grey images in labelled rows and titled columns."""
+    """Images, grey or in colour, in labelled rows and titled columns."""
     size = (0.72 * len(titles) + 0.8, 0.72 * len(rows) + 0.3)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -75,6 +91,7 @@ def _image_grid(rows: list[tuple[str, list[np.ndarray]]], titles: list[str]) -> 
             axes.imshow(image, cmap="gray", vmin=0, vmax=max(float(image.max()), 1e-6))
             axes.set(xticks=[], yticks=[])
         axes_row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    slanted = {"rotation": 45, "ha": "left"} if max(map(len, titles)) > 8 else {}
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9 if not slanted else 7, **slanted)
     return figure

@@ -6,7 +6,7 @@ images it makes a :class:`Job`, and trains it epoch by epoch:
 
     recipe = Recipe(seed=1)                                   # every option has a default
     job = classification(recipe, images, labels, train=index, validation=other_index)
-    for state in epochs(job):                                 # TrainingState after each epoch
+    for state in epochs(job):                                 # the TrainingState after each epoch
         print(state.history[-1])
     learner = best_learner(job, state)
     found = outputs(job, learner, images[:10])                # logits, from images as they came
@@ -336,10 +336,22 @@ def epochs(
     NonFiniteError
         If theta, the loss, a gradient or a weight is not finite; the message names the images.
     """
+    for latest in states(job, state, on_step):
+        if not latest.step:
+            yield latest
+
+
+def states(
+    job: Job,
+    state: TrainingState | None = None,
+    on_step: Callable[[int, float, float], None] = ignore,
+) -> Iterator[TrainingState]:
+    """:func:`epochs`, which also yields the training state after each step."""
     state = state or initial_state(job)
     while not finished(job, state):
-        state = train_epoch(job, state, on_step)
-        yield state
+        for latest in train_epoch(job, state, on_step):
+            state = latest
+            yield state
 
 
 def finished(job: Job, state: TrainingState) -> bool:
@@ -365,32 +377,42 @@ def best_learner(job: Job, state: TrainingState) -> train.Learner:
 
 def train_epoch(
     job: Job, state: TrainingState, on_step: Callable[[int, float, float], None] = ignore
-) -> TrainingState:
-    """Train for one epoch, or for the rest of one, and measure the validation images."""
-    for latest in train_steps(job, state):
+) -> Iterator[TrainingState]:
+    """Train for one epoch, or for the rest of one; yields the state after each step, and the end.
+
+    The last state has no steps, and the epoch's entry in its history.
+    """
+    for latest in _train_steps(job, state):
         state = latest
         done = state.epoch * job.steps + state.step
         on_step(done, state.loss_sum / state.step, _train_error(job, state))
-    entry = {"epoch": state.epoch + 1, "train_loss": state.loss_sum / state.step,
-             "train_error": _train_error(job, state)}  # fmt: skip
+        yield state
+    learner = state.learner
+    history = (*state.history, _entry(job, state))
+    is_best = best_epoch(history) == len(history)
+    best = (learner.params, learner.state) if is_best else state.best
+    yield TrainingState(learner, state.epoch + 1, history=history, best=best)
+
+
+def _entry(job, state):
+    """The description of an epoch whose steps are done."""
+    entry: dict[str, Any] = {"epoch": state.epoch + 1, "train_loss": state.loss_sum / state.step,
+                             "train_error": _train_error(job, state)}  # fmt: skip
     if len(job.validation.chosen):
         loss, error = measure(job, state.learner, job.validation)
         entry |= {"validation_loss": loss, "validation_error": error}
     some = job.validation if len(job.validation.chosen) else job.train
     images = some.take(np.arange(min(COVERAGE_IMAGES, len(some.chosen)))).images
-    if outputs := observe_transformers(job.net, state.learner, images):
-        entry["coverage"] = [round(output.coverage, 2) for output in outputs]
-    history = (*state.history, entry)
-    is_best = best_epoch(history) == entry["epoch"]
-    best = (state.learner.params, state.learner.state) if is_best else state.best
-    return TrainingState(state.learner, state.epoch + 1, history=history, best=best)
+    if transformers := observe_transformers(job.net, state.learner, images):
+        entry["coverage"] = [round(each.coverage, 2) for each in transformers]
+    return entry
 
 
 def _train_error(job, state):
     return job.objective.unit * state.errors / (state.step * job.recipe.batch)
 
 
-def train_steps(job: Job, state: TrainingState) -> Iterator[TrainingState]:
+def _train_steps(job, state):
     """Yield the training state after each further step of the epoch."""
     recipe = job.recipe
     rng = np.random.default_rng([recipe.seed, state.epoch])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import train
-from ..nn.base import Layer
+from ..nn.base import Layer, Shape
 from ..utils.atomic_write import delay_interrupts, settle_leftovers, write_atomically
 from ..utils.lock import LockedError, locked
 from ..utils.schema import (
@@ -31,11 +31,13 @@ from ..utils.schema import (
     text,
     whole,
 )
-from . import experiment
+from . import experiment, image_runs
 from .checkpoint import (
     EPOCH,
+    IMAGE_EPOCH,
     CheckpointError,
     TrainingState,
+    config_names,
     load_config,
     pack,
     read_safetensors,
@@ -43,13 +45,14 @@ from .checkpoint import (
     unpack,
 )
 from .experiment import Config, Setup
+from .image_runs import ImageConfig, ImageSetup
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
 
 # The files that a run writes. Those of an earlier run in the same folder are replaced or removed.
-FILES = (WEIGHTS, "curves.png", "classes.png", METRICS)
+FILES = (WEIGHTS, "curves.png", "classes.png", "split.csv", METRICS)
 
 # The file that a process holds locked while it writes to the folder.
 LOCK = "numba-stn.lock"
@@ -57,24 +60,50 @@ LOCK = "numba-stn.lock"
 # What :func:`content` calls the folder of a stopped run.
 STOPPED = "a stopped run"
 
-_CONFIG = field_rules(Config)
+AnyConfig = Config | ImageConfig
 
 # What metrics.json has; the same rules hold when it is written. The test error is None if Ctrl-C
-# ended the measurement.
-_METRICS = record(
-    {
-        "test_error": maybe(number(0, 100)),
-        **_CONFIG,
-        "interrupted": flag,
-        "test_images": whole(1),
-        "parameters": whole(1),
-        "seconds": number(0),
-        "gpu": maybe(text),
-        "versions": dict_of(text),
-        "commit": maybe(text),
-        "history": list_of(EPOCH),
-    }
-)
+# ended the measurement. Runs on one's own images have a configuration of another kind.
+_ERROR = {"test_error": maybe(number(0, 100))}
+_RESULTS = {
+    "interrupted": flag,
+    "test_images": whole(1),
+    "parameters": whole(1),
+    "seconds": number(0),
+    "gpu": maybe(text),
+    "versions": dict_of(text),
+    "commit": maybe(text),
+}
+_METRICS = {
+    Config: record(_ERROR | field_rules(Config) | _RESULTS | {"history": list_of(EPOCH)}),
+    ImageConfig: record(
+        _ERROR
+        | field_rules(ImageConfig)
+        | _RESULTS
+        | {
+            "best_epoch": whole(),
+            "train_images": whole(1),
+            "validation_images": whole(),
+            "broken": list_of(text),
+            "history": list_of(IMAGE_EPOCH),
+        }
+    ),
+}
+
+
+def _kind(names: Any) -> type:
+    """The kind of a run's configuration, by the names of its values."""
+    return ImageConfig if isinstance(names, dict) and "data" in names else Config
+
+
+def _metrics_rule(value, name):
+    """The rule of metrics.json."""
+    return _METRICS[_kind(value)](value, name)
+
+
+def _functions(config: Any) -> Any:
+    """The module whose functions a configuration, or a setup, is for."""
+    return image_runs if isinstance(config, (ImageConfig, ImageSetup)) else experiment
 
 
 class RunError(ValueError):
@@ -166,7 +195,7 @@ def _read_metrics(folder):
     """Read metrics.json; raises RunError unless it follows its rules."""
     path = folder / METRICS
     try:
-        return check_metrics(from_json(path.read_bytes(), _METRICS))
+        return check_metrics(from_json(path.read_bytes(), _metrics_rule))
     except NamesError as error:
         raise RunError(f"{path}: a run of another version of numba_stn: {error}") from error
     except ValueError as error:
@@ -182,9 +211,11 @@ def check_metrics(metrics: dict) -> dict:
         If a value is missing, unknown, of the wrong type or out of range, or if the metrics of a
         complete run lack an epoch or the test error.
     """
-    metrics = _METRICS(metrics, "")
+    metrics = _metrics_rule(metrics, "")
     history, epochs = metrics["history"], metrics["epochs"]
-    whole(0 if metrics["interrupted"] else epochs, epochs)(len(history), "length of history")
+    stops_early = _kind(metrics) is ImageConfig
+    least = 0 if metrics["interrupted"] else 1 if stops_early else epochs
+    whole(least, epochs)(len(history), "length of history")
     for index, entry in enumerate(history):
         whole(index + 1, index + 1)(entry["epoch"], f"history[{index}].epoch")
     if not metrics["interrupted"]:
@@ -192,7 +223,7 @@ def check_metrics(metrics: dict) -> dict:
     return metrics
 
 
-def stopped_config(folder: pathlib.Path) -> Config:
+def stopped_config(folder: pathlib.Path) -> AnyConfig:
     """The configuration of the stopped run in this folder.
 
     Raises
@@ -204,9 +235,9 @@ def stopped_config(folder: pathlib.Path) -> Config:
     """
     path = folder / CHECKPOINT
     if path.exists():
-        config = load_config(path, Config)
+        config = load_config(path, _kind(config_names(path)))
         try:
-            experiment.network(config)
+            _functions(config).network(config)
         except ValueError as error:
             raise CheckpointError(f"{path}: damaged: {error}") from error
         return config
@@ -215,7 +246,9 @@ def stopped_config(folder: pathlib.Path) -> Config:
     raise RunError(f"{folder}: expected the folder of a stopped run, found no {CHECKPOINT}")
 
 
-def load_or_start(folder: pathlib.Path, setup: Setup, force: bool = False) -> TrainingState:
+def load_or_start(
+    folder: pathlib.Path, setup: Setup | ImageSetup, force: bool = False
+) -> TrainingState:
     """Load the training state from the folder's checkpoint, or write the first checkpoint.
 
     Parameters
@@ -235,10 +268,10 @@ def load_or_start(folder: pathlib.Path, setup: Setup, force: bool = False) -> Tr
     """
     path = folder / CHECKPOINT
     if path.exists() and not force:
-        return experiment.resumed_state(setup, path)
+        return _functions(setup).resumed_state(setup, path)
     if not force and (found := content(folder)):
         raise RunError(f"{folder}: has {found}; choose another folder")
-    state = experiment.initial_state(setup)
+    state = _functions(setup).initial_state(setup)
     with delay_interrupts():
         save_checkpoint(path, setup.config, state)
     return state
@@ -246,7 +279,7 @@ def load_or_start(folder: pathlib.Path, setup: Setup, force: bool = False) -> Tr
 
 def run_in_folder(
     folder: pathlib.Path,
-    setup: Setup,
+    setup: Setup | ImageSetup,
     state: TrainingState,
     on_step: Callable[[int, float, float], None] = experiment.ignore,
     warn: Callable[[str], None] = warnings.warn,
@@ -268,7 +301,7 @@ def run_in_folder(
         with delay_interrupts():
             save_checkpoint(path, setup.config, state)
 
-    learner, metrics = experiment.run(setup, state, on_step, save, warn)
+    learner, metrics = _functions(setup).run(setup, state, on_step, save, warn)
     with delay_interrupts():
         written = save_results(folder, setup, learner, metrics)
         if metrics["interrupted"]:
@@ -277,7 +310,12 @@ def run_in_folder(
     return written, metrics
 
 
-def load_trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
+def input_shape(config: AnyConfig) -> Shape:
+    """The shape (C, H, W) of the images that a run's network takes."""
+    return _functions(config).network(config)[1]
+
+
+def load_trained(folder: pathlib.Path) -> tuple[AnyConfig, Layer, train.Learner]:
     """Load the configuration, network and weights of the run in this folder.
 
     Raises
@@ -289,9 +327,10 @@ def load_trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
         metrics = _read_metrics(folder)
     except OSError as error:
         raise RunError(f"{folder}: not a run: {METRICS}: {error.strerror or error}") from error
-    config = Config(**{name: metrics[name] for name in _CONFIG})
+    kind = _kind(metrics)
+    config = kind(**{name: metrics[name] for name in field_rules(kind)})
     try:
-        net, shape = experiment.network(config)
+        net, shape = _functions(config).network(config)
     except ValueError as error:
         raise RunError(f"{folder / METRICS}: damaged: {error}") from error
     if not (folder / WEIGHTS).exists():
@@ -307,7 +346,7 @@ def load_trained(folder: pathlib.Path) -> tuple[Config, Layer, train.Learner]:
 
 
 def save_results(
-    folder: pathlib.Path, setup: Setup, learner: train.Learner, metrics: dict
+    folder: pathlib.Path, setup: Setup | ImageSetup, learner: train.Learner, metrics: dict
 ) -> list[str]:
     """Write weights, pictures and, last, ``metrics.json``; returns the files' names.
 
@@ -320,7 +359,7 @@ def save_results(
     lines = json.dumps(check_metrics(metrics), indent=2) + "\n"
     files: dict[str, Any] = {
         WEIGHTS: pack({"params": learner.params, "state": learner.state}),
-        "classes.png": pictures.to_png(pictures.before_and_after(setup.net, learner, setup.test)),
+        **_functions(setup).files(setup, learner),
         METRICS: lines.encode(),
     }
     if metrics["history"]:
