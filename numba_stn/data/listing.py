@@ -83,7 +83,7 @@ def list_folder(folder: pathlib.Path) -> Listing:
         classes = [(name, name, OPEN) for name in folders]
     names, labels, splits, ignored = [], [], [], 0
     for path, label, split in classes:
-        found, others = _images_below(folder, path)
+        found, others = images_below(folder, path)
         ignored += others
         names += found
         labels += [label] * len(found)
@@ -105,8 +105,16 @@ def _subfolders(folder):
         raise DataError(f"{folder}: {error.strerror or error}") from error
 
 
-def _images_below(root, path):
-    """Names of all image files below a folder, relative to the root, and the number of others."""
+def images_below(root: pathlib.Path, path: str) -> tuple[list[str], int]:
+    """Names of all image files below a folder, relative to the root, and the number of others.
+
+    Hidden files and folders are skipped.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be read.
+    """
     suffixes, found, ignored = image_suffixes(), [], 0
 
     def fail(error):

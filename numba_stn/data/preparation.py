@@ -72,6 +72,29 @@ class Preparation:
         planes = self._to_channels(planes)
         return self._to_size(planes)
 
+    def locate(self, points: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+        """Where points of a prepared image are in the image itself, of sides (H, W).
+
+        Parameters
+        ----------
+        points : (P, 2) array
+            x and y in normalised coordinates, -1 and 1 at the edges of the prepared image.
+        sides : (H, W)
+
+        Returns
+        -------
+        (P, 2) array
+            x and y in pixels, whose centres are integers.
+        """
+        found = []
+        for coordinate, side, length in zip(
+            points.T, sides[::-1], (self.width, self.height), strict=True
+        ):
+            zooms = self.width / sides[1], self.height / sides[0]
+            zoom = {"stretch": length / side, "crop": max(zooms), "pad": min(zooms)}[self.fit]
+            found.append((side - 1) / 2 + coordinate * length / zoom / 2)
+        return np.stack(found, -1)
+
     def _to_channels(self, planes):
         """The image with this number of channels; transparent pixels get the ground's colour."""
         found = planes.shape[2]

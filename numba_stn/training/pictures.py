@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data import Split
+from ..data.preparation import Preparation
 from ..nn.base import Layer
 from ..nn.diagnostics import observe_transformers
 from ..nn.train import Learner
@@ -49,6 +50,33 @@ def transformed(net: Layer, learner: Learner, images: np.ndarray) -> np.ndarray 
 def first_channel(planes: np.ndarray) -> np.ndarray:
     """The first channel (N, H, W) of images (N, C, H, W)."""
     return planes[:, 0]
+
+
+def draw_frames(pixels: np.ndarray, polygons: list[np.ndarray]) -> np.ndarray:
+    """An image with polygons (P, 2), x and y in pixels, drawn into it: (H, W, 3) of uint8.
+
+    A line is a few pixels wide, and dark at its edges, so that it is seen on any ground.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = pixels.shape[:2]
+    picture = Image.fromarray(Preparation(height, width, 3)(visible(pixels)))
+    thickness = max(1, round(min(height, width) / 60))
+    draw = ImageDraw.Draw(picture)
+    for polygon in polygons:
+        points = [(float(x), float(y)) for x, y in [*polygon, polygon[0]]]
+        if thickness > 1:
+            draw.line(points, (0, 0, 0), thickness + 2, "curve")
+        draw.line(points, (255, 220, 0), thickness, "curve")
+    return np.asarray(picture)
+
+
+def visible(pixels: np.ndarray) -> np.ndarray:
+    """The image; floats and wide integers are scaled to 0 to 1 if they are outside."""
+    if pixels.dtype in (np.uint8, np.uint16, np.bool_):
+        return pixels
+    least, largest = min(float(pixels.min()), 0.0), max(float(pixels.max()), 1.0)
+    return ((pixels - least) / (largest - least)).astype(np.float32)
 
 
 def before_and_after(
