@@ -163,7 +163,7 @@ def list_csv(path: pathlib.Path) -> Listing:
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}: line {reader.reader.line_num}: {error}") from error
     columns = reader.fieldnames or []
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(f"{path}: expected the columns path and label in the first line, and "

@@ -4,7 +4,7 @@ Training and prediction call the same function, so an image is prepared in the s
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -87,13 +87,26 @@ class Preparation:
             x and y in pixels, whose centres are integers.
         """
         found = []
-        for coordinate, side, length in zip(
-            points.T, sides[::-1], (self.width, self.height), strict=True
+        for coordinate, length, axis in zip(
+            points.T, (self.width, self.height), self._axes(sides)[::-1], strict=True
         ):
-            zooms = self.width / sides[1], self.height / sides[0]
-            zoom = {"stretch": length / side, "crop": max(zooms), "pad": min(zooms)}[self.fit]
-            found.append((side - 1) / 2 + coordinate * length / zoom / 2)
+            edge = (coordinate + 1) / 2 * length - axis.before
+            found.append(axis.start + edge * (axis.end - axis.start) / axis.length - 0.5)
         return np.stack(found, -1)
+
+    def _axes(self, sides):
+        """How each side of an image (H, W) becomes that of a prepared one."""
+        zooms = self.height / sides[0], self.width / sides[1]
+        axes = []
+        for side, length in zip(sides, (self.height, self.width), strict=True):
+            if self.fit == "crop":
+                axes.append(_Axis(0, length, *_middle(side, length / max(zooms))))
+            elif self.fit == "pad":
+                inside = min(length, max(1, round(side * min(zooms))))
+                axes.append(_Axis((length - inside) // 2, inside, 0, side))
+            else:
+                axes.append(_Axis(0, length, 0, side))
+        return axes
 
     def _to_channels(self, planes):
         """The image with this number of channels; transparent pixels get the ground's colour."""
@@ -112,21 +125,28 @@ class Preparation:
 
     def _to_size(self, planes):
         """The image with these sides."""
-        height, width = planes.shape[:2]
-        if (height, width) == (self.height, self.width):
+        if planes.shape[:2] == (self.height, self.width):
             return planes
-        if self.fit == "stretch":
-            return _resized(planes, (self.height, self.width))
-        zooms = self.height / height, self.width / width
-        if self.fit == "crop":
-            left, right = _middle(width, self.width / max(zooms))
-            top, bottom = _middle(height, self.height / max(zooms))
-            return _resized(planes, (self.height, self.width), (left, top, right, bottom))
-        inside = (min(self.height, max(1, round(height * min(zooms)))),
-                  min(self.width, max(1, round(width * min(zooms)))))  # fmt: skip
-        room = self.height - inside[0], self.width - inside[1]
-        widths = [(free // 2, free - free // 2) for free in room]
-        return np.pad(_resized(planes, inside), [*widths, (0, 0)], mode="edge")
+        rows, columns = self._axes(planes.shape[:2])
+        box = columns.start, rows.start, columns.end, rows.end
+        resized = _resized(planes, (rows.length, columns.length), box)
+        if self.fit != "pad":
+            return resized
+        around = [(axis.before, side - axis.length - axis.before) for axis, side in
+                  ((rows, self.height), (columns, self.width))]  # fmt: skip
+        return np.pad(resized, [*around, (0, 0)], mode="edge")
+
+
+class _Axis(NamedTuple):
+    """A side of an image, from ``start`` to ``end``, as ``length`` pixels of the prepared one.
+
+    ``before`` is the number of padded pixels before them.
+    """
+
+    before: int
+    length: int
+    start: float
+    end: float
 
 
 def _middle(side, length):
@@ -181,8 +201,8 @@ def _rounded(numbers, dtype):
     return np.rint(numbers).astype(dtype) if dtype.kind == "u" else numbers.astype(dtype)
 
 
-def _resized(planes, size, box=None):
-    """The image, or a box (left, top, right, bottom) of it, in another size, by Pillow.
+def _resized(planes, size, box):
+    """A box (left, top, right, bottom) of the image, in another size, by Pillow.
 
     Each new pixel is a mean, weighted by a triangle that covers at least two old pixels.
     """

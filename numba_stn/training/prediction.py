@@ -23,6 +23,9 @@ LEAST_SHARE = 0.75
 # Pixels brighter than this share of the brightest belong to the digit.
 INK = 0.3
 
+# A ground that is brighter than this, from black to white, is made black.
+GREY = 0.1
+
 
 class Prepared(NamedTuple):
     """An image as a network takes it.
@@ -107,14 +110,18 @@ def _prepare_digit(config, image, invert):
     notes = []
     if alpha is not None and alpha.min() < alpha.max():
         visible = grey[alpha > 0.5]
-        ground = 0.0 if visible.size and visible.mean() > 0.5 else 1.0
-        grey = grey * alpha + ground * (1 - alpha)
-        notes.append(f"the transparent ground is taken as {'white' if ground else 'black'}")
+        below = 0.0 if visible.size and visible.mean() > 0.5 else 1.0
+        grey = grey * alpha + below * (1 - alpha)
+        notes.append(f"the transparent ground is taken as {'white' if below else 'black'}")
     rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if not invert and np.median(rim) > (grey.min() + grey.max()) / 2:
         invert = True
         notes.append("dark on a bright ground, inverted")
     grey = 1 - grey if invert else grey
+    ground, brightest = float(np.median(1 - rim if invert else rim)), float(grey.max())
+    if GREY < ground < brightest:
+        grey = np.clip((grey - ground) / (brightest - ground), 0, 1)
+        notes.append("a grey ground, darkened")
     theta, wide = _digit_box(config, grey)
     if wide:
         notes.append("a wide margin, enlarged")
