@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 from numba_stn import cli, data, export, nn
 from numba_stn.nn import zoo
 from numba_stn.training import experiment, runs
-from numba_stn.transforms import parametrisations
+from numba_stn.transforms import TRANSFORMS, compose, parametrisations
 
 DIGITS = data.digits().test.take(slice(32)).images
 SHAPE = DIGITS.shape[1:]
@@ -44,6 +44,19 @@ NETS = {
         nn.conv2d(4, 3), nn.batch_norm(), nn.relu(), warped("translation"), nn.flatten(),
         nn.dropout(0.3), nn.linear(10),
     ),
+    "layers": nn.serial(
+        nn.conv2d(4, 3, padding="same"), nn.tanh(), nn.conv2d(4, 4, 2, "same"), nn.leaky_relu(0.2),
+        nn.residual(nn.conv2d(4, 3, padding="same"), nn.batch_norm(), nn.softmax()),
+        nn.sum_of(nn.conv2d(6, 3, 2, "same"), nn.serial(nn.conv2d(6, 2, 2), nn.sigmoid())),
+        nn.global_avg_pool(), nn.residual(nn.linear(6), nn.softmax()), nn.linear(10),
+    ),
+    "rotation, views": nn.serial(
+        warped("rotation", size=(9, 8), view_angles=(0, 70)),
+        nn.mean_of_views(2, nn.flatten(), nn.linear(10)),
+    ),
+    "shear, rotation, projective": nn.serial(
+        warped(compose("shear", "rotation", "projective")), nn.flatten(), nn.linear(10),
+    ),
     "views": nn.serial(
         warped("affine", size=(9, 8), view_angles=(0, -20, 20)),
         nn.mean_of_views(
@@ -53,22 +66,31 @@ NETS = {
 }  # fmt: skip
 
 
-def trained(name):
-    """A network whose transformers are not the identity, and whose statistics are not initial."""
-    net, rng = NETS[name], np.random.default_rng(0)
-    params, state = net.init(rng, SHAPE), net.init_state(SHAPE)
+def trained(net, images=DIGITS):
+    """Parameters whose transformers are not the identity, and statistics that are not initial."""
+    shape, rng = images.shape[1:], np.random.default_rng(0)
+    params, state = net.init(rng, shape), net.init_state(shape)
     params = nn.tree.tree_map(
         lambda a: (a + 0.02 * rng.standard_normal(a.shape)).astype(a.dtype), params
     )
     for _ in range(3):
-        _, _, state = net.apply(params, DIGITS, state, train=True)
+        _, _, state = net.apply(params, images, state, train=True)
     return net, params, state
+
+
+def run_onnx(model, images):
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"images": images})
+    return found
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_onnxruntime_gives_the_same_logits(name):
     runtime = pytest.importorskip("onnxruntime")
-    net, params, state = trained(name)
+    net, params, state = trained(NETS[name])
     model = export.to_onnx(net, params, state, SHAPE)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     session = runtime.InferenceSession(
@@ -84,10 +106,160 @@ def test_onnxruntime_gives_the_same_logits(name):
         assert (kinds.count("GridSample"), kinds.count("AffineGrid")) == (4, 2)
 
 
+# --- Transforms -----------------------------------------------------------------------------------
+
+VOLUMES = np.random.default_rng(1).random((5, 1, 6, 7, 5)).astype(np.float32)
+
+
+def swirl(params):
+    """A transform of a user's own: a rotation by an angle that is limited, and a bounded zoom."""
+    theta = np.zeros((len(params), 2, 3), params.dtype)
+    angle, zoom = np.tanh(params[:, 0]), np.exp(-(params[:, 1] ** 2)) / (1 + abs(params[:, 1]))
+    theta[:, 0, 0] = theta[:, 1, 1] = zoom * np.cos(angle)
+    theta[:, 1, 0] = zoom * np.sin(angle)
+    theta[:, 0, 1] = 0 - theta[:, 1, 0]
+    theta[:, :, 2] = np.arctan(params) / 2
+    return theta
+
+
+SWIRL = parametrisations.Transform("swirl", (0.0, 0.0), swirl, lambda dtheta, params: params)
+
+
+def transformer_alone(transform):
+    """A network that is a transformer, and images whose thetas differ much from one another."""
+    images = VOLUMES if transform.kind == "affine 3-D" else DIGITS
+    net = nn.serial(nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(6)), transform))
+    params, rng = net.init(np.random.default_rng(0), images.shape[1:]), np.random.default_rng(2)
+    head = params[0]["localisation"]["head"]
+    head["bias"] = head["bias"] + rng.uniform(-0.3, 0.3, head["bias"].shape).astype(np.float32)
+    head["weight"] = rng.uniform(-0.1, 0.1, head["weight"].shape).astype(np.float32)
+    return net, params, images
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS.values(), SWIRL], ids=str)
+def test_every_transform_is_exported(transform):
+    net, params, images = transformer_alone(transform)
+    shape = images.shape[1:]
+    expected = net.apply(params, images)[0]
+    theta = net.layers[0].theta(params[0], images)[0]
+    assert theta.std(0).max() > 0.02
+    export.check_exportable(net)
+    found = run_onnx(export.to_onnx(net, params, net.init_state(shape), shape), images)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    torch = pytest.importorskip("torch")
+    module = export.to_torch(net, params, net.init_state(shape), shape)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(images)).numpy(), expected, atol=1e-4)
+
+
+def test_rotations_of_volumes_by_no_angle():
+    """There the formula divides by the angle."""
+    net, params, images = transformer_alone(TRANSFORMS["rigid_3d"])
+    params = nn.tree.tree_map(np.zeros_like, params)
+    shape = images.shape[1:]
+    found = run_onnx(export.to_onnx(net, params, net.init_state(shape), shape), images)
+    np.testing.assert_allclose(found, images, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["similarity", "restricted_affine"])
+def test_pytorch_gives_the_same_gradients_of_transforms(name):
+    torch = pytest.importorskip("torch")
+    net, params, images = transformer_alone(TRANSFORMS[name])
+    module = export.to_torch(net, params, ((),), SHAPE)
+    y, pullback, _ = net.apply(params, images)
+    dy = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
+    module(torch.from_numpy(images)).backward(torch.from_numpy(dy))
+    ours = export.state_dict(net, pullback(dy)[0], ((),))
+    for key, parameter in module.named_parameters():
+        np.testing.assert_allclose(parameter.grad.numpy(), ours[key], rtol=1e-3, atol=2e-2)
+
+
+def test_formulas_that_cannot_be_exported():
+    """Those that compare their parameters, or leave NumPy; before any training."""
+
+    def folded(params):
+        return TRANSFORMS["rotation"].forward(np.where(params > 0, params, -params))
+
+    def rounded(params):
+        return TRANSFORMS["rotation"].forward(np.rint(params))
+
+    def listed(params):
+        return TRANSFORMS["rotation"].forward(np.array([[float(p)] for p in params[:, 0]]))
+
+    def split(params):
+        return TRANSFORMS["rotation"].forward(params * (params != 0))
+
+    for formula in (folded, rounded, listed, split):
+        transform = parametrisations.Transform("own", (0.0,), formula, formula)
+        net = nn.serial(nn.residual(nn.spatial_transformer(nn.flatten(), transform)))
+        with pytest.raises(export.ExportError, match="the transform own cannot be exported"):
+            export.check_exportable(net)
+
+
+# --- Models with preprocessing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "activation"), [
+    ("uint8", "softmax"), ("uint16", None), ("float32", "sigmoid"),
+])  # fmt: skip
+def test_preprocessing_is_inside(dtype, activation):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 12, 10, 3)).astype(dtype)
+    mean, deviation = [100.0, 120.5, 131.0], [40.0, 60.25, 70.0]
+    planes = ((images - np.array(mean)) / deviation).transpose(0, 3, 1, 2).astype(np.float32)
+    net, params, state = trained(
+        nn.serial(warped("similarity"), nn.flatten(), nn.linear(4)), planes
+    )
+    logits = net.apply(params, planes, state)[0].astype(float)
+    if activation == "softmax":
+        expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    else:
+        expected = 1 / (1 + np.exp(-logits)) if activation else logits
+    ends = {"preprocessing": export.Preprocessing(mean, deviation, dtype), "activation": activation}
+    model = export.to_onnx(net, params, state, planes.shape[1:], **ends)
+    np.testing.assert_allclose(run_onnx(model, images), expected, atol=1e-4)
+    assert model.graph.output[0].name == ("probabilities" if activation else "logits")
+    torch = pytest.importorskip("torch")
+    module = export.to_torch(net, params, state, planes.shape[1:], **ends)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(images)), expected, atol=1e-4)
+
+
+def test_arguments_of_exports():
+    net = nn.serial(nn.flatten(), nn.linear(2))
+    params = net.init(np.random.default_rng(0), (3, 4, 5))
+    for options, message in (
+        ({"opset": 19}, "opset: expected a whole number from 20 to"),
+        ({"opset": 1000}, "opset: "), ({"opset": "20"}, "opset: "),
+        ({"activation": "relu"}, "activation: expected softmax, sigmoid or None, got 'relu'"),
+        ({"preprocessing": export.Preprocessing([0], [1])}, "mean: expected 3 finite numbers"),
+        ({"preprocessing": export.Preprocessing([0] * 3, [1, 1, 0])}, "deviation: .*positive"),
+        ({"preprocessing": export.Preprocessing([0] * 3, [1] * 3, "int8")}, "dtype: "),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            export.to_onnx(net, params, ((), ()), (3, 4, 5), **options)
+
+
+def test_every_opset():
+    onnx = pytest.importorskip("onnx")
+    net, params, state = trained(NETS["several"])
+    expected = net.apply(params, DIGITS, state)[0]
+    for opset in range(20, onnx.defs.onnx_opset_version() + 1):
+        model = export.to_onnx(net, params, state, SHAPE, opset)
+        assert model.opset_import[0].version == opset
+        try:
+            found = run_onnx(model, DIGITS)
+        except Exception as error:  # the runtime may be older than the package onnx
+            assert "opset" in str(error) or "IR version" in str(error)  # noqa: PT017
+            assert opset > 22
+        else:
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_pytorch_gives_the_same_logits(name):
     torch = pytest.importorskip("torch")
-    net, params, state = trained(name)
+    net, params, state = trained(NETS[name])
     module = export.to_torch(net, params, state, SHAPE)
     with torch.no_grad():
         found = module(torch.from_numpy(DIGITS)).numpy()
@@ -99,7 +271,7 @@ def test_pytorch_gives_the_same_logits(name):
 @pytest.mark.parametrize("name", ["tps", "views"])
 def test_pytorch_gives_the_same_gradients(name):
     torch = pytest.importorskip("torch")
-    net, params, state = trained(name)
+    net, params, state = trained(NETS[name])
     module = export.to_torch(net, params, state, SHAPE)
     module(torch.from_numpy(DIGITS)).square().mean().backward()
     logits, pullback, _ = net.apply(params, DIGITS, state)
@@ -151,12 +323,12 @@ def test_export_of_a_run_with_several_views(tmp_path):
 
 
 def test_export_reports_what_it_cannot_export(run, tmp_path, capsys):
-    for transform, message in (("rotation", "not linear"), ("rigid_3d", "volumes")):
-        net = nn.serial(nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), transform))
-        shape = (1, 4, 4, 4) if transform == "rigid_3d" else SHAPE
-        params = net.init(np.random.default_rng(0), shape)
-        with pytest.raises(export.ExportError, match=message):
-            export.to_onnx(net, params, net.init_state(shape), shape)
+    class Square(nn.Layer):
+        pass
+
+    for make in (export.to_onnx, export.to_torch):
+        with pytest.raises(export.ExportError, match="Square object.* has no counterpart"):
+            make(nn.serial(Square()), ((),), ((),), SHAPE)
     net = nn.serial(warped("affine", padding_mode="wrap"))
     params = net.init(np.random.default_rng(0), SHAPE)
     with pytest.raises(export.ExportError, match="'wrap'"):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..nn.base import Layer
-from ..nn.containers import MeanOfViews, Parallel, Serial
+from ..nn.containers import Branches, MeanOfViews, Serial
 from ..nn.normalisation import BatchNorm
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
@@ -46,7 +46,7 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
 
 def _named_arrays(layer, params, state):
     """The layer's arrays, with their names in the layer."""
-    if isinstance(layer, (Serial, Parallel)):
+    if isinstance(layer, (Serial, Branches)):
         found: dict[str, Any] = {}
         for n, part in enumerate(layer.layers):
             arrays = _named_arrays(part, params[n], state[n] if state else ())

@@ -1,26 +1,49 @@
-"""Export of a network as an ONNX model of opset 20."""
+"""Export of a network as an ONNX model of opset 20 or newer."""
 
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
+from ..nn.activations import LeakyRelu, Sigmoid, Softmax, Tanh
 from ..nn.base import Layer
-from ..nn.containers import MeanOfViews, Parallel, Serial
+from ..nn.containers import MeanOfViews, Parallel, Serial, Sum
 from ..nn.convolution import Conv2d
 from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
-from ..nn.pooling import AvgPool, MaxPool
+from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
-from .constants import ExportError, check_sampler, output_points, theta_matrix, tps_grid_matrix
+from .constants import (
+    Preprocessing,
+    check_activation,
+    check_exportable,
+    output_points,
+    theta_formula,
+    tps_grid_matrix,
+)
 from .state_dict import state_dict
 
+# The first opset that has AffineGrid and GridSample as they are used here.
 OPSET = 20
 
+# ONNX's operators for the operations of expressions, where the name is not the same.
+OPERATORS = {
+    "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "negative": "Neg",
+    "absolute": "Abs", "power": "Pow", "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan",
+}  # fmt: skip
 
-def to_onnx(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> Any:
+
+def to_onnx(
+    net: Layer,
+    params: Tree,
+    state: Tree,
+    shape: tuple[int, ...],
+    opset: int = OPSET,
+    preprocessing: Preprocessing | None = None,
+    activation: str | None = None,
+) -> Any:
     """Export a network as an ``onnx.ModelProto``, checked by the onnx package.
 
     The model has one input, ``images`` ``(N, *shape)`` of float32 with any N, and one output,
@@ -33,6 +56,12 @@ def to_onnx(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> An
         The network's.
     shape : (C, H, W)
         Of one input image.
+    opset : int
+        Version of ONNX's operators, at least 20.
+    preprocessing : Preprocessing, optional
+        The input is then ``(N, H, W, C)``, of its dtype, and is standardised in the model.
+    activation : {"softmax", "sigmoid"}, optional
+        The output is then ``probabilities``: this function of the logits.
 
     Returns
     -------
@@ -42,23 +71,38 @@ def to_onnx(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> An
     ------
     ExportError
         If a layer or a transform has no counterpart in ONNX.
+    ValueError
+        If the installed onnx does not know the opset, or another argument does not fit.
     ImportError
         If the package onnx is missing.
     """
     import onnx
     from onnx import TensorProto, helper
 
+    check_exportable(net)
+    check_activation(activation)
+    newest = onnx.defs.onnx_opset_version()
+    if isinstance(opset, bool) or not isinstance(opset, int) or not OPSET <= opset <= newest:
+        raise ValueError(f"opset: expected a whole number from {OPSET} to {newest}, got {opset!r}")
     graph = _Graph(state_dict(net, params, state))
-    last = graph.layer(net, "images", "", shape)
-    graph.node("Identity", [last], "logits")
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *shape])
-    logits = helper.make_tensor_value_info(
-        "logits", TensorProto.FLOAT, ["N", *net.output_shape(shape)]
-    )
-    body = helper.make_graph(graph.nodes, "network", [images], [logits], graph.initializers())
-    opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(body, opset_imports=[opset], ir_version=9,
-                              producer_name="numba_stn", producer_version=__version__)  # fmt: skip
+    kind, sides, x = "float32", list(shape), "images"
+    if preprocessing is not None:
+        preprocessing = preprocessing.checked(shape)
+        kind, sides = preprocessing.dtype, [*shape[1:], shape[0]]
+        x = graph.preprocessing(x, preprocessing)
+    last = graph.layer(net, x, "", shape)
+    name = "probabilities" if activation else "logits"
+    graph.node(activation.capitalize() if activation else "Identity", [last], name,
+               **{"axis": 1} if activation == "softmax" else {})  # fmt: skip
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    images = helper.make_tensor_value_info("images", element, ["N", *sides])
+    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *net.output_shape(shape)])
+    body = helper.make_graph(graph.nodes, "network", [images], [output], graph.initializers())
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        body, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets),
+        producer_name="numba_stn", producer_version=__version__,
+    )  # fmt: skip
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -88,42 +132,41 @@ class _Graph:
 
         return [numpy_helper.from_array(value, name) for name, value in self.arrays.items()]
 
+    def reshape(self, x, name, shape):
+        """``x`` reshaped to ``(N, *shape)``."""
+        sides = self.constant(f"{name}_shape", np.array([-1, *shape], np.int64))
+        return self.node("Reshape", [x, sides], name)
+
+    def preprocessing(self, x, preprocessing):
+        """Images (N, H, W, C) as the network takes them."""
+        from onnx import TensorProto
+
+        floats = self.node("Cast", [x], "floats", to=TensorProto.FLOAT)
+        for kind, name, numbers in (("Sub", "mean", preprocessing.mean),
+                                    ("Div", "deviation", preprocessing.deviation)):  # fmt: skip
+            constant = self.constant(f"preprocessing.{name}", numbers.astype(np.float32))
+            floats = self.node(kind, [floats, constant], f"by_{name}")
+        return self.node("Transpose", [floats], "standardised", perm=[0, 3, 1, 2])
+
     # --- Layers: each method adds the operators and returns the name of the output ---
 
     def layer(self, layer, x, path, shape):
         """A layer with the input ``x``; the names of its arrays begin with ``path``."""
-        y, window = f"{path}y", {}
-        if isinstance(layer, Serial):
-            for n, part in enumerate(layer.layers):
-                x = self.layer(part, x, f"{path}{n}.", shape)
-                shape = part.output_shape(shape)
-            return x
-        if isinstance(layer, Parallel):
-            parts = [self.layer(p, x, f"{path}{n}.", shape) for n, p in enumerate(layer.layers)]
-            return self.node("Concat", parts, y, axis=1)
-        if isinstance(layer, MeanOfViews):
-            return self.mean_of_views(layer, x, path, shape)
-        if isinstance(layer, SpatialTransformer):
-            return self.transformer(layer, x, path, shape)
-        if isinstance(layer, Linear):
-            return self.node("Gemm", [x, f"{path}weight", f"{path}bias"], y, transB=1)
-        if isinstance(layer, Conv2d):
-            window = {"strides": [layer.stride] * 2, "pads": [layer.padding] * 4}
-            return self.node("Conv", [x, f"{path}weight", f"{path}bias"], y, **window)
-        if isinstance(layer, BatchNorm):
-            names = [path + name for name in ("weight", "bias", "running_mean", "running_var")]
-            return self.node("BatchNormalization", [x, *names], y, epsilon=layer.epsilon)
-        if isinstance(layer, (MaxPool, AvgPool)):
-            kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
-            window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.kernel] * 2}
-            return self.node(kind, [x], y, **window)
-        if isinstance(layer, Relu):
-            return self.node("Relu", [x], y)
-        if isinstance(layer, Flatten):
-            return self.node("Flatten", [x], y)
-        if isinstance(layer, Dropout):
-            return x
-        raise ExportError(f"{layer!r} has no counterpart in ONNX")
+        return _METHODS[type(layer)](self, layer, x, path, shape)
+
+    def serial(self, layer, x, path, shape):
+        """One layer after another."""
+        for n, part in enumerate(layer.layers):
+            x = self.layer(part, x, f"{path}{n}.", shape)
+            shape = part.output_shape(shape)
+        return x
+
+    def branches(self, layer, x, path, shape):
+        """Several layers on the same input."""
+        parts = [self.layer(part, x, f"{path}{n}.", shape) for n, part in enumerate(layer.layers)]
+        if isinstance(layer, Sum):
+            return self.node("Sum", parts, f"{path}y")
+        return self.node("Concat", parts, f"{path}y", axis=1)
 
     def mean_of_views(self, layer, x, path, shape):
         """The layer on each view as an image of its own, and the mean of its outputs."""
@@ -134,25 +177,58 @@ class _Graph:
         axis = self.constant(f"{path}axis", np.array([1], np.int64))
         return self.node("ReduceMean", [outputs, axis], f"{path}mean", keepdims=0)
 
+    def linear(self, layer, x, path, shape):
+        """Weights (features, inputs), and a bias."""
+        return self.node("Gemm", [x, f"{path}weight", f"{path}bias"], f"{path}y", transB=1)
+
+    def convolution(self, layer, x, path, shape):
+        """With the zeros around the images in numbers, whatever the padding is called."""
+        top, bottom, left, right = layer.margins(shape[1:])
+        window = {"strides": [layer.stride] * 2, "pads": [top, left, bottom, right]}
+        return self.node("Conv", [x, f"{path}weight", f"{path}bias"], f"{path}y", **window)
+
+    def batch_norm(self, layer, x, path, shape):
+        """With the running statistics."""
+        names = [path + name for name in ("weight", "bias", "running_mean", "running_var")]
+        return self.node("BatchNormalization", [x, *names], f"{path}y", epsilon=layer.epsilon)
+
+    def pooling(self, layer, x, path, shape):
+        """The largest value or the mean of each window."""
+        kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
+        window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.kernel] * 2}
+        return self.node(kind, [x], f"{path}y", **window)
+
+    def global_pooling(self, layer, x, path, shape):
+        """The mean of each channel."""
+        means = self.node("GlobalAveragePool", [x], f"{path}means")
+        return self.node("Flatten", [means], f"{path}y")
+
+    def function(self, layer, x, path, shape):
+        """A function without arrays of its own."""
+        attributes: dict[str, float] = {}
+        if isinstance(layer, Softmax):
+            attributes["axis"] = 1
+        if isinstance(layer, LeakyRelu):
+            attributes["alpha"] = float(layer.slope)
+        return self.node(type(layer).__name__, [x], f"{path}y", **attributes)
+
+    def dropout(self, layer, x, path, shape):
+        """Nothing: the model does not train."""
+        return x
+
     def transformer(self, layer, x, path, shape):
         """Localisation, theta, grid and samples."""
-        transform = layer.transform
-        check_sampler(layer)
         features = self.layer(layer.localisation, x, f"{path}localisation.", shape)
         raw = self.node("Gemm", [features, f"{path}head.weight", f"{path}head.bias"],
                         f"{path}raw", transB=1)  # fmt: skip
-        weight, bias = theta_matrix(layer)
-        flat = self.node("Gemm", [raw, self.constant(f"{path}to_theta", weight),
-                                  self.constant(f"{path}to_theta_bias", bias)],
-                         f"{path}flat", transB=1)  # fmt: skip
-        theta = self.reshape(flat, f"{path}theta", transform.shape)
+        theta = self.theta(layer, raw, path)
         if layer.view_angles:  # one image for each theta
             copies = self.node("Concat", [x] * layer.views, f"{path}copies", axis=1)
             x = self.reshape(copies, f"{path}repeated", shape)
         size = layer.size or shape[1:]
-        grids = {"affine": self.affine_grid, "projective": self.projective_grid,
-                 "tps": self.tps_grid}  # fmt: skip
-        grid = grids[transform.kind](layer, theta, x, path, size)
+        grids = {"affine": self.affine_grid, "affine 3-D": self.affine_grid,
+                 "projective": self.projective_grid, "tps": self.tps_grid}  # fmt: skip
+        grid = grids[layer.transform.kind](layer, theta, x, path, size)
         y = self.node(
             "GridSample", [x, grid], f"{path}y", mode="linear", padding_mode=layer.padding_mode,
             align_corners=int(layer.align_corners),
@@ -161,10 +237,37 @@ class _Graph:
             return y
         return self.reshape(y, f"{path}channels", layer.output_shape(shape))
 
-    def reshape(self, x, name, shape):
-        """``x`` reshaped to ``(N, *shape)``."""
-        sides = self.constant(f"{name}_shape", np.array([-1, *shape], np.int64))
-        return self.node("Reshape", [x, sides], name)
+    # --- Theta ---
+
+    def theta(self, layer, raw, path):
+        """Theta of the transform's parameters: a linear function of expressions of them."""
+        formula = theta_formula(layer)
+        weight = self.constant(f"{path}to_theta", formula.weight)
+        bias = self.constant(f"{path}to_theta_bias", formula.bias)
+        terms = raw
+        if any(term.operation != "parameter" for term in formula.terms):
+            columns = formula.compute_terms(*self.operations(raw, path))
+            terms = self.node("Concat", columns, f"{path}terms", axis=1)
+        flat = self.node("Gemm", [terms, weight, bias], f"{path}flat", transB=1)
+        return self.reshape(flat, f"{path}theta", layer.transform.shape)
+
+    def operations(self, raw, path):
+        """The two functions with which expressions are computed, on columns (N, 1)."""
+
+        def leaf(index):
+            which = self.constant(f"{path}number{index}", np.array([index], np.int64))
+            return self.node("Gather", [raw, which], f"{path}parameter{index}", axis=1)
+
+        def apply(operation, *operands):
+            name = f"{path}{operation}{len(self.nodes)}"
+            inputs = [
+                self.constant(f"{name}_{k}", np.array([[operand]], np.float32))
+                if isinstance(operand, float) else operand
+                for k, operand in enumerate(operands)
+            ]  # fmt: skip
+            return self.node(OPERATORS.get(operation, operation.capitalize()), inputs, name)
+
+        return leaf, apply
 
     # --- Grids ---
 
@@ -202,3 +305,20 @@ class _Graph:
         pairs = self.node("MatMul", [self.constant(f"{path}spline", matrix), theta],
                           f"{path}pairs")  # fmt: skip
         return self.reshape(pairs, f"{path}grid", (*size, 2))
+
+
+_METHODS: dict[type[Layer], Any] = {
+    Serial: _Graph.serial,
+    Parallel: _Graph.branches,
+    Sum: _Graph.branches,
+    MeanOfViews: _Graph.mean_of_views,
+    SpatialTransformer: _Graph.transformer,
+    Linear: _Graph.linear,
+    Conv2d: _Graph.convolution,
+    BatchNorm: _Graph.batch_norm,
+    MaxPool: _Graph.pooling,
+    AvgPool: _Graph.pooling,
+    GlobalAvgPool: _Graph.global_pooling,
+    Dropout: _Graph.dropout,
+    **dict.fromkeys((Relu, LeakyRelu, Tanh, Sigmoid, Softmax, Flatten), _Graph.function),
+}

@@ -2,20 +2,36 @@
 
 from typing import Any
 
+from ..nn.activations import LeakyRelu, Sigmoid, Softmax, Tanh
 from ..nn.base import Layer
-from ..nn.containers import MeanOfViews, Parallel, Serial
+from ..nn.containers import MeanOfViews, Parallel, Serial, Sum
 from ..nn.convolution import Conv2d
 from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
-from ..nn.pooling import AvgPool, MaxPool
+from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
-from .constants import ExportError, check_sampler, output_points, theta_matrix, tps_grid_matrix
+from .constants import (
+    ExportError,
+    Preprocessing,
+    check_activation,
+    check_exportable,
+    output_points,
+    theta_formula,
+    tps_grid_matrix,
+)
 from .state_dict import state_dict
 
 
-def to_torch(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> Any:
+def to_torch(
+    net: Layer,
+    params: Tree,
+    state: Tree,
+    shape: tuple[int, ...],
+    preprocessing: Preprocessing | None = None,
+    activation: str | None = None,
+) -> Any:
     """Export a network as a ``torch.nn.Module``, which can be trained further.
 
     Parameters
@@ -25,21 +41,31 @@ def to_torch(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> A
         The network's.
     shape : (C, H, W)
         Of one input image.
+    preprocessing : Preprocessing, optional
+        The input is then ``(N, H, W, C)``, of its dtype, and is standardised in the module, whose
+        network is its attribute ``network``.
+    activation : {"softmax", "sigmoid"}, optional
+        The output is then this function of the logits, and the network is the attribute
+        ``network`` too.
 
     Returns
     -------
     torch.nn.Module
-        In evaluation mode. Its ``state_dict`` has the names of :func:`state_dict`.
+        In evaluation mode. The network's ``state_dict`` has the names of :func:`state_dict`.
 
     Raises
     ------
     ExportError
         If a layer or a transform has no counterpart in PyTorch.
+    ValueError
+        If an argument does not fit.
     ImportError
         If PyTorch is missing.
     """
     import torch
 
+    check_exportable(net)
+    check_activation(activation)
     module = _module(net, shape)
     arrays = state_dict(net, params, state)
     loaded = module.load_state_dict(
@@ -51,53 +77,123 @@ def to_torch(net: Layer, params: Tree, state: Tree, shape: tuple[int, ...]) -> A
             f"expected the same names in both, got {missing} in PyTorch's module only and "
             f"{loaded.unexpected_keys} in the network only"
         )
+    if preprocessing is not None or activation:
+        checked = preprocessing.checked(shape) if preprocessing else None
+        module = _with_ends(module, checked, activation)
     return module.eval()
 
 
 def _module(layer, shape):
     """The module of a layer, with initial parameters."""
+    return _MODULES[type(layer)](layer, shape)
+
+
+def _serial(layer, shape):
     from torch import nn
 
-    if isinstance(layer, Serial):
-        parts = []
-        for part in layer.layers:
-            parts.append(_module(part, shape))
-            shape = part.output_shape(shape)
-        return nn.Sequential(*parts)
-    if isinstance(layer, Parallel):
-        return _parallel([_module(part, shape) for part in layer.layers])
-    if isinstance(layer, MeanOfViews):
-        return _mean_of_views(layer, shape)
-    if isinstance(layer, SpatialTransformer):
-        return _transformer(layer, shape)
-    if isinstance(layer, Linear):
-        return nn.Linear(shape[0], layer.features)
-    if isinstance(layer, Conv2d):
-        return nn.Conv2d(shape[0], layer.features, layer.kernel, layer.stride, layer.padding)
-    if isinstance(layer, BatchNorm):
-        kind = nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d
-        return kind(shape[0], layer.epsilon, 1 - layer.momentum)
-    if isinstance(layer, MaxPool):
-        return nn.MaxPool2d(layer.kernel)
-    if isinstance(layer, AvgPool):
-        return nn.AvgPool2d(layer.kernel)
-    if isinstance(layer, Relu):
-        return nn.ReLU()
-    if isinstance(layer, Flatten):
-        return nn.Flatten()
-    if isinstance(layer, Dropout):
-        return nn.Dropout(layer.share)
-    raise ExportError(f"{layer!r} has no counterpart in PyTorch")
+    parts = []
+    for part in layer.layers:
+        parts.append(_module(part, shape))
+        shape = part.output_shape(shape)
+    return nn.Sequential(*parts)
 
 
-def _parallel(modules):
+def _linear(layer, shape):
+    from torch import nn
+
+    return nn.Linear(shape[0], layer.features)
+
+
+def _convolution(layer, shape):
+    """PyTorch's own; if the zeros around the images differ from side to side, they are added."""
     import torch
 
-    class Parallel(torch.nn.ModuleList):
-        def forward(self, x):
-            return torch.cat([module(x) for module in self], 1)
+    top, bottom, left, right = layer.margins(shape[1:])
+    arguments = shape[0], layer.features, layer.kernel, layer.stride
+    if (top, left) == (bottom, right):
+        return torch.nn.Conv2d(*arguments, (top, left))
 
-    return Parallel(modules)
+    class Conv2d(torch.nn.Conv2d):
+        def forward(self, x):
+            return super().forward(torch.nn.functional.pad(x, (left, right, top, bottom)))
+
+    return Conv2d(*arguments)
+
+
+def _batch_norm(layer, shape):
+    from torch import nn
+
+    kind = {1: nn.BatchNorm1d, 3: nn.BatchNorm2d, 4: nn.BatchNorm3d}.get(len(shape))
+    if kind is None:
+        raise ExportError(f"{layer!r}: no counterpart in PyTorch for inputs of shape {shape}")
+    return kind(shape[0], layer.epsilon, 1 - layer.momentum)
+
+
+def _pooling(layer, shape):
+    from torch import nn
+
+    return (nn.MaxPool2d if isinstance(layer, MaxPool) else nn.AvgPool2d)(layer.kernel)
+
+
+def _global_pooling(layer, shape):
+    import torch
+
+    class GlobalAvgPool(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(2).mean(2)
+
+    return GlobalAvgPool()
+
+
+def _function(layer, shape):
+    """A module without arrays of its own."""
+    from torch import nn
+
+    modules: dict[type[Layer], Any] = {
+        Relu: nn.ReLU, LeakyRelu: lambda: nn.LeakyReLU(layer.slope), Tanh: nn.Tanh,
+        Sigmoid: nn.Sigmoid, Softmax: lambda: nn.Softmax(1), Flatten: nn.Flatten,
+        Dropout: lambda: nn.Dropout(layer.share),
+    }  # fmt: skip
+    return modules[type(layer)]()
+
+
+def _branches(layer, shape):
+    """The layers' outputs, concatenated along channels or added."""
+    import torch
+
+    added = isinstance(layer, Sum)
+
+    class Branches(torch.nn.ModuleList):
+        def forward(self, x):
+            outputs = [module(x) for module in self]
+            return sum(outputs[1:], outputs[0]) if added else torch.cat(outputs, 1)
+
+    return Branches([_module(part, shape) for part in layer.layers])
+
+
+def _with_ends(network, preprocessing, activation):
+    """The network, after the preprocessing and before a function of its outputs, if any."""
+    import torch
+
+    class Pipeline(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            for name in ("mean", "deviation"):
+                numbers = getattr(preprocessing, name, None)
+                tensor = None if numbers is None else torch.from_numpy(numbers).float()
+                self.register_buffer(name, tensor)
+
+        def forward(self, images):
+            if preprocessing is not None:
+                images = (images.to(self.mean) - self.mean) / self.deviation
+                images = images.permute(0, 3, 1, 2)
+            outputs = self.network(images)
+            if activation is None:
+                return outputs
+            return outputs.softmax(1) if activation == "softmax" else outputs.sigmoid()
+
+    return Pipeline()
 
 
 def _mean_of_views(layer, shape):
@@ -122,7 +218,6 @@ def _transformer(layer, shape):
     import torch
     from torch.nn import functional
 
-    check_sampler(layer)
     options = {"padding_mode": layer.padding_mode, "align_corners": layer.align_corners}
     (features,) = layer.localisation.output_shape(shape)
     grid_of = _grid_function(layer, shape)
@@ -143,16 +238,18 @@ def _transformer(layer, shape):
 
 
 def _grid_function(layer, shape):
-    """The function from the transform's parameters (N, P) to the grid (N K, H_out, W_out, 2)."""
+    """The function from the transform's parameters (N, P) to the grid (N K, ..., dimensions)."""
     import torch
     from torch.nn import functional
 
     transform, size, align = layer.transform, layer.size or shape[1:], layer.align_corners
-    weight, bias = map(torch.from_numpy, theta_matrix(layer))
+    formula = theta_formula(layer)
+    weight, bias = torch.from_numpy(formula.weight), torch.from_numpy(formula.bias)
 
     def grid_of(raw):
-        theta = (raw @ weight.to(raw).T + bias.to(raw)).reshape(-1, *transform.shape)
-        if transform.kind == "affine":
+        terms = torch.stack(formula.compute_terms(lambda k: raw[:, k], _operation), 1)
+        theta = (terms @ weight.to(raw).T + bias.to(raw)).reshape(-1, *transform.shape)
+        if transform.kind in ("affine", "affine 3-D"):
             out_shape = [len(theta), shape[0], *size]
             return functional.affine_grid(theta, out_shape, align_corners=align)
         if transform.kind == "tps":
@@ -163,3 +260,30 @@ def _grid_function(layer, shape):
         return torch.stack([u / w, v / w], -1).reshape(-1, *size, 2)
 
     return grid_of
+
+
+def _operation(name, *operands):
+    """The result of an operation of expressions; an operand may be a number."""
+    import operator
+
+    import torch
+
+    arithmetic = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
+                  "divide": operator.truediv, "power": operator.pow}  # fmt: skip
+    return (arithmetic[name] if name in arithmetic else getattr(torch, name))(*operands)
+
+
+_MODULES = {
+    Serial: _serial,
+    Parallel: _branches,
+    Sum: _branches,
+    MeanOfViews: _mean_of_views,
+    SpatialTransformer: _transformer,
+    Linear: _linear,
+    Conv2d: _convolution,
+    BatchNorm: _batch_norm,
+    MaxPool: _pooling,
+    AvgPool: _pooling,
+    GlobalAvgPool: _global_pooling,
+    **dict.fromkeys((Relu, LeakyRelu, Tanh, Sigmoid, Softmax, Flatten, Dropout), _function),
+}

@@ -110,7 +110,10 @@ class SpatialTransformer(Layer):
 
     def theta_of_views(self, raw: Any) -> Any:
         """Theta (N K, ...) of each view, from the transform's parameters (N, P)."""
-        theta = self.transform.theta(raw)
+        return self.rotated_views(self.transform.theta(raw))
+
+    def rotated_views(self, theta: Any) -> Any:
+        """Theta (N K, ...) of each view, from that of the images."""
         if not self.view_angles:
             return theta
         views = np.stack([_rotated(theta, angle) for angle in self.view_angles], axis=1)

@@ -187,6 +187,9 @@ def affine_3d_vjp(dtheta, params):
 # t = |r|. Below t = 0.01 the factors are computed by their series; the first omitted terms are
 # below 1e-11.
 
+# A square of t that no sum with another number shows, and whose root is not 0 in float32.
+TINY = 1e-30
+
 
 def rigid_3d(params):
     """(rx, ry, rz, tx, ty, tz) -> theta (N, 3, 4)."""
@@ -229,7 +232,10 @@ def _cross_matrices(r):
 def _rodrigues_factors(r):
     """Return a and b (N, 1, 1) of each r, and their derivatives with respect to t, over t."""
     square = (r * r).sum(1)[:, None, None]
-    small = square < 1e-4
+    if square.dtype == object:  # expressions, of an exported network: no series in float32
+        square, small = square + TINY, np.zeros(square.shape, bool)
+    else:
+        small = square < 1e-4
     t = np.sqrt(np.where(small, 1, square))
     cos, sin = np.cos(t), np.sin(t)
     a = np.where(small, 1 - square / 6, sin / t)

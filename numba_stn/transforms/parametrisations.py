@@ -298,7 +298,7 @@ def compose(*transforms: str | Transform, name: str | None = None) -> Transform:
     def factors(params):
         """Return each transform's theta, and its params."""
         split = np.split(params, ends, axis=1)
-        thetas = [t.theta(part) for t, part in zip(parts, split, strict=True)]
+        thetas = [t.forward(part) for t, part in zip(parts, split, strict=True)]
         return thetas if kind == "affine" else [with_last_row(theta) for theta in thetas], split
 
     def forward(params):
