@@ -79,8 +79,8 @@ class Expression:
     def __eq__(self, other):
         raise TypeError("the formula compares its parameters")
 
-    __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__  # type: ignore[assignment]
-    __hash__ = None
+    __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__
+    __hash__ = None  # type: ignore[assignment]
 
 
 for _name in FUNCTIONS:
