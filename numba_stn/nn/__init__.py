@@ -4,13 +4,14 @@ Everything here takes NumPy or CuPy arrays. CuPy's stay on the GPU. Parameters, 
 must then be there, for instance by ``tree.tree_map(cupy.asarray, params)``.
 """
 
-from . import tree
+from . import train, tree
 from .activations import leaky_relu, sigmoid, softmax, tanh
 from .base import Layer
 from .containers import mean_of_views, parallel, residual, serial, sum_of
 from .convolution import conv2d
 from .dense import flatten, linear, relu
 from .dropout import dropout
+from .files import load, save
 from .losses import (
     binary_cross_entropy,
     huber,
@@ -39,6 +40,7 @@ __all__ = [
     "huber",
     "leaky_relu",
     "linear",
+    "load",
     "max_pool",
     "mean_of_views",
     "mean_squared_error",
@@ -46,6 +48,7 @@ __all__ = [
     "parallel",
     "relu",
     "residual",
+    "save",
     "serial",
     "sgd",
     "sigmoid",
@@ -55,5 +58,6 @@ __all__ = [
     "step_decay",
     "sum_of",
     "tanh",
+    "train",
     "tree",
 ]

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..nn.files import FileError, pack, read, unpack
 from ..nn.train import Learner
-from ..nn.tree import Tree, flatten, tree_map, unflatten
+from ..nn.tree import Tree, tree_map
 from ..utils.atomic_write import write_atomically
-from ..utils.namespace import to_host
 from ..utils.schema import (
     NamesError,
     Rule,
@@ -232,53 +232,6 @@ def _entry(path: pathlib.Path, metadata: dict[str, str], name: str, rule: Rule) 
 # --- Arrays in safetensors files ------------------------------------------------------------------
 
 
-def pack(tree: Tree, metadata: dict[str, str] | None = None) -> bytes:
-    """The content of a safetensors file that has a tree's arrays.
-
-    Raises
-    ------
-    ValueError
-        If an array has NaN or infinity; the message names it.
-    """
-    from safetensors.numpy import save
-
-    flat = {name: np.ascontiguousarray(to_host(a)) for name, a in flatten(tree).items()}
-    _check_finite(flat)
-    return save(flat, metadata)
-
-
-def unpack(flat: dict[str, np.ndarray], like: Tree) -> Tree:
-    """The arrays of a safetensors file as a tree.
-
-    Parameters
-    ----------
-    flat : dict of str to array
-    like : tree
-        Its structure, shapes and dtypes are expected.
-
-    Raises
-    ------
-    ValueError
-        If an array is missing, unknown, of another shape or dtype, or not finite; the message names
-        it.
-    """
-    for name, expected in flatten(like).items():
-        if name in flat and flat[name].dtype != expected.dtype:
-            raise ValueError(f"weights: {name} has {flat[name].dtype}, expected {expected.dtype}")
-    tree = unflatten(flat, like)
-    _check_finite(flat)
-    return tree
-
-
-def _check_finite(flat):
-    for name, array in flat.items():
-        if wrong := array.size - np.count_nonzero(np.isfinite(array)):
-            raise ValueError(
-                f"weights: {name} has NaN or infinity at {wrong} of {array.size} places, expected "
-                f"finite numbers"
-            )
-
-
 def read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
@@ -287,16 +240,7 @@ def read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[st
     CheckpointError
         If it cannot be read, is truncated, or is not such a file.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     try:
-        content = path.read_bytes()  # a mapped file that shrinks meanwhile would end the process
-        arrays = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        text = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: truncated, or not safetensors: {text}") from error
-    return arrays, header.get("__metadata__") or {}
+        return read(path)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
