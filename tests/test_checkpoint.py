@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from numba_stn import cli
+from numba_stn.nn.tree import flatten
 from numba_stn.training import checkpoint, experiment, runs
 
 CONFIG = experiment.Config(model="st-fcn", epochs=3, batch=100)
@@ -31,9 +32,7 @@ def whole(setup):
 
 def same(learner, other):
     one, two = (checkpoint._arrays(checkpoint.TrainingState(each)) for each in (learner, other))
-    for (name, a), b in zip(
-        checkpoint.flatten(one).items(), checkpoint.flatten(two).values(), strict=True
-    ):
+    for (name, a), b in zip(flatten(one).items(), flatten(two).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
         assert a.dtype == b.dtype
 
@@ -107,7 +106,7 @@ cli.main(["train", *{OPTIONS!r}, "--out", {str(folder)!r}])
     assert metrics["history"] == whole[1]["history"]
     assert metrics["test_error"] == whole[1]["test_error"]
     weights = load_file(folder / "weights.safetensors")
-    for name, array in checkpoint.flatten({"params": whole[0].params}).items():
+    for name, array in flatten({"params": whole[0].params}).items():
         np.testing.assert_array_equal(weights[name], array, err_msg=name)
     assert not (folder / runs.CHECKPOINT).exists()
 
