@@ -40,6 +40,7 @@ _NAMES = {
     "registration": ("Registration", "Report", "register"),
     "transforms.estimation": ("Estimate", "estimate"),
     "transforms.moved_points": ("transform_boxes", "transform_points", "transform_points_vjp"),
+    "training.estimators": ("STNClassifier", "STNRegressor"),
     "transforms.composition": (
         "compose_theta",
         "compose_theta_vjp",
@@ -62,7 +63,10 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *_MODULES, *_MODULE_OF]
+# Names that need an extra; `from numba_stn import *` works without it.
+_EXTRAS = {"STNClassifier", "STNRegressor"}
+
+__all__ = ["__version__", *_MODULES, *(name for name in _MODULE_OF if name not in _EXTRAS)]
 
 if TYPE_CHECKING:
     from . import data as data
@@ -114,6 +118,8 @@ if TYPE_CHECKING:
     from .registration import Report as Report
     from .registration import register as register
     from .transforms import maps as maps
+    from .training.estimators import STNClassifier as STNClassifier
+    from .training.estimators import STNRegressor as STNRegressor
     from .transforms import matrices as matrices
     from .transforms import matrices_3d as matrices_3d
     from .transforms.composition import compose_theta as compose_theta
@@ -140,4 +146,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_EXTRAS})

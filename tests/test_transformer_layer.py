@@ -48,7 +48,7 @@ def test_a_view_is_rotated_about_the_middle_of_the_output(transform):
     middle = images[:, :, 2:6, 2:6]
     views = [np.rot90(middle, quarters, (2, 3)) for quarters in (0, 1, 2)]
     np.testing.assert_allclose(y, np.concatenate(views, 1), rtol=0, atol=1e-12)
-    samples, covered = layer.apply_with_coverage(params, images)
+    samples, covered, _ = layer.apply_with_coverage(params, images)
     np.testing.assert_array_equal(samples, y)
     np.testing.assert_allclose(covered, np.ones((3, 4, 4)))
 

@@ -26,6 +26,8 @@ class TransformerOutput(NamedTuple):
     covered : (N, H_out, W_out) array
         The share of each sample that comes from inside the image; with K views, the mean over
         them.
+    theta : (N, ...) array
+        The maps that it predicts, see :mod:`numba_stn.transforms`; with K views (N K, ...).
 
     A transformer inside :func:`numba_stn.nn.mean_of_views` is observed on the first view.
     """
@@ -33,6 +35,7 @@ class TransformerOutput(NamedTuple):
     before: Any
     after: Any
     covered: Any
+    theta: Any
 
     @property
     def coverage(self) -> float:
@@ -76,8 +79,8 @@ def _apply(
 ) -> Any:
     """The layer's output; appends those of its transformers to ``outputs``."""
     if isinstance(layer, SpatialTransformer):
-        samples, covered = layer.apply_with_coverage(params, x, state)
-        outputs.append(TransformerOutput(to_host(x), to_host(samples), to_host(covered)))
+        samples, covered, theta = layer.apply_with_coverage(params, x, state)
+        outputs.append(TransformerOutput(*map(to_host, (x, samples, covered, theta))))
         return samples
     if isinstance(layer, MeanOfViews) and _has_transformer(layer):  # observed on the first view
         _apply(layer.layer, params, x[:, : x.shape[1] // layer.views], state, outputs)

@@ -167,19 +167,19 @@ class SpatialTransformer(Layer):
 
         return self._views_to_channels(samples), pullback, state
 
-    def apply_with_coverage(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any]:
-        """Warp the images; returns the output and the covered share of each sample.
+    def apply_with_coverage(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any, Any]:
+        """Warp the images; returns the output, the covered share of each sample, and theta.
 
         The share, (N, H_out, W_out), is 1 inside the image and 0 outside. With several views it is
         the mean over them.
         """
-        theta, _, _ = self.theta(params, x, state)
+        maps, _, _ = self.theta(params, x, state)
         warp, _, _ = _warp_functions(self.transform)
-        images, theta = _contiguous(self._repeat(x), theta)
+        images, theta = _contiguous(self._repeat(x), maps)
         samples, covered = warp(images, theta, self.size, **self._options, coverage=True)
         if self.view_angles:
             covered = covered.reshape(-1, self.views, *covered.shape[1:]).mean(1)
-        return self._views_to_channels(samples), covered
+        return self._views_to_channels(samples), covered, maps
 
     def _repeat(self, x):
         """(N K, C, ...): each image once for each view."""

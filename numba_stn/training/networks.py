@@ -14,6 +14,7 @@ from ..nn import (
 )
 from ..nn.base import Layer, Shape
 from ..nn.containers import Serial
+from ..transforms.parametrisations import Transform
 
 MODELS = ("st-cnn", "cnn")
 
@@ -29,7 +30,7 @@ LAST_SIDE, LEAST_SIDE = 5, 7
 HALVED_SIDE = 28
 
 
-def build(model: str, shape: Shape, outputs: int, transform: str = "affine") -> Serial:
+def build(model: str, shape: Shape, outputs: int, transform: str | Transform = "affine") -> Serial:
     """Build a network for images of a shape: (N, C, H, W) -> (N, outputs).
 
     The number of convolutions grows with the images' sides.
@@ -41,7 +42,7 @@ def build(model: str, shape: Shape, outputs: int, transform: str = "affine") -> 
     shape : (C, H, W)
     outputs : int
         Number of classes, for example.
-    transform : str
+    transform : str or Transform
         The transformer's.
 
     Returns
