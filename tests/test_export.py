@@ -307,6 +307,37 @@ def test_export_of_a_run(run, tmp_path):
         np.testing.assert_array_equal(array, arrays[name])
 
 
+def test_export_of_a_run_with_its_preprocessing(run, tmp_path):
+    """On the grey levels that image files have: a 255th of each is what the network was given."""
+    runtime = pytest.importorskip("onnxruntime")
+    onnx = tmp_path / "net.onnx"
+    command = ["export", str(run), str(onnx), "--with-preprocessing", "--opset", "21"]
+    assert cli.main(command) == 0
+    _, net, learner = runs.load_trained(run)
+    levels = np.rint(255 * DIGITS).astype(np.uint8)
+    session = runtime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["probabilities"], {"images": levels.transpose(0, 2, 3, 1)})
+    planes = levels.astype(np.float32) / np.float32(255)
+    logits = net.apply(learner.params, planes, learner.state)[0].astype(float)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found.argmax(1) == data.digits().test.labels[:32]).mean() > 0.5
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["x.safetensors", "--with-preprocessing"], "of ONNX models only"),
+    (["x.safetensors", "--opset", "21"], "of ONNX models only"),
+    (["x.onnx", "--opset", "19"], "--opset: expected a whole number from 20 to"),
+    (["x.onnx", "--opset", "9999"], "--opset: expected a whole number from 20 to"),
+])  # fmt: skip
+def test_options_of_the_command(run, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", str(run), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_export_of_a_run_with_several_views(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     command = ["train", "--model", "st-fcn", "--task", "RTS", "--views", "3", "--epochs", "1"]
