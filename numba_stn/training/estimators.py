@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, column_or_1d  # isort: skip
 
 from ..nn.activations import logistic
+from ..nn.checks import check_positive
 from ..nn.losses import binary_cross_entropy, huber, mean_squared_error, softmax_cross_entropy
 from . import recipe
 from .recipe import Objective
@@ -194,7 +195,8 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
             self.classes_ = np.arange(y.shape[1]) if several else np.unique(y)
             if len(self.classes_) < 2 and not several:
                 raise ValueError(
-                    f"y: expected at least two classes, got one class, {self.classes_[0]!r}"
+                    f"y: expected at least two classes, got one class, "
+                    f"{self.classes_.tolist()[0]!r}"
                 )
         if several != self._several:
             raise ValueError("y: expected labels of the form of the first fit, got another one")
@@ -206,7 +208,7 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
         unknown = self.classes_[place] != y
         if unknown.any():
             raise ValueError(
-                f"y: expected classes of {self.classes_.tolist()}, got {y[unknown][0]!r}"
+                f"y: expected classes of {self.classes_.tolist()}, got {y[unknown].tolist()[0]!r}"
             )
         return place.astype(np.int64)
 
@@ -235,7 +237,10 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
             raise ValueError(
                 f"class_weight: expected classes of {self.classes_.tolist()}, got {unknown[0]!r}"
             )
-        return np.array([found.get(key, 1.0) for key in self.classes_.tolist()], np.float64)
+        weights = [found.get(key, 1.0) for key in self.classes_.tolist()]
+        for weight in weights:
+            check_positive("class_weight", weight=weight)
+        return np.array(weights, np.float64)
 
     @property
     def _outputs(self):

@@ -3,6 +3,7 @@
 They prepare arrays for :mod:`.recipe`, which trains.
 """
 
+import contextlib
 import copy
 import warnings
 from dataclasses import replace
@@ -224,11 +225,12 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
                     f"{list(AUGMENTATIONS)}, got {self.augment!r}"
                 )
             options |= self.augment
-        return Recipe(
-            epochs=self.epochs if epochs is None else epochs, batch=self.batch_size, seed=seed,
-            rate=self.learning_rate, localisation_rate=self.localisation_rate,
-            weight_decay=self.weight_decay, patience=self.patience, **options,
-        )  # fmt: skip
+        with _named(batch="batch_size", rate="learning_rate"):
+            return Recipe(
+                epochs=self.epochs if epochs is None else epochs, batch=self.batch_size, seed=seed,
+                rate=self.learning_rate, localisation_rate=self.localisation_rate,
+                weight_decay=self.weight_decay, patience=self.patience, **options,
+            )  # fmt: skip
 
     def _train(self, job: Job, state: TrainingState):
         """Train, and keep the best epoch's weights."""
@@ -281,7 +283,8 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
             return own_network.build(builder, shape, self._outputs)
         if transformation is None:
             return networks.build("cnn", shape, self._outputs)
-        transform = by_name(transformation)
+        with _named(transform="transformation"):
+            transform = by_name(transformation)
         if transform.kind == "affine 3-D":
             raise ValueError(f"transformation: expected one of images, got {transform}")
         return networks.build("st-cnn", shape, self._outputs, transform)
@@ -406,6 +409,16 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
         state = dict(super().__getstate__())
         state.pop("_net", None)  # transforms are functions, which pickle may refuse
         return state
+
+
+@contextlib.contextmanager
+def _named(**names):
+    """Context in which an error about one of the arguments is about the estimator's parameter."""
+    try:
+        yield
+    except ValueError as error:
+        name, colon, message = str(error).partition(":")
+        raise ValueError(f"{names.get(name, name)}{colon}{message}") from error
 
 
 class _Double(Standardisation):
