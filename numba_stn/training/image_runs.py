@@ -152,7 +152,7 @@ def prepare_again(
 
 def _setup(config, images):
     """The setup of a configuration, whose open numbers are chosen here."""
-    net, _ = network(config)
+    net = _build(config)
     job = recipe.classification(
         config, images.images, images.labels, images.part(TRAIN), images.part(VALIDATION),
         len(images.classes), net,
@@ -168,10 +168,20 @@ def network(config: ImageConfig) -> tuple[Layer, Shape]:
     Raises
     ------
     ValueError
-        If there is no such network.
+        If there is no such network, or not one mean and deviation for each channel.
     """
-    shape = config.channels, config.height, config.width
-    return networks.build(config.model, shape, len(config.classes), config.transform), shape
+    for name in ("mean", "deviation"):
+        whole(config.channels, config.channels)(len(getattr(config, name)), f"length of {name}")
+    return _build(config), _shape(config)
+
+
+def _build(config):
+    """The network of a configuration."""
+    return networks.build(config.model, _shape(config), len(config.classes), config.transform)
+
+
+def _shape(config):
+    return config.channels, config.height, config.width
 
 
 # --- The run --------------------------------------------------------------------------------------

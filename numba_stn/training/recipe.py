@@ -27,6 +27,7 @@ from itertools import islice
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ..data.augment import MOST_ROTATE, MOST_SHEAR, augment
 from ..data.dataset import Split
@@ -80,7 +81,7 @@ class Recipe:
     weight_decay: Annotated[float, number(0)] = 0.02
     label_smoothing: Annotated[float, number(0, below=1)] = 0.1
     class_weight: Annotated[Any, maybe(one_of(("balanced", "none")))] = None
-    patience: Annotated[Any, maybe(whole(0))] = None
+    patience: Annotated[Any, maybe(whole(1))] = None
     rotate: Annotated[float, number(0, MOST_ROTATE)] = 10.0
     scale: Annotated[float, number(0)] = 0.1
     translate: Annotated[float, number(0)] = 0.1
@@ -209,8 +210,7 @@ def classification(
     weights = None
     if recipe.class_weight == "balanced":
         weights = counts.sum() / np.maximum(counts, 1)
-    loss = partial(softmax_cross_entropy, label_smoothing=recipe.label_smoothing,
-                   class_weights=weights)  # fmt: skip
+    loss = partial(cross_entropy, label_smoothing=recipe.label_smoothing, class_weights=weights)
     objective = Objective(loss, wrong_labels)
     return make_job(recipe, images, labels, train, validation, classes, objective, net)
 
@@ -267,6 +267,28 @@ def _with_class_weight(recipe, counts):
     return replace(recipe, class_weight="balanced" if uneven else "none")
 
 
+def cross_entropy(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    label_smoothing: float,
+    class_weights: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    """Softmax cross-entropy, in which each image has the weight of its class.
+
+    In :func:`numba_stn.nn.softmax_cross_entropy`, as in PyTorch, each class of a smoothed target
+    has its own weight: then 10 % of smoothing teach a network to answer with rare classes.
+    """
+    loss, dlogits = softmax_cross_entropy(logits, labels, label_smoothing)
+    if class_weights is None:
+        return loss, dlogits
+    weights = class_weights[labels] / class_weights[labels].sum()
+    found = log_softmax(logits.astype(np.float64), axis=1)
+    sharp = np.take_along_axis(found, labels[:, None], 1)[:, 0]
+    losses = -(1 - label_smoothing) * sharp - label_smoothing * found.mean(1)
+    scale = (len(labels) * weights).astype(logits.dtype)
+    return float(losses @ weights), dlogits * scale[:, None]
+
+
 def wrong_labels(logits: np.ndarray, labels: np.ndarray) -> int:
     """Number of images whose largest logit is not that of the label."""
     return int(np.count_nonzero(logits.argmax(1) != labels))
@@ -314,8 +336,8 @@ def epochs(
 ) -> Iterator[TrainingState]:
     """Train, and yield the training state after each epoch, until the recipe's end.
 
-    Training ends after ``epochs`` epochs, or when for ``patience`` epochs none was better than the
-    best one.
+    Training ends after ``epochs`` epochs, or when none of the last ``patience`` epochs was better
+    than the best one before.
 
     Parameters
     ----------
@@ -357,7 +379,7 @@ def states(
 def finished(job: Job, state: TrainingState) -> bool:
     """Whether a training has come to its end."""
     waited = state.epoch - best_epoch(state.history)
-    return state.epoch >= job.recipe.epochs or (state.epoch > 0 and waited > job.recipe.patience)
+    return state.epoch >= job.recipe.epochs or waited >= job.recipe.patience
 
 
 def best_epoch(history: Any) -> int:
