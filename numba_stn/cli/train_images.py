@@ -10,7 +10,7 @@ from .options import UsageError, positive, share
 
 FITS = ("stretch", "crop", "pad")
 MODELS = ("st-cnn", "cnn")
-AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip")
+AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip", "light")
 
 # Options that are only for the built-in data sets, and those that are only for one's own images.
 BUILT_IN_ONLY = ("dataset", "task", "transformers", "views", "device", "data_dir")
@@ -44,7 +44,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--skip-broken", action="store_true", help="go on without files that cannot be read")
     add("--augment", type=augmentation, metavar="LIST", help="random distortions of the training "
         "images: the largest angle in degrees, change of scale, shift as a share of the side, "
-        "shear in degrees, whether images are mirrored; or none; default: "
+        "shear in degrees, whether images are mirrored, and the change of contrast and, in "
+        "standard deviations, of brightness; or none; default: "
         "rotate=10,scale=0.1,translate=0.1,shear=5; for example rotate=20,flip")  # fmt: skip
     add("--class-weight", choices=("balanced", "none"), help="balanced: a class with few images "
         "counts as much as one with many; default: balanced if the largest class has more than 10 "
@@ -177,8 +178,8 @@ def augmentation(value: str) -> dict[str, Any]:
         name, sign, amount = part.partition("=")
         if name not in AUGMENTATIONS or (name == "flip") == bool(sign):
             raise argparse.ArgumentTypeError(
-                f"expected none, or some of rotate=R, scale=S, translate=T, shear=H and flip, "
-                f"separated by commas, got {part!r}"
+                f"expected none, or some of rotate=R, scale=S, translate=T, shear=H, light=L "
+                f"and flip, separated by commas, got {part!r}"
             )
         try:
             found[name] = True if name == "flip" else float(amount)

@@ -87,6 +87,7 @@ class Recipe:
     translate: Annotated[float, number(0)] = 0.1
     shear: Annotated[float, number(0, MOST_SHEAR)] = 5.0
     flip: Annotated[bool, flag] = False
+    light: Annotated[float, number(0)] = 0.0
 
     def __post_init__(self):
         for name, rule in field_rules(type(self)).items():
@@ -458,9 +459,17 @@ def _augmentation(recipe):
     """The function that distorts a batch of standardised images."""
     names = ("rotate", "scale", "translate", "shear", "flip")
     options: dict[str, Any] = {name: getattr(recipe, name) for name in names}
-    if not any(options.values()):
-        return lambda rng, batch: batch
-    return lambda rng, batch: Split(augment(batch.images, rng, **options)[0], batch.labels)
+    moves = any(options.values())
+
+    def distort(rng, batch):
+        images = augment(batch.images, rng, **options)[0] if moves else batch.images
+        if recipe.light:
+            gain, offset = rng.uniform(-1, 1, (2, len(images), 1, 1, 1))
+            gain = np.exp(np.log1p(recipe.light) * gain).astype(np.float32)
+            images = images * gain + (recipe.light * offset).astype(np.float32)
+        return Split(images, batch.labels)
+
+    return distort
 
 
 def _explained(job, state, error):
