@@ -62,7 +62,7 @@ def test_a_run_leaves_all_that_was_chosen(folder, trained):
     assert len(metrics["history"]) == 2
     assert 1 <= metrics["best_epoch"] <= 2
     for name in image_runs.ImageConfig.__dataclass_fields__:
-        assert metrics[name] is not None or name == "group"
+        assert metrics[name] is not None or name in ("group", "net", "net_digest")
     with (trained / "split.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24
@@ -156,6 +156,42 @@ def test_a_run_is_not_resumed_with_other_images(tmp_path, capsys, monkeypatch):
     (pictures / "bar" / "000_00.png").unlink()
     assert "are not those with which the run began" in line_of(capsys, "train", "--resume", out)
     assert (out / runs.CHECKPOINT).read_bytes() == kept
+
+
+NETS = """
+from numba_stn import nn
+def small(shape, classes):
+    return nn.serial(nn.flatten(), nn.linear(8), nn.relu(), nn.linear(classes))
+def wrong(shape, classes):
+    return nn.serial(nn.flatten(), nn.linear(classes + 1))
+"""
+
+
+def test_a_network_of_ones_own_runs_only_when_it_is_named(folder, tmp_path, capsys, monkeypatch):
+    nets, out = tmp_path / "nets.py", tmp_path / "run"
+    nets.write_text(NETS)
+    line = line_of(capsys, "train", folder, *OPTIONS, "--net", f"{nets}:wrong", "--out", out)
+    assert "expected 3 outputs" in line
+    assert not out.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(image_runs.recipe.train, "loss_step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["train", str(folder), *OPTIONS, "--net", f"{nets}:small", "--out", str(out)])
+    trust = f"if you trust it, give --net {nets}:small"
+    assert trust in line_of(capsys, "train", "--resume", out)
+    assert cli.main(["train", "--resume", str(out), "--net", f"{nets}:small"]) == 0
+    image = str(folder / "bar" / "000_00.png")
+    capsys.readouterr()
+    assert trust in line_of(capsys, "predict", out, image)
+    assert trust in line_of(capsys, "export", out, tmp_path / "net.safetensors")
+    assert cli.main(["predict", str(out), image, "--net", f"{nets}:small"]) == 0
+    assert capsys.readouterr().out.startswith(f"{image}: ")
+    assert "no transformer" in line_of(
+        capsys, "predict", out, image, "--net", f"{nets}:small", "--overlay", tmp_path / "seen"
+    )
+    nets.write_text(NETS + "# changed")
+    line = line_of(capsys, "predict", out, image, "--net", f"{nets}:small")
+    assert "not the file with which the run was trained" in line
 
 
 # --- What is refused ------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ def add(commands) -> None:
         "--opset", type=positive, metavar="N",
         help="version of ONNX's operators, at least 20, which is the default",
     )  # fmt: skip
+    export.add_argument("--net", metavar="FILE.py:FUNCTION", help="of a run with a network of its "
+                        "own: that file, which is run")  # fmt: skip
     export.add_argument("--force", action="store_true", help="overwrite an existing file")
     export.set_defaults(run=run)
 
@@ -99,7 +101,7 @@ def _content(folder, suffix, args):
     from ..training import runs
     from ..training.checkpoint import pack
 
-    config, net, learner = runs.load_trained(folder)
+    config, net, learner = runs.load_trained(folder, args.net)
     if suffix == ".safetensors":
         return pack(export.state_dict(net, learner.params, learner.state))
     shape = runs.input_shape(config)

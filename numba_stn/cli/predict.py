@@ -56,6 +56,8 @@ def add(commands) -> None:
     add("--overlay", metavar="DIR", help="write each image there as PNG, with the frame drawn in "
         "which the transformer looks")  # fmt: skip
     add("--force", action="store_true", help="overwrite files in the folder of --overlay")
+    add("--net", metavar="FILE.py:FUNCTION", help="of a run with a network of its own: that file, "
+        "which is run")  # fmt: skip
     add("--invert", action="store_true", help="for networks of digits: the digits are dark on a "
         "bright ground")  # fmt: skip
     predict.set_defaults(run=run)
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             f'predict needs more packages ({error}); pip install "numba-stn[images,train]"'
         ) from error
     try:
-        config, net, learner = runs.load_trained(pathlib.Path(args.run_folder))
+        config, net, learner = runs.load_trained(pathlib.Path(args.run_folder), args.net)
     except runs.RunError as error:
         raise UsageError(str(error)) from error
     sources = list(find_images(args.images, args.overlay))

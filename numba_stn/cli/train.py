@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         _check_resume_options(args)
         with run_folder(pathlib.Path(args.resume)) as folder:
-            config = _resumed_config(folder)
+            config = _resumed_config(folder, args.net)
             written, metrics = _train(folder, lambda: _prepare_again(config, folder, args))
         return _report(folder, written, metrics)
     train_images.check(args)
@@ -187,7 +187,8 @@ def _config(args):
 
 def _check_resume_options(args):
     """Raise if --resume is given with an option that the run has itself."""
-    names = (*CONFIG_OPTIONS, *train_images.IMAGES_ONLY, "out", "force")
+    names = [name for name in (*CONFIG_OPTIONS, *train_images.IMAGES_ONLY, "out", "force")
+             if name != "net"]  # fmt: skip
     given = [
         train_images.option(name) for name in names if getattr(args, name) not in (None, False)
     ]
@@ -196,12 +197,12 @@ def _check_resume_options(args):
         raise UsageError(f"--resume: a run is resumed with its own options; remove {options}")
 
 
-def _resumed_config(folder):
+def _resumed_config(folder, net):
     """The configuration of the run that is resumed."""
     from ..training import runs
 
     try:
-        config = runs.stopped_config(folder)
+        config = runs.stopped_config(folder, net)
     except ValueError as error:
         raise UsageError(f"--resume: {error}") from error
     _require_device(config.device)

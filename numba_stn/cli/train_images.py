@@ -14,8 +14,8 @@ AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip", "light")
 
 # Options that are only for the built-in data sets, and those that are only for one's own images.
 BUILT_IN_ONLY = ("dataset", "task", "transformers", "views", "device", "data_dir")
-IMAGES_ONLY = ("size", "channels", "fit", "ground", "split", "group", "group_across", "skip_broken",
-               "augment", "class_weight", "patience", "memory")  # fmt: skip
+IMAGES_ONLY = ("net", "size", "channels", "fit", "ground", "split", "group", "group_across",
+               "skip_broken", "augment", "class_weight", "patience", "memory")  # fmt: skip
 
 # Options of both that are fields of the recipe.
 RECIPE_OPTIONS = ("model", "transform", "epochs", "seed", "batch", "rate", "localisation_rate",
@@ -25,6 +25,9 @@ RECIPE_OPTIONS = ("model", "transform", "epochs", "seed", "batch", "rate", "loca
 def add_options(train: argparse.ArgumentParser) -> None:
     """Add the options that are only for one's own images."""
     add = train.add_argument_group("options for your own images, DATA").add_argument
+    add("--net", metavar="FILE.py:FUNCTION", help="a network of your own: FUNCTION(shape, "
+        "classes), with the shape (C, H, W) of an image, returns a layer; needed again to resume, "
+        "predict and export")  # fmt: skip
     add("--size", type=sides, metavar="S", help="side of the images, or HxW; default: that of an "
         ".npz's images, or the median side of the files, rounded up to a multiple of 16, from 32 "
         "to 96")  # fmt: skip
@@ -65,6 +68,8 @@ def check(args: argparse.Namespace) -> None:
                          f".npz file")  # fmt: skip
     if given:
         raise UsageError(f"{option(given[0])}: only for the built-in data sets, without DATA")
+    if args.net is not None and (args.model, args.transform) != (None, None):
+        raise UsageError("--net: not with --model or --transform")
     if args.data is not None and args.model not in (None, *MODELS):
         raise UsageError(f"--model: expected one of {list(MODELS)} for your own images, got "
                          f"{args.model!r}")  # fmt: skip
@@ -104,7 +109,7 @@ def prepare(args: argparse.Namespace, folder: pathlib.Path) -> Any:
         args.split or Options().split, recipe.seed, args.skip_broken,
         MEMORY_SHARE if args.memory is None else args.memory, folder,
     )  # fmt: skip
-    setup = image_runs.prepare(recipe, pathlib.Path(args.data), options, _progress())
+    setup = image_runs.prepare(recipe, pathlib.Path(args.data), options, _progress(), args.net)
     describe(setup)
     return setup
 

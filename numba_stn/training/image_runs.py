@@ -23,9 +23,10 @@ from ..nn.finite import NonFiniteError
 from ..nn.tree import size
 from ..utils.commit import current_commit
 from ..utils.schema import flag, list_of, maybe, number, one_of, text, whole
-from . import networks, recipe
+from . import networks, own_network, recipe
 from .checkpoint import CheckpointError, TrainingState, load_checkpoint
 from .experiment import DivergedError, ignore, versions, warn_of_collapse
+from .own_network import NetworkError
 from .recipe import Job, Recipe, Standardisation
 
 # Classes, and images of each, that the picture of a run shows.
@@ -37,7 +38,8 @@ class ImageConfig(Recipe):
     """How a network is trained, and on which images: the recipe, the data, their preparation.
 
     ``digest`` is :meth:`numba_stn.data.own_images.ImageSet.digest` of the data, and ``mean`` and
-    ``deviation`` are those of the training images, for each channel.
+    ``deviation`` are those of the training images, for each channel. ``net`` names the function of
+    a network of one's own, FILE.py:FUNCTION, and ``net_digest`` is the file's.
     """
 
     data: Annotated[str, text] = ""
@@ -56,6 +58,8 @@ class ImageConfig(Recipe):
     group_across: Annotated[bool, flag] = False
     skip_broken: Annotated[bool, flag] = False
     memory: Annotated[float, number(0)] = 0.25
+    net: Annotated[str | None, maybe(text)] = None
+    net_digest: Annotated[str | None, maybe(text)] = None
     device: Annotated[str, one_of(("cpu",))] = "cpu"
 
     @property
@@ -104,7 +108,11 @@ class ImageSetup(NamedTuple):
 
 
 def prepare(
-    wanted: Recipe, source: pathlib.Path, options: Options, progress: Progress = no_progress
+    wanted: Recipe,
+    source: pathlib.Path,
+    options: Options,
+    progress: Progress = no_progress,
+    net: str | None = None,
 ) -> ImageSetup:
     """Read the images and build the network.
 
@@ -113,8 +121,11 @@ def prepare(
     DataError
         If the images cannot be read, labelled or divided.
     ValueError
-        If there is no such network.
+        If there is no such network, or it does not fit.
     """
+    digest = None if net is None else own_network.source_digest(net)
+    if net is not None:
+        own_network.load_builder(net)  # so that an error comes before the images are read
     images = load(source, options, progress)
     config = ImageConfig(
         **asdict(wanted),
@@ -127,14 +138,16 @@ def prepare(
         group_across=options.group_across,
         skip_broken=options.skip_broken,
         memory=options.memory,
+        net=net,
+        net_digest=digest,
     )
     return _setup(config, images)
 
 
 def prepare_again(
-    config: ImageConfig, folder: pathlib.Path, progress: Progress = no_progress
+    config: ImageConfig, folder: pathlib.Path | None, progress: Progress = no_progress
 ) -> ImageSetup:
-    """Read the images of a stopped run again.
+    """Read the images of a stopped run again; a network of one's own must have been allowed.
 
     Raises
     ------
@@ -162,21 +175,50 @@ def _setup(config, images):
     return ImageSetup(config, images, job._replace(recipe=config))
 
 
-def network(config: ImageConfig) -> tuple[Layer, Shape]:
+def network(config: ImageConfig, net: str | None = None) -> tuple[Layer, Shape]:
     """The network of a configuration, and the shape (C, H, W) of its input images.
+
+    Parameters
+    ----------
+    config : ImageConfig
+    net : str, optional
+        FILE.py:FUNCTION of the network of one's own. A configuration comes from a file, and that
+        alone must not run another one.
 
     Raises
     ------
     ValueError
-        If there is no such network, or not one mean and deviation for each channel.
+        If there is no such network, if a network of one's own is not named or was changed, or if
+        there is not one mean and deviation for each channel.
     """
     for name in ("mean", "deviation"):
         whole(config.channels, config.channels)(len(getattr(config, name)), f"length of {name}")
-    return _build(config), _shape(config)
+    check_net(config, net)
+    return _build(replace(config, net=net)), _shape(config)
+
+
+def check_net(config: ImageConfig, net: str | None) -> None:
+    """Raise unless ``net`` is the network of one's own of a configuration.
+
+    Raises
+    ------
+    NetworkError
+        The message says what to do.
+    """
+    if config.net is not None and net is None:
+        raise NetworkError(f"this run has a network of its own, which runs a Python file: if you "
+                           f"trust it, give --net {config.net}")  # fmt: skip
+    if config.net is None and net is not None:
+        raise NetworkError("--net: this run has no network of its own")
+    if net is not None and own_network.source_digest(net) != config.net_digest:
+        raise NetworkError(f"--net {net}: not the file with which the run was trained")
 
 
 def _build(config):
     """The network of a configuration."""
+    if config.net is not None:
+        builder = own_network.load_builder(config.net)
+        return own_network.build(builder, _shape(config), len(config.classes))
     return networks.build(config.model, _shape(config), len(config.classes), config.transform)
 
 

@@ -46,6 +46,7 @@ from .checkpoint import (
 )
 from .experiment import Config, Setup
 from .image_runs import ImageConfig, ImageSetup
+from .own_network import NetworkError
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -223,8 +224,10 @@ def check_metrics(metrics: dict) -> dict:
     return metrics
 
 
-def stopped_config(folder: pathlib.Path) -> AnyConfig:
+def stopped_config(folder: pathlib.Path, net: str | None = None) -> AnyConfig:
     """The configuration of the stopped run in this folder.
+
+    ``net`` is FILE.py:FUNCTION of a network of one's own.
 
     Raises
     ------
@@ -237,7 +240,9 @@ def stopped_config(folder: pathlib.Path) -> AnyConfig:
     if path.exists():
         config = load_config(path, _kind(config_names(path)))
         try:
-            _functions(config).network(config)
+            _network(config, net)
+        except NetworkError as error:
+            raise RunError(f"{folder}: {error}") from error
         except ValueError as error:
             raise CheckpointError(f"{path}: damaged: {error}") from error
         return config
@@ -312,11 +317,30 @@ def run_in_folder(
 
 def input_shape(config: AnyConfig) -> Shape:
     """The shape (C, H, W) of the images that a run's network takes."""
-    return _functions(config).network(config)[1]
+    if isinstance(config, ImageConfig):
+        return config.channels, config.height, config.width
+    return experiment.network(config)[1]
 
 
-def load_trained(folder: pathlib.Path) -> tuple[AnyConfig, Layer, train.Learner]:
+def _network(config, net):
+    """The network of a configuration, and the shape of its input images."""
+    if isinstance(config, ImageConfig):
+        return image_runs.network(config, net)
+    if net is not None:
+        raise NetworkError("--net: this run has no network of its own")
+    return experiment.network(config)
+
+
+def load_trained(
+    folder: pathlib.Path, net: str | None = None
+) -> tuple[AnyConfig, Layer, train.Learner]:
     """Load the configuration, network and weights of the run in this folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    net : str, optional
+        FILE.py:FUNCTION of the network of one's own, which then is run.
 
     Raises
     ------
@@ -330,19 +354,22 @@ def load_trained(folder: pathlib.Path) -> tuple[AnyConfig, Layer, train.Learner]
     kind = _kind(metrics)
     config = kind(**{name: metrics[name] for name in field_rules(kind)})
     try:
-        net, shape = _functions(config).network(config)
+        layer, shape = _network(config, net)
+    except NetworkError as error:
+        raise RunError(f"{folder}: {error}") from error
     except ValueError as error:
         raise RunError(f"{folder / METRICS}: damaged: {error}") from error
     if not (folder / WEIGHTS).exists():
         raise RunError(f"{folder}: not a run: found no {WEIGHTS}")
-    like = {"params": net.init(np.random.default_rng(0), shape), "state": net.init_state(shape)}
+    rng = np.random.default_rng(0)
+    like = {"params": layer.init(rng, shape), "state": layer.init_state(shape)}
     try:
         tree = unpack(read_safetensors(folder / WEIGHTS)[0], like)
     except CheckpointError as error:
         raise RunError(str(error)) from error
     except ValueError as error:
         raise RunError(f"{folder / WEIGHTS}: does not match this run's network: {error}") from error
-    return config, net, train.Learner(tree["params"], tree["state"], None)
+    return config, layer, train.Learner(tree["params"], tree["state"], None)
 
 
 def save_results(
