@@ -180,6 +180,14 @@ def test_broken_files_are_named_together(tmp_path):
         np.testing.assert_array_equal(image, pixels)
 
 
+def test_a_class_of_broken_files_is_not_forgotten(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "star").mkdir()
+    (tmp_path / "star" / "a.png").write_text("no picture")
+    line = refused(tmp_path, skip_broken=True)
+    assert line.startswith("no image can be read of 1 class: star; repair some")
+
+
 def test_folders_without_images_or_classes(tmp_path):
     assert f"{tmp_path / 'nowhere'}: does not exist; expected a folder" in refused(
         tmp_path / "nowhere"
@@ -227,6 +235,7 @@ def test_labels_without_training_images(tmp_path):
         ("path,label,group\nset/bar/000_00.png,a,\n", "row 2: lacks its group"),
         ('path,label\n"set/bar,a\n', "unexpected end of data"),
         ("path,label\nset/bar/000_00.png,a\n", "found only 'a'"),
+        ("path,label\na.png,a\nb.png,b\na.png,b\n", "row 4: the same path as in row 2: a.png"),
         ("path,label\n\xff", "expected a CSV file in UTF-8"),
     ],
 )  # fmt: skip

@@ -172,9 +172,12 @@ def list_csv(path: pathlib.Path) -> Listing:
     if not rows:
         raise DataError(f"{path}: found no images")
     wanted = [name for name in ("path", "label", "split", "group") if name in columns]
+    first: dict[str, int] = {}
     for number, row in enumerate(rows, 2):
         if lacking := [name for name in wanted if not row[name] and name != "split"]:
             raise DataError(f"{path}: row {number}: lacks its {lacking[0]}")
+        if (other := first.setdefault(row["path"], number)) != number:
+            raise DataError(f"{path}: row {number}: the same path as in row {other}: {row['path']}")
     split = None
     if "split" in columns:
         split = [split_number(row["split"] or "", f"{path}: row {n}")

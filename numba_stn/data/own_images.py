@@ -184,6 +184,9 @@ def _load_files(listing, options, progress):
     kept = [number for number in range(len(paths)) if number not in broken]
     if not kept:
         raise DataError(f"{listing.root}: found no images that can be read: {complaints[0]}")
+    if lost := sorted(set(listing.labels) - {listing.labels[number] for number in kept}):
+        raise DataError(f"no image can be read of {counted(lost, 'class')}; repair some, or remove "
+                        f"the class")  # fmt: skip
     for new, old in enumerate(kept):  # without a second array
         if new != old:
             images[new] = images[old]

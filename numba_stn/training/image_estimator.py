@@ -28,7 +28,7 @@ from ..transforms.parametrisations import by_name
 from . import estimator_files, networks, own_network, recipe
 from .checkpoint import TrainingState
 from .image_layouts import ImageLayout, find_layout
-from .recipe import Job, Recipe, Standardisation
+from .recipe import AUGMENTATIONS, Job, Recipe, Standardisation
 
 # Images with a shorter side are not augmented by default: a shift of a pixel changes them too much.
 LEAST_AUGMENTED = 8
@@ -38,8 +38,6 @@ LEAST_VALIDATED = 100
 
 # The constant learning rate of partial_fit, as a share of the highest one of fit.
 PARTIAL_RATE = 0.1
-
-AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip")
 
 
 class ImageEstimator(TransformerMixin, BaseEstimator):

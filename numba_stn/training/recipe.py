@@ -54,6 +54,9 @@ MOST_EPOCHS, LEAST_EPOCHS, IMAGES_SEEN = 60, 10, 150_000
 # smallest.
 UNEVEN = 10.0
 
+# Fields of the recipe for random distortions of the training images.
+AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip", "light")
+
 # Number of images that are standardised at a time, and that the network processes at a time when
 # it does not train; coverage is measured on the first of the validation images.
 CHUNK, COVERAGE_IMAGES = 256, 256
@@ -62,6 +65,11 @@ CHUNK, COVERAGE_IMAGES = 256, 256
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained on images; each None is chosen by the size of the set.
+
+    ``rotate``, ``scale``, ``translate``, ``shear`` and ``flip`` are those of
+    :func:`numba_stn.augment`. ``light`` changes the light of each training image: its contrast by a
+    factor from ``1 / (1 + light)`` to ``1 + light``, and its brightness by up to ``light`` standard
+    deviations of the training set.
 
     Every field is declared with its rule, which also holds for those that are read from files.
 
@@ -82,12 +90,12 @@ class Recipe:
     label_smoothing: Annotated[float, number(0, below=1)] = 0.1
     class_weight: Annotated[Any, maybe(one_of(("balanced", "none")))] = None
     patience: Annotated[Any, maybe(whole(1))] = None
-    rotate: Annotated[float, number(0, MOST_ROTATE)] = 10.0
-    scale: Annotated[float, number(0)] = 0.1
+    rotate: Annotated[float, number(0, MOST_ROTATE)] = 15.0
+    scale: Annotated[float, number(0)] = 0.2
     translate: Annotated[float, number(0)] = 0.1
-    shear: Annotated[float, number(0, MOST_SHEAR)] = 5.0
+    shear: Annotated[float, number(0, MOST_SHEAR)] = 10.0
     flip: Annotated[bool, flag] = False
-    light: Annotated[float, number(0)] = 0.0
+    light: Annotated[float, number(0)] = 0.3
 
     def __post_init__(self):
         for name, rule in field_rules(type(self)).items():
@@ -457,16 +465,16 @@ def _train_steps(job, state):
 
 def _augmentation(recipe):
     """The function that distorts a batch of standardised images."""
-    names = ("rotate", "scale", "translate", "shear", "flip")
-    options: dict[str, Any] = {name: getattr(recipe, name) for name in names}
+    options: dict[str, Any] = {name: getattr(recipe, name) for name in AUGMENTATIONS}
+    light = options.pop("light")
     moves = any(options.values())
 
     def distort(rng, batch):
         images = augment(batch.images, rng, **options)[0] if moves else batch.images
-        if recipe.light:
+        if light:
             gain, offset = rng.uniform(-1, 1, (2, len(images), 1, 1, 1))
-            gain = np.exp(np.log1p(recipe.light) * gain).astype(np.float32)
-            images = images * gain + (recipe.light * offset).astype(np.float32)
+            gain = np.exp(np.log1p(light) * gain).astype(np.float32)
+            images = images * gain + (light * offset).astype(np.float32)
         return Split(images, batch.labels)
 
     return distort
