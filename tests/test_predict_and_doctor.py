@@ -59,6 +59,62 @@ def test_images_of_any_kind_become_inputs_of_the_network(run):
         np.testing.assert_allclose(found, image, atol=3e-3)
 
 
+def with_margin(image, ground):
+    """The digit in the corner of a large image."""
+    large = np.full((300, 400), ground, image.dtype)
+    large[150 : 150 + len(image), 30 : 30 + len(image)] = image
+    return large
+
+
+DIGITS = {
+    "a wide margin, enlarged": lambda digit: with_margin(digit, 0),
+    "dark on a bright ground, inverted": lambda digit: 255 - digit,
+    "a grey ground, darkened": lambda digit: (with_margin(255 - digit, 255) * 0.7).astype("u1"),
+    "the transparent ground is taken as white": lambda digit: np.dstack(
+        [np.zeros((300, 400, 3), np.uint8), with_margin(digit, 0)]
+    ),
+    "the transparent ground is taken as black": lambda digit: np.dstack(
+        [np.full((300, 400), 255, np.uint8), with_margin(digit, 0)]
+    ),
+}
+
+
+@pytest.mark.parametrize("note", DIGITS)
+def test_digits_on_any_ground_are_recognised(run, note):
+    """The network was trained on bright digits on black, which fill the image."""
+    folder, _, _ = run
+    config, net, learner = runs.load_trained(folder)
+    split = data.digits().test.take(slice(100))
+    expected = train.predict(net, learner, split.images)
+    same = 0
+    for image, label in zip(split.images, expected, strict=True):
+        digit = np.rint(255 * np.kron(image[0], np.ones((6, 6)))).astype(np.uint8)
+        prepared = prediction.prepare_image(config, DIGITS[note](digit))
+        assert note in prepared.notes
+        found = prediction.probabilities(net, learner, prepared.planes)
+        same += int(found.argmax() == label)
+    assert same >= 90
+
+
+def test_digits_like_those_of_the_training_are_left_alone():
+    config, split = experiment.Config(), data.digits().test.take(slice(200))
+    for image in split.images:
+        prepared = prediction.prepare_image(config, image[0])
+        assert not prepared.notes
+        np.testing.assert_array_equal(
+            prepared.planes[0], prediction.network_input(config, image[0])[0]
+        )
+
+
+def test_where_the_input_is_in_the_image(run):
+    config = experiment.Config(task="none")
+    large = with_margin(np.full((60, 60), 255, np.uint8), 0)
+    prepared = prediction.prepare_image(config, large)
+    assert prepared.planes.min() > 0.9
+    found = prepared.locate(np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    np.testing.assert_allclose(found, [[29.5, 149.5], [89.5, 209.5]], atol=1e-5)
+
+
 def test_colours_become_grey_by_their_luma():
     """The weights are ITU-R BT.601's, for red, green and blue."""
     pixels = np.zeros((8, 8, 3), np.uint8)

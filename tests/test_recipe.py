@@ -125,6 +125,25 @@ def test_images_are_standardised_by_the_training_images():
     assert job(constant).train.standardise.deviation[1] == 1
 
 
+def test_light_changes_contrast_and_brightness():
+    """Each image is a multiple of itself plus a number, within the range."""
+    options = {"rotate": 0, "scale": 0, "translate": 0, "shear": 0}
+    own = job(light=0.5, **options)
+    batch = own.train.take(np.arange(18))
+    found = recipe.distortion(own.recipe)(np.random.default_rng(0), batch).images
+    gains, offsets = [], []
+    for image, plain in zip(found, batch.images, strict=True):
+        gain, offset = np.polyfit(plain.ravel().astype(float), image.ravel().astype(float), 1)
+        np.testing.assert_allclose(image, plain * gain + offset, atol=1e-4)
+        gains.append(gain)
+        offsets.append(offset)
+    assert 1 / 1.5 - 1e-4 <= min(gains) < 1 < max(gains) <= 1.5 + 1e-4
+    assert -0.5 <= min(offsets) < 0 < max(offsets) <= 0.5
+    plain = job(light=0, **options)
+    found = recipe.distortion(plain.recipe)(np.random.default_rng(0), batch).images
+    assert found is batch.images
+
+
 def test_no_copy_of_the_images_is_made(trained):
     own, _ = trained
     images, labels = arrays()

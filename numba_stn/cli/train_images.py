@@ -48,8 +48,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--augment", type=augmentation, metavar="LIST", help="random distortions of the training "
         "images: the largest angle in degrees, change of scale, shift as a share of the side, "
         "shear in degrees, whether images are mirrored, and the change of contrast and, in "
-        "standard deviations, of brightness; or none; default: "
-        "rotate=15,scale=0.2,translate=0.1,shear=10,light=0.3; for example rotate=20,flip")  # fmt: skip
+        "standard deviations, of brightness; or none; for example rotate=20,flip; default: "
+        "rotate=15,scale=0.2,translate=0.1,shear=10,light=0.3")  # fmt: skip
     add("--class-weight", choices=("balanced", "none"), help="balanced: a class with few images "
         "counts as much as one with many; default: balanced if the largest class has more than 10 "
         "times the images of the smallest")  # fmt: skip

@@ -51,8 +51,9 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
         images, a dictionary has a positive number for each class, and "auto" is "balanced" if the
         largest class has more than 10 times the images of the smallest one.
     augment : dict, False or None
-        Options of :func:`numba_stn.augment` for the training images. By default rotations by up to
-        10 degrees and the like, for images of at least 8 pixels a side.
+        Options of :func:`numba_stn.augment` for the training images, and ``light``, the change of
+        contrast and brightness. By default rotations by up to 15 degrees and the like, for images
+        of at least 8 pixels a side.
     early_stopping : bool
         Whether the best epoch is chosen by images that are held out for validation. It takes 100
         images; otherwise the last epoch is kept.

@@ -447,7 +447,7 @@ def _train_steps(job, state):
     """Yield the training state after each further step of the epoch."""
     recipe = job.recipe
     rng = np.random.default_rng([recipe.seed, state.epoch])
-    batches = train.shuffled_batches(rng, job.train, recipe.batch, _augmentation(recipe))
+    batches = train.shuffled_batches(rng, job.train, recipe.batch, distortion(recipe))
     with contextlib.closing(train.prefetch(islice(batches, state.step, None))) as prefetched:
         for images, targets in prefetched:
             try:
@@ -463,7 +463,7 @@ def _train_steps(job, state):
             yield state
 
 
-def _augmentation(recipe):
+def distortion(recipe: Recipe) -> Callable[[np.random.Generator, Split], Split]:
     """The function that distorts a batch of standardised images."""
     options: dict[str, Any] = {name: getattr(recipe, name) for name in AUGMENTATIONS}
     light = options.pop("light")
