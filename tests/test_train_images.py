@@ -52,7 +52,7 @@ def results(folder):
 
 
 def test_a_run_leaves_all_that_was_chosen(folder, trained):
-    assert {path.name for path in trained.iterdir()} >= set(runs.FILES)
+    assert {path.name for path in trained.iterdir()} >= {*runs.FILES, *runs.IMAGE_FILES}
     metrics = json.loads((trained / "metrics.json").read_bytes())
     assert metrics["classes"] == list(CLASSES)
     assert metrics["data"] == str(folder)
@@ -92,7 +92,11 @@ def test_an_npz_in_grey_with_other_options(tmp_path):
     assert (metrics["rotate"], metrics["scale"], metrics["flip"]) == (5, 0, True)
     assert metrics["class_weight"] == "balanced"
     assert metrics["train_images"] == 12
-    assert not [path for path in out.iterdir() if path.name not in (*runs.FILES, runs.LOCK)]
+    assert not [
+        path
+        for path in out.iterdir()
+        if path.name not in (*runs.FILES, *runs.IMAGE_FILES, runs.LOCK)
+    ]
 
 
 def test_ctrl_c_and_resume_end_as_an_uninterrupted_run(folder, trained, tmp_path, monkeypatch,

@@ -89,7 +89,7 @@ def _check_target(target, folder, force):
     """Raise if the file exists, unless ``--force`` is given, or if it is a file of the run."""
     from ..training import runs
 
-    for name in (*runs.FILES, runs.CHECKPOINT):
+    for name in (*runs.FILES, *runs.IMAGE_FILES, runs.CHECKPOINT):
         if target.exists() and (folder / name).exists() and target.samefile(folder / name):
             raise UsageError(f"{target}: a file of the run; choose another name")
     check_absent([target], force)

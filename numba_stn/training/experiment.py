@@ -380,6 +380,15 @@ def files(setup: Setup, learner: train.Learner) -> dict[str, bytes]:
     }
 
 
+def subject(setup: Setup, learner: train.Learner) -> Any:
+    """What the report of a run is about."""
+    from . import pictures, report
+
+    names = [str(number) for number in range(setup.task.classes)]
+    show = pictures.first_channel
+    return report.Subject(setup.config, setup.net, learner, setup.test, names, show)
+
+
 def versions(library: Any = np) -> dict[str, str]:
     """Versions of Python and of the packages that the results depend on."""
     names = ["numba", "numpy", "scipy"]

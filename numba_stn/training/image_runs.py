@@ -363,6 +363,16 @@ def files(setup: ImageSetup, learner: train.Learner) -> dict[str, bytes]:
     return {"classes.png": pictures.to_png(figure), "split.csv": split_csv(setup.images)}
 
 
+def subject(setup: ImageSetup, learner: train.Learner) -> Any:
+    """What the report of a run is about."""
+    from . import report
+
+    return report.Subject(
+        setup.config, setup.net, learner, setup.test, setup.config.classes, shown(setup.config),
+        [setup.images.names[number] for number in setup.test.chosen],
+    )  # fmt: skip
+
+
 def shown(config: ImageConfig) -> Callable[[np.ndarray], np.ndarray]:
     """A function from a network's images (N, C, H, W) to pictures from 0 to 1.
 

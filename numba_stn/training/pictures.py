@@ -71,6 +71,31 @@ def draw_frames(pixels: np.ndarray, polygons: list[np.ndarray]) -> np.ndarray:
     return np.asarray(picture)
 
 
+def framed(picture: np.ndarray, frames: list[np.ndarray], least: int) -> np.ndarray:
+    """A picture from 0 to 1, enlarged to at least ``least`` pixels a side, with frames drawn in.
+
+    ``picture`` is (H, W) or (H, W, 3); the frames (P, 2) are in its normalised coordinates.
+    """
+    times = max(1, -(-least // min(picture.shape[:2])))
+    pixels = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    large = pixels.repeat(times, 0).repeat(times, 1)
+    sides = np.array(large.shape[1::-1])
+    return draw_frames(large, [((frame + 1) * sides - 1) / 2 for frame in frames])
+
+
+def histograms(quantities: dict[str, np.ndarray]) -> Figure:
+    """A histogram of each quantity."""
+    figure = Figure(figsize=(2.6 * len(quantities), 2.2), dpi=100, layout="constrained")
+    for axes, (name, values) in zip(
+        figure.subplots(1, len(quantities), squeeze=False)[0], quantities.items(), strict=True
+    ):
+        axes.hist(values, 30)
+        axes.set_xlabel(name, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def visible(pixels: np.ndarray) -> np.ndarray:
     """The image; floats and wide integers are scaled to 0 to 1 if they are outside."""
     if pixels.dtype in (np.uint8, np.uint16, np.bool_):

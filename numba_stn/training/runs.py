@@ -52,8 +52,11 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
 
-# The files that a run writes. Those of an earlier run in the same folder are replaced or removed.
-FILES = (WEIGHTS, "curves.png", "classes.png", "split.csv", METRICS)
+# The files that a run writes, and those that only a run on one's own images writes. Those of an
+# earlier run in the same folder are replaced or removed.
+REPORT = "report.html"
+FILES = (WEIGHTS, "curves.png", "classes.png", REPORT, METRICS)
+IMAGE_FILES = ("split.csv",)
 
 # The file that a process holds locked while it writes to the folder.
 LOCK = "numba-stn.lock"
@@ -380,7 +383,7 @@ def save_results(
     Everything is computed before the first file is written, with NumPy arrays, so that the files do
     not depend on the device.
     """
-    from . import pictures
+    from . import pictures, report
 
     learner = train.to_numpy(learner)
     lines = json.dumps(check_metrics(metrics), indent=2) + "\n"
@@ -391,10 +394,12 @@ def save_results(
     }
     if metrics["history"]:
         files["curves.png"] = pictures.to_png(pictures.learning_curves(metrics["history"]))
+    files[REPORT] = report.build(_functions(setup).subject(setup, learner), metrics, files)
     (folder / METRICS).unlink(missing_ok=True)  # it describes the files that are about to change
-    for name in FILES:
+    names = (*FILES[:-1], *IMAGE_FILES, METRICS)  # metrics.json is the last
+    for name in names:
         if name in files:
             write_atomically(folder / name, files[name])
         else:
             (folder / name).unlink(missing_ok=True)
-    return [name for name in FILES if name in files]
+    return [name for name in names if name in files]
