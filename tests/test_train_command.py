@@ -61,7 +61,7 @@ def test_the_transformer_lowers_the_error():
 
 def test_a_run_writes_metrics_weights_and_pictures(trained):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"metrics.json", "weights.safetensors", "curves.png", "classes.png"}
+    assert names == set(runs.FILES)
     for name in ("curves.png", "classes.png"):
         from matplotlib.image import imread
 
