@@ -295,31 +295,32 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
     def _learner(self):
         return train.Learner(self.weights_["params"], self.weights_["state"], None)
 
-    def _double(self):
-        """The learner in float64, so that an image's result does not depend on its batch.
+    def _to_predict(self):
+        """The learner whose matrix products are in float64.
 
-        Sums in matrix products have an order that depends on the matrices' sizes; in float32 that
-        is seen in the last digits.
+        Their sums have an order that depends on the number of images, which is seen in the last
+        digits of float32. So an image's result does not depend on those that it comes with.
         """
-        params, state, _ = self._learner()
-        return train.Learner(tree_map(_to_double, params), tree_map(_to_double, state), None)
+        state = self.weights_["state"]
+        return train.Learner(_with_double_matrices(self.weights_["params"]), state, None)
 
     def _examples(self, X):
         """The images, and how they are standardised."""
         images = self._images(X, reset=False)
-        index, standardise = np.arange(len(images)), _Double(self.mean_, self.deviation_)
+        index, standardise = np.arange(len(images)), Standardisation(self.mean_, self.deviation_)
         return recipe.Examples(images, index, index, standardise)
 
     def _raw_outputs(self, X):
         """The network's outputs, (N, outputs), as float64."""
         check_is_fitted(self, "weights_")
         examples = self._examples(X)
-        return recipe.outputs_of(self._network(), self._double(), examples)
+        found = recipe.outputs_of(self._network(), self._to_predict(), examples)
+        return found.astype(np.float64)
 
     def _observed(self, X):
         """What the first transformer does with each image: for parts of the images."""
         check_is_fitted(self, "weights_")
-        examples, net, learner = self._examples(X), self._network(), self._double()
+        examples, net, learner = self._examples(X), self._network(), self._to_predict()
         for first in range(0, len(examples.chosen), recipe.CHUNK):
             index = np.arange(first, min(first + recipe.CHUNK, len(examples.chosen)))
             found = observe_transformers(net, learner, examples.take(index).images)
@@ -419,15 +420,9 @@ def _named(**names):
         raise ValueError(f"{names.get(name, name)}{colon}{message}") from error
 
 
-class _Double(Standardisation):
-    """The same standardised images, in float64."""
-
-    def __call__(self, images):
-        return _to_double(super().__call__(images))
-
-
-def _to_double(array):
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+def _with_double_matrices(tree):
+    """Parameters whose matrices, those of linear layers, are of float64."""
+    return tree_map(lambda array: array.astype(np.float64) if array.ndim == 2 else array, tree)
 
 
 def _in_words(entry, epochs):
