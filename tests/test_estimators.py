@@ -373,7 +373,7 @@ for name in sys.argv[3:]:
 
 
 def test_a_saved_estimator_gives_the_same_bits_in_another_process(fitted, tmp_path):
-    several = classifier("similarity").fit(
+    several = classifier(stn.transforms.similarity, epochs=np.int64(3)).fit(
         DIGITS, np.stack([LABELS > 4, LABELS < 3], 1).astype(int)
     )
     numbers = regressor("restricted_affine").fit(DIGITS, np.stack([LABELS, -LABELS], 1))
@@ -395,6 +395,8 @@ def test_a_saved_estimator_gives_the_same_bits_in_another_process(fitted, tmp_pa
     loaded = stn.STNClassifier.load(tmp_path / "a")
     assert loaded.get_params() == fitted.get_params()
     assert loaded.history_ == fitted.history_
+    options = stn.STNClassifier.load(tmp_path / "b").get_params()
+    assert (options["transformation"], options["epochs"]) == ("similarity", 3)
     loaded.set_params(warm_start=True, epochs=1).fit(DIGITS, LABELS)
     again = pickle.loads(pickle.dumps(numbers))
     assert again.predict(OTHERS).tobytes() == numbers.predict(OTHERS).tobytes()
@@ -408,6 +410,14 @@ def test_parameters_that_are_code_are_given_again(tmp_path):
     loaded = stn.STNClassifier.load(tmp_path / "own", net=small)
     assert loaded.predict_proba(OTHERS).tobytes() == found.predict_proba(OTHERS).tobytes()
     assert loaded.callbacks is None
+    (tmp_path / "nets.py").write_text("from test_estimators import small\n")
+    named = classifier(net=f"{tmp_path / 'nets.py'}:small").fit(DIGITS, LABELS)
+    named.save(tmp_path / "named")
+    (tmp_path / "nets.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match="saved without net, which is code"):
+        stn.STNClassifier.load(tmp_path / "named")
+    again = stn.STNClassifier.load(tmp_path / "named", net=small)
+    assert again.predict_proba(OTHERS).tobytes() == named.predict_proba(OTHERS).tobytes()
     with pytest.raises(ValueError, match="has no parameter 'nets'"):
         stn.STNClassifier.load(tmp_path / "own", net=small, nets=1)
     with pytest.raises(ValueError, match="weights: "):

@@ -12,6 +12,8 @@ from ..utils.atomic_write import write_atomically
 
 FORMAT = "numba_stn estimator 1"
 
+_CODE = object()  # stands for a parameter that is not saved
+
 # Attributes of a fitted estimator besides its arrays, if it has them.
 FITTED = (
     "image_shape_", "_form", "_several", "_integers", "history_", "n_iter_", "best_iteration_",
@@ -24,22 +26,14 @@ ARRAYS = ("mean_", "deviation_", "target_mean_", "target_deviation_")
 
 def save(estimator: Any, path: Any) -> None:
     """Write a fitted estimator to a file, whole or not at all."""
-    values, code = {}, []
-    for name, value in estimator.get_params(deep=False).items():
-        value = _named(value)
-        if _is_json(value):
-            values[name] = value
-        else:
-            code.append(name)
-    description = dict(zip(("transformation", "net"), map(_named, estimator._description),
-                           strict=True))  # fmt: skip
-    described = {name: value if _is_json(value) else None for name, value in description.items()}
+    parameters = {name: _named(name, v) for name, v in estimator.get_params(deep=False).items()}
+    transformation, net = estimator._description
+    described = {"transformation": _named("transformation", transformation),
+                 "net": _named("net", net)}  # fmt: skip
     content = {
         "estimator": type(estimator).__name__,
-        "parameters": values,
-        "code": code,
-        "description": described,
-        "described_code": [name for name, value in description.items() if not _is_json(value)],
+        "parameters": {name: value for name, value in parameters.items() if value is not _CODE},
+        "description": {name: v for name, v in described.items() if v is not _CODE},
         "fitted": {n: _plain(getattr(estimator, n)) for n in FITTED if hasattr(estimator, n)},
         "names": np.asarray(getattr(estimator, "feature_names_in_", [])).tolist(),
         "classes": _classes(estimator),
@@ -69,7 +63,8 @@ def load(kind: type, path: Any, given: dict[str, Any]) -> Any:
 
 def _rebuilt(kind, content, flat, given):
     """The estimator of a file's content."""
-    needed = [name for name in content["described_code"] if name not in given]
+    description = content["description"] | given
+    needed = [name for name in ("transformation", "net") if name not in description]
     if needed:
         raise FileError(
             f"the estimator was saved without {' and '.join(needed)}, which is code: give it, as "
@@ -90,9 +85,7 @@ def _rebuilt(kind, content, flat, given):
     for name in ARRAYS:
         if f"arrays.{name}" in flat:
             setattr(estimator, name, flat.pop(f"arrays.{name}"))
-    estimator._description = tuple(
-        given.get(name, content["description"][name]) for name in ("transformation", "net")
-    )
+    estimator._description = description["transformation"], description["net"]
     estimator._net = net = estimator._build()
     height, width, channels = estimator.image_shape_
     shape = channels, height, width
@@ -101,11 +94,16 @@ def _rebuilt(kind, content, flat, given):
     return estimator
 
 
-def _named(value):
-    """The name of one of this package's transforms, and any other value as it is."""
+def _named(name, value):
+    """A parameter as JSON has it: a transform by its name; _CODE for what JSON does not have.
+
+    A network's name is code too: a file that is loaded must not run another one.
+    """
     if isinstance(value, Transform) and TRANSFORMS.get(value.name) == value:
         return value.name
-    return value
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if _is_json(value) and (name != "net" or value is None) else _CODE
 
 
 def _plain(value):

@@ -390,8 +390,8 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
         ----------
         path : str or path-like
         **parameters
-            Those that the file cannot hold, because they are code: ``net`` if it was a function or
-            a layer, ``transformation`` if it was one of your own.
+            Those that the file does not hold, because they are code: ``net`` if there was one,
+            ``transformation`` if it was one of your own. Loading a file runs no other one.
 
         Returns
         -------
