@@ -14,6 +14,7 @@ from numba_stn.nn import (
     mean_of_views,
     parallel,
     relu,
+    residual,
     serial,
     spatial_transformer,
     train,
@@ -51,6 +52,21 @@ def test_transformers_are_observed_anywhere_in_a_network():
     np.testing.assert_array_equal(front, np.concatenate([seen[0].after, seen[2].after], 1))
     expected = net.layers[1].apply(learner.params[1], front)[0]
     np.testing.assert_allclose(seen[3].before, np.maximum(expected, 0), rtol=1e-5)
+
+
+def test_transformers_are_observed_in_sums():
+    """With their thetas; a learner may have an empty state, if no layer needs one."""
+    one = spatial_transformer(serial(flatten(), linear(3), relu()), "attention")
+    net = serial(residual(one, conv2d(1, 1)), residual(one))
+    learner = start(net)
+    learner.params[0][0][0]["localisation"]["head"]["bias"][:] = 0.5, 0.25, 0
+    for state in (learner.state, ()):
+        first, second = observe_transformers(net, learner._replace(state=state), IMAGES)
+        np.testing.assert_array_equal(first.theta, [[[0.5, 0, 0.25], [0, 0.5, 0]]] * 3)
+        np.testing.assert_array_equal(second.theta, [np.eye(2, 3)] * 3)
+        conv = net.layers[0].layers[0].layers[1]
+        expected = IMAGES + conv.apply(learner.params[0][0][1], first.after)[0]
+        np.testing.assert_array_equal(second.before, expected)
 
 
 def test_coverage_is_the_share_inside_the_image():

@@ -86,7 +86,8 @@ def _apply(
         _apply(layer.layer, params, x[:, : x.shape[1] // layer.views], state, outputs)
     if not isinstance(layer, (Serial, Branches)) or not _has_transformer(layer):
         return layer.apply(params, x, state)[0]
-    parts = zip(layer.layers, params, state, strict=False)
+    states = state or ((),) * len(params)  # an empty state means that no layer has any
+    parts = zip(layer.layers, params, states, strict=False)
     if isinstance(layer, Branches):
         return layer.combined([_apply(part, p, x, s, outputs) for part, p, s in parts])
     for part, part_params, part_state in parts:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..nn.base import Layer
-from ..nn.containers import Parallel, Serial
+from ..nn.containers import Branches, Serial
 from ..nn.train import Learner
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
@@ -42,8 +42,8 @@ def frames(net: Layer, learner: Learner, images: np.ndarray) -> list[np.ndarray]
 
 
 def _frames(layer: Layer, params: Tree, state: Tree, images: np.ndarray) -> list[np.ndarray]:
-    if isinstance(layer, Parallel):
-        parts = zip(layer.layers, params, state, strict=False)
+    if isinstance(layer, Branches):
+        parts = zip(layer.layers, params, state or ((),) * len(params), strict=True)
         return [frame for part in parts for frame in _frames(*part, images)]
     chain: list[Any] = []  # of transformers, with their thetas
     for part, own, its_state in _leading(layer, params, state):
@@ -53,7 +53,7 @@ def _frames(layer: Layer, params: Tree, state: Tree, images: np.ndarray) -> list
         images = part.apply(own, images, its_state)[0][:, : images.shape[1]]
     if not chain:
         first = layer.layers[0] if isinstance(layer, Serial) and layer.layers else None
-        if isinstance(first, (Serial, Parallel)):
+        if isinstance(first, (Serial, Branches)):
             return _frames(first, params[0], state[0] if state else (), images)
         return []
     points = np.broadcast_to(outline(), (len(images), 4 * POINTS, 2))
