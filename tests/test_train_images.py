@@ -198,6 +198,34 @@ def test_a_network_of_ones_own_runs_only_when_it_is_named(folder, tmp_path, caps
     assert "not the file with which the run was trained" in line
 
 
+TRANSFORMERS = """
+from numba_stn import nn
+def one(**options):
+    return nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), **options)
+def views(shape, classes):
+    rest = nn.serial(nn.flatten(), nn.linear(classes))
+    return nn.serial(one(view_angles=[0, 20]), nn.mean_of_views(2, rest))
+def side_by_side(shape, classes):
+    both = nn.parallel(one(size=(6, 6)), nn.serial(one(), one(transform="tps", size=(6, 6))))
+    return nn.serial(both, nn.flatten(), nn.linear(classes))
+def later(shape, classes):
+    return nn.serial(nn.relu(), one(), nn.conv2d(5, 3), one(), nn.flatten(), nn.linear(classes))
+"""
+
+
+@pytest.mark.parametrize("function", ["views", "side_by_side", "later"])
+def test_runs_with_transformers_anywhere_end_with_all_files(folder, tmp_path, function):
+    """What is drawn at the end of a run must not lose the run."""
+    (tmp_path / "nets.py").write_text(TRANSFORMERS)
+    net, out = f"{tmp_path / 'nets.py'}:{function}", tmp_path / "run"
+    assert cli.main(["train", str(folder), *OPTIONS, "--epochs", "1", "--net", net,
+                     "--out", str(out)]) == 0  # fmt: skip
+    assert {path.name for path in out.iterdir()} >= {*runs.FILES, *runs.IMAGE_FILES}
+    if function != "later":
+        image, seen = str(folder / "bar" / "000_00.png"), str(tmp_path / "seen")
+        assert cli.main(["predict", str(out), image, "--net", net, "--overlay", seen]) == 0
+
+
 # --- What is refused ------------------------------------------------------------------------------
 
 

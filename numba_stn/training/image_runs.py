@@ -382,7 +382,8 @@ def shown(config: ImageConfig) -> Callable[[np.ndarray], np.ndarray]:
     largest = np.iinfo(config.dtype).max if config.dtype != "float32" else 1
 
     def show(planes: np.ndarray) -> np.ndarray:
-        found = (planes * deviation[:, None, None] + mean[:, None, None]) / largest
+        first = planes[:, : len(mean)]  # of several views
+        found = (first * deviation[:, None, None] + mean[:, None, None]) / largest
         found = np.moveaxis(found, 1, -1) if len(mean) == 3 else found[:, 0]
         return np.clip(found, 0, 1)
 
