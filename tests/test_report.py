@@ -12,7 +12,7 @@ from numba_stn import cli
 from numba_stn.data import Split
 from numba_stn.nn import flatten, linear, parallel, serial, spatial_transformer
 from numba_stn.nn.train import Learner
-from numba_stn.training import experiment, frames, report, review, runs
+from numba_stn.training import experiment, frames, pictures, report, review, runs
 
 
 def learner_of(net, shape):
@@ -82,6 +82,12 @@ def test_the_review_counts_answers():
     np.testing.assert_array_equal(found.confusion(), [[1, 1, 0], [0, 0, 0], [0, 1, 1]])
     assert found.worst(5).tolist() == [1, 3]
     assert found.worst(1).tolist() == [1]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-12, 1.0])
+def test_histograms_of_values_that_are_nearly_equal(spread):
+    values = 1 + spread * np.linspace(0, 1, 50)
+    assert pictures.to_png(pictures.histograms({"size": values})).startswith(b"\x89PNG")
 
 
 # --- The page -------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from picture_sets import CLASSES, arrays, write_folder
 from PIL import Image
+from safetensors.numpy import save_file
 
 from numba_stn import cli
 from numba_stn.images.files import read_image
-from numba_stn.training import image_runs, runs
+from numba_stn.training import checkpoint, image_runs, runs
 from numba_stn.training.prediction import prepare_image
 
 OPTIONS = ["--size", "12", "--epochs", "2", "--batch", "4"]
@@ -270,9 +271,10 @@ def test_options_that_do_not_fit(folder, tmp_path, capsys, words, message):
 
 @pytest.mark.parametrize(
     "words",
-    [["--size", "0"], ["--size", "4x"], ["--size", "9999"], ["--split", "1,2"], ["--memory", "2"],
-     ["--split", "1,0,1"], ["--split", "a,b,c"], ["--augment", "spin"], ["--augment", "flip=1"],
-     ["--augment", "rotate"], ["--augment", "rotate=x"], ["--ground", "256"], ["--fit", "tile"]],
+    [["--size", "0"], ["--size", "4x"], ["--size", "9999"], ["--memory", "2"], ["--ground", "256"],
+     ["--split", "1,2"], ["--split", "1,1,0"], ["--split", "0,1,1"], ["--split", "1,nan,1"],
+     ["--split", "a,b,c"], ["--augment", "spin"], ["--augment", "flip=1"], ["--augment", "rotate"],
+     ["--augment", "rotate=x"], ["--fit", "tile"]],
 )  # fmt: skip
 def test_values_that_are_wrong(folder, capsys, words):
     with pytest.raises(SystemExit) as caught:
@@ -290,7 +292,7 @@ def test_broken_images_stop_a_run_or_are_skipped(tmp_path, capsys):
     assert not out.exists()
     command = ["train", str(pictures), *OPTIONS, "--epochs", "1", "--skip-broken"]
     assert cli.main([*command, "--out", str(out)]) == 0
-    assert "1 images cannot be read and are skipped" in capsys.readouterr().err
+    assert "skipped images, which cannot be read, see metrics.json: 1" in capsys.readouterr().err
     metrics = json.loads((out / "metrics.json").read_bytes())
     assert metrics["broken"] == [f"{pictures / 'dot' / 'bad.png'}: no image format that Pillow "
                                  f"knows"]  # fmt: skip
@@ -305,6 +307,56 @@ def test_damaged_metrics_are_named(trained, tmp_path, capsys):
             (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "metrics.json").write_text(json.dumps(whole | {name: value}))
         assert "numba-stn: " in line_of(capsys, "predict", tmp_path, "image.png")
+
+
+@pytest.fixture(scope="module")
+def stopped(folder, tmp_path_factory):
+    """The checkpoint of a run that was stopped after its first epoch: arrays and metadata."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    steps, step = iter(range(100)), image_runs.recipe.train.loss_step
+
+    def interrupted(*args):
+        if next(steps) == 5:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_runs.recipe.train, "loss_step", interrupted)
+        assert cli.main(["train", str(folder), *OPTIONS, "--out", str(out)]) == 130
+    return checkpoint.read_safetensors(out / runs.CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("entry", "change"),
+    [
+        ("training_state", {"epoch": 2, "step": 0, "optimiser_step": 8}),
+        ("training_state", {"errors": 10**6}),
+        ("training_state", {"history": []}),
+        ("training_state", {"optimiser_step": 0}),
+        ("config", {"classes": ["a", "b"]}),
+        ("config", {"mean": [1.0]}),
+        ("config", {"split": [1, 2]}),
+        ("config", {"split": [0.5, 0.2, 0.3]}),
+        ("config", {"dtype": "uint16"}),
+        ("config", {"seed": 1}),
+        ("config", {"epochs": None}),
+        ("config", {"deviation": [1e-30] * 3}),
+        ("config", {"net": "nets.py:small"}),
+        ("config", {"data": "/nowhere"}),
+        ("arrays", {}),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(stopped, tmp_path, capsys, entry, change):
+    arrays, metadata = stopped
+    if entry == "arrays":
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("best")}
+    else:
+        changed = json.loads(metadata[entry]) | change
+        metadata = metadata | {entry: json.dumps(changed)}
+    save_file(arrays, tmp_path / runs.CHECKPOINT, metadata)
+    before = (tmp_path / runs.CHECKPOINT).read_bytes()
+    assert "numba-stn: " in line_of(capsys, "train", "--resume", tmp_path)
+    assert (tmp_path / runs.CHECKPOINT).read_bytes() == before
 
 
 # --- Prediction -----------------------------------------------------------------------------------

@@ -134,8 +134,8 @@ def describe(setup: Any) -> None:
     for line in images.notes:
         print(f"numba-stn: {line}", file=sys.stderr)
     if images.broken:
-        print(f"numba-stn: {len(images.broken)} images cannot be read and are skipped, see "
-              f"metrics.json", file=sys.stderr)  # fmt: skip
+        print(f"numba-stn: skipped images, which cannot be read, see metrics.json: "
+              f"{len(images.broken)}", file=sys.stderr)  # fmt: skip
     shape = f"{config.height} x {config.width} x {config.channels}"
     print(f"{sum(counts)} images of {len(config.classes)} classes, {shape}; {counts[0]} to train, "
           f"{counts[1]} for validation, {counts[2]} to test; up to {config.epochs} epochs of "
@@ -163,17 +163,17 @@ def level(value: str) -> int:
     return int(value)
 
 
-def shares(value: str) -> tuple[float, float, float]:
-    """Convert three shares."""
+def shares(value: str) -> list[float]:
+    """Convert the shares of training, validation and test images."""
+    from ..data.splitting import three_shares
+
     try:
-        found = tuple(float(part) for part in value.split(","))
+        return three_shares([float(part) for part in value.split(",")], "shares")
     except ValueError:
-        found = ()
-    if len(found) != 3 or not all(0 < part < float("inf") for part in found):
         raise argparse.ArgumentTypeError(
-            f"expected three positive numbers, as in 0.7,0.15,0.15, got {value!r}"
-        )
-    return found
+            f"expected three numbers, of which the second may be 0, as in 0.7,0.15,0.15, got "
+            f"{value!r}"
+        ) from None
 
 
 def augmentation(value: str) -> dict[str, Any]:

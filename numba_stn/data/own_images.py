@@ -10,7 +10,8 @@ import os
 import pathlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class Options:
     ground: int = 255
     group: str | None = None
     group_across: bool = False
-    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    split: Sequence[float] = (0.7, 0.15, 0.15)
     seed: int = 0
     skip_broken: bool = False
     memory: float = MEMORY_SHARE
@@ -190,7 +191,7 @@ def _load_files(listing, options, progress):
     for new, old in enumerate(kept):  # without a second array
         if new != old:
             images[new] = images[old]
-    notes = [f"{listing.ignored} files are no images, by their names, and are ignored"]
+    notes = [f"ignored files, which by their names are no images: {listing.ignored}"]
     kept_listing = listing._replace(groups=groups).take(kept)
     return _divided(images[: len(kept)], kept_listing, preparation, options, complaints,
                     notes * bool(listing.ignored))  # fmt: skip
@@ -457,10 +458,12 @@ def _divided(images, listing, preparation, options, broken, notes):
     groups = listing.groups
     keys = range(len(labels)) if groups is None else groups
     if groups is not None and not options.group_across:
-        keys = [f"{group} of {label}" for group, label in zip(groups, listing.labels, strict=True)]
-        if across := len(set(keys)) - len(set(groups)):
-            notes = [*notes, f"{across} groups have a name that another class has too; they count "
-                             f"as different groups, unless --group-across is given"]  # fmt: skip
+        pairs = list(zip(groups, listing.labels, strict=True))
+        keys = [f"{group} of {label}" for group, label in pairs]
+        named = Counter(group for group, _ in set(pairs))
+        if across := sum(count for count in named.values() if count > 1):
+            text = "groups with a name that another class has too, which count as different groups"
+            notes = [*notes, f"{text} unless --group-across is given: {across}"]
     given = None if listing.split is None else np.array(listing.split, np.int8)
     split = split_groups(labels, keys, options.split, options.seed, given)
     _check_split(labels, split, classes, groups is not None, given is not None)

@@ -2,9 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
+from ..utils.schema import list_of, number, short
 from .dataset import DataError
 
 # The numbers that stand for the parts, and for an image that is in none yet.
@@ -12,10 +14,25 @@ SPLITS = ("train", "val", "test")
 TRAIN, VALIDATION, TEST, OPEN = 0, 1, 2, -1
 
 
+def three_shares(value: Any, name: str) -> list[float]:
+    """The rule of the shares of the training, validation and test images.
+
+    Raises
+    ------
+    ValueError
+        Unless there are three, and only that of the validation images may be 0.
+    """
+    found = list_of(number(0))(value, name)
+    if len(found) != len(SPLITS) or not found[TRAIN] or not found[TEST]:
+        raise ValueError(f"{name}: expected shares of the training, validation and test images, "
+                         f"as in 0.7, 0.15, 0.15, got {short(value)}")  # fmt: skip
+    return found
+
+
 def split_groups(
     labels: np.ndarray,
     groups: Sequence[Hashable],
-    shares: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    shares: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     given: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -45,6 +62,8 @@ def split_groups(
     ------
     DataError
         If a group has images of several parts in ``given``.
+    ValueError
+        If the shares are not three numbers; only that of validation may be 0.
 
     Examples
     --------
@@ -54,6 +73,7 @@ def split_groups(
     >>> np.bincount(split_groups(labels, range(40), (0.7, 0.2, 0.1)))
     array([28,  8,  4])
     """
+    shares = tuple(three_shares(shares, "split"))
     result = np.full(len(labels), OPEN, np.int8) if given is None else given.astype(np.int8)
     members = defaultdict(list)
     for member, group in enumerate(groups):
@@ -72,8 +92,8 @@ def split_groups(
     lacking = {label: [p for p in (TRAIN, TEST, VALIDATION) if p in parts] for label in wanted}
     keys = [group for group, index in members.items() if divided[index[0]]]
     rng = np.random.default_rng(seed)
-    for number in rng.permutation(len(keys)):
-        index = members[keys[number]]
+    for position in rng.permutation(len(keys)):
+        index = members[keys[position]]
         found = Counter(labels[index].tolist())
         part = _choose(found, wanted, lacking, parts)
         result[index] = part

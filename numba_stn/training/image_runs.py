@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.own_images import ImageSet, Options, Progress, load, no_progress
 from ..data.preparation import DTYPES, FITS, MOST_SIDE, Preparation
-from ..data.splitting import SPLITS, TEST, TRAIN, VALIDATION
+from ..data.splitting import SPLITS, TEST, TRAIN, VALIDATION, three_shares
 from ..nn import train
 from ..nn.base import Layer, Shape
 from ..nn.finite import NonFiniteError
@@ -53,7 +53,7 @@ class ImageConfig(Recipe):
     dtype: Annotated[str, one_of(DTYPES)] = "uint8"
     mean: Annotated[Any, list_of(number())] = ()
     deviation: Annotated[Any, list_of(number(above=0))] = ()
-    split: Annotated[Any, list_of(number(0))] = (0.7, 0.15, 0.15)
+    split: Annotated[Any, three_shares] = (0.7, 0.15, 0.15)
     group: Annotated[str | None, maybe(text)] = None
     group_across: Annotated[bool, flag] = False
     skip_broken: Annotated[bool, flag] = False
@@ -157,7 +157,8 @@ def prepare_again(
         If they are not those of the run.
     """
     images = load(pathlib.Path(config.data), config.options(folder), progress)
-    if list(images.classes) != config.classes or images.digest() != config.digest:
+    own = list(images.classes), images.preparation
+    if own != (config.classes, config.preparation) or images.digest() != config.digest:
         raise CheckpointError(f"{config.data}: the images, their labels or their division are not "
                               f"those with which the run began")  # fmt: skip
     return _setup(config, images)

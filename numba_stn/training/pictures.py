@@ -89,7 +89,9 @@ def histograms(quantities: dict[str, np.ndarray]) -> Figure:
     for axes, (name, values) in zip(
         figure.subplots(1, len(quantities), squeeze=False)[0], quantities.items(), strict=True
     ):
-        axes.hist(values, 30)
+        least, most = float(values.min()), float(values.max())
+        room = 0.5 if most - least < 1e-6 else 0.0  # as before training, when all are one value
+        axes.hist(values, np.linspace(least - room, most + room, 31))
         axes.set_xlabel(name, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
