@@ -9,8 +9,9 @@ from picture_sets import CLASSES, arrays, picture, write_folder
 from PIL import Image
 
 from numba_stn.data import DataError, own_images
+from numba_stn.data.image_store import Options
 from numba_stn.data.listing import groups_by, sorted_classes
-from numba_stn.data.own_images import Options, load
+from numba_stn.data.own_images import load
 from numba_stn.data.preparation import Preparation
 from numba_stn.data.splitting import split_groups
 

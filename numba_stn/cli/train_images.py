@@ -99,15 +99,15 @@ def recipe_of(args: argparse.Namespace) -> Any:
 
 def prepare(args: argparse.Namespace, folder: pathlib.Path) -> Any:
     """Read the images and build the network; returns the setup."""
-    from ..data.own_images import MEMORY_SHARE, Options
+    from ..data.image_store import DEFAULTS, Options
     from ..training import image_runs
 
     recipe = recipe_of(args)
     options = Options(
         args.size, args.channels, args.fit or "stretch",
         255 if args.ground is None else args.ground, args.group, args.group_across,
-        args.split or Options().split, recipe.seed, args.skip_broken,
-        MEMORY_SHARE if args.memory is None else args.memory, folder,
+        args.split or DEFAULTS.split, recipe.seed, args.skip_broken,
+        DEFAULTS.memory if args.memory is None else args.memory, folder,
     )  # fmt: skip
     setup = image_runs.prepare(recipe, pathlib.Path(args.data), options, _progress(), args.net)
     describe(setup)

@@ -3,17 +3,10 @@
 Nothing here knows of networks. :func:`load` returns arrays.
 """
 
-import contextlib
 import hashlib
 import math
-import os
 import pathlib
-import tempfile
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,59 +14,16 @@ import numpy as np
 from ..images.files import FileError, open_npy, read_image
 from ..images.pnm import open_image
 from .dataset import DataError
-from .listing import (
-    Listing,
-    counted,
-    groups_by,
-    list_csv,
-    list_folder,
-    sorted_classes,
-    split_number,
-)
+from .image_store import DEFAULTS, Options, Progress, allocate, no_progress, on_threads
+from .listing import counted, groups_by, list_csv, list_folder, sorted_classes
+from .npz_sets import STORED, load_arrays
 from .preparation import Preparation
 from .splitting import SPLITS, TEST, TRAIN, split_groups
 
 # Default sides are a multiple of SIDE_STEP, from LEAST_SIDE to MOST_SIDE.
 SIDE_STEP, LEAST_SIDE, MOST_SIDE = 16, 32, 96
 
-# Images that take more than this share of the memory are mapped from a file.
-MEMORY_SHARE = 0.25
-
-_BLOCK = 2**24  # bytes that are hashed, or read, at a time
-_AT_ONCE = 1024  # files that wait for a thread
-
-# The dtype in which the numbers of an array are stored, which otherwise are floats.
-_STORED = {"u1": "uint8", "b1": "uint8", "u2": "uint16"}
-
-Progress = Callable[[int, str], contextlib.AbstractContextManager[Callable[[int], None]]]
-
-
-@contextlib.contextmanager
-def no_progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show nothing."""
-    yield lambda more: None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a set is read and divided; None is chosen by the images.
-
-    ``group`` is a regular expression, see :func:`.listing.groups_by`. Groups are those of a class,
-    unless ``group_across`` says that equal groups of several classes belong together. ``folder`` is
-    where images are that take more than ``memory`` of the computer's memory.
-    """
-
-    size: tuple[int, int] | None = None
-    channels: int | None = None
-    fit: str = "stretch"
-    ground: int = 255
-    group: str | None = None
-    group_across: bool = False
-    split: Sequence[float] = (0.7, 0.15, 0.15)
-    seed: int = 0
-    skip_broken: bool = False
-    memory: float = MEMORY_SHARE
-    folder: pathlib.Path | None = None
+_BLOCK = 2**24  # bytes that are hashed at a time
 
 
 class ImageSet(NamedTuple):
@@ -124,7 +74,7 @@ class ImageSet(NamedTuple):
 
 
 def load(
-    source: pathlib.Path, options: Options = Options(), progress: Progress = no_progress
+    source: pathlib.Path, options: Options = DEFAULTS, progress: Progress = no_progress
 ) -> ImageSet:
     """Read, prepare and divide the images of a source.
 
@@ -155,7 +105,7 @@ def load(
     if source.suffix.lower() == ".csv":
         return _load_files(list_csv(source), options, progress)
     if source.suffix.lower() == ".npz":
-        return _load_arrays(source, options, progress)
+        return _divided(*load_arrays(source, options, progress), options, [], [])
     found = "is no folder" if source.exists() else "does not exist"
     raise DataError(f"{source}: {found}; expected a folder of images, a .csv or an .npz file")
 
@@ -195,31 +145,6 @@ def _load_files(listing, options, progress):
     kept_listing = listing._replace(groups=groups).take(kept)
     return _divided(images[: len(kept)], kept_listing, preparation, options, complaints,
                     notes * bool(listing.ignored))  # fmt: skip
-
-
-def on_threads(
-    work: Callable[[Any], Any], items: Iterable[Any], unit: str, progress: Progress
-) -> dict[Any, str]:
-    """Call a function for each item, on threads; returns the messages of those that failed.
-
-    Failures are of a file: it cannot be read, or be prepared.
-    """
-    failed, items = {}, list(items)
-
-    def attempt(item):
-        try:
-            work(item)
-        except (FileError, OSError) as error:
-            return item, error
-        return None
-
-    with progress(len(items), unit) as done, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for first in range(0, len(items), _AT_ONCE):
-            for failure in pool.map(attempt, items[first : first + _AT_ONCE]):
-                if failure:
-                    failed[failure[0]] = str(failure[1])
-                done(1)
-    return failed
 
 
 def prepared(path: pathlib.Path, preparation: Preparation) -> np.ndarray:
@@ -270,7 +195,7 @@ def read_header(path: pathlib.Path) -> tuple[int, int, bool, str]:
         array = open_npy(path)
         if array.ndim not in (2, 3):
             raise FileError(f"{path}: expected (H, W) or (H, W, C), got {array.shape}")
-        dtype = _STORED.get(array.dtype.str[1:], "float32")
+        dtype = STORED.get(array.dtype.str[1:], "float32")
         height, width, *channels = array.shape
         return height, width, channels[0] >= 3 if channels else False, dtype
     from PIL import Image, UnidentifiedImageError
@@ -300,148 +225,6 @@ def default_size(sides: list[tuple[int, int]]) -> tuple[int, int]:
     median = float(np.median([math.sqrt(height * width) for height, width in sides]))
     side = math.ceil(median / SIDE_STEP) * SIDE_STEP
     return (min(max(side, LEAST_SIDE), MOST_SIDE),) * 2
-
-
-def allocate(shape: tuple[int, ...], dtype: str, options: Options) -> np.ndarray:
-    """An array in memory; or, if it is too large, mapped from a file that has no name.
-
-    The file ends with the process, however that ends. Its space is taken now, because a disk that
-    is full later would kill the process.
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size <= options.memory * memory_bytes() or not size:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile(dir=options.folder) as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            where = options.folder or tempfile.gettempdir()
-            raise DataError(f"{where}: {size / 2**30:.1f} GiB are needed for the images: "
-                            f"{error.strerror}; choose a folder on another disk, a smaller --size, "
-                            f"or a larger --memory") from error  # fmt: skip
-        return np.memmap(file, dtype, "r+", shape=shape)
-
-
-def memory_bytes() -> int:
-    """Size of the computer's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-# --- Arrays ---------------------------------------------------------------------------------------
-
-
-def _load_arrays(path, options, progress):
-    """Read an ``.npz`` file; its images block by block."""
-    if options.group is not None:
-        raise DataError("--group: for the names of files; in an .npz the array groups has them")
-    try:
-        with zipfile.ZipFile(path) as packed:
-            header = _image_header(path, packed)
-            texts = _read_texts(path, packed, header.shape[0])
-            preparation = header.preparation(options)
-            images = _read_images(path, packed, header, preparation, options, progress)
-    except (DataError, MemoryError):
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # whatever NumPy and zipfile raise on broken files
-        raise DataError(f"{path}: not an .npz file, or truncated: {error}") from error
-    split = None
-    if "split" in texts:
-        split = [split_number(v, f"{path}: split[{n}]") for n, v in enumerate(texts["split"])]
-    names = [f"images[{number}]" for number in range(len(images))]
-    listing = Listing(path.parent, names, texts["labels"], split, texts.get("groups"))
-    return _divided(images, listing, preparation, options, [], [])
-
-
-class _Header(NamedTuple):
-    """What the header of an array in an ``.npz`` file says."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype
-
-    def preparation(self, options):
-        """How these images are prepared."""
-        dtype = _STORED.get(self.dtype.str[1:], "float32")
-        height, width = options.size or self.shape[1:3]
-        channels = options.channels or (*self.shape, 1)[3]
-        return Preparation(height, width, channels, options.fit, options.ground, dtype)
-
-
-def _image_header(path, packed):
-    """The header of the array ``images``, which can be prepared."""
-    names = packed.namelist()
-    if missing := [name for name in ("images", "labels") if f"{name}.npy" not in names]:
-        raise DataError(f"{path}: expected the arrays images and labels, found no "
-                        f"{' and no '.join(missing)} among {', '.join(names)[:80]}")  # fmt: skip
-    with packed.open("images.npy") as file:
-        header = _read_header(file, path, packed, "images")
-    if len(header.shape) not in (3, 4) or 0 in header.shape:
-        raise DataError(f"{path}: images: expected (N, H, W) or (N, H, W, C), got {header.shape}")
-    if header.dtype.kind not in "biuf":
-        raise DataError(f"{path}: images: expected numbers, got {header.dtype}")
-    return header
-
-
-def _read_header(file, path, packed, name):
-    """Read an array's header; raises if its length is another: it could ask for any memory."""
-    version = np.lib.format.read_magic(file)
-    header = _Header(*getattr(np.lib.format, f"read_array_header_{version[0]}_0")(file))
-    expected = file.tell() + math.prod(header.shape) * header.dtype.itemsize
-    if header.dtype.hasobject or expected != packed.getinfo(f"{name}.npy").file_size:
-        raise DataError(f"{path}: {name}: truncated, or not an array of numbers or texts")
-    return header
-
-
-def _read_texts(path, packed, count):
-    """The other arrays, one text for each image."""
-    texts = {}
-    for name in ("labels", "split", "groups"):
-        if f"{name}.npy" not in packed.namelist():
-            continue
-        with packed.open(f"{name}.npy") as file:
-            header = _read_header(file, path, packed, name)
-            if header.shape != (count,) or header.dtype.kind not in "iuUS":
-                raise DataError(f"{path}: {name}: expected {count} texts or whole numbers, one for "
-                                f"each image, got {header.shape} of {header.dtype}")  # fmt: skip
-            texts[name] = np.frombuffer(file.read(), header.dtype).astype(str).tolist()
-    return texts
-
-
-def _read_images(path, packed, header, preparation, options, progress):
-    """Read and prepare the images."""
-    count = header.shape[0]
-    sides = preparation.height, preparation.width, preparation.channels
-    images = allocate((count, *sides), preparation.dtype, options)
-
-    def prepare(item):
-        number, image = item
-        try:
-            images[number] = preparation(image)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: images[{number}]: {error}") from error
-
-    with packed.open("images.npy") as file, progress(count, "image") as done:
-        _read_header(file, path, packed, "images")
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for first, block in _blocks(file, header):
-                for _ in pool.map(prepare, enumerate(block, first)):
-                    done(1)
-    return images
-
-
-def _blocks(file, header):
-    """Yield the number of an image, and a block of images from this one on."""
-    shape, fortran, dtype = header
-    if fortran:
-        yield 0, np.frombuffer(file.read(), dtype).reshape(shape[::-1]).T
-        return
-    size = math.prod(shape[1:]) * dtype.itemsize
-    rows = max(1, _BLOCK // size)
-    for first in range(0, shape[0], rows):
-        count = min(rows, shape[0] - first)
-        yield first, np.frombuffer(file.read(count * size), dtype).reshape(count, *shape[1:])
 
 
 # --- Labels and parts -----------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 
-from ..data.own_images import ImageSet, Options, Progress, load, no_progress
+from ..data.image_store import Options, Progress, no_progress
+from ..data.own_images import ImageSet, load
 from ..data.preparation import DTYPES, FITS, MOST_SIDE, Preparation
 from ..data.splitting import SPLITS, TEST, TRAIN, VALIDATION, three_shares
 from ..nn import train
