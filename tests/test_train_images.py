@@ -269,6 +269,15 @@ def test_options_that_do_not_fit(folder, tmp_path, capsys, words, message):
     assert not out.exists()
 
 
+def test_a_run_does_not_become_a_class(folder, capsys, monkeypatch):
+    for out in (folder / "run", folder):
+        line = line_of(capsys, "train", folder, *OPTIONS, "--out", out)
+        assert f"{out}: lies in the folder of the images, {folder}; choose another --out" in line
+    monkeypatch.chdir(folder)
+    assert "lies in the folder of the images, ." in line_of(capsys, "train", ".", *OPTIONS)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(CLASSES)
+
+
 @pytest.mark.parametrize(
     "words",
     [["--size", "0"], ["--size", "4x"], ["--size", "9999"], ["--memory", "2"], ["--ground", "256"],

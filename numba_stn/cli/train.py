@@ -101,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args) if args.data is None else train_images.recipe_of(args)
     if args.data is None:
         _require_device(config.device)
-    with run_folder(_new_folder() if args.out is None else pathlib.Path(args.out)) as folder:
+    out = _new_folder() if args.out is None else pathlib.Path(args.out)
+    train_images.check_out(args.data, out)
+    with run_folder(out) as folder:
         if not args.force:
             _require_vacant(folder)
         if args.data is None:

@@ -80,6 +80,12 @@ def check(args: argparse.Namespace) -> None:
                                  f"transformer")  # fmt: skip
 
 
+def check_out(data: str | None, out: pathlib.Path) -> None:
+    """Raise if the run's folder would be one of the classes."""
+    if data is not None and pathlib.Path(data).resolve() in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"{out}: lies in the folder of the images, {data}; choose another --out")
+
+
 def option(name: str) -> str:
     """The option with this name in the namespace."""
     return f"--{name.replace('_', '-')}"
