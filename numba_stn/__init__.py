@@ -74,10 +74,10 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import registration as registration
     from . import transforms as transforms
+    from .data.augment import augment as augment
     from .images.remap import remap as remap
     from .images.remap import unwarp_polar as unwarp_polar
     from .images.remap import warp_polar as warp_polar
-    from .data.augment import augment as augment
     from .images.resize_rotate_crop import crop_and_resize as crop_and_resize
     from .images.resize_rotate_crop import resize as resize
     from .images.resize_rotate_crop import rotate as rotate
@@ -117,9 +117,9 @@ if TYPE_CHECKING:
     from .registration import Registration as Registration
     from .registration import Report as Report
     from .registration import register as register
-    from .transforms import maps as maps
     from .training.estimators import STNClassifier as STNClassifier
     from .training.estimators import STNRegressor as STNRegressor
+    from .transforms import maps as maps
     from .transforms import matrices as matrices
     from .transforms import matrices_3d as matrices_3d
     from .transforms.composition import compose_theta as compose_theta

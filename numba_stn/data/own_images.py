@@ -206,15 +206,19 @@ def read_header(path: pathlib.Path) -> tuple[int, int, bool, str]:
             mode = picture.mode
             colours = mode not in ("1", "L", "LA", "La", "F") and not mode.startswith("I")
     except UnidentifiedImageError:
-        size = path.stat().st_size
-        reason = "an empty file" if not size else "no image format that Pillow knows"
-        raise FileError(f"{path}: {reason}") from None
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # whatever Pillow's plugins raise on broken files
-        raise FileError(f"{path}: a broken image: {error}") from error
+        if not path.stat().st_size:
+            raise FileError(f"{path}: an empty file") from None
+        return _header_of(read_image(path))  # which reads some files that Pillow does not
+    except Exception:  # whatever Pillow's plugins raise on broken files
+        return _header_of(read_image(path))
     dtype = "float32" if mode == "F" else "uint16" if mode.startswith("I") else "uint8"
     return height, width, colours, dtype
+
+
+def _header_of(image):
+    """:func:`read_header` of an image that had to be read."""
+    colours = image.ndim == 3 and image.shape[2] >= 3
+    return *image.shape[:2], colours, STORED.get(image.dtype.str[1:], "float32")
 
 
 def default_size(sides: list[tuple[int, int]]) -> tuple[int, int]:
