@@ -187,3 +187,26 @@ def test_a_run_that_diverges_keeps_its_checkpoint(tmp_path, capsys):
     assert "a smaller --rate may help" in errors.splitlines()[-1]
     assert "Warning" not in errors
     assert (out / runs.CHECKPOINT).exists()
+
+
+def test_images_that_are_not_finite_have_no_class():
+    """A theta of NaN samples nothing, so the logits would be finite."""
+    net = nn.serial(
+        nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(4)), "affine"), nn.flatten(),
+        nn.linear(3),
+    )  # fmt: skip
+    learner = train.init_learner(net, nn.sgd(0.1), (1, 6, 6), np.random.default_rng(0))
+    images = np.random.default_rng(1).random((10, 1, 6, 6)).astype(np.float32)
+    images[7, 0, 2, 2] = np.nan
+    assert np.isfinite(net.apply(learner.params, images, learner.state)[0]).all()
+    expected = "images 5 to 9: expected finite numbers; 1 of 5 images of the batch .*: 2"
+    for use in (
+        lambda: train.predict(net, learner, images, batch=5),
+        lambda: train.error_percent(net, learner, images, np.zeros(10, int)),
+        lambda: train.evaluate(net, learner, images, np.zeros(10, int), batch=5),
+    ):
+        with pytest.raises(NonFiniteError, match=r"expected finite numbers; 1 of \d+ images"):
+            use()
+    with pytest.raises(NonFiniteError, match=expected):
+        train.predict(net, learner, images, batch=5)
+    assert train.predict(net, learner, images[:7]).shape == (7,)

@@ -1,8 +1,9 @@
 """Networks from functions in files."""
 
+import numpy as np
 import pytest
 
-from numba_stn import nn
+from numba_stn import cli, nn
 from numba_stn.training.own_network import NetworkError, build, load_builder, source_digest
 
 FILE = """
@@ -74,3 +75,15 @@ def test_files_that_cannot_be_run(tmp_path):
             load_builder(spec)
     with pytest.raises(NetworkError, match="No such file"):
         source_digest(f"{tmp_path / 'absent.py'}:small")
+
+
+def test_the_command_says_before_the_training_what_cannot_be_exported(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(60) % 2)
+    (tmp_path / "nets.py").write_text(FILE)
+    command = ["train", str(tmp_path / "set.npz"), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert cli.main([*command, "--net", f"{tmp_path / 'nets.py'}:small"]) == 0
+    said = capsys.readouterr().err
+    assert "numba-stn: this network can be trained but not exported: Twice() has no" in said
+    assert said.index("not exported") < said.index("step/s")

@@ -142,10 +142,24 @@ def describe(setup: Any) -> None:
     if images.broken:
         print(f"numba-stn: skipped images, which cannot be read, see metrics.json: "
               f"{len(images.broken)}", file=sys.stderr)  # fmt: skip
+    if config.net is not None and (reason := _not_exportable(setup.net)):
+        print(f"numba-stn: this network can be trained but not exported: {reason}",
+              file=sys.stderr)  # fmt: skip
     shape = f"{config.height} x {config.width} x {config.channels}"
     print(f"{sum(counts)} images of {len(config.classes)} classes, {shape}; {counts[0]} to train, "
           f"{counts[1]} for validation, {counts[2]} to test; up to {config.epochs} epochs of "
           f"{setup.steps} steps of {config.batch} images", flush=True)  # fmt: skip
+
+
+def _not_exportable(net):
+    """Why a network of one's own cannot be exported, or ""; before a training, not after it."""
+    from .. import export
+
+    try:
+        export.check_exportable(net)
+    except export.ExportError as error:
+        return str(error)
+    return ""
 
 
 # --- Option types ---------------------------------------------------------------------------------

@@ -231,6 +231,8 @@ def evaluate(
     ------
     ValueError
         If there is no image, or another number of targets.
+    NonFiniteError
+        If the images have pixels that are not finite; the message names them.
     """
     check_whole("evaluate", batch=batch)
     loss, targets = loss or softmax_cross_entropy, as_array(targets, "targets")
@@ -324,6 +326,11 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
     Returns
     -------
     (N,) array of integers, of NumPy
+
+    Raises
+    ------
+    NonFiniteError
+        If the images have pixels that are not finite; the message names them.
     """
     check_whole("predict", batch=batch)
     found = [outputs.argmax(1) for outputs in _outputs(net, learner, images, batch)]
@@ -331,9 +338,16 @@ def predict(net: Layer, learner: Learner, images: Any, batch: int = 500) -> Any:
 
 
 def _outputs(net, learner, images, batch):
-    """The network's output for each batch of images."""
+    """The network's output for each batch of images; on the CPU their pixels must be finite.
+
+    A theta of NaN would sample nothing, and the answer would look like any other.
+    """
     for first in range(0, len(images), batch):
-        part = _beside(learner, images[first : first + batch])
+        part = images[first : first + batch]
+        if namespace(part) is np and not all_finite(part):
+            where = f"images {first} to {first + len(part) - 1}: expected finite numbers"
+            raise explained(NonFiniteError(where), part)
+        part = _beside(learner, part)
         with one_blas_thread():
             outputs = net.apply(learner.params, part, learner.state)[0]
         yield outputs
