@@ -16,7 +16,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 import numba_stn as stn
-from numba_stn import data, nn
+from numba_stn import data, export, nn
+from numba_stn.data.splitting import split_groups
+from numba_stn.nn.tree import leaves
+from numba_stn.training import recipe
 from numba_stn.training.image_layouts import find_layout
 
 SPLIT = data.digits()
@@ -92,6 +95,36 @@ def test_the_same_seed_gives_the_same_bits(fitted):
     assert again.predict_proba(OTHERS).tobytes() == fitted.predict_proba(OTHERS).tobytes()
     other = clone(fitted).set_params(random_state=1).fit(DIGITS, LABELS)
     assert other.predict_proba(OTHERS).tobytes() != fitted.predict_proba(OTHERS).tobytes()
+
+
+def test_it_trains_as_the_recipe_does(fitted):
+    """The same bits as from the engine, called by hand with the same seed and division."""
+    seed = int(np.random.RandomState(0).randint(2**31 - 1))
+    part = split_groups(LABELS, range(200), (0.85, 0.15, 0.0), seed)
+    options = recipe.Recipe(epochs=10, batch=16, seed=seed)
+    job = recipe.classification(
+        options, DIGITS[..., None], LABELS, np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    )
+    *_, last = recipe.epochs(job)
+    found = recipe.best_learner(job, last)
+    for (path, one), (_, other) in zip(
+        leaves(found.params), leaves(fitted.weights_["params"]), strict=True
+    ):
+        assert one.tobytes() == other.tobytes(), path
+    assert list(last.history) == fitted.history_
+
+
+def test_an_estimator_is_exported(fitted):
+    torch = pytest.importorskip("torch")
+    ends = {"preprocessing": export.Preprocessing(fitted.mean_, fitted.deviation_, "float32")}
+    module = export.to_torch(
+        fitted.network_, **fitted.weights_, shape=(1, 8, 8), activation="softmax", **ends
+    )
+    with torch.no_grad():
+        found = module(torch.from_numpy(OTHERS[..., None])).numpy()
+    np.testing.assert_allclose(found, fitted.predict_proba(OTHERS), atol=1e-5)
+    with pytest.raises(NotFittedError):
+        classifier().network_  # noqa: B018
 
 
 def test_several_labels_at_once():

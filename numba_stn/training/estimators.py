@@ -82,6 +82,8 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
         The standardisation.
     weights_ : dict
         The network's ``"params"`` and ``"state"``, as :func:`numba_stn.nn.save` takes them.
+    network_ : Layer
+        The network.
     history_ : list of dict
         Losses and errors in percent of each epoch.
     n_iter_, best_iteration_ : int
@@ -303,7 +305,7 @@ class STNRegressor(RegressorMixin, ImageEstimator):
 
     Attributes
     ----------
-    image_shape_, n_features_in_, mean_, deviation_, weights_, n_iter_, best_iteration_
+    image_shape_, n_features_in_, mean_, deviation_, weights_, network_, n_iter_, best_iteration_
         As in :class:`STNClassifier`.
     target_mean_, target_deviation_ : arrays
         The standardisation of the targets.

@@ -287,6 +287,12 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
             raise ValueError(f"transformation: expected one of images, got {transform}")
         return networks.build("st-cnn", shape, self._outputs, transform)
 
+    @property
+    def network_(self) -> Layer:
+        """The fitted network, a layer, for instance to export it with ``weights_``."""
+        check_is_fitted(self, "weights_")
+        return self._network()
+
     def _network(self) -> Layer:
         """The fitted network; it is built again in another process."""
         found = self.__dict__.get("_net")
