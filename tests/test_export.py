@@ -240,6 +240,20 @@ def test_arguments_of_exports():
             export.to_onnx(net, params, ((), ()), (3, 4, 5), **options)
 
 
+def test_more_zeros_at_some_sides_than_at_others():
+    """Of images with an even and an odd side, and a stride of 2."""
+    images = np.random.default_rng(0).standard_normal((3, 2, 8, 7)).astype(np.float32)
+    net, params, state = trained(nn.serial(nn.conv2d(3, 3, 2, "same"), nn.flatten()), images)
+    assert net.layers[0].margins((8, 7)) == (0, 1, 1, 1)
+    expected = net.apply(params, images, state)[0]
+    model = export.to_onnx(net, params, state, (2, 8, 7))
+    np.testing.assert_allclose(run_onnx(model, images), expected, atol=1e-5)
+    torch = pytest.importorskip("torch")
+    module = export.to_torch(net, params, state, (2, 8, 7))
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(images)), expected, atol=1e-5)
+
+
 def test_every_opset():
     onnx = pytest.importorskip("onnx")
     net, params, state = trained(NETS["several"])

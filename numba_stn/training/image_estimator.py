@@ -176,7 +176,7 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
 
     def _divided(self, targets, groups, seed):
         """Indices of the images to train on and of those to choose the best epoch by."""
-        from ..data.splitting import TRAIN, VALIDATION, split_groups
+        from ..data.splitting import TEST, TRAIN, split_groups
 
         count, share = len(targets), self.validation_fraction
         if not 0 <= share < 1:
@@ -189,8 +189,8 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
         own = range(count) if groups is None else np.asarray(groups).tolist()
         if len(own) != count:
             raise ValueError(f"groups: expected one for each of {count} images, got {len(own)}")
-        part = split_groups(labels, own, (1 - share, share, 0.0), seed)
-        return np.flatnonzero(part == TRAIN), np.flatnonzero(part == VALIDATION)
+        part = split_groups(labels, own, (1 - share, 0.0, share), seed)  # into two parts
+        return np.flatnonzero(part == TRAIN), np.flatnonzero(part == TEST)
 
     def _job(self, images, targets, parts, seed, warm, epochs=None):
         """The job of :mod:`.recipe`; a warm start keeps the network and the standardisation."""
