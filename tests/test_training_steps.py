@@ -55,11 +55,11 @@ def test_a_distorted_set_has_at_least_the_images_asked_for():
 
 def test_a_collapse_is_reported_once():
     said = []
-    experiment._warn_of_collapse([30.0, 20.0], (), said.append)
+    experiment.warn_of_collapse([30.0, 20.0], (), said.append)
     assert len(said) == 1
     assert "20 % of the samples of transformer 2" in said[0]
     history = ({"coverage": [30.0, 20.0]},)
-    experiment._warn_of_collapse([30.0, 10.0], history, said.append)
+    experiment.warn_of_collapse([30.0, 10.0], history, said.append)
     assert len(said) == 1
 
 
