@@ -57,7 +57,8 @@ def read_picture(path: pathlib.Path, allow_large: bool = False) -> tuple[np.ndar
         try:
             # Of a named file Pillow would map the pixels, with rotated TIFF at the wrong width.
             with open_image(path) as file, Image.open(file) as picture:
-                check_pixels(path, *picture.size, allow_large)
+                width, height = picture.size
+                check_pixels(path, width, height, allow_large)
                 _check_complete(path, picture)
                 deep = _is_deep(picture)
                 picture.load()

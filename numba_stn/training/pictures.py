@@ -16,7 +16,7 @@ from ..nn.train import Learner
 def to_png(figure: Figure) -> bytes:
     """The figure as the bytes of a PNG file."""
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    figure.savefig(file, format="png", bbox_inches="tight")
     return file.getvalue()
 
 
