@@ -19,7 +19,8 @@ import numba_stn  # noqa: E402
 
 # Let autodoc import the public modules that are attributes of the package by their public names.
 sys.modules["numba_stn.inline"] = numba_stn.inline
-sys.modules["numba_stn.matrices"] = numba_stn.matrices
+for name in ("maps", "matrices", "matrices_3d"):
+    sys.modules[f"numba_stn.{name}"] = getattr(numba_stn, name)
 
 project = "numba_stn"
 author = "The numba_stn developers"

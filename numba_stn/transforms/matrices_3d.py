@@ -4,7 +4,7 @@ Our matrix (4, 4) maps output voxels (x, y, z) to input voxels (x, y, z), with v
 integers, as :mod:`numba_stn.matrices` does in the plane. x counts along the last axis of an array
 (D, H, W). :func:`to_theta` gives the theta of :func:`numba_stn.warp_affine`.
 
-============  ================  ===========  ===========================================
+============  ================  ==========   ===========================================
 library       direction         axes         units
 ============  ================  ==========   ===========================================
 SciPy         output to input   array's      voxels
