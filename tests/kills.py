@@ -298,6 +298,7 @@ def small_pictures():
 
     pictures.to_png = to_png
     pictures.learning_curves = lambda history: [entry["train_loss"] for entry in history]
+    pictures.histograms = lambda quantities: np.concatenate([*quantities.values()])
     pictures.before_and_after = lambda net, learner, split: learner.params[-1]["weight"]
 
 

@@ -85,8 +85,9 @@ def test_affine_columns_that_are_inside_have_all_their_taps(mode, before, after,
         assert inside[first:last].all()
         found, possible = found + max(last - first, 0), possible + inside.sum()
         if padding == ZEROS:
-            touching = (x > -1 - before) & (x < width + before)
-            touching &= (y > -1 - before) & (y < height + before)
+            reach = 0.5 if mode == NEAREST else 1 + before
+            touching = (x > -reach) & (x < width - 1 + reach)
+            touching &= (y > -reach) & (y < height - 1 + reach)
             some = np.flatnonzero(touching)
             assert not len(some) or (16 * low <= some[0] and some[-1] < 16 * high)
     assert 0.85 * possible < found <= possible

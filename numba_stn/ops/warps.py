@@ -298,9 +298,9 @@ def _warp_vjp(check, dsamples, images, theta, options, antialias, wrt, stream):
         plan = plan.with_kernels(kernels.areas)
     elif antialias:
         dimages, dtheta = sample_means_vjp(plan, dsamples, images, each, wanted)
-        return dimages, _summed(dtheta, theta)
+        return dimages, _summed(dtheta, each is not theta)
     dimages, dtheta = plan.vjp(dsamples, images, each, wanted)
-    return dimages, _summed(dtheta, theta)
+    return dimages, _summed(dtheta, each is not theta)
 
 
 def _one_for_each(theta, images):
@@ -310,7 +310,6 @@ def _one_for_each(theta, images):
     return theta if images.shape[0] < 2 else np.repeat(theta, images.shape[0], axis=0)
 
 
-def _summed(dtheta, theta):
+def _summed(dtheta, repeated):
     """Sum the gradients of a theta that was repeated."""
-    repeated = dtheta is not None and len(dtheta) > len(theta)
-    return dtheta.sum(axis=0, keepdims=True) if repeated else dtheta
+    return dtheta.sum(axis=0, keepdims=True) if repeated and dtheta is not None else dtheta

@@ -91,7 +91,7 @@ def _fit_linear(source, target, weights, affine):
     rows *= np.sqrt(weights / weights.max())[:, None]
     entries = np.zeros((*p.shape[:-2], (dims + 1) ** 2))
     entries[..., kept if affine else slice(None)] = _null_vector(
-        rows.reshape(*p.shape[:-2], dims * count, -1)
+        rows.reshape(*p.shape[:-2], dims * count, rows.shape[-1])
     )
     matrix = entries.reshape(*p.shape[:-2], dims + 1, dims + 1)
     singular = np.linalg.svd(matrix, compute_uv=False)
