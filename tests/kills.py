@@ -104,6 +104,8 @@ def check_runs(home, final):
             checkpoint.read_safetensors(path)
         elif path.name == "table1.json":
             json.loads(path.read_bytes())
+        elif path.name == runs.REPORT:
+            assert path.read_text().endswith("</html>\n")
         elif path.name not in (runs.LOCK, "table1.md"):
             raise AssertionError(f"{path}: not expected here")
 
