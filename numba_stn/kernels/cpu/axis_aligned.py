@@ -42,7 +42,8 @@ OFF = 1.0
 # The modes that are computed here.
 MODES = (BILINEAR, BICUBIC)
 
-# Rows are computed in chunks of so many elements, whose tables and lines fit into the first cache.
+# Rows are computed in chunks of at most this number of elements, whose tables and lines fit into
+# the first cache.
 CHUNK = 2048
 
 # The numbers of elements that are sampled, or copied, in about a nanosecond.
@@ -77,7 +78,7 @@ def whole_blocks(count):
 
 @scalar
 def chunk_of(length):
-    """The number of elements of a row's chunks; equal shares, but for the last."""
+    """The number of elements of a row's chunks; the last may be shorter."""
     parts = (length + CHUNK - 1) // CHUNK
     return whole_blocks((length + parts - 1) // parts)
 
