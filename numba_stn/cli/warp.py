@@ -85,7 +85,7 @@ def add(commands) -> None:
            "default: that of an input JPEG, otherwise 95; WebP is lossless unless the input is "
            "not")  # fmt: skip
     option("--allow-large", action="store_true", help="also read images of more than 178,956,970 "
-           "pixels; a small damaged file can claim so many")  # fmt: skip
+           "pixels; a small damaged file can claim more than it has")  # fmt: skip
     option("--axes", choices=AXES, help="read IN as a stack with these axes; by default .zarr and "
            ".npy with 4 axes are NHWC, .zarr with 3 is NHW, and .npy with 3 is one "
            "image")  # fmt: skip
