@@ -16,11 +16,8 @@ import functools
 import math
 
 import numpy as np
-from numba import prange
 
 from .. import cpu_launch
-from ..math.coordinates import span
-from ..math.jit import scalar
 from ..math.sampler_kind import (
     AFFINE,
     ALIGNED,
@@ -32,11 +29,13 @@ from ..math.sampler_kind import (
     REFLECTION,
     ZEROS,
 )
-from . import axis_aligned, general, interleaved
+from . import axis_aligned, framed, general, interleaved
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
+from .frames import framed_planes
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
 from .jvp import normal_matrix, sample_jvp_coords
+from .moments import write_dtheta
 from .tiles import BAND, bands_per_tile, has_blocks, rows_per_tile
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
 
@@ -67,43 +66,6 @@ __all__ = [
     "warp_crops",
 ]
 
-# --- From moments to theta ------------------------------------------------------------------------
-
-
-@scalar
-def centred_moment(moment, total, size, off):
-    """Sum of d times the normalised coordinate, from the sums of d times the index and of d."""
-    length = span(size, off)
-    if length == 0.0:
-        return 0.0
-    return (2 * moment - (size - 1) * total) / length
-
-
-@functools.cache
-def make_theta_from_moments(parallel):
-    """Kernel: moments of rows, or of bands of rows, summed in order -> dtheta.
-
-    ``scales`` are factors that the gradients with respect to x and y still lack.
-    """
-    stamp = cpu_launch.stamp(parallel)
-
-    def theta_from_moments(moments, rows, columns, scales, off, dtheta):
-        batch, parts = moments.shape[:2]
-        for n in prange(batch):
-            for k in range(2):
-                by_column, by_row, total = 0.0, 0.0, 0.0
-                for part in range(parts):
-                    by_column += moments[n, part, k, 0]
-                    by_row += moments[n, part, k, 1]
-                    total += moments[n, part, k, 2]
-                dtheta[n, k, 0] = centred_moment(by_column, total, columns, off) * scales[k]
-                dtheta[n, k, 1] = centred_moment(by_row, total, rows, off) * scales[k]
-                dtheta[n, k, 2] = total * scales[k]
-        return stamp
-
-    return cpu_launch.jit(theta_from_moments, parallel)
-
-
 # --- Functions that :mod:`numba_stn.ops` calls ----------------------------------------------------
 
 
@@ -123,7 +85,7 @@ def affine_grid_vjp(dgrid, off, dtheta):
     _, rows, columns, _ = dgrid.shape
     moments = np.empty((*dgrid.shape[:2], 2, 3))
     cpu_launch.run(make_grid_moments, (), dgrid.size, dgrid, moments)
-    _write_dtheta(moments, rows, columns, (1.0, 1.0), off, dtheta)
+    write_dtheta(moments, None, (rows, columns), off, dtheta)
 
 
 def sample(kind, images, coords, off, fill, samples):
@@ -137,9 +99,21 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
     common = _is_common_kind(kind, dtype) and has_blocks(*images_shape[2:], shape[3])
     if not common or not _is_uniform(fill):
         return general.prepare_sample(kind, images_shape, dtype, off, fill, shape)
-    flags, work = (kind.source, kind.padding), math.prod(shape) * 4
-    batch, _, rows, _ = shape
+    work, (batch, _, rows, columns) = math.prod(shape) * 4, shape
     number, affine = fill[0], kind.source == AFFINE
+    planes = framed_planes(kind, fill, images_shape[2:], dtype.itemsize, (rows, columns))
+    if planes:
+        flags = (kind.padding,)
+
+        def write_framed(images, coords, samples):
+            height = rows_per_tile(batch, rows, cpu_launch.workers(work))
+            where = coords[:, None]
+            cpu_launch.run(
+                framed.make_sample, flags, work, images, where, off, height, planes, samples
+            )
+
+        return write_framed
+    flags = (kind.source, kind.padding)
 
     def write(images, coords, samples):
         height = rows_per_tile(batch, rows, cpu_launch.workers(work))
@@ -156,6 +130,10 @@ def coverage(kind, coords, sides, off, covered):
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
+    planes = framed.planes_of_gradient(kind, dsamples, dimages)
+    if planes:
+        framed.sample_vjp_images(kind, dsamples, coords, off, planes, dimages)
+        return
     if not _is_common(kind, dimages, dsamples):
         general.sample_vjp_images(kind, dsamples, coords, off, dimages)
         return
@@ -181,11 +159,14 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if kind.mode == NEAREST:
         dcoords[...] = 0
         return
+    planes = framed.planes_of_samples(kind, fill, dsamples, images)
+    if planes:
+        framed.sample_vjp_theta(kind, dsamples, images, coords, off, planes, dcoords)
+        return
     if not _is_common(kind, images, dsamples) or not _is_uniform(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return
     rows, columns = dsamples.shape[2:]
-    h, w = images.shape[2:]
     affine = kind.source == AFFINE
     out = np.empty((len(dsamples), -(-rows // BAND), 2, 3)) if affine else dcoords
     work = dsamples.size * 4
@@ -196,7 +177,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
         fill[0] if len(fill) else images.dtype.type(0), tall, out,
     )  # fmt: skip
     if affine:
-        _write_dtheta(out, rows, columns, ((w - 1 + off) / 2, (h - 1 + off) / 2), off, dcoords)
+        write_dtheta(out, images.shape[2:], (rows, columns), off, dcoords)
 
 
 def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
@@ -221,7 +202,8 @@ def prepare_warp(kind, form, fill, image_shape, dtype, shape):
         return copy
     if form != GENERAL and axis_aligned.can_warp(kind, dtype):
         return axis_aligned.prepare_warp(kind, fill, image_shape, dtype, shape)
-    if kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION):
+    interleaves = kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION)
+    if interleaves and not general.has_frame(kind, dtype, fill, image_shape, shape):
         return interleaved.prepare_warp(kind, fill, image_shape, dtype, shape)
     return general.prepare_warp(kind, fill, image_shape, dtype, shape)
 
@@ -251,14 +233,6 @@ def _is_common(kind, images, samples):
 @functools.cache
 def _is_common_kind(kind, dtype):
     return kind.is_common() and dtype.kind == "f" and dtype.itemsize > 2
-
-
-def _write_dtheta(moments, rows, columns, scales, off, dtheta):
-    """Fill ``dtheta`` by :func:`make_theta_from_moments`."""
-    cpu_launch.run(
-        make_theta_from_moments, (), moments.size,
-        moments, rows, columns, scales, off, dtheta,
-    )  # fmt: skip
 
 
 def _with_grid_axes(source, coords):

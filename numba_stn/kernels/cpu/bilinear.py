@@ -245,7 +245,7 @@ def pixels_of_quads(quads, dimages, m, c):
             for block in range(block_count(w)):
                 first, last = block_span(block, w)
                 if last - first == LANES:
-                    gather_quads(quads, dimages, (k, m, c + k, y, first))
+                    gather_quads(quads, dimages, (k, y, first, m, c + k, y, first))
                     continue
                 for x in range(first, last):
                     dimages[m, c + k, y, x] = pixel_of_quads(quads, k, y, x)

@@ -24,7 +24,9 @@ from ..math.interpolation import all_covered
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
 from ..math.sampler_kind import GRID, TAPS
+from . import framed_samples
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
+from .framed_samples import elements_together, make_sample_framed
 from .gradients_2d import make_vjp_coords, make_vjp_images
 from .plane_segments import make_sample_pixel
 from .sample_2d import make_sample_plane
@@ -282,7 +284,19 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
             cpu_launch.run(make_sample, (kind, dtype), work, images, coords, off, fill, samples)
 
         return write_volumes
-    batch, (rows, _) = shape[0], shape[1:3] if kind.channels_last else shape[2:]
+    batch, size = shape[0], shape[1:3] if kind.channels_last else shape[2:]
+    rows, sides = size[0], images_shape[1:3] if kind.channels_last else images_shape[2:]
+    planes = framed_samples.planes_at_once(kind, dtype, fill, sides, size)
+    if planes:
+        framed, zero = (kind, dtype, elements_together(kind, len(fill))), fill.dtype.type(0)
+
+        def write_framed(images, coords, samples):
+            height = rows_per_tile(batch, rows, cpu_launch.workers(work))
+            images, samples = as_volume(kind, images), as_volume(kind, samples)
+            arguments = images, coords, off, zero, height, planes, samples
+            cpu_launch.run(make_sample_framed, framed, work, *arguments)
+
+        return write_framed
     flags = kind, dtype, _channels_together(kind, len(fill))
 
     def write(images, coords, samples):
@@ -297,6 +311,11 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
 def _channels_together(kind, channels):
     """The number of channels of a plane that are sampled together; 0 if it is one at a time."""
     return channels if kind.channels_last and channels <= MOST_CHANNELS else 0
+
+
+def has_frame(kind, dtype, fill, image_shape, shape):
+    """Whether an image (H, W[, C]) gets a frame: then :func:`prepare_warp` is fastest."""
+    return framed_samples.planes_at_once(kind, dtype, fill, image_shape[:2], shape[:2]) > 0
 
 
 def prepare_warp(kind, fill, image_shape, dtype, shape):

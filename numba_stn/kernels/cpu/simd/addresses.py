@@ -69,22 +69,6 @@ class _Blocks:
         """The slot of block k."""
         return Slot(self.emit, self.slots, self.emit.builder.sub(k, self.chunk))
 
-    def tap(self, c):
-        """Lower tap, or nearest one, of coordinates."""
-        return self.emit.call("rint" if self.mode == NEAREST else "floor", c)
-
-    def base(self, c):
-        """Whole numbers close to ``c``, from which coordinates are counted.
-
-        They are even if a half is rounded to the even neighbour.
-        """
-        emit, b = self.emit, self.emit.builder
-        if self.mode != NEAREST:
-            return emit.call("floor", c)
-        half = ir.Constant(c.type, [0.5] * c.type.count)
-        whole = emit.call("floor", b.fmul(c, half))
-        return b.fadd(whole, whole)
-
     def margin(self):
         """The number of pixels read on each side of the lower tap and its neighbour."""
         return F64(1.0 if self.mode == BICUBIC else 0.0)
@@ -101,6 +85,24 @@ class _Blocks:
         (x, _), (y, _) = parts
         offsets = b.add(b.mul(y, emit.splat(b.trunc(pitch, I32))), x)
         emit.store(offsets if base is None else b.add(offsets, base), slot.offsets)
+
+
+def tap_of(emit, mode, c):
+    """Lower tap, or nearest one, of coordinates."""
+    return emit.call("rint" if mode == NEAREST else "floor", c)
+
+
+def base_of(emit, mode, c):
+    """Whole numbers close to ``c``, from which coordinates are counted.
+
+    They are even if a half is rounded to the even neighbour.
+    """
+    b = emit.builder
+    if mode != NEAREST:
+        return emit.call("floor", c)
+    half = ir.Constant(c.type, [0.5] * c.type.count)
+    whole = emit.call("floor", b.fmul(c, half))
+    return b.fadd(whole, whole)
 
 
 # --- Affine rows ----------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ class _AffineAxis:
         half = ir.Constant(first.type, [float(MIDDLE)] * GROUP)
         columns = b.fadd(b.select(ends, self.last, first), half)
         middles = b.fadd(self.start, b.fmul(self.step, columns))
-        bases = self.blocks.base(middles)
+        bases = base_of(emit, self.blocks.mode, middles)
         self.nears = emit.spill(emit.narrow(b.fsub(middles, bases)))
         self.bases = emit.spill(bases)
         return bases
@@ -183,7 +185,7 @@ class _AffineAxis:
         c = b.fsub(b.fadd(b.fadd(emit.splat(near), self.steps), snap), snap)
         if emit.real == F64:  # the definition is the rounded sum
             c = b.fadd(emit.splat(b.load(b.gep(self.bases, [k]))), c)
-        low = self.blocks.tap(c)
+        low = tap_of(emit, self.blocks.mode, c)
         return b.fptosi(low, lanes(I32)), b.fsub(c, low)
 
 
@@ -205,7 +207,7 @@ def _compute_checked(blocks, source, padding, grid, row, limits):
         else:
             found = compute_positions(emit, source, grid, row, where)
             is_inside = _coordinates_inside(blocks, found, padding, limits)
-            lows = [blocks.tap(c) for c in found]
+            lows = [tap_of(emit, blocks.mode, c) for c in found]
             parts = [(low, b.fsub(c, low)) for low, c in zip(lows, found, strict=True)]
         with b.if_then(is_inside, likely=True):
             taps = [(b.fptosi(low, lanes(I32)), fraction) for low, fraction in parts]

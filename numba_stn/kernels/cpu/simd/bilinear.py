@@ -37,7 +37,7 @@ def sample_interior(row, segment, affine, map_, ahead):
     def sample(image, bases, slot, shares, target):
         if affine:
             prefetch_ahead(row, image, slot, ahead)
-        emit.store(_blend(emit, emit.load_pairs(bases, slot.offset, row.images), shares), target)
+        emit.store(blend(emit, emit.load_pairs(bases, slot.offset, row.images), shares), target)
 
     with b.if_else(b.icmp_signed(">=", segment.count, I64(LONG))) as (long, short):
         with long, row.each_channel(I64(0)) as (image, start):
@@ -60,13 +60,13 @@ def sample_border(row, block):
     shares = bilinear_weights(emit, x.fraction, y.fraction)
     fills = weighted_fills(emit, block.fill, shares)
     with row.each_channel(block.j) as (image, sample):
-        value = _blend(emit, taps(image)(fills), shares)
+        value = blend(emit, taps(image)(fills), shares)
         if touching is not None:
             value = b.select(touching, value, emit.splat(block.fill))
         emit.store(value, sample)
 
 
-def _blend(emit, taps, shares):
+def blend(emit, taps, shares):
     """Weighted sum of the taps: :func:`.interpolation.bilinear`."""
     b = emit.builder
     value, *terms = [b.fmul(tap, share) for tap, share in zip(taps, shares, strict=True)]

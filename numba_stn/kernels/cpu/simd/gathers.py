@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-from .vectors import I32, I64, LANES, lanes
+from .vectors import F32, F64, I32, I64, LANES, lanes
 
 # The processor gathers numbers of 4 and 8 bytes. Smaller elements are cut out of the aligned word
 # that holds them, which is always in memory, even where the word reaches beyond the array.
@@ -36,6 +36,10 @@ def gather(emit, base, index):
         return b.insert_element(vector, element, I32(0))
     pointers = _VectorOfPointers(b.block, base, index)
     b._insert(pointers)
+    return _masked_gather(b, pointers, kind, width)
+
+
+def _masked_gather(b, pointers, kind, width, align=None):
     letter, bits = {"float": ("f", 32), "double": ("f", 64), "i32": ("i", 32)}[str(kind)]
     masks, values = ir.VectorType(ir.IntType(1), width), ir.VectorType(kind, width)
     function = cgutils.get_or_insert_function(
@@ -45,7 +49,24 @@ def gather(emit, base, index):
     )
     everywhere = ir.Constant(masks, [1] * width)
     undefined = ir.Constant(values, ir.Undefined)
-    return b.call(function, [pointers, I32(bits // 8), everywhere, undefined])
+    return b.call(function, [pointers, I32(align or bits // 8), everywhere, undefined])
+
+
+def gather_pairs(emit, bases, offsets_at):
+    """As :meth:`.vectors.Emitter.load_pairs`, for float32: 8 pairs of 8 bytes at a time."""
+    b, half = emit.builder, LANES // 2
+    vectors = []
+    for base in bases:
+        parts = []
+        for k in (0, 1):
+            index = emit.load(b.add(offsets_at, I64(k * half * 4)), ir.VectorType(I32, half))
+            start = b.inttoptr(base, F32.as_pointer())
+            pointers = _VectorOfPointers(b.block, start, index)
+            b._insert(pointers)
+            found = _masked_gather(b, pointers, F64, half, 4)
+            parts.append(b.bitcast(found, ir.VectorType(F32, LANES)))
+        vectors += emit.deinterleave(*parts)
+    return vectors
 
 
 def gather_elements(emit, plane, base, offsets):

@@ -133,7 +133,7 @@ def _accumulate(row, j, fresh, fractions, offset):
     shares = bilinear_weights(emit, *fractions)
     with row.each_channel(j) as (_, sample):
         d = b.select(fresh, emit.load(sample, lanes(real)), lanes(real, 0.0))
-        parts = _spill_as_quads(emit, [b.fmul(d, share) for share in shares])
+        parts = spill_as_quads(emit, [b.fmul(d, share) for share in shares])
         first = b.sub(row.channel, row.channels[0])
         base = emit.opaque(quads.address(first, I64(1), I64(1), I64(0)))
         for k in ORDER:
@@ -142,7 +142,7 @@ def _accumulate(row, j, fresh, fractions, offset):
             emit.store(b.fadd(emit.load(address, quad), part), address)
 
 
-def _spill_as_quads(emit, vectors):
+def spill_as_quads(emit, vectors):
     """Store four vectors as quads: the k-th address has those of lanes k, k + 4, and so on."""
     b = emit.builder
     groups = range(0, LANES, 4)
@@ -165,9 +165,10 @@ def _spill_as_quads(emit, vectors):
 
 @intrinsic
 def gather_quads(typingctx, quads, dimages, where):
-    """Sum the quads of LANES pixels; ``where`` is (channel of the quads, m, c, y, x).
+    """Sum the quads of LANES pixels; ``where`` is (channel, row, column, m, c, y, x).
 
-    The scalar form is :func:`numba_stn.kernels.cpu.bilinear.pixel_of_quads`.
+    The first three are the number of the plane of quads, and the quad above and to the left of the
+    first pixel's. The scalar form is :func:`numba_stn.kernels.cpu.bilinear.pixel_of_quads`.
     """
 
     def codegen(context, builder, signature, args):
@@ -175,9 +176,9 @@ def gather_quads(typingctx, quads, dimages, where):
             Plane(context, builder, *pair) for pair in zip((quads, dimages), args[:2], strict=True)
         )
         emit, b = Emitter(builder, plane.kind), builder
-        channel, m, c, y, x = cgutils.unpack_tuple(builder, args[2])
-        below, right = b.add(y, I64(1)), b.add(x, I64(1))
-        taps = [(below, right), (below, x), (y, right), (y, x)]
+        channel, above, left, m, c, y, x = cgutils.unpack_tuple(builder, args[2])
+        below, right = b.add(above, I64(1)), b.add(left, I64(1))
+        taps = [(below, right), (below, left), (above, right), (above, left)]
         total, *parts = [
             _load_strided(emit, own.address(channel, row, column, I64(0)), number)
             for number, (row, column) in enumerate(taps)

@@ -77,11 +77,12 @@ class Side:
         whole = emit.call("floor", b.fdiv(c, period))
         return b.select(near, b.fsub(c, b.fmul(whole, period)), lanes(F64, 0.0))
 
-    def reflect(self, c):
-        """Coordinates mirrored at the ends of the image and clipped to it, and where that reverses.
+    def reflect(self, c, clip=True):
+        """Coordinates mirrored at the ends of the image, clipped to it, and where that reverses.
 
         The second is the mask of the lanes in which a larger ``c`` gives a smaller coordinate. The
-        quotient by the length may be wrong by 1, which its remainder shows; all else is exact.
+        quotient by the length may be wrong by 1, which its remainder shows; all else is exact. If
+        not clipped, they may be as large as those of bicubic taps (:meth:`_wrap`).
         """
         emit, b, zero = self.emit, self.emit.builder, lanes(F64, 0.0)
         low = emit.splat(b.fmul(self.off, F64(-0.5)))
@@ -98,10 +99,15 @@ class Side:
         half = emit.call("floor", b.fmul(times, lanes(F64, 0.5)))
         even = b.fcmp_ordered("==", b.fadd(half, half), times)
         there, back = b.fadd(low, rest), b.fsub(b.fadd(low, length), rest)
-        mirrored = b.select(self._is_near(far, length), b.select(even, there, back), zero)
+        near = self._is_near(far, length if clip else b.fadd(length, length))
+        mirrored = b.select(near, b.select(even, there, back), zero)
         inside = b.and_(b.fcmp_ordered(">=", c, zero), b.fcmp_ordered("<=", c, self.last))
         reverses = b.and_(b.not_(inside), b.xor(even, b.fcmp_ordered(">=", c, low)))
-        return self._clip(b.select(inside, c, mirrored), 0.0), reverses
+        c = b.select(inside, c, mirrored)
+        if clip:
+            return self._clip(c, 0.0), reverses
+        self.sloped = b.or_(inside, near)
+        return c, reverses
 
     def _is_near(self, distance, period):
         """The mask of the distances that are not too large for exact reflections; false for NaN."""
