@@ -40,7 +40,9 @@ def framed_planes(kind, fill, sides, pixel, size):
     area = sides[0] * sides[1] * pixel
     if kind.source != AFFINE or kind.dims != 2 or size[1] < LANES or area == 0:
         return 0
-    if kind.padding not in (ZEROS, BORDER, REFLECTION) or (kind.padding == ZEROS and fill.any()):
+    if kind.mode not in RINGS or kind.padding not in (ZEROS, BORDER, REFLECTION):
+        return 0
+    if kind.padding == ZEROS and fill.any():
         return 0
     if 4 * size[0] * size[1] < sides[0] * sides[1]:
         return 0
