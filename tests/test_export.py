@@ -57,6 +57,14 @@ NETS = {
     "shear, rotation, projective": nn.serial(
         warped(compose("shear", "rotation", "projective")), nn.flatten(), nn.linear(10),
     ),
+    "affine in rounds, views": nn.serial(
+        warped("affine", size=(9, 8), zoom=0.6, view_angles=(0, -20, 20), rounds=3),
+        nn.mean_of_views(3, nn.flatten(), nn.linear(10)),
+    ),
+    "projective in rounds": nn.serial(
+        warped("projective", size=(11, 7), zoom=0.9, padding_mode="border", rounds=2),
+        nn.flatten(), nn.linear(10),
+    ),
     "views": nn.serial(
         warped("affine", size=(9, 8), view_angles=(0, -20, 20)),
         nn.mean_of_views(

@@ -101,6 +101,26 @@ LAYERS = {
         ),
         (1, 5, 6),
     ),
+    "transformer in rounds": (
+        nn.spatial_transformer(
+            nn.serial(nn.batch_norm(), nn.flatten(), nn.linear(4), nn.batch_norm(), nn.tanh()),
+            "affine",
+            size=(5, 4),
+            zoom=0.8,
+            view_angles=(0, 30),
+            rounds=3,
+        ),
+        (2, 6, 7),
+    ),
+    "projective transformer in rounds": (
+        nn.spatial_transformer(
+            nn.serial(nn.flatten(), nn.linear(3), nn.tanh()),
+            "projective",
+            padding_mode="border",
+            rounds=2,
+        ),
+        (1, 6, 6),
+    ),
     "transformers in parallel": (
         nn.parallel(
             *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2

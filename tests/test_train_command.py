@@ -217,6 +217,14 @@ BAD = {
     "dataset": (["train", "--dataset", "cifar"], "'cifar'"),
     "task": (["train", "--task", "Q"], "'Q'"),
     "views": (["train", "--model", "cnn", "--views", "3"], "cnn has no transformer"),
+    "rounds without a transformer": (
+        ["train", "--model", "cnn", "--rounds", "2"],
+        "cnn has no transformer",
+    ),
+    "rounds of splines": (
+        ["train", "--transform", "tps", "--rounds", "2"],
+        "rounds: expected 1 for tps",
+    ),
     "rotated splines": (["train", "--transform", "tps", "--views", "3"], "tps cannot be rotated"),
     "epochs": (["train", "--epochs", "0"], "positive whole number, got '0'"),
     "seed": (["train", "--seed", "-1"], "--seed"),

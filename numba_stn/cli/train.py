@@ -60,6 +60,8 @@ def add(commands) -> None:
     add("--views", type=positive, metavar="N", help="number of views of each image, rotated by 0, "
         "-20, 20, -40 degrees and so on, whose logits are averaged; not for tps or several "
         "--transformers; default: 1")  # fmt: skip
+    add("--rounds", type=positive, metavar="K", help="number of rounds in which each transformer "
+        "predicts its map; the maps are composed; not for tps; default: 1")  # fmt: skip
     add("--epochs", type=positive, metavar="N", help="default: 60 for digits, 10 for mnist; "
         "for your own images by their number")  # fmt: skip
     add("--seed", type=seed, metavar="S", help="default: 0")
@@ -162,9 +164,9 @@ def _report(folder, written, metrics):
 
 
 # Options of ``train`` that are fields of the configuration.
-CONFIG_OPTIONS = ("dataset", "task", "model", "transform", "transformers", "views", "epochs",
-                  "seed", "batch", "rate", "localisation_rate", "weight_decay", "label_smoothing",
-                  "device")  # fmt: skip
+CONFIG_OPTIONS = ("dataset", "task", "model", "transform", "transformers", "views", "rounds",
+                  "epochs", "seed", "batch", "rate", "localisation_rate", "weight_decay",
+                  "label_smoothing", "device")  # fmt: skip
 
 
 def _config(args):
@@ -175,7 +177,7 @@ def _config(args):
     dataset, model = given.get("dataset", "digits"), given.get("model", "st-cnn")
     if args.data_dir and dataset == "digits":
         raise UsageError("--data-dir: only for --dataset mnist; the digits come with scikit-learn")
-    for name in ("transform", "transformers", "views", "localisation_rate"):
+    for name in ("transform", "transformers", "views", "rounds", "localisation_rate"):
         if name in given and not model.startswith("st-"):
             raise UsageError(
                 f"{train_images.option(name)} {given[name]}: the model {model} has no transformer"

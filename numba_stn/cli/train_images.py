@@ -18,8 +18,9 @@ IMAGES_ONLY = ("net", "size", "channels", "fit", "ground", "split", "group", "gr
                "skip_broken", "augment", "class_weight", "patience", "memory")  # fmt: skip
 
 # Options of both that are fields of the recipe.
-RECIPE_OPTIONS = ("model", "transform", "epochs", "seed", "batch", "rate", "localisation_rate",
-                  "weight_decay", "label_smoothing", "class_weight", "patience")  # fmt: skip
+RECIPE_OPTIONS = ("model", "transform", "rounds", "epochs", "seed", "batch", "rate",
+                  "localisation_rate", "weight_decay", "label_smoothing", "class_weight",
+                  "patience")  # fmt: skip
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
@@ -68,13 +69,13 @@ def check(args: argparse.Namespace) -> None:
                          f".npz file")  # fmt: skip
     if given:
         raise UsageError(f"{option(given[0])}: only for the built-in data sets, without DATA")
-    if args.net is not None and (args.model, args.transform) != (None, None):
-        raise UsageError("--net: not with --model or --transform")
+    if args.net is not None and (args.model, args.transform, args.rounds) != (None, None, None):
+        raise UsageError("--net: not with --model, --transform or --rounds")
     if args.data is not None and args.model not in (None, *MODELS):
         raise UsageError(f"--model: expected one of {list(MODELS)} for your own images, got "
                          f"{args.model!r}")  # fmt: skip
     if args.data is not None and args.model == "cnn":
-        for name in ("transform", "localisation_rate"):
+        for name in ("transform", "rounds", "localisation_rate"):
             if getattr(args, name) is not None:
                 raise UsageError(f"{option(name)} {getattr(args, name)}: the model cnn has no "
                                  f"transformer")  # fmt: skip

@@ -13,6 +13,7 @@ from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
 from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from ..nn.rounds import zoomed_out
 from ..nn.transformer import SpatialTransformer
 from ..ops.tps_grid import tps_grid
 from ..transforms.parametrisations import Transform
@@ -86,7 +87,7 @@ def check_sampler(layer: SpatialTransformer) -> None:
 
 
 class ThetaFormula(NamedTuple):
-    """Theta of all views of an image, one after another: ``weight @ terms + bias``, flat.
+    """Theta of one round: ``weight @ terms + bias``, flat.
 
     The terms are the transform's parameters, or expressions of them.
     """
@@ -101,7 +102,9 @@ class ThetaFormula(NamedTuple):
 
 
 def theta_formula(layer: SpatialTransformer) -> ThetaFormula:
-    """The formula of theta from the transform's parameters.
+    """The formula of one round's theta from the transform's parameters, without views.
+
+    With :func:`is_composed`, theta is a square matrix, with the last row that affine maps omit.
 
     Raises
     ------
@@ -110,27 +113,29 @@ def theta_formula(layer: SpatialTransformer) -> ThetaFormula:
     """
     transform = layer.transform
     unit = np.concatenate([np.zeros((1, transform.size)), np.eye(transform.size)])
-    theta = layer.theta_of_views(unit).reshape(len(unit), -1)
+    theta = transform.theta(unit).reshape(len(unit), -1)
     weight, bias = (theta[1:] - theta[0]).T, theta[0]
     probe = np.random.default_rng(0).standard_normal((8, transform.size))
-    expected = layer.theta_of_views(probe).reshape(8, -1)
+    expected = transform.theta(probe).reshape(8, -1)
     terms = expressions.parameters(transform.size)[0].tolist()
     if not np.allclose(expected, probe @ weight.T + bias):
-        terms, weight, bias = _traced(layer)
+        terms, weight, bias = _traced(transform)
         columns = expressions.compute(
             terms, lambda index: probe[:, index], lambda name, *given: getattr(np, name)(*given)
         )
         if not np.allclose(expected, np.stack(columns, 1) @ weight.T + bias):
             raise ExportError(f"the transform {transform} cannot be exported: the expressions of "
                               f"its formula do not give its theta")  # fmt: skip
+    if is_composed(layer) and transform.kind != "projective":
+        weight = np.concatenate([weight, np.zeros((transform.shape[1], len(terms)))])
+        bias = np.concatenate([bias, np.eye(transform.shape[1])[-1]])
     return ThetaFormula(terms, weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _traced(layer):
+def _traced(transform):
     """The expressions in theta, and the weight and bias that put them in their places."""
-    transform = layer.transform
     try:
-        theta = layer.rotated_views(transform.forward(expressions.parameters(transform.size)))
+        theta = transform.forward(expressions.parameters(transform.size))
         entries = np.asarray(theta, object).ravel().tolist()
         terms = list(
             {id(entry): entry for entry in entries if isinstance(entry, Expression)}.values()
@@ -148,6 +153,23 @@ def _traced(layer):
             f"{', '.join(expressions.FUNCTIONS)}: {error}"
         ) from error
     return terms, weight, bias
+
+
+def is_composed(layer: SpatialTransformer) -> bool:
+    """Whether theta is a product of matrices: of several rounds, or with views."""
+    return layer.rounds > 1 or bool(layer.view_angles)
+
+
+def zoom_matrix(layer: SpatialTransformer) -> np.ndarray:
+    """The square matrix by which a round's theta is multiplied for the next one."""
+    columns = layer.transform.shape[1]
+    return zoomed_out(np.eye(columns)[None], layer.zoom)[0].astype(np.float32)
+
+
+def view_matrices(layer: SpatialTransformer) -> np.ndarray:
+    """(K, 3, 3): the rotation of each view, by which theta is multiplied; one if it has none."""
+    columns = layer.transform.shape[1]
+    return layer.rotated_views(np.eye(columns)[None]).astype(np.float32)
 
 
 # --- Preprocessing --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 from ..nn.base import Layer
 from ..nn.containers import Branches, MeanOfViews, Serial
 from ..nn.normalisation import BatchNorm
+from ..nn.rounds import round_states
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from ..utils.namespace import to_host
@@ -17,9 +18,10 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
 
     Names are PyTorch's for the same modules in a ``torch.nn.Sequential``: "3.weight",
     "4.running_mean". A transformer has "localisation.0.weight" and so on, and "head.weight" and
-    "head.bias" for the layer that gives its parameters. The names in a mean of views begin with
-    "layer.". Shapes are PyTorch's too: (out, in) for linear layers, (out, in, height, width) for
-    convolutions.
+    "head.bias" for the layer that gives its parameters. With several rounds it has
+    "localisation_2.0.weight" and so on, with the same weights and each round's own statistics of
+    batch normalisation. The names in a mean of views begin with "layer.". Shapes are PyTorch's too:
+    (out, in) for linear layers, (out, in, height, width) for convolutions.
 
     Parameters
     ----------
@@ -56,8 +58,10 @@ def _named_arrays(layer, params, state):
         return _prefixed("layer", _named_arrays(layer.layer, params, state))
     if isinstance(layer, SpatialTransformer):
         own = params["localisation"]
-        features = _named_arrays(layer.localisation, own["features"], state)
-        return _prefixed("localisation", features) | _prefixed("head", own["head"])
+        arrays = {}
+        for name, its in zip(localisation_names(layer), round_states(layer, state), strict=True):
+            arrays |= _prefixed(name, _named_arrays(layer.localisation, own["features"], its))
+        return arrays | _prefixed("head", own["head"])
     if isinstance(layer, BatchNorm):
         return {
             "weight": params["scale"],
@@ -66,6 +70,11 @@ def _named_arrays(layer, params, state):
             "running_var": state["var"],
         }
     return dict(params) if params else {}
+
+
+def localisation_names(layer: SpatialTransformer) -> list[str]:
+    """The names of a transformer's localisation in each of its rounds."""
+    return ["localisation", *(f"localisation_{k}" for k in range(2, layer.rounds + 1))]
 
 
 def _prefixed(prefix, arrays):

@@ -19,11 +19,14 @@ from .constants import (
     Preprocessing,
     check_activation,
     check_exportable,
+    is_composed,
     output_points,
     theta_formula,
     tps_grid_matrix,
+    view_matrices,
+    zoom_matrix,
 )
-from .state_dict import state_dict
+from .state_dict import localisation_names, state_dict
 
 # The first opset that has AffineGrid and GridSample as they are used here.
 OPSET = 20
@@ -217,25 +220,42 @@ class _Graph:
         return x
 
     def transformer(self, layer, x, path, shape):
-        """Localisation, theta, grid and samples."""
-        features = self.layer(layer.localisation, x, f"{path}localisation.", shape)
-        raw = self.node("Gemm", [features, f"{path}head.weight", f"{path}head.bias"],
-                        f"{path}raw", transB=1)  # fmt: skip
-        theta = self.theta(layer, raw, path)
-        if layer.view_angles:  # one image for each theta
+        """Localisation, theta, grid and samples; in each round the localisation sees samples."""
+        theta, seen = None, x
+        for number, name in enumerate(localisation_names(layer)):
+            here = f"{path}{name}." if number else path
+            features = self.layer(layer.localisation, seen, f"{path}{name}.", shape)
+            raw = self.node("Gemm", [features, f"{path}head.weight", f"{path}head.bias"],
+                            f"{here}raw", transB=1)  # fmt: skip
+            step = self.theta(layer, raw, here)
+            theta = self.node("MatMul", [theta, step], f"{here}composed") if number else step
+            if number + 1 < layer.rounds:
+                zoom = self.constant(f"{here}zoom", zoom_matrix(layer))
+                theta = self.node("MatMul", [theta, zoom], f"{here}through")
+                seen = self.samples(layer, theta, x, f"{here}seen.", shape[1:])
+        if layer.view_angles:  # one theta and one image for each view
+            theta = self.views(layer, theta, path)
             copies = self.node("Concat", [x] * layer.views, f"{path}copies", axis=1)
             x = self.reshape(copies, f"{path}repeated", shape)
-        size = layer.size or shape[1:]
-        grids = {"affine": self.affine_grid, "affine 3-D": self.affine_grid,
-                 "projective": self.projective_grid, "tps": self.tps_grid}  # fmt: skip
-        grid = grids[layer.transform.kind](layer, theta, x, path, size)
-        y = self.node(
-            "GridSample", [x, grid], f"{path}y", mode="linear", padding_mode=layer.padding_mode,
-            align_corners=int(layer.align_corners),
-        )  # fmt: skip
+        y = self.samples(layer, theta, x, path, layer.size or shape[1:])
         if not layer.view_angles:
             return y
         return self.reshape(y, f"{path}channels", layer.output_shape(shape))
+
+    def samples(self, layer, theta, x, path, size):
+        """The images x at theta."""
+        if is_composed(layer) and layer.transform.kind != "projective":  # without its last row
+            ends = [np.array([number], np.int64) for number in (0, layer.transform.shape[0], 1)]
+            names = ("first", "last", "rows")
+            limits = [self.constant(path + n, end) for n, end in zip(names, ends, strict=True)]
+            theta = self.node("Slice", [theta, *limits], f"{path}affine")
+        grids = {"affine": self.affine_grid, "affine 3-D": self.affine_grid,
+                 "projective": self.projective_grid, "tps": self.tps_grid}  # fmt: skip
+        grid = grids[layer.transform.kind](layer, theta, x, path, size)
+        return self.node(
+            "GridSample", [x, grid], f"{path}y", mode="linear", padding_mode=layer.padding_mode,
+            align_corners=int(layer.align_corners),
+        )  # fmt: skip
 
     # --- Theta ---
 
@@ -249,7 +269,17 @@ class _Graph:
             columns = formula.compute_terms(*self.operations(raw, path))
             terms = self.node("Concat", columns, f"{path}terms", axis=1)
         flat = self.node("Gemm", [terms, weight, bias], f"{path}flat", transB=1)
-        return self.reshape(flat, f"{path}theta", layer.transform.shape)
+        rows, columns = layer.transform.shape
+        sides = (columns, columns) if is_composed(layer) else (rows, columns)
+        return self.reshape(flat, f"{path}theta", sides)
+
+    def views(self, layer, theta, path):
+        """Theta of each view: the product with its rotation."""
+        rotations = view_matrices(layer)
+        one = self.reshape(theta, f"{path}one", (1, *rotations.shape[1:]))
+        each = self.constant(f"{path}rotations", rotations)
+        product = self.node("MatMul", [one, each], f"{path}rotated")
+        return self.reshape(product, f"{path}views", rotations.shape[1:])
 
     def operations(self, raw, path):
         """The two functions with which expressions are computed, on columns (N, 1)."""

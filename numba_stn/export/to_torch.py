@@ -17,11 +17,14 @@ from .constants import (
     Preprocessing,
     check_activation,
     check_exportable,
+    is_composed,
     output_points,
     theta_formula,
     tps_grid_matrix,
+    view_matrices,
+    zoom_matrix,
 )
-from .state_dict import state_dict
+from .state_dict import localisation_names, state_dict
 
 
 def to_torch(
@@ -214,49 +217,82 @@ def _mean_of_views(layer, shape):
 
 
 def _transformer(layer, shape):
-    """Localisation and head, and the warp by their theta."""
+    """Localisation and head, and the warp by their theta; in each round the localisation's view."""
     import torch
     from torch.nn import functional
 
     options = {"padding_mode": layer.padding_mode, "align_corners": layer.align_corners}
     (features,) = layer.localisation.output_shape(shape)
-    grid_of = _grid_function(layer, shape)
+    theta_of, grid_of = _theta_function(layer), _grid_function(layer)
+    names, zoom = localisation_names(layer), torch.from_numpy(zoom_matrix(layer))
+    rotations = torch.from_numpy(view_matrices(layer))
 
     class SpatialTransformer(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.localisation = _module(layer.localisation, shape)
+            for name in names:
+                self.add_module(name, _module(layer.localisation, shape))
+                _tie(self.localisation, getattr(self, name))
             self.head = torch.nn.Linear(features, layer.transform.size)
 
         def forward(self, x):
-            raw = self.head(self.localisation(x))
-            images = x.repeat_interleave(layer.views, 0) if layer.view_angles else x
-            samples = functional.grid_sample(images, grid_of(raw), **options)
+            theta: Any = None
+            seen = x
+            for number, name in enumerate(names):
+                step = theta_of(self.head(getattr(self, name)(seen)))
+                theta = theta @ step if number else step
+                if number + 1 < layer.rounds:
+                    theta = theta @ zoom.to(theta)
+                    seen = functional.grid_sample(x, grid_of(theta, x, shape[1:]), **options)
+            if layer.view_angles:
+                theta = (theta[:, None] @ rotations.to(theta)).flatten(0, 1)
+                x = x.repeat_interleave(layer.views, 0)
+            grid = grid_of(theta, x, layer.size or shape[1:])
+            samples = functional.grid_sample(x, grid, **options)
             return samples.reshape(-1, *layer.output_shape(shape))
 
     return SpatialTransformer()
 
 
-def _grid_function(layer, shape):
-    """The function from the transform's parameters (N, P) to the grid (N K, ..., dimensions)."""
+def _tie(first, other):
+    """Let a module share the parameters, but not the buffers, of another one of its kind."""
+    for name, parameter in first.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        setattr(other.get_submodule(owner), leaf, parameter)
+
+
+def _theta_function(layer):
+    """The function from the transform's parameters (N, P) to one round's theta."""
+    import torch
+
+    formula = theta_formula(layer)
+    weight, bias = torch.from_numpy(formula.weight), torch.from_numpy(formula.bias)
+    rows, columns = layer.transform.shape
+    sides = (columns, columns) if is_composed(layer) else (rows, columns)
+
+    def theta_of(raw):
+        terms = torch.stack(formula.compute_terms(lambda k: raw[:, k], _operation), 1)
+        return (terms @ weight.to(raw).T + bias.to(raw)).reshape(-1, *sides)
+
+    return theta_of
+
+
+def _grid_function(layer):
+    """The function from theta (N, ...), images and a size to the grid (N, ..., dimensions)."""
     import torch
     from torch.nn import functional
 
-    transform, size, align = layer.transform, layer.size or shape[1:], layer.align_corners
-    formula = theta_formula(layer)
-    weight, bias = torch.from_numpy(formula.weight), torch.from_numpy(formula.bias)
+    transform, align = layer.transform, layer.align_corners
 
-    def grid_of(raw):
-        terms = torch.stack(formula.compute_terms(lambda k: raw[:, k], _operation), 1)
-        theta = (terms @ weight.to(raw).T + bias.to(raw)).reshape(-1, *transform.shape)
+    def grid_of(theta, images, size):
         if transform.kind in ("affine", "affine 3-D"):
-            out_shape = [len(theta), shape[0], *size]
-            return functional.affine_grid(theta, out_shape, align_corners=align)
+            out_shape = [len(theta), images.shape[1], *size]
+            return functional.affine_grid(theta[:, : len(size)], out_shape, align_corners=align)
         if transform.kind == "tps":
             matrix = torch.from_numpy(tps_grid_matrix(transform, size, align))
-            return (matrix.to(raw) @ theta).reshape(-1, *size, 2)
+            return (matrix.to(theta) @ theta).reshape(-1, *size, 2)
         points = torch.from_numpy(output_points(size, align))
-        u, v, w = (theta @ points.to(raw)).unbind(1)
+        u, v, w = (theta @ points.to(theta)).unbind(1)
         return torch.stack([u / w, v / w], -1).reshape(-1, *size, 2)
 
     return grid_of

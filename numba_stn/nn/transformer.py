@@ -11,12 +11,14 @@ import numpy as np
 
 from ..ops import warp_tps, warps
 from ..ops.validate import check_options, check_output_size
+from ..transforms.composition import SHAPES
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
 from .base import Layer, check_arguments, check_layers, repeat
-from .checks import batch_of
+from .checks import batch_of, check_whole
 from .dense import Linear
 from .finite import check_theta
+from .rounds import Predicted, composed_rounds
 from .tree import Tree
 
 # The kinds of transforms whose theta can be rotated, for several views.
@@ -36,7 +38,8 @@ class SpatialTransformer(Layer):
     with ``factors={"localisation": 0.1}`` trains these at a tenth of the learning rate.
 
     With K ``view_angles`` each image is sampled K times, once for each angle, and these views are
-    concatenated along channels.
+    concatenated along channels. With several ``rounds`` theta is composed of several predictions;
+    the state is then a tuple of the localisation's, one for each round.
 
     :func:`spatial_transformer` makes one, and describes the attributes.
     """
@@ -50,10 +53,17 @@ class SpatialTransformer(Layer):
     align_corners: bool = False
     zoom: float = 1.0
     view_angles: Sequence[float] = ()
+    rounds: int = 1
 
     def __post_init__(self):
-        """Check the localisation and the angles."""
+        """Check the localisation, the angles and the rounds."""
         check_layers(self.name, (self.localisation,))
+        check_whole(self.name, rounds=self.rounds)
+        if self.rounds > 1 and self.transform.kind not in SHAPES:
+            raise ValueError(
+                f"{self.name}: rounds: expected 1 for {self.transform}, whose maps cannot be "
+                f"composed, got {self.rounds}"
+            )
         object.__setattr__(self, "view_angles", _checked_angles(self.view_angles))  # it is frozen
         if self.view_angles and self.transform.kind not in ROTATABLE:
             raise ValueError(
@@ -71,8 +81,9 @@ class SpatialTransformer(Layer):
         return {"localisation": {"features": self.localisation.init(rng, shape), "head": head}}
 
     def init_state(self, shape):
-        """The localisation's."""
-        return self.localisation.init_state(shape)
+        """The localisation's; with several rounds a tuple of them."""
+        one = self.localisation.init_state(shape)
+        return (one,) * self.rounds if self.rounds > 1 else one
 
     def output_shape(self, shape):
         """``(C, *size)``; with K views, ``(K C, *size)``."""
@@ -108,10 +119,6 @@ class SpatialTransformer(Layer):
         """Number of views of each image, K."""
         return len(self.view_angles) or 1
 
-    def theta_of_views(self, raw: Any) -> Any:
-        """Theta (N K, ...) of each view, from the transform's parameters (N, P)."""
-        return self.rotated_views(self.transform.theta(raw))
-
     def rotated_views(self, theta: Any) -> Any:
         """Theta (N K, ...) of each view, from that of the images."""
         if not self.view_angles:
@@ -119,13 +126,12 @@ class SpatialTransformer(Layer):
         views = np.stack([_rotated(theta, angle) for angle in self.view_angles], axis=1)
         return views.reshape(-1, *theta.shape[1:])
 
-    def theta_of_views_vjp(self, dtheta: Any, raw: Any) -> Any:
-        """Gradient (N, P) with respect to the parameters, from that of each view's theta."""
+    def rotated_views_vjp(self, dtheta: Any) -> Any:
+        """Gradient with respect to the images' theta, from that of each view's."""
         if not self.view_angles:
-            return self.transform.vjp(dtheta, raw)
+            return dtheta
         views = dtheta.reshape(-1, self.views, *dtheta.shape[1:])
-        back = [_rotated(views[:, k], -angle) for k, angle in enumerate(self.view_angles)]
-        return self.transform.vjp(sum(back), raw)
+        return sum(_rotated(views[:, k], -angle) for k, angle in enumerate(self.view_angles))
 
     def theta(
         self, params: Tree, images: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
@@ -136,32 +142,50 @@ class SpatialTransformer(Layer):
         """
         images = check_arguments(self, params, images, state, train)
         own = params["localisation"]
-        features, back, state = self.localisation.apply(
-            own["features"], images, state, train, wrt_x
-        )
-        raw, head_back, _ = self.head.apply(own["head"], features)
-
-        def pullback(dtheta):
-            dhead, dfeatures = head_back(self.theta_of_views_vjp(dtheta, raw))
-            dlocalisation, dimages = back(dfeatures)
-            return {"localisation": {"features": dlocalisation, "head": dhead}}, dimages
-
-        theta = self.theta_of_views(raw)
+        theta, back, state = composed_rounds(self, own, images, state, train, wrt_x)
         if train and namespace(theta) is np:  # looking at CuPy's would wait for the GPU
             check_theta(self.name, theta)
-        return theta, pullback, state
+
+        def pullback(dtheta):
+            dlocalisation, dimages = back(self.rotated_views_vjp(dtheta))
+            return {"localisation": dlocalisation}, dimages
+
+        return self.rotated_views(theta), pullback, state
+
+    def predict(self, params: Tree, seen: Any, state: Tree, train: bool, wrt_x: bool) -> Predicted:
+        """The map that localisation and head, with these parameters, predict in one round."""
+        features, back, state = self.localisation.apply(
+            params["features"], seen, state, train, wrt_x
+        )
+        raw, head_back, _ = self.head.apply(params["head"], features)
+
+        def pullback(dstep):
+            dhead, dfeatures = head_back(self.transform.vjp(dstep, raw))
+            dlocalisation, dseen = back(dfeatures)
+            return {"features": dlocalisation, "head": dhead}, dseen
+
+        return Predicted(self.transform.theta(raw), pullback, state)
+
+    def warp(self, images: Any, theta: Any, size: tuple[int, ...] | None) -> Any:
+        """The images at theta, by the transform's warp and the layer's options."""
+        warp, _, _ = _warp_functions(self.transform)
+        return warp(*_contiguous(images, theta), size, **self._options)
+
+    def warp_vjp(self, dsamples: Any, images: Any, theta: Any, wrt_x: bool) -> tuple[Any, Any]:
+        """Gradients of :meth:`warp` with respect to the images, if wanted, and to theta."""
+        _, warp_vjp, name = _warp_functions(self.transform)
+        wrt = ("images", name) if wrt_x else (name,)
+        dsamples, images = _contiguous(dsamples, images)
+        return warp_vjp(dsamples, *_contiguous(images, theta), **self._options, wrt=wrt)
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """Warp the images; dx is the sum of the sampler's and the localisation's gradients."""
         theta, back, state = self.theta(params, x, state, train, wrt_x)
-        images, theta = _contiguous(self._repeat(x), theta)
-        warp, warp_vjp, name = _warp_functions(self.transform)
-        wrt = ("images", name) if wrt_x else (name,)
-        samples = warp(images, theta, self.size, **self._options)
+        images = self._repeat(x)
+        samples = self.warp(images, theta, self.size)
 
         def pullback(dy):
-            dsamples, _ = _contiguous(dy.reshape(samples.shape) if self.view_angles else dy, theta)
-            dimages, dtheta = warp_vjp(dsamples, images, theta, **self._options, wrt=wrt)
+            dimages, dtheta = self.warp_vjp(dy.reshape(samples.shape), images, theta, wrt_x)
             dparams, dx = back(dtheta)
             return dparams, self._repeat_vjp(dimages) + dx if wrt_x else None
 
@@ -261,6 +285,7 @@ def spatial_transformer(
     align_corners: bool = False,
     zoom: float = 1.0,
     view_angles: Sequence[float] = (),
+    rounds: int = 1,
 ) -> SpatialTransformer:
     """Spatial transformer layer: (N, C, H, W) -> (N, C, H_out, W_out), or the same for volumes.
 
@@ -290,6 +315,13 @@ def spatial_transformer(
         and ``(0, 0, 1)``. A positive angle rotates the output counter-clockwise about its middle;
         if it is square, 90 degrees are ``np.rot90``. The K views are concatenated along channels,
         (N, K C, H_out, W_out), as :func:`numba_stn.nn.mean_of_views` takes them.
+    rounds : int
+        Number of rounds of prediction (Lin and Lucey 2017). The second round sees the images
+        through the map that the first one found, at their own size, and predicts what is left; and
+        so on. All rounds share localisation and head. Their maps are composed, and the output is
+        sampled from the original images, so nothing is interpolated twice. Not for splines, whose
+        maps cannot be composed; the maps of :data:`~numba_stn.transforms.shear` are composed to
+        affine maps that are no shears.
 
     Returns
     -------
@@ -318,5 +350,5 @@ def spatial_transformer(
     check_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
-        localisation, transform, size, padding_mode, align_corners, zoom, view_angles
+        localisation, transform, size, padding_mode, align_corners, zoom, view_angles, rounds
     )

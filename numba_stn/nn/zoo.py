@@ -47,6 +47,7 @@ def build(
     classes: int = 10,
     transformers: int = 1,
     views: int = 1,
+    rounds: int = 1,
 ) -> Serial:
     """Build one of the paper's networks: (N, C, H, W) -> logits (N, classes).
 
@@ -71,6 +72,9 @@ def build(
     views : int
         Number of views of each image. The first transformer gives the first view, and rotations of
         it by -20 degrees, 20, -40, and so on. The logits are the mean over the views.
+    rounds : int
+        Number of rounds of each transformer of the images, see
+        :func:`numba_stn.nn.spatial_transformer`.
 
     Returns
     -------
@@ -80,8 +84,8 @@ def build(
     ------
     ValueError
         If there is no such model or transform, if the shape or a number is wrong, if the model has
-        no transformer for ``transformers`` or ``views``, or if it has several in parallel, or a
-        transform that cannot be rotated, for ``views``.
+        no transformer for ``transformers``, ``views`` or ``rounds``, or if it has several in
+        parallel, or a transform that cannot be rotated, for ``views``.
 
     Examples
     --------
@@ -90,14 +94,14 @@ def build(
     >>> net.output_shape((1, 28, 28))
     (10,)
     """
-    _check(model, transform, transformers, views)
+    _check(model, transform, transformers, views, rounds)
     check_image_shape("build", shape)
     check_whole("build", height=shape[1], width=shape[2], channels=shape[0], classes=classes)
     dense = model.endswith("fcn")
     if not model.startswith("st-"):
         return fcn(shape, classes) if dense else cnn(shape, classes)
     sizes = size if size and isinstance(size[0], Sequence) else [size]
-    chain = _transformers(shape, transform, sizes, transformers, dense)
+    chain = _transformers(shape, transform, sizes, transformers, dense, rounds)
     first_layers = chain if transformers == 1 else [parallel(*[serial(*chain)] * transformers)]
     warped = serial(*first_layers).output_shape(shape)
     if dense:
@@ -116,16 +120,18 @@ def build(
     )
 
 
-def _check(model, transform, transformers, views):
+def _check(model, transform, transformers, views, rounds):
     """Raise unless there is such a network."""
     if model not in MODELS:
         raise ValueError(f"model: expected one of {list(MODELS)}, got {model!r}")
-    check_whole("build", transformers=transformers, views=views)
+    check_whole("build", transformers=transformers, views=views, rounds=rounds)
     if not model.startswith("st-"):
         if transformers > 1:
             raise ValueError(f"transformers: the model {model} has none, got {transformers}")
         if views > 1:
             raise ValueError(f"views: the model {model} has no transformer, got {views}")
+        if rounds > 1:
+            raise ValueError(f"rounds: the model {model} has no transformer, got {rounds}")
     elif views > 1 < transformers:
         raise ValueError(
             f"views: expected 1 with {transformers} parallel transformers, got {views}"
@@ -134,7 +140,7 @@ def _check(model, transform, transformers, views):
         raise ValueError(f"views: {transform} cannot be rotated, expected 1, got {views}")
 
 
-def _transformers(shape, transform, sizes, transformers, dense):
+def _transformers(shape, transform, sizes, transformers, dense, rounds):
     """One transformer for each size, one after another."""
     layers: list[SpatialTransformer] = []
     for size in sizes:
@@ -144,7 +150,8 @@ def _transformers(shape, transform, sizes, transformers, dense):
         else:
             localisation = cnn_localisation(shape)
         zoom = _zoom(transform, shape, size, follows)
-        layers.append(spatial_transformer(localisation, transform, size, zoom=zoom))
+        layer = spatial_transformer(localisation, transform, size, zoom=zoom, rounds=rounds)
+        layers.append(layer)
         shape = layers[-1].output_shape(shape)
     return layers
 

@@ -20,6 +20,9 @@ FITTED = (
     "n_features_in_",
 )  # fmt: skip
 
+# What the network is built from.
+DESCRIPTION = ("transformation", "net", "rounds")
+
 # Attributes that are arrays.
 ARRAYS = ("mean_", "deviation_", "target_mean_", "target_deviation_")
 
@@ -27,9 +30,10 @@ ARRAYS = ("mean_", "deviation_", "target_mean_", "target_deviation_")
 def save(estimator: Any, path: Any) -> None:
     """Write a fitted estimator to a file, whole or not at all."""
     parameters = {name: _named(name, v) for name, v in estimator.get_params(deep=False).items()}
-    transformation, net = estimator._description
-    described = {"transformation": _named("transformation", transformation),
-                 "net": _named("net", net)}  # fmt: skip
+    described = {
+        name: _named(name, value)
+        for name, value in zip(DESCRIPTION, estimator._description, strict=True)
+    }
     content = {
         "estimator": type(estimator).__name__,
         "parameters": {name: value for name, value in parameters.items() if value is not _CODE},
@@ -64,7 +68,7 @@ def load(kind: type, path: Any, given: dict[str, Any]) -> Any:
 def _rebuilt(kind, content, flat, given):
     """The estimator of a file's content."""
     description = content["description"] | given
-    needed = [name for name in ("transformation", "net") if name not in description]
+    needed = [name for name in DESCRIPTION if name not in description]
     if needed:
         raise FileError(
             f"the estimator was saved without {' and '.join(needed)}, which is code: give it, as "
@@ -85,7 +89,7 @@ def _rebuilt(kind, content, flat, given):
     for name in ARRAYS:
         if f"arrays.{name}" in flat:
             setattr(estimator, name, flat.pop(f"arrays.{name}"))
-    estimator._description = description["transformation"], description["net"]
+    estimator._description = tuple(description[name] for name in DESCRIPTION)
     estimator._net = net = estimator._build()
     height, width, channels = estimator.image_shape_
     shape = channels, height, width

@@ -32,6 +32,9 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
     net : callable, str or Layer, optional
         A network of one's own: a function ``(shape (C, H, W), outputs) -> layer``, its name as
         ``"file.py:function"``, or a layer.
+    rounds : int
+        Number of rounds in which the transformer predicts its map, see
+        :func:`numba_stn.nn.spatial_transformer`.
     image_shape : (H, W) or (H, W, C), optional
         Of flat rows. By default a row is a square image if its length is a square number, and else
         an image of one row.
@@ -114,6 +117,7 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
         transformation="affine",
         *,
         net=None,
+        rounds=1,
         image_shape=None,
         layout="auto",
         epochs=None,
@@ -134,6 +138,7 @@ class STNClassifier(ClassifierMixin, ImageEstimator):
     ):
         self.transformation = transformation
         self.net = net
+        self.rounds = rounds
         self.image_shape = image_shape
         self.layout = layout
         self.epochs = epochs
@@ -292,7 +297,7 @@ class STNRegressor(RegressorMixin, ImageEstimator):
 
     Parameters
     ----------
-    transformation, net, image_shape, layout, epochs, batch_size
+    transformation, net, rounds, image_shape, layout, epochs, batch_size
         As in :class:`STNClassifier`.
     learning_rate, localisation_rate, weight_decay
         As in :class:`STNClassifier`.
@@ -328,6 +333,7 @@ class STNRegressor(RegressorMixin, ImageEstimator):
         transformation="affine",
         *,
         net=None,
+        rounds=1,
         image_shape=None,
         layout="auto",
         epochs=None,
@@ -347,6 +353,7 @@ class STNRegressor(RegressorMixin, ImageEstimator):
     ):
         self.transformation = transformation
         self.net = net
+        self.rounds = rounds
         self.image_shape = image_shape
         self.layout = layout
         self.epochs = epochs

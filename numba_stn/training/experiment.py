@@ -57,7 +57,8 @@ class Config:
     """What to train, on what, and how.
 
     ``transformers`` is the number of transformers in parallel. With a single one, ``views`` is the
-    number of rotated views of each image, over which the network's logits are averaged. ``batch``,
+    number of rotated views of each image, over which the network's logits are averaged. ``rounds``
+    is the number of rounds in which each transformer predicts its map. ``batch``,
     ``rate`` and ``weight_decay`` are the optimiser's (Adam, one cycle). The localisation is trained
     at ``rate * localisation_rate``. ``label_smoothing`` is the loss's. With the ``device`` "cuda"
     the steps run on the GPU, with CuPy.
@@ -77,6 +78,7 @@ class Config:
     transform: Annotated[str, one_of(_PLANE_TRANSFORMS)] = "affine"
     transformers: Annotated[int, whole(1, MOST_IN_PARALLEL)] = 1
     views: Annotated[int, whole(1, MOST_IN_PARALLEL)] = 1
+    rounds: Annotated[int, whole(1, MOST_IN_PARALLEL)] = 1
     epochs: Annotated[int, whole(1, MOST_EPOCHS)] = 60
     seed: Annotated[int, whole(0, MOST_SEED)] = 0
     batch: Annotated[int, whole(1)] = 50
@@ -157,7 +159,7 @@ def network(config: Config) -> tuple[Layer, Shape]:
     sides = [side, round(side * SECOND_CROP)] if two else [side]
     sizes = [(side, side) for side in sides]
     net = zoo.build(config.model, shape, config.transform, sizes, task.classes,
-                    config.transformers, config.views)  # fmt: skip
+                    config.transformers, config.views, config.rounds)  # fmt: skip
     return net, shape
 
 

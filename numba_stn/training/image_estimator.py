@@ -261,12 +261,12 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
     # --- The network ---
 
     def _describe(self):
-        """What the network is built from: the transformation, and the network of one's own."""
-        return self.transformation, self.net
+        """What the network is built from: transformation, network of one's own, and rounds."""
+        return self.transformation, self.net, self.rounds
 
     def _build(self) -> Layer:
         """The network of the description."""
-        transformation, net = self._description
+        transformation, net, rounds = self._description
         height, width, channels = self.image_shape_
         shape = channels, height, width
         if net is not None:
@@ -280,12 +280,14 @@ class ImageEstimator(TransformerMixin, BaseEstimator):
                 )
             return own_network.build(builder, shape, self._outputs)
         if transformation is None:
+            if rounds != 1:
+                raise ValueError(f"rounds: expected 1 without a transformation, got {rounds!r}")
             return networks.build("cnn", shape, self._outputs)
         with _named(transform="transformation"):
             transform = by_name(transformation)
         if transform.kind == "affine 3-D":
             raise ValueError(f"transformation: expected one of images, got {transform}")
-        return networks.build("st-cnn", shape, self._outputs, transform)
+        return networks.build("st-cnn", shape, self._outputs, transform, rounds)
 
     @property
     def network_(self) -> Layer:

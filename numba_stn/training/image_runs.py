@@ -221,7 +221,8 @@ def _build(config):
     if config.net is not None:
         builder = own_network.load_builder(config.net)
         return own_network.build(builder, _shape(config), len(config.classes))
-    return networks.build(config.model, _shape(config), len(config.classes), config.transform)
+    classes = len(config.classes)
+    return networks.build(config.model, _shape(config), classes, config.transform, config.rounds)
 
 
 def _shape(config):

@@ -57,6 +57,7 @@ class Recipe:
 
     model: Annotated[str, one_of(networks.MODELS)] = "st-cnn"
     transform: Annotated[str, one_of(PLANE_TRANSFORMS)] = "affine"
+    rounds: Annotated[int, whole(1, 100)] = 1
     epochs: Annotated[Any, maybe(whole(1, 10**6))] = None
     batch: Annotated[Any, maybe(whole(1))] = None
     seed: Annotated[int, whole(0, 2**128 - 1)] = 0
@@ -221,7 +222,9 @@ def make_job(
         raise ValueError("train: expected at least one image, got none")
     recipe = resolved(recipe, len(train))
     height, width, channels = images.shape[1:]
-    net = net or networks.build(recipe.model, (channels, height, width), outputs, recipe.transform)
+    net = net or networks.build(
+        recipe.model, (channels, height, width), outputs, recipe.transform, recipe.rounds
+    )
     standardise = standardisation(images, train)
     own = Examples(images, targets, train, standardise)
     params = net.init(np.random.default_rng(0), (channels, height, width))

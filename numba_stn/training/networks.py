@@ -30,7 +30,13 @@ LAST_SIDE, LEAST_SIDE = 5, 7
 HALVED_SIDE = 28
 
 
-def build(model: str, shape: Shape, outputs: int, transform: str | Transform = "affine") -> Serial:
+def build(
+    model: str,
+    shape: Shape,
+    outputs: int,
+    transform: str | Transform = "affine",
+    rounds: int = 1,
+) -> Serial:
     """Build a network for images of a shape: (N, C, H, W) -> (N, outputs).
 
     The number of convolutions grows with the images' sides.
@@ -44,6 +50,8 @@ def build(model: str, shape: Shape, outputs: int, transform: str | Transform = "
         Number of classes, for example.
     transform : str or Transform
         The transformer's.
+    rounds : int
+        Number of rounds in which the transformer predicts its map.
 
     Returns
     -------
@@ -57,7 +65,8 @@ def build(model: str, shape: Shape, outputs: int, transform: str | Transform = "
     """
     layers = classifier(shape, outputs)
     if model == "st-cnn":
-        layers = [spatial_transformer(localisation(shape), transform), *layers]
+        warped = spatial_transformer(localisation(shape), transform, rounds=rounds)
+        layers = [warped, *layers]
     return serial(*layers)
 
 
