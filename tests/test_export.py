@@ -61,6 +61,14 @@ NETS = {
         warped("affine", size=(9, 8), zoom=0.6, view_angles=(0, -20, 20), rounds=3),
         nn.mean_of_views(3, nn.flatten(), nn.linear(10)),
     ),
+    "theta as channels": nn.serial(
+        warped("similarity", size=(9, 8), view_angles=(0, 20), return_theta=True),
+        nn.mean_of_views(2, nn.with_theta(6, nn.conv2d(2, 3), nn.flatten()), nn.linear(10)),
+    ),
+    "apart, theta of projective maps": nn.serial(
+        nn.apart(*[warped("projective", size=(7, 8), return_theta=True)] * 2),
+        nn.conv2d(4, 3), nn.flatten(), nn.linear(10),
+    ),
     "projective in rounds": nn.serial(
         warped("projective", size=(11, 7), zoom=0.9, padding_mode="border", rounds=2),
         nn.flatten(), nn.linear(10),

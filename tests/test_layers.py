@@ -121,6 +121,27 @@ LAYERS = {
         ),
         (1, 6, 6),
     ),
+    "transformers that return theta": (
+        nn.serial(
+            nn.spatial_transformer(
+                nn.serial(nn.flatten(), nn.linear(3)),
+                "attention",
+                size=(4, 3),
+                rounds=2,
+                view_angles=(0, 20),
+                return_theta=True,
+            ),
+            nn.mean_of_views(2, nn.with_theta(6, nn.conv2d(2, 2), nn.flatten()), nn.linear(3)),
+        ),
+        (2, 6, 5),
+    ),
+    "transformers apart": (
+        nn.apart(
+            *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2,
+            weight=0,
+        ),
+        (1, 7, 7),
+    ),
     "transformers in parallel": (
         nn.parallel(
             *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2

@@ -87,9 +87,10 @@ def line_of(capsys, *arguments):
 
 KINDS = {name: type(value) for name, value in vars(CONFIG).items()}
 WRONG_FIELDS = [(name, value) for name, kind in KINDS.items() for value in WRONG[kind]]
-WRONG_FIELDS += [("batch", 0), ("epochs", 0), ("transformers", 0), ("views", 0), ("rounds", 0), ("rate", 0),
-                 ("label_smoothing", 1), ("label_smoothing", 2), ("transformers", 10**9),
-                 ("views", 10**9), ("transform", "affine_3d"), ("epochs", 10**9)]  # fmt: skip
+WRONG_FIELDS += [("batch", 0), ("epochs", 0), ("transformers", 0), ("views", 0), ("rounds", 0),
+                 ("rate", 0), ("label_smoothing", 1), ("label_smoothing", 2),
+                 ("transformers", 10**9), ("views", 10**9), ("transform", "affine_3d"),
+                 ("epochs", 10**9)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_FIELDS)

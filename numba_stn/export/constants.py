@@ -13,6 +13,7 @@ from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
 from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from ..nn.poses import WithTheta
 from ..nn.rounds import zoomed_out
 from ..nn.transformer import SpatialTransformer
 from ..ops.tps_grid import tps_grid
@@ -58,7 +59,7 @@ def check_exportable(net: Layer) -> None:
     if isinstance(net, (Serial, Branches)):
         for layer in net.layers:
             check_exportable(layer)
-    elif isinstance(net, MeanOfViews):
+    elif isinstance(net, (MeanOfViews, WithTheta)):
         check_exportable(net.layer)
     elif isinstance(net, SpatialTransformer):
         check_exportable(net.localisation)

@@ -7,6 +7,7 @@ import numpy as np
 from ..nn.base import Layer
 from ..nn.containers import Branches, MeanOfViews, Serial
 from ..nn.normalisation import BatchNorm
+from ..nn.poses import WithTheta
 from ..nn.rounds import round_states
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
@@ -20,8 +21,9 @@ def state_dict(net: Layer, params: Tree, state: Tree = ()) -> dict[str, Any]:
     "4.running_mean". A transformer has "localisation.0.weight" and so on, and "head.weight" and
     "head.bias" for the layer that gives its parameters. With several rounds it has
     "localisation_2.0.weight" and so on, with the same weights and each round's own statistics of
-    batch normalisation. The names in a mean of views begin with "layer.". Shapes are PyTorch's too:
-    (out, in) for linear layers, (out, in, height, width) for convolutions.
+    batch normalisation. The names in a mean of views, and after ``with_theta``, begin with
+    "layer.". Shapes are PyTorch's too: (out, in) for linear layers, (out, in, height, width) for
+    convolutions.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def _named_arrays(layer, params, state):
             arrays = _named_arrays(part, params[n], state[n] if state else ())
             found |= _prefixed(str(n), arrays)
         return found
-    if isinstance(layer, MeanOfViews):
+    if isinstance(layer, (MeanOfViews, WithTheta)):
         return _prefixed("layer", _named_arrays(layer.layer, params, state))
     if isinstance(layer, SpatialTransformer):
         own = params["localisation"]

@@ -13,6 +13,7 @@ from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
 from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from ..nn.poses import Apart, WithTheta
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from .constants import (
@@ -180,6 +181,16 @@ class _Graph:
         axis = self.constant(f"{path}axis", np.array([1], np.int64))
         return self.node("ReduceMean", [outputs, axis], f"{path}mean", keepdims=0)
 
+    def with_theta(self, layer, x, path, shape):
+        """The layer on the first channels, and one pixel of the others."""
+        images = layer.image_shape(shape)
+        own = self.slice(x, f"{path}images", {1: (0, images[0])})
+        first = dict.fromkeys(range(2, len(shape) + 1), (0, 1))
+        pixel = self.slice(x, f"{path}pixel", {1: (images[0], shape[0]), **first})
+        theta = self.reshape(pixel, f"{path}entries", (layer.entries,))
+        features = self.layer(layer.layer, own, f"{path}layer.", images)
+        return self.node("Concat", [features, theta], f"{path}y", axis=1)
+
     def linear(self, layer, x, path, shape):
         """Weights (features, inputs), and a bias."""
         return self.node("Gemm", [x, f"{path}weight", f"{path}bias"], f"{path}y", transB=1)
@@ -232,23 +243,39 @@ class _Graph:
             if number + 1 < layer.rounds:
                 zoom = self.constant(f"{here}zoom", zoom_matrix(layer))
                 theta = self.node("MatMul", [theta, zoom], f"{here}through")
-                seen = self.samples(layer, theta, x, f"{here}seen.", shape[1:])
+                rows = self.rows(layer, theta, f"{here}seen.")
+                seen = self.samples(layer, rows, x, f"{here}seen.", shape[1:])
         if layer.view_angles:  # one theta and one image for each view
             theta = self.views(layer, theta, path)
             copies = self.node("Concat", [x] * layer.views, f"{path}copies", axis=1)
             x = self.reshape(copies, f"{path}repeated", shape)
+        theta = self.rows(layer, theta, path)
         y = self.samples(layer, theta, x, path, layer.size or shape[1:])
+        if layer.return_theta:  # as constant channels
+            sides = layer.output_shape(shape)[1:]
+            flat = self.reshape(theta, f"{path}entries", (layer.theta_channels, *[1] * len(sides)))
+            ones = self.constant(f"{path}ones", np.ones((1, *sides), np.float32))
+            entries = self.node("Mul", [flat, ones], f"{path}theta_channels")
+            y = self.node("Concat", [y, entries], f"{path}with_theta", axis=1)
         if not layer.view_angles:
             return y
         return self.reshape(y, f"{path}channels", layer.output_shape(shape))
 
+    def rows(self, layer, theta, path):
+        """Theta without the last row that products of affine maps have."""
+        if not is_composed(layer) or layer.transform.kind == "projective":
+            return theta
+        return self.slice(theta, f"{path}affine", {1: (0, layer.transform.shape[0])})
+
+    def slice(self, x, name, limits):
+        """The part of ``x`` between the limits of some axes."""
+        parts = {"starts": [low for low, _ in limits.values()],
+                 "ends": [high for _, high in limits.values()], "axes": list(limits)}  # fmt: skip
+        inputs = [self.constant(f"{name}_{k}", np.array(v, np.int64)) for k, v in parts.items()]
+        return self.node("Slice", [x, *inputs], name)
+
     def samples(self, layer, theta, x, path, size):
         """The images x at theta."""
-        if is_composed(layer) and layer.transform.kind != "projective":  # without its last row
-            ends = [np.array([number], np.int64) for number in (0, layer.transform.shape[0], 1)]
-            names = ("first", "last", "rows")
-            limits = [self.constant(path + n, end) for n, end in zip(names, ends, strict=True)]
-            theta = self.node("Slice", [theta, *limits], f"{path}affine")
         grids = {"affine": self.affine_grid, "affine 3-D": self.affine_grid,
                  "projective": self.projective_grid, "tps": self.tps_grid}  # fmt: skip
         grid = grids[layer.transform.kind](layer, theta, x, path, size)
@@ -341,7 +368,9 @@ _METHODS: dict[type[Layer], Any] = {
     Serial: _Graph.serial,
     Parallel: _Graph.branches,
     Sum: _Graph.branches,
+    Apart: _Graph.branches,
     MeanOfViews: _Graph.mean_of_views,
+    WithTheta: _Graph.with_theta,
     SpatialTransformer: _Graph.transformer,
     Linear: _Graph.linear,
     Conv2d: _Graph.convolution,

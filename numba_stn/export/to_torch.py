@@ -10,6 +10,7 @@ from ..nn.dense import Flatten, Linear, Relu
 from ..nn.dropout import Dropout
 from ..nn.normalisation import BatchNorm
 from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
+from ..nn.poses import Apart, WithTheta
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from .constants import (
@@ -216,6 +217,23 @@ def _mean_of_views(layer, shape):
     return MeanOfViews()
 
 
+def _with_theta(layer, shape):
+    import torch
+
+    images = layer.image_shape(shape)
+
+    class WithTheta(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = _module(layer.layer, images)
+
+        def forward(self, x):
+            theta = x[:, images[0] :].flatten(2)[:, :, 0]
+            return torch.cat([self.layer(x[:, : images[0]]), theta], 1)
+
+    return WithTheta()
+
+
 def _transformer(layer, shape):
     """Localisation and head, and the warp by their theta; in each round the localisation's view."""
     import torch
@@ -249,6 +267,10 @@ def _transformer(layer, shape):
                 x = x.repeat_interleave(layer.views, 0)
             grid = grid_of(theta, x, layer.size or shape[1:])
             samples = functional.grid_sample(x, grid, **options)
+            if layer.return_theta:
+                entries = theta[:, : layer.transform.shape[0]].flatten(1)
+                entries = entries.reshape(*entries.shape, *[1] * (samples.ndim - 2))
+                samples = torch.cat([samples, entries.expand(-1, -1, *samples.shape[2:])], 1)
             return samples.reshape(-1, *layer.output_shape(shape))
 
     return SpatialTransformer()
@@ -313,7 +335,9 @@ _MODULES = {
     Serial: _serial,
     Parallel: _branches,
     Sum: _branches,
+    Apart: _branches,
     MeanOfViews: _mean_of_views,
+    WithTheta: _with_theta,
     SpatialTransformer: _transformer,
     Linear: _linear,
     Conv2d: _convolution,

@@ -20,7 +20,9 @@ from .losses import (
 )
 from .normalisation import batch_norm
 from .optim import Optimiser, adam, constant, cosine, one_cycle, sgd, step_decay
+from .penalties import area_penalty, identity_penalty, overlap_penalty, scale_penalty
 from .pooling import avg_pool, global_avg_pool, max_pool
+from .poses import apart, with_theta
 from .transformer import SpatialTransformer, spatial_transformer
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Optimiser",
     "SpatialTransformer",
     "adam",
+    "apart",
+    "area_penalty",
     "avg_pool",
     "batch_norm",
     "binary_cross_entropy",
@@ -38,6 +42,7 @@ __all__ = [
     "flatten",
     "global_avg_pool",
     "huber",
+    "identity_penalty",
     "leaky_relu",
     "linear",
     "load",
@@ -45,10 +50,12 @@ __all__ = [
     "mean_of_views",
     "mean_squared_error",
     "one_cycle",
+    "overlap_penalty",
     "parallel",
     "relu",
     "residual",
     "save",
+    "scale_penalty",
     "serial",
     "sgd",
     "sigmoid",
@@ -60,4 +67,5 @@ __all__ = [
     "tanh",
     "train",
     "tree",
+    "with_theta",
 ]

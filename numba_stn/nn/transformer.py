@@ -14,10 +14,11 @@ from ..ops.validate import check_options, check_output_size
 from ..transforms.composition import SHAPES
 from ..transforms.parametrisations import Transform, by_name
 from ..utils.namespace import namespace
-from .base import Layer, check_arguments, check_layers, repeat
-from .checks import batch_of, check_whole
+from .base import Layer, Pullback, check_arguments, check_layers, repeat
+from .checks import batch_of, check_gradient, check_whole
 from .dense import Linear
 from .finite import check_theta
+from .penalties import Penalty, check_penalties
 from .rounds import Predicted, composed_rounds
 from .tree import Tree
 
@@ -39,7 +40,8 @@ class SpatialTransformer(Layer):
 
     With K ``view_angles`` each image is sampled K times, once for each angle, and these views are
     concatenated along channels. With several ``rounds`` theta is composed of several predictions;
-    the state is then a tuple of the localisation's, one for each round.
+    the state is then a tuple of the localisation's, one for each round. With ``return_theta`` the
+    entries of theta are further channels of the output.
 
     :func:`spatial_transformer` makes one, and describes the attributes.
     """
@@ -54,6 +56,8 @@ class SpatialTransformer(Layer):
     zoom: float = 1.0
     view_angles: Sequence[float] = ()
     rounds: int = 1
+    return_theta: bool = False
+    penalties: Sequence[Penalty] = ()
 
     def __post_init__(self):
         """Check the localisation, the angles and the rounds."""
@@ -65,6 +69,11 @@ class SpatialTransformer(Layer):
                 f"composed, got {self.rounds}"
             )
         object.__setattr__(self, "view_angles", _checked_angles(self.view_angles))  # it is frozen
+        object.__setattr__(self, "penalties", check_penalties(self.name, self.penalties))
+        if not isinstance(self.return_theta, bool):
+            raise TypeError(
+                f"{self.name}: return_theta: expected True or False, got {self.return_theta!r}"
+            )
         if self.view_angles and self.transform.kind not in ROTATABLE:
             raise ValueError(
                 f"view_angles: expected an affine or projective transform, got {self.transform}"
@@ -86,7 +95,7 @@ class SpatialTransformer(Layer):
         return (one,) * self.rounds if self.rounds > 1 else one
 
     def output_shape(self, shape):
-        """``(C, *size)``; with K views, ``(K C, *size)``."""
+        """``(C, *size)``; with K views, ``(K C, *size)``; P channels more for theta's entries."""
         sides = "D, H, W" if self.transform.kind == "affine 3-D" else "H, W"
         if len(shape) != 1 + len(sides.split()) or 0 in shape[1:]:
             raise ValueError(
@@ -99,7 +108,7 @@ class SpatialTransformer(Layer):
                 f"{self.name}: localisation: expected a network with outputs of shape (F,), got "
                 f"{features}; end it with flatten() or linear()"
             )
-        return (self.views * shape[0], *(self.size or shape[1:]))
+        return (self.views * (shape[0] + self.theta_channels), *(self.size or shape[1:]))
 
     def arrays(self, shape):
         """See :meth:`Layer.arrays`; localisation and head check their own."""
@@ -118,6 +127,11 @@ class SpatialTransformer(Layer):
     def views(self) -> int:
         """Number of views of each image, K."""
         return len(self.view_angles) or 1
+
+    @property
+    def theta_channels(self) -> int:
+        """Number of channels of the output that have theta's entries, for each view."""
+        return math.prod(self.transform.shape) if self.return_theta else 0
 
     def rotated_views(self, theta: Any) -> Any:
         """Theta (N K, ...) of each view, from that of the images."""
@@ -138,7 +152,8 @@ class SpatialTransformer(Layer):
     ) -> tuple[Any, Any, Tree]:
         """Predict theta from images; returns theta, the pullback and the localisation's state.
 
-        Theta is (N K, ...) with K views. The other arguments are those of :meth:`Layer.apply`.
+        Theta is (N K, ...) with K views. The other arguments are those of :meth:`Layer.apply`. In
+        training the pullback adds the gradients of the penalties.
         """
         images = check_arguments(self, params, images, state, train)
         own = params["localisation"]
@@ -146,8 +161,11 @@ class SpatialTransformer(Layer):
         if train and namespace(theta) is np:  # looking at CuPy's would wait for the GPU
             check_theta(self.name, theta)
 
-        def pullback(dtheta):
-            dlocalisation, dimages = back(self.rotated_views_vjp(dtheta))
+        def pullback(dviews):
+            dtheta = self.rotated_views_vjp(dviews)
+            for penalty in self.penalties if train else ():
+                dtheta = dtheta + penalty(theta)[1]
+            dlocalisation, dimages = back(dtheta)
             return {"localisation": dlocalisation}, dimages
 
         return self.rotated_views(theta), pullback, state
@@ -180,16 +198,34 @@ class SpatialTransformer(Layer):
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """Warp the images; dx is the sum of the sampler's and the localisation's gradients."""
+        (y, _), back, state = self.apply_with_theta(params, x, state, train, wrt_x)
+        return y, lambda dy: back((dy, None)), state
+
+    def apply_with_theta(
+        self, params: Tree, x: Any, state: Tree = (), train: bool = False, wrt_x: bool = True
+    ) -> tuple[tuple[Any, Any], Pullback, Tree]:
+        """Warp the images; returns the output and theta, the pullback of both, and the state.
+
+        ``dparams, dx = pullback((dy, dtheta))``; dtheta is the gradient of a loss that depends on
+        theta itself, or None. With K views, theta is (N K, ...).
+        """
         theta, back, state = self.theta(params, x, state, train, wrt_x)
         images = self._repeat(x)
         samples = self.warp(images, theta, self.size)
+        y = self._output(samples, theta)
+        y_shape = y.shape
 
-        def pullback(dy):
-            dimages, dtheta = self.warp_vjp(dy.reshape(samples.shape), images, theta, wrt_x)
-            dparams, dx = back(dtheta)
+        def pullback(gradients):
+            dy, dtheta = gradients
+            dy = check_gradient(self.name, dy, type(samples), y_shape, samples.dtype)
+            dsamples, dchannels = self._output_vjp(dy, samples.shape)
+            dimages, dmaps = self.warp_vjp(dsamples, images, theta, wrt_x)
+            for more in (dchannels, dtheta):
+                dmaps = dmaps if more is None else dmaps + more.reshape(dmaps.shape)
+            dparams, dx = back(dmaps)
             return dparams, self._repeat_vjp(dimages) + dx if wrt_x else None
 
-        return self._views_to_channels(samples), pullback, state
+        return (y, theta), pullback, state
 
     def apply_with_coverage(self, params: Tree, x: Any, state: Tree = ()) -> tuple[Any, Any, Any]:
         """Warp the images; returns the output, the covered share of each sample, and theta.
@@ -203,7 +239,7 @@ class SpatialTransformer(Layer):
         samples, covered = warp(images, theta, self.size, **self._options, coverage=True)
         if self.view_angles:
             covered = covered.reshape(-1, self.views, *covered.shape[1:]).mean(1)
-        return self._views_to_channels(samples), covered, maps
+        return self._output(samples, maps), covered, maps
 
     def _repeat(self, x):
         """(N K, C, ...): each image once for each view."""
@@ -216,10 +252,23 @@ class SpatialTransformer(Layer):
         batch = len(dimages) // self.views
         return dimages.reshape(batch, self.views, *dimages.shape[1:]).sum(1)
 
-    def _views_to_channels(self, samples):
-        """(N K, C, ...) -> (N, K C, ...)."""
+    def _output(self, samples, theta):
+        """(N K, C, ...) -> (N, K (C + P), ...): after the samples of each view its theta."""
+        if self.return_theta:
+            entries = theta.reshape(len(theta), self.theta_channels, *[1] * (samples.ndim - 2))
+            shape = (*entries.shape[:2], *samples.shape[2:])
+            samples = np.concatenate([samples, np.broadcast_to(entries, shape)], axis=1)
         channels, *sides = samples.shape[1:]
         return samples.reshape(len(samples) // self.views, self.views * channels, *sides)
+
+    def _output_vjp(self, dy, shape):
+        """The gradients of the samples, which have this shape, and of theta's entries (N K, P)."""
+        batch, channels, *sides = shape
+        dy = dy.reshape(batch, channels + self.theta_channels, *sides)
+        if not self.return_theta:
+            return dy, None
+        entries = dy[:, channels:].reshape(batch, self.theta_channels, -1)
+        return dy[:, :channels], entries.sum(2)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -286,6 +335,8 @@ def spatial_transformer(
     zoom: float = 1.0,
     view_angles: Sequence[float] = (),
     rounds: int = 1,
+    return_theta: bool = False,
+    penalties: Sequence[Penalty] = (),
 ) -> SpatialTransformer:
     """Spatial transformer layer: (N, C, H, W) -> (N, C, H_out, W_out), or the same for volumes.
 
@@ -322,6 +373,15 @@ def spatial_transformer(
         sampled from the original images, so nothing is interpolated twice. Not for splines, whose
         maps cannot be composed; the maps of :data:`~numba_stn.transforms.shear` are composed to
         affine maps that are no shears.
+    return_theta : bool
+        Whether later layers get theta: its P entries, row by row, are then P constant channels
+        after the samples (of each view), (N, K (C + P), ...). A convolution can use them as they
+        are; :func:`numba_stn.nn.with_theta` hands them to a layer of features.
+    penalties : sequence of Penalty
+        Whose gradients are added in training, for instance ``(identity_penalty(0.1),)``; as with
+        weight decay, the loss that is reported does not contain them. See
+        :func:`numba_stn.nn.identity_penalty`, :func:`numba_stn.nn.scale_penalty` and
+        :func:`numba_stn.nn.area_penalty`.
 
     Returns
     -------
@@ -350,5 +410,6 @@ def spatial_transformer(
     check_options("bilinear", padding_mode, align_corners, 0.0)
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
-        localisation, transform, size, padding_mode, align_corners, zoom, view_angles, rounds
-    )
+        localisation, transform, size, padding_mode, align_corners, zoom, view_angles, rounds,
+        return_theta, penalties,
+    )  # fmt: skip
