@@ -19,7 +19,7 @@ import numba_stn  # noqa: E402
 
 # Let autodoc import the public modules that are attributes of the package by their public names.
 sys.modules["numba_stn.inline"] = numba_stn.inline
-for name in ("maps", "matrices", "matrices_3d"):
+for name in ("deformations", "maps", "matrices", "matrices_3d"):
     sys.modules[f"numba_stn.{name}"] = getattr(numba_stn, name)
 
 project = "numba_stn"

@@ -52,6 +52,7 @@ _NAMES = {
 # The public modules, by name.
 _MODULES = {
     "data": "data",
+    "deformations": "ops.deformations",
     "export": "export",
     "inline": "ops.inline",
     "maps": "transforms.maps",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .images.resize_rotate_crop import resize as resize
     from .images.resize_rotate_crop import rotate as rotate
     from .images.warp_image import warp_image as warp_image
+    from .ops import deformations as deformations
     from .ops import inline as inline
     from .ops.grid_sample import affine_grid as affine_grid
     from .ops.grid_sample import affine_grid_vjp as affine_grid_vjp

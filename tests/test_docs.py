@@ -62,6 +62,7 @@ def test_the_reference_lists_every_public_function():
     }
     for module in (
         "data",
+        "deformations",
         "export",
         "inline",
         "maps",

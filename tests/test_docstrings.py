@@ -15,7 +15,7 @@ def public_functions():
         value = getattr(numba_stn, name)
         if callable(value) and not inspect.isclass(value):
             yield f"numba_stn.{name}", value
-    for module in ("inline", "matrices", "transforms"):
+    for module in ("deformations", "inline", "matrices", "transforms"):
         names = getattr(numba_stn, module)
         for name in names.__all__:
             value = getattr(names, name)

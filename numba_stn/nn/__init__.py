@@ -12,6 +12,7 @@ from .convolution import conv2d
 from .dense import flatten, linear, relu
 from .dropout import dropout
 from .files import load, save
+from .image_losses import cross_correlation, dice, smoothness
 from .losses import (
     binary_cross_entropy,
     huber,
@@ -38,6 +39,8 @@ __all__ = [
     "constant",
     "conv2d",
     "cosine",
+    "cross_correlation",
+    "dice",
     "dropout",
     "flatten",
     "global_avg_pool",
@@ -59,6 +62,7 @@ __all__ = [
     "serial",
     "sgd",
     "sigmoid",
+    "smoothness",
     "softmax",
     "softmax_cross_entropy",
     "spatial_transformer",

@@ -66,7 +66,7 @@ def softmax_cross_entropy(
     >>> print(round(loss, 4), dlogits)
     0.6931 [[ 0.5 -0.5]]
     """
-    logits = _floating("logits", logits)
+    logits = floating("logits", logits)
     check_smoothing(label_smoothing)
     labels = checked_labels(logits, labels)
     if class_weights is None:
@@ -119,7 +119,7 @@ def cross_entropy(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tup
     if is_cupy(found):  # CuPy wraps an index that is out of range
         valid = (labels >= 0) & (labels < logits.shape[1])
         found = np.where(valid, found, found.dtype.type(np.nan))
-    return _as_number(-found.mean()), dlogits / logits.dtype.type(len(labels))
+    return as_number(-found.mean()), dlogits / logits.dtype.type(len(labels))
 
 
 def _weighted_cross_entropy(logits, labels, label_smoothing, weights):
@@ -134,7 +134,7 @@ def _weighted_cross_entropy(logits, labels, label_smoothing, weights):
     target = (real(1 - label_smoothing) * one_hot + real(label_smoothing / count)) * weights
     terms = target * np.where(target > 0, log_probabilities, real(0))  # 0 times -inf is 0 here
     dlogits = np.exp(log_probabilities) * target.sum(1, keepdims=True) - target
-    return _as_number(-terms.sum() / total), dlogits / total
+    return as_number(-terms.sum() / total), dlogits / total
 
 
 def _log_softmax(logits):
@@ -184,7 +184,7 @@ def binary_cross_entropy(
     >>> print(round(loss, 4), dlogits)
     0.6931 [[-0.25  0.25]]
     """
-    logits, t = _checked_pair("logits", logits, targets)
+    logits, t = checked_pair("logits", logits, targets)
     if not is_cupy(t) and not (0 <= t.min() and t.max() <= 1):
         raise ValueError(f"targets: expected numbers from 0 to 1, got {t.min()} to {t.max()}")
     real = logits.dtype.type
@@ -196,7 +196,7 @@ def binary_cross_entropy(
     terms = terms + (1 - t) * (np.maximum(logits, real(0)) + rest)
     p = logistic(logits)
     slopes = (1 - t) * p - weighted * logistic(-logits)
-    return _as_number(terms.mean()), slopes / real(logits.size)
+    return as_number(terms.mean()), slopes / real(logits.size)
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -231,9 +231,9 @@ def mean_squared_error(outputs: Any, targets: Any) -> tuple[Any, Any]:
     >>> mean_squared_error(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     (2.0, array([0., 2.]))
     """
-    outputs, targets = _checked_pair("outputs", outputs, targets)
+    outputs, targets = checked_pair("outputs", outputs, targets)
     difference = outputs - targets
-    return _as_number((difference * difference).mean()), difference * outputs.dtype.type(
+    return as_number((difference * difference).mean()), difference * outputs.dtype.type(
         2 / outputs.size
     )
 
@@ -273,20 +273,20 @@ def huber(outputs: Any, targets: Any, delta: float = 1.0) -> tuple[Any, Any]:
     (1.3125, array([0.25, 0.5 ]))
     """
     check_positive("huber", delta=delta)
-    outputs, targets = _checked_pair("outputs", outputs, targets)
+    outputs, targets = checked_pair("outputs", outputs, targets)
     real = outputs.dtype.type
     difference = outputs - targets
     slope = np.minimum(np.maximum(difference, real(-delta)), real(delta))
     terms = slope * (difference - slope / real(2))
-    return _as_number(terms.mean()), slope / real(outputs.size)
+    return as_number(terms.mean()), slope / real(outputs.size)
 
 
 # --- Checks ---------------------------------------------------------------------------------------
 
 
-def _checked_pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:
+def checked_pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:
     """The outputs, and the targets in their dtype and where they are."""
-    outputs = _floating(name, outputs)
+    outputs = floating(name, outputs)
     targets = to_device_of(as_array(targets, "targets"), outputs)
     if outputs.shape != targets.shape:
         raise ValueError(
@@ -312,13 +312,14 @@ def _checked_weights(name: str, weights: Any, logits: Any) -> Any:
     return to_device_of(weights.astype(logits.dtype), logits)
 
 
-def _floating(name: str, array: Any) -> Any:
+def floating(name: str, array: Any) -> Any:
+    """The array; raises if it is not of floating numbers."""
     array = as_array(array, name)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected floating numbers, got {array.dtype}")
     return array
 
 
-def _as_number(mean: Any) -> Any:
+def as_number(mean: Any) -> Any:
     """A float; on the GPU an array of one number, in float64 as Python's floats are."""
     return mean.astype(np.float64) if is_cupy(mean) else float(mean)

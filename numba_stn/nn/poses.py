@@ -73,7 +73,7 @@ class WithTheta(Layer):
             dparams, dimages = back(dy[:, : features.shape[1]])
             if not wrt_x:
                 return dparams, None
-            dtheta = 0 * x[:, channels:].reshape(len(x), self.entries, -1)
+            dtheta = np.zeros_like(x[:, channels:]).reshape(len(x), self.entries, -1)
             dtheta[:, :, 0] = dy[:, features.shape[1] :]
             dtheta = dtheta.reshape(len(x), self.entries, *x.shape[2:])
             return dparams, np.concatenate([dimages, dtheta], axis=1)
