@@ -63,6 +63,9 @@ def check_exportable(net: Layer) -> None:
         check_exportable(net.layer)
     elif isinstance(net, SpatialTransformer):
         check_exportable(net.localisation)
+        if net.transform.kind == "cpab":
+            raise ExportError(f"the transform {net.transform} has no counterpart in PyTorch and "
+                              f"ONNX")  # fmt: skip
         check_sampler(net)
         theta_formula(net)
     elif type(net) not in EXPORTABLE_LAYERS:  # a subclass may compute something else

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import warp_tps, warps
+from ..ops import warp_cpab, warp_tps, warps
 from ..ops.validate import check_options, check_output_size
 from ..transforms.composition import SHAPES
 from ..transforms.parametrisations import Transform, by_name
@@ -321,6 +321,10 @@ def _warp_functions(transform):
         options = {"regularisation": transform.regularisation}
         warp, warp_vjp = warp_tps.warp_tps, warp_tps.warp_tps_vjp
         return partial(warp, **options), partial(warp_vjp, **options), "control"
+    if transform.kind == "cpab":
+        cells = {"cells": transform.cells}
+        both = partial(warp_cpab.warp_cpab, **cells), partial(warp_cpab.warp_cpab_vjp, **cells)
+        return *both, "theta"
     if transform.kind == "projective":
         return warps.warp_perspective, warps.warp_perspective_vjp, "theta"
     return warps.warp_affine, warps.warp_affine_vjp, "theta"

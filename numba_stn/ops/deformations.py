@@ -15,6 +15,7 @@ import numpy as np
 
 from ..kernels.cpu import displacements
 from ..utils.namespace import as_array, is_cupy, namespace
+from .cpab import cpab_velocity, cpab_velocity_vjp
 from .dask_arrays import accept_dask_arrays
 from .docstrings import documented
 from .grid_sample import grid_sample, grid_sample_vjp
@@ -31,6 +32,8 @@ __all__ = [
     "compose_displacements",
     "compose_displacements_vjp",
     "count_folds",
+    "cpab_velocity",
+    "cpab_velocity_vjp",
     "integrate_velocity",
     "integrate_velocity_vjp",
     "jacobian_determinant",

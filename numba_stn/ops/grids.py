@@ -250,7 +250,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     """
     kernels, grid, dims = check_coordinates("grid", grid)
     sides, off = check_image_size(image_size, dims), corner_offset(align_corners)
-    halves, (_, centres) = _half_sides(sides, off), compute_normalisation(sides, off)
+    halves, (_, centres) = half_sides(sides, off), compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, centres))
     return grid * to_dtype_of(grid, halves) + to_dtype_of(grid, centres)
@@ -286,7 +286,7 @@ def pixels_from_grid_vjp(
     array([[2., 1.]])
     """
     kernels, dpixels, dims = check_coordinates("dpixels", dpixels)
-    halves = _half_sides(check_image_size(image_size, dims), corner_offset(align_corners))
+    halves = half_sides(check_image_size(image_size, dims), corner_offset(align_corners))
     return _scale(kernels, dpixels, halves)
 
 
@@ -306,7 +306,7 @@ def check_image_size(image_size, dims):
 
 
 @lru_cache(256)
-def _half_sides(sides, off):
+def half_sides(sides, off):
     """Return the pixels in half of [-1, 1] along x, y and z."""
     return np.array([(side - 1 + off) / 2 for side in reversed(sides)])
 
@@ -317,7 +317,7 @@ def compute_normalisation(sides, off):
 
     The factor is 0 where [-1, 1] has no length.
     """
-    halves = _half_sides(sides, off)
+    halves = half_sides(sides, off)
     factors = np.divide(1.0, halves, out=np.zeros(len(sides)), where=halves > 0)
     return factors, np.array([(side - 1) / 2 for side in reversed(sides)])
 

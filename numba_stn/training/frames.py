@@ -12,6 +12,7 @@ from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
 from ..ops.grid_sample import grid_sample
 from ..ops.tps_grid import tps_grid
+from ..ops.warp_cpab import cpab_grid
 
 # Points along each side of a frame. Affine maps would need two, splines bend.
 POINTS = 17
@@ -86,9 +87,12 @@ def outline() -> np.ndarray:
 
 def mapped(layer: SpatialTransformer, theta: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (N, P, 2) of a transformer's output as points of its input."""
-    if layer.transform.kind == "tps":
-        smooth = layer.transform.regularisation
-        grid = tps_grid(theta, (FINE, FINE), align_corners=True, regularisation=smooth)
+    if layer.transform.kind in ("tps", "cpab"):
+        smooth, cells = layer.transform.regularisation, layer.transform.cells
+        if layer.transform.kind == "tps":
+            grid = tps_grid(theta, (FINE, FINE), align_corners=True, regularisation=smooth)
+        else:
+            grid = cpab_grid(theta, (FINE, FINE), cells, align_corners=True)
         planes = np.ascontiguousarray(np.moveaxis(grid, 3, 1), np.float64)
         found = grid_sample(planes, points[:, None].astype(np.float64), padding_mode="border",
                             align_corners=True)  # fmt: skip

@@ -10,7 +10,7 @@ points, (N, K, 2).
 :mod:`numba_stn.transforms.composition` composes and inverts theta.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from numbers import Real
@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.cpab import check_cells, velocity_basis
 from ..ops.tps_grid import check_regularisation, control_points
-from ..ops.validate import look_up
+from ..ops.validate import check_flag, look_up
 from ..utils.namespace import as_array
 from . import formulas
 from .composition import SHAPES, compose_unchecked, compose_unchecked_vjp, with_last_row
@@ -33,6 +34,7 @@ __all__ = [
     "attention",
     "by_name",
     "compose",
+    "cpab",
     "projective",
     "restricted_affine",
     "rigid",
@@ -62,13 +64,15 @@ class Transform:
         params (N, P) -> theta (N, 2, 3), or of the kind's shape.
     backward : callable
         (dtheta, params) -> dparams.
-    kind : {"affine", "affine 3-D", "projective", "tps"}
+    kind : {"affine", "affine 3-D", "projective", "tps", "cpab"}
         The warp that takes theta: ``warp_affine`` on images or on volumes, ``warp_perspective``,
-        or ``warp_tps``.
+        ``warp_tps``, or the map of a piecewise-affine velocity field.
     regularisation : float
         The regularisation for ``warp_tps``.
     scales : tuple of int
         Indices of the parameters that a zoom multiplies; empty if the transform cannot zoom.
+    cells : (int, int), optional
+        Of "cpab": the numbers of rows and columns of cells.
 
     Examples
     --------
@@ -86,6 +90,7 @@ class Transform:
     kind: str = "affine"
     regularisation: float = 0.0
     scales: tuple[int, ...] = ()
+    cells: tuple[int, int] | None = None
 
     @property
     def size(self) -> int:
@@ -93,8 +98,10 @@ class Transform:
         return len(self.identity)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of theta without N; a spline may have any number of points."""
+        if self.cells is not None:
+            return (4 * self.cells[0] * self.cells[1], 2, 3)
         return SHAPES.get(self.kind, (self.size // 2, 2))
 
     def __repr__(self) -> str:
@@ -246,6 +253,60 @@ def tps(k: int = 4, regularisation: float = 0.0) -> Transform:
         name, identity, formulas.points, formulas.points_vjp, "tps", regularisation,
         tuple(range(len(identity))),
     )  # fmt: skip
+
+
+# --- Piecewise-affine velocities ------------------------------------------------------------------
+
+
+def cpab(cells: int | Sequence[int] = 3, fixed_border: bool = True) -> Transform:
+    """Create the transform of continuous piecewise-affine velocity fields.
+
+    ``cells -> Transform: params (N, P) -> theta (N, T, 2, 3)``
+
+    The square [-1, 1] x [-1, 1] is divided into cells, each of four triangles. In each triangle the
+    velocity is affine, ``theta[t] @ (x, y, 1)``, and it is continuous across the edges (Freifeld et
+    al. 2017; Detlefsen et al. 2018). The map is where the velocity takes the points in time 1, see
+    :func:`numba_stn.deformations.integrate_velocity`; it does not fold, and -params gives its
+    inverse.
+
+    The parameters are the velocities of the vertices, x before y: those of the cells' corners, row
+    by row, then those of their middles, without those that are fixed. They are a basis of the null
+    space of the continuity constraints.
+
+    Parameters
+    ----------
+    cells : int, or two of them
+        Numbers of rows and columns of cells.
+    fixed_border : bool
+        Whether nothing flows across the border of the square, which then is mapped to itself.
+
+    Returns
+    -------
+    Transform
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong type or value; the message names it.
+
+    Examples
+    --------
+    >>> from numba_stn.transforms import cpab
+    >>> cpab(2), cpab(2).size, cpab(2, fixed_border=False).size
+    (cpab(2, 2), 14, 26)
+    """
+    cells = check_cells(cells)
+    basis = velocity_basis(cells, check_flag("fixed_border", fixed_border))
+
+    def forward(params):
+        return (params @ basis.T.astype(params.dtype)).reshape(len(params), -1, 2, 3)
+
+    def backward(dtheta, params):
+        return dtheta.reshape(len(params), -1) @ basis.astype(dtheta.dtype)
+
+    name = f"cpab({cells[0]}, {cells[1]}{'' if fixed_border else ', fixed_border=False'})"
+    identity = (0.0,) * basis.shape[1]
+    return Transform(name, identity, forward, backward, "cpab", cells=cells)
 
 
 # --- Composition ----------------------------------------------------------------------------------
