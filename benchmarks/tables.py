@@ -276,7 +276,7 @@ def trained(found):
     """The runs of each cell of the paper's table, as means over its seeds."""
     cells = {}
     for run in found.get("runs", []):
-        kind = table1.TableRow(*(run[name] for name in table1.TableRow._fields))
+        kind = table1.TableRow.of(run)
         cells.setdefault((run["task"], str(kind)), []).append(run)
     head = ["task", "network", "seeds", "epochs", "views", "parameters", "validation", "test",
             "minutes", "commits"]  # fmt: skip

@@ -31,6 +31,7 @@ _NAMES = {
         "warp_affine_jvp",
         "warp_perspective_jvp",
     ),
+    "ops.linearised": ("grid_sample_linearised_vjp",),
     "ops.plans": ("plan_warp",),
     "ops.points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
     "ops.polar_grid": ("polar_grid", "polar_grid_vjp"),
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from .ops.jvp import warp_affine_gauss_newton as warp_affine_gauss_newton
     from .ops.jvp import warp_affine_jvp as warp_affine_jvp
     from .ops.jvp import warp_perspective_jvp as warp_perspective_jvp
+    from .ops.linearised import grid_sample_linearised_vjp as grid_sample_linearised_vjp
     from .ops.plans import plan_warp as plan_warp
     from .ops.points import sample_points as sample_points
     from .ops.points import sample_points_vjp as sample_points_vjp

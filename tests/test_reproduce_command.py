@@ -182,10 +182,31 @@ def test_the_table_is_the_papers():
     assert len({run.folder for run in planned}) == len(planned)
 
 
+def test_the_second_table_has_rounds(tmp_path):
+    names = options.TABLE_TASKS, options.TABLE_MODELS, options.TABLE_TRANSFORMS
+    planned = table1.planned_runs(*names, (0, 1, 2), table1.TABLE2)
+    assert len(planned) == 3 * (2 * 5 + 2)
+    for run in planned:
+        config = run.config()
+        assert (config.rounds, config.views) == (run.row.rounds, 1)
+        assert config.epochs < run._replace(row=run.row._replace(rounds=1)).config().epochs
+    assert planned[0].folder == "R-st-cnn-affine-2-rounds-seed0"
+    command = ["reproduce", "table2", "--dataset", "digits", "--epochs", "1", "--tasks", "R",
+               "--seeds", "4", "--models", "st-cnn", "--out", str(tmp_path)]  # fmt: skip
+    assert cli.main(command) == 0
+    lines = (tmp_path / "table2.md").read_text().splitlines()
+    assert lines[0] == "| model | R | RTS | P | E | TC |"
+    runs_of = json.loads((tmp_path / "table2.json").read_text())["runs"]
+    assert [run["rounds"] for run in runs_of] == [2, 3]
+    assert lines[2].startswith(f"| ST-CNN affine 2 rounds | **{runs_of[0]['test_error']:.2f}**")
+    assert lines[2].endswith("(0.54) | (0.48) | (0.69) | (0.54) | (0.97) |")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce", "table2"], "table2"),
+        (["reproduce", "table3"], "table3"),
+        (["reproduce", "table2", "--tasks", "addition"], "no cell"),
         (["reproduce", "table1", "--tasks", "R,Q"], "'Q'"),
         (["reproduce", "table1", "--tasks", "TC", "--transforms", "tps"], "no cell"),
         (["reproduce", "table1", "--seeds", "0,x"], "whole number of at least 0, got 'x'"),

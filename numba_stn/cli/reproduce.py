@@ -23,6 +23,7 @@ from .train import require_training, run_folder, train_in_folder
 
 EXAMPLES = """\
   numba-stn reproduce table1 --tasks R --seeds 0        a column of the paper's table
+  numba-stn reproduce table2 --tasks RTS                transformers in several rounds
   numba-stn reproduce table1 --scheduler tcp://host:8786
                                                         all of it, on a Dask cluster
 """
@@ -35,8 +36,9 @@ def add(commands) -> None:
     command = commands.add_parser(
         "reproduce",
         help="train the networks of the paper's table",
-        description="Train every network of a table of Jaderberg et al. 2015 on every distortion, "
-        "one folder per run, and write the table with the paper's numbers. You may stop it at any "
+        description="Train every network of a table on every distortion, one folder per run, and "
+        "write the table with the numbers to compare with: for table1 those of Jaderberg et al. "
+        "2015, for table2 those of one round. You may stop it at any "
         "time: runs that are complete in --out are not trained again, and stopped ones are "
         "resumed.",
         epilog="examples:\n" + EXAMPLES,
@@ -45,8 +47,9 @@ def add(commands) -> None:
     add = command.add_argument
     add(
         "table",
-        choices=("table1",),
-        help="test errors on distorted MNIST, and of the addition of two digits",
+        choices=("table1", "table2"),
+        help="table1: test errors on distorted MNIST, and of the addition of two digits; table2: "
+        "of transformers that predict their map in several rounds",
     )
     add("--tasks", type=some_of(TABLE_TASKS), default=TABLE_TASKS, metavar="A,B",
         help=f"default: {','.join(TABLE_TASKS)}")  # fmt: skip
@@ -54,9 +57,9 @@ def add(commands) -> None:
         help=f"default: {','.join(TABLE_MODELS)}")  # fmt: skip
     add("--transforms", type=some_of(TABLE_TRANSFORMS), default=TABLE_TRANSFORMS, metavar="A,B",
         help=f"default: {','.join(TABLE_TRANSFORMS)}")  # fmt: skip
-    add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="st-cnn affine is trained "
-        "with all of them, the others with the first; default: 0,1,2")  # fmt: skip
-    add("--out", metavar="DIR", default="runs/table1", help="output folder; default: runs/table1")
+    add("--seeds", type=seeds, default=(0, 1, 2), metavar="S,T", help="of table1, st-cnn affine "
+        "is trained with all of them, the others with the first; default: 0,1,2")  # fmt: skip
+    add("--out", metavar="DIR", help="output folder; default: runs/table1, or runs/table2")
     add("--epochs", type=positive, metavar="N", help="number of epochs of all runs, for a trial")
     add("--dataset", choices=DATASETS, help="another data set, for a trial; default: mnist")
     add("--data-dir", metavar="DIR", help="as for train")
@@ -73,14 +76,15 @@ def run(args: argparse.Namespace) -> int:
     if args.data_dir and args.dataset == "digits":
         raise UsageError("--data-dir: only for MNIST; the digits come with scikit-learn")
     changes = {name: getattr(args, name) for name in ("epochs", "dataset") if getattr(args, name)}
-    wanted = table1.planned_runs(args.tasks, args.models, args.transforms, args.seeds)
+    table = table1.TABLES[args.table]
+    wanted = table1.planned_runs(args.tasks, args.models, args.transforms, args.seeds, table)
     if not wanted:
         raise UsageError("the table has no cell with these tasks, models and transforms")
-    with run_folder(pathlib.Path(args.out)) as folder:
+    with run_folder(pathlib.Path(f"runs/{table.name}" if args.out is None else args.out)) as folder:
         try:
-            table1.check_table(folder)
+            table1.check_table(folder, table)
             missing = table1.incomplete_runs(folder, wanted, **changes)
-            table1.collect_runs(folder)  # raises now, not after the first run
+            table1.collect_runs(folder, table)  # raises now, not after the first run
         except ValueError as error:
             raise UsageError(str(error)) from error
         print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are complete in {folder}")
@@ -91,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
             code = _train_here(args, folder, configs)
         if code:
             return code
-        table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
-        print((folder / "table1.md").read_text())
+        table1.write_table(folder, ["numba-stn", *sys.argv[1:]], table)
+        print((folder / f"{table.name}.md").read_text())
     return 0
 
 
@@ -113,7 +117,7 @@ def _train_here(args, folder, configs):
             failed += 1
             print(f"numba-stn: {run}: {one_line(error)}", file=sys.stderr)
             continue
-        table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
+        table1.write_table(folder, ["numba-stn", *sys.argv[1:]], table1.TABLES[args.table])
         if metrics["interrupted"]:
             print(STOPPED, file=sys.stderr)
             return 130
@@ -165,7 +169,7 @@ def _train_on_cluster(args, folder, configs):
             for name, outcome in ended:
                 failed += outcome.metrics is None
                 bar.write(_outcome_line(name, outcome), _stream(outcome))
-                table1.write_table(folder, ["numba-stn", *sys.argv[1:]])
+                table1.write_table(folder, ["numba-stn", *sys.argv[1:]], table1.TABLES[args.table])
     except cluster.ClusterError as error:
         raise UsageError(
             f"--scheduler {args.scheduler}: {error}; the same command resumes"

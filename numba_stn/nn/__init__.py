@@ -12,6 +12,7 @@ from .convolution import conv2d
 from .dense import flatten, linear, relu
 from .dropout import dropout
 from .files import load, save
+from .gradients import linearised
 from .image_losses import cross_correlation, dice, smoothness
 from .losses import (
     binary_cross_entropy,
@@ -48,6 +49,7 @@ __all__ = [
     "identity_penalty",
     "leaky_relu",
     "linear",
+    "linearised",
     "load",
     "max_pool",
     "mean_of_views",

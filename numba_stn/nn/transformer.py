@@ -18,6 +18,7 @@ from .base import Layer, Pullback, check_arguments, check_layers, repeat
 from .checks import batch_of, check_gradient, check_whole
 from .dense import Linear
 from .finite import check_theta
+from .gradients import Linearised, check_gradient_kind
 from .penalties import Penalty, check_penalties
 from .rounds import Predicted, composed_rounds
 from .tree import Tree
@@ -58,6 +59,7 @@ class SpatialTransformer(Layer):
     rounds: int = 1
     return_theta: bool = False
     penalties: Sequence[Penalty] = ()
+    gradient: str | Linearised | None = "exact"
 
     def __post_init__(self):
         """Check the localisation, the angles and the rounds."""
@@ -70,6 +72,8 @@ class SpatialTransformer(Layer):
             )
         object.__setattr__(self, "view_angles", _checked_angles(self.view_angles))  # it is frozen
         object.__setattr__(self, "penalties", check_penalties(self.name, self.penalties))
+        found = check_gradient_kind(self.name, self.transform, self.gradient)
+        object.__setattr__(self, "gradient", found)
         if not isinstance(self.return_theta, bool):
             raise TypeError(
                 f"{self.name}: return_theta: expected True or False, got {self.return_theta!r}"
@@ -194,7 +198,15 @@ class SpatialTransformer(Layer):
         _, warp_vjp, name = _warp_functions(self.transform)
         wrt = ("images", name) if wrt_x else (name,)
         dsamples, images = _contiguous(dsamples, images)
-        return warp_vjp(dsamples, *_contiguous(images, theta), **self._options, wrt=wrt)
+        images, theta = _contiguous(images, theta)
+        if not isinstance(self.gradient, Linearised):
+            return warp_vjp(dsamples, images, theta, **self._options, wrt=wrt)
+        dtheta = self.gradient.theta_gradient(
+            self.transform, dsamples, images, theta, self._options
+        )
+        if not wrt_x:
+            return None, dtheta
+        return warp_vjp(dsamples, images, theta, **self._options, wrt=("images",))[0], dtheta
 
     def apply(self, params, x, state=(), train=False, wrt_x=True):
         """Warp the images; dx is the sum of the sampler's and the localisation's gradients."""
@@ -341,6 +353,7 @@ def spatial_transformer(
     rounds: int = 1,
     return_theta: bool = False,
     penalties: Sequence[Penalty] = (),
+    gradient: str | Linearised = "exact",
 ) -> SpatialTransformer:
     """Spatial transformer layer: (N, C, H, W) -> (N, C, H_out, W_out), or the same for volumes.
 
@@ -386,6 +399,9 @@ def spatial_transformer(
         weight decay, the loss that is reported does not contain them. See
         :func:`numba_stn.nn.identity_penalty`, :func:`numba_stn.nn.scale_penalty` and
         :func:`numba_stn.nn.area_penalty`.
+    gradient : {"exact", "linearised"} or Linearised
+        How the gradient with respect to theta is computed. The exact one of a bilinear sample sees
+        the next pixels only; see :func:`numba_stn.nn.linearised`. Not for projective maps.
 
     Returns
     -------
@@ -415,5 +431,5 @@ def spatial_transformer(
     transform.zoomed(zoom)  # here, so that the error comes before any training
     return SpatialTransformer(
         localisation, transform, size, padding_mode, align_corners, zoom, view_angles, rounds,
-        return_theta, penalties,
+        return_theta, penalties, gradient,
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Table 1 of the 2015 paper, run by run: what ``numba-stn reproduce table1`` trains and writes.
+"""Tables of test errors, run by run: what ``numba-stn reproduce`` trains and writes.
+
+``table1`` is that of the 2015 paper. ``table2`` has the same tasks, with transformers that predict
+their map in several rounds.
 
 Each run has its own folder (see :mod:`.runs`). Complete runs are not trained again, and stopped
 ones are resumed. After each run the table is written again, from the ``metrics.json`` of all
@@ -29,12 +32,33 @@ class TableRow(NamedTuple):
     model: str
     transform: str = "affine"
     transformers: int = 1
+    rounds: int = 1
 
     def __str__(self) -> str:
         if not self.model.startswith("st-"):
             return self.model.upper()
         several = f"{self.transformers} x " if self.transformers > 1 else ""
-        return f"{several}{self.model.upper()} {self.transform}"
+        rounds = f" {self.rounds} rounds" if self.rounds > 1 else ""
+        return f"{several}{self.model.upper()} {self.transform}{rounds}"
+
+    @classmethod
+    def of(cls, run: dict[str, Any]) -> "TableRow":
+        """The row of an entry of the table's file; those of earlier versions have no rounds."""
+        found: dict[str, Any] = {name: run[name] for name in cls._fields if name in run}
+        return cls(**found)
+
+
+class Table(NamedTuple):
+    """A table: its name, which its files have, and its tasks.
+
+    ``errors`` has the rows, and for each of their tasks the error in percent to compare with. Only
+    the rows in ``all_seeds`` are trained with all seeds, the others with the first.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    errors: dict[TableRow, dict[str, float]]
+    all_seeds: tuple[TableRow, ...]
 
 
 # The paper's test errors in percent, means of three seeds: Jaderberg et al. 2015, table 1, and for
@@ -50,6 +74,16 @@ PAPER_ERRORS = {
     TableRow("st-cnn", "tps"): {"R": 0.7, "RTS": 0.5, "P": 0.8, "E": 1.1},
     TableRow("st-fcn", "affine", 2): {"addition": 9.0},
 }
+
+TABLE1 = Table("table1", TASKS, PAPER_ERRORS, (TableRow("st-cnn"),))
+
+# What the same networks reached in one round: docs/results.md.
+_ST_CNN = {"R": 0.54, "RTS": 0.48, "P": 0.69, "E": 0.54, "TC": 0.97}
+_ROUNDS = {TableRow("st-cnn", rounds=rounds): _ST_CNN for rounds in (2, 3)}
+_ROUNDS |= {TableRow("st-fcn", rounds=rounds): {"RTS": 0.76} for rounds in (2, 3)}
+TABLE2 = Table("table2", ("R", "RTS", "P", "E", "TC"), _ROUNDS, tuple(_ROUNDS))
+
+TABLES = {table.name: table for table in (TABLE1, TABLE2)}
 
 # All runs have the same options, chosen by the validation error. The number of epochs differs:
 # networks without convolutions take a tenth of the time, and get more epochs. Images of 60 pixels a
@@ -68,7 +102,12 @@ EPOCH_FACTORS = {"RTS": 4 / 3, "P": 1 / 2, "TC": 2 / 3, "addition": 1 / 2}
 
 # ST-FCN has three views of the digits of RTS. They take about twice as long, and get half the
 # epochs. Thin-plate splines cannot be rotated, and have one view.
+# So has a network in several rounds.
 VIEWS = {("st-fcn", transform, "RTS"): 3 for transform in ("affine", "projective")}
+
+# How much longer a step takes for each further round, as a share of the time with one round; the
+# epochs are fewer by as much.
+ROUND_COST = 0.35
 
 
 class Run(NamedTuple):
@@ -90,28 +129,34 @@ class Run(NamedTuple):
     def config(self, **changes: Any) -> Config:
         """Configuration of the run: the table's options, with these changes."""
         own = {"task": self.task, "seed": self.seed, **self.row._asdict()}
-        model, transform, _ = self.row
-        views = VIEWS.get((model, transform, self.task), 1)
+        model, transform, _, rounds = self.row
+        views = VIEWS.get((model, transform, self.task), 1) if rounds == 1 else 1
         epochs = EPOCHS[model] * EPOCH_FACTORS.get(self.task, 1) / (2 if views > 1 else 1)
+        epochs /= 1 + ROUND_COST * (rounds - 1)
         length = {"epochs": round(epochs), "views": views}
         return Config(**OPTIONS | length | own | changes)
 
 
 def planned_runs(
-    tasks: Sequence[str], models: Sequence[str], transforms: Sequence[str], seeds: Sequence[int]
+    tasks: Sequence[str],
+    models: Sequence[str],
+    transforms: Sequence[str],
+    seeds: Sequence[int],
+    table: Table = TABLE1,
 ) -> list[Run]:
     """The runs of the table for these tasks, models and transforms.
 
-    Each cell is run with the first seed. The paper's main row, ST-CNN affine, is run with all.
+    Each cell is run with the first seed. The paper's main row, ST-CNN affine, is run with all, as
+    are those of ``table2``.
     """
-    rows = [row for row in PAPER_ERRORS if row.model in models and row.transform in transforms]
+    rows = [row for row in table.errors if row.model in models and row.transform in transforms]
     return [
         Run(task, row, seed)
         for seed in seeds
         for row in rows
-        if seed == seeds[0] or row == TableRow("st-cnn")
+        if seed == seeds[0] or row in table.all_seeds
         for task in tasks
-        if task in PAPER_ERRORS[row]
+        if task in table.errors[row]
     ]
 
 
@@ -166,10 +211,7 @@ def is_complete(folder: pathlib.Path, config: Config) -> bool:
 
 # --- The table ------------------------------------------------------------------------------------
 
-# The files of the table.
-FILES = ("table1.json", "table1.md")
-
-# What table1.json has of each run's metrics.json.
+# What a table's JSON file has of each run's metrics.json.
 REPORTED = ("test_error", "seed", "epochs", "views", "batch", "rate", "localisation_rate",
             "weight_decay", "label_smoothing", "seconds", "parameters", "test_images", "dataset",
             "device", "gpu", "commit", "versions")  # fmt: skip
@@ -177,10 +219,10 @@ REPORTED = ("test_error", "seed", "epochs", "views", "batch", "rate", "localisat
 _TABLE = record({"command": text, "runs": list_of(lambda run, name: run)})
 
 
-def collect_runs(out: pathlib.Path) -> list[dict]:
-    """The entries of table1.json for the complete runs in this folder, in the table's order."""
+def collect_runs(out: pathlib.Path, table: Table = TABLE1) -> list[dict]:
+    """The entries of the JSON file for the complete runs in this folder, in the table's order."""
     found = []
-    for row, tasks in PAPER_ERRORS.items():
+    for row, tasks in table.errors.items():
         for task in tasks:
             complete = [_metrics_of(folder, task, row) for folder in _folders(out, task, row)]
             found += [
@@ -210,20 +252,20 @@ def _metrics_of(folder, task, row):
     return metrics
 
 
-def check_table(out: pathlib.Path) -> None:
+def check_table(out: pathlib.Path, table: Table = TABLE1) -> None:
     """Check that this folder's table, if there is one, was written by :func:`write_table`.
 
     Raises
     ------
     RunError
-        If ``table1.json`` or ``table1.md`` is something else, which would be overwritten.
+        If its file of JSON or Markdown is something else, which would be overwritten.
     """
-    path = out / "table1.json"
+    path = out / f"{table.name}.json"
     try:
         if path.exists():
             from_json(path.read_bytes(), _TABLE)
-        elif (out / "table1.md").exists():
-            raise ValueError("expected table1.json beside it")
+        elif path.with_suffix(".md").exists():
+            raise ValueError(f"expected {path.name} beside it")
     except ValueError as error:
         raise runs.RunError(
             f"{path.with_suffix('.*')}: not a table of numba-stn reproduce ({error}); choose "
@@ -231,34 +273,31 @@ def check_table(out: pathlib.Path) -> None:
         ) from error
 
 
-def write_table(out: pathlib.Path, command: Sequence[str] = ()) -> None:
-    """Write ``table1.json`` and ``table1.md`` from the complete runs in this folder."""
-    found = collect_runs(out)
+def write_table(out: pathlib.Path, command: Sequence[str] = (), table: Table = TABLE1) -> None:
+    """Write the table's JSON and Markdown files from the complete runs in this folder."""
+    found = collect_runs(out, table)
     content = {"command": shlex.join(command), "runs": found}
-    write_atomically(out / "table1.json", (json.dumps(content, indent=1) + "\n").encode())
-    write_atomically(out / "table1.md", to_markdown(found).encode())
+    write_atomically(out / f"{table.name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(out / f"{table.name}.md", to_markdown(found, table).encode())
 
 
-def to_markdown(found: list[dict]) -> str:
-    """The table as Markdown, with the paper's errors; a cell without runs has only those."""
+def to_markdown(found: list[dict], table: Table = TABLE1) -> str:
+    """The table as Markdown, with the errors to compare with, which a cell without runs has."""
     lines = [
-        "| model | " + " | ".join(TASKS) + " |",
-        "|---" * (len(TASKS) + 1) + "|",
+        "| model | " + " | ".join(table.tasks) + " |",
+        "|---" * (len(table.tasks) + 1) + "|",
     ]
-    for row, paper in PAPER_ERRORS.items():
-        cells = [_cell(found, row, task, paper.get(task)) for task in TASKS]
+    digits = 1 if table is TABLE1 else 2
+    for row, others in table.errors.items():
+        cells = [_cell(found, row, task, others.get(task), digits) for task in table.tasks]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(found, row, task, paper):
-    """Our error, with the seeds' standard deviation, and the paper's in brackets."""
-    errors = [
-        run["test_error"]
-        for run in found
-        if run["task"] == task and tuple(run[name] for name in TableRow._fields) == row
-    ]
-    theirs = "" if paper is None else f"({paper:.1f})"
+def _cell(found, row, task, other, digits):
+    """Our error, with the seeds' standard deviation, and that to compare with in brackets."""
+    errors = [run["test_error"] for run in found if run["task"] == task and TableRow.of(run) == row]
+    theirs = "" if other is None else f"({other:.{digits}f})"
     if not errors:
         return theirs
     deviation = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
