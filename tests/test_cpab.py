@@ -57,6 +57,8 @@ def velocity_at(point, theta, cells):
 @pytest.mark.parametrize("align", [True, False])
 def test_velocities_and_their_gradient(align):
     cells, size, rng = (2, 3), (7, 10), np.random.default_rng(0)
+    assert transforms.cpab(2) == transforms.cpab([2, 2])
+    assert transforms.cpab(2) != transforms.cpab(2, fixed_border=False)
     transform = transforms.cpab(cells, fixed_border=False)
     params = rng.standard_normal((2, transform.size))
     theta = transform.theta(params)

@@ -112,7 +112,7 @@ LAYERS = {
         ),
         (2, 6, 7),
     ),
-    "projective transformer in rounds": (
+    "transformer of projective maps in rounds": (
         nn.spatial_transformer(
             nn.serial(nn.flatten(), nn.linear(3), nn.tanh()),
             "projective",
@@ -135,13 +135,7 @@ LAYERS = {
         ),
         (2, 6, 5),
     ),
-    "transformers apart": (
-        nn.apart(
-            *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2,
-            weight=0,
-        ),
-        (1, 7, 7),
-    ),
+    "with theta": (nn.with_theta(2, nn.conv2d(3, 2), nn.flatten()), (4, 5, 6)),
     "transformers in parallel": (
         nn.parallel(
             *[nn.spatial_transformer(nn.serial(nn.flatten(), nn.linear(3)), size=(4, 4))] * 2

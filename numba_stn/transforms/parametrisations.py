@@ -12,6 +12,7 @@ points, (N, K, 2).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from numbers import Real
 from typing import Any
@@ -295,8 +296,13 @@ def cpab(cells: int | Sequence[int] = 3, fixed_border: bool = True) -> Transform
     >>> cpab(2), cpab(2).size, cpab(2, fixed_border=False).size
     (cpab(2, 2), 14, 26)
     """
-    cells = check_cells(cells)
-    basis = velocity_basis(cells, check_flag("fixed_border", fixed_border))
+    return _cpab(check_cells(cells), check_flag("fixed_border", fixed_border))
+
+
+@lru_cache
+def _cpab(cells, fixed_border):
+    """The one transform of these cells, so that two are equal."""
+    basis = velocity_basis(cells, fixed_border)
 
     def forward(params):
         return (params @ basis.T.astype(params.dtype)).reshape(len(params), -1, 2, 3)
