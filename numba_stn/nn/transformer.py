@@ -268,8 +268,8 @@ class SpatialTransformer(Layer):
         """(N K, C, ...) -> (N, K (C + P), ...): after the samples of each view its theta."""
         if self.return_theta:
             entries = theta.reshape(len(theta), self.theta_channels, *[1] * (samples.ndim - 2))
-            shape = (*entries.shape[:2], *samples.shape[2:])
-            samples = np.concatenate([samples, np.broadcast_to(entries, shape)], axis=1)
+            constant = entries + np.zeros_like(samples[:, :1])
+            samples = np.concatenate([samples, constant], axis=1)
         channels, *sides = samples.shape[1:]
         return samples.reshape(len(samples) // self.views, self.views * channels, *sides)
 
