@@ -22,8 +22,9 @@ from ..ops.validate import (
     choose_backend_for_image,
 )
 from .alpha import premultiplied
+from .antialias import check_on_cpu, filter_of, resize_filtered
 from .canvas import cos_sin, tie_shift, with_matrix
-from .warp_image import as_affine, check_sampler, warp_by
+from .warp_image import as_affine, check_sampler, warp_antialiased, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -46,6 +47,7 @@ def rotate(
     padding_mode: str = "zeros",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -70,7 +72,8 @@ def rotate(
     expand : bool
         Whether the canvas grows (or shrinks, with the zoom) to the smallest integer size that holds
         the whole rotated image, centred. ``center`` would have no effect, and must be None.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_antialias}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -112,7 +115,8 @@ def rotate(
     if alpha:
         return premultiplied(rotate, image, degrees, center=center, zoom=zoom, expand=expand,
                              mode=mode, padding_mode=padding_mode, fill=fill, out=out,
-                             stream=stream, return_matrix=return_matrix)  # fmt: skip
+                             antialias=antialias, stream=stream,
+                             return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     sides = shape = image.shape[:2]
     cos, sin = cos_sin(_check_number("degrees", degrees, "a finite number"))
@@ -127,7 +131,13 @@ def rotate(
         expected = "two finite numbers (x, y)"
         fixed = target = check_finite("center", center, expected, _is_pair).tolist()
     matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
-    rotated = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    options = mode, padding_mode, fill
+    if antialias is False:
+        rotated = warp_by(kernels, image, matrix, options, shape, out, stream)
+    else:
+        rotated = warp_antialiased(
+            kernels, image, matrix, options, shape, antialias, out, stream
+        )
     return with_matrix(rotated, matrix[1]) if return_matrix else rotated
 
 
@@ -180,6 +190,7 @@ def resize(
     padding_mode: str = "border",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool | str = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -198,7 +209,8 @@ def resize(
     {image}
     shape : (H_out, W_out)
         The output's sides.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_filter}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -230,11 +242,16 @@ def resize(
     """
     if alpha:
         return premultiplied(resize, image, shape, mode=mode, padding_mode=padding_mode, fill=fill,
-                             out=out, stream=stream, return_matrix=return_matrix)  # fmt: skip
+                             antialias=antialias, out=out, stream=stream,
+                             return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
-    shape = check_image_shape(shape)
-    matrix = _resize_matrix(image.shape[:2], shape, mode == "nearest")
-    resized = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    shape, options = check_image_shape(shape), (mode, padding_mode, fill)
+    if antialias is False:
+        matrix = _resize_matrix(image.shape[:2], shape, mode == "nearest")
+        resized = warp_by(kernels, image, matrix, options, shape, out, stream)
+    else:
+        whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
+        resized = _filtered(kernels, image, whole, options, shape, antialias, out, stream)
     exact = _resize_matrix(image.shape[:2], shape, False)[1]
     return with_matrix(resized, exact) if return_matrix else resized
 
@@ -249,6 +266,7 @@ def crop_and_resize(
     padding_mode: str = "border",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool | str = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -270,7 +288,8 @@ def crop_and_resize(
         image; a strided image on the CPU is copied once.
     shape : (H_out, W_out)
         The output's sides, for each box.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_filter}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -306,11 +325,15 @@ def crop_and_resize(
     """
     if alpha:
         return premultiplied(crop_and_resize, image, boxes, shape, mode=mode, fill=fill, out=out,
-                             padding_mode=padding_mode, stream=stream,
+                             padding_mode=padding_mode, antialias=antialias, stream=stream,
                              return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = mode, padding_mode, fill
+    if antialias is not False:
+        crops = _filtered(kernels, image, boxes, options, shape, antialias, out, stream)
+        exact = _box_matrices(np.atleast_2d(boxes), shape, False).reshape(*boxes.shape[:-1], 3, 3)
+        return with_matrix(crops, exact) if return_matrix else crops
     if boxes.ndim == 1:
         matrix = _box_matrix(boxes.tolist(), shape, mode == "nearest")
         crop = warp_by(kernels, image, matrix, options, shape, out, stream)
@@ -323,6 +346,15 @@ def crop_and_resize(
         kernels.warp_crops(kind, image, matrices, fills, crops)
     crops = kernels.returned(crops, out)
     return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
+
+
+def _filtered(kernels, image, boxes, options, shape, antialias, out, stream):
+    """Resize boxes by the filter that ``antialias`` and the mode name; a plain False is False."""
+    mode, padding_mode, _ = options
+    check_sampler(AFFINE, image, options)
+    name = filter_of(antialias, mode, padding_mode)
+    check_on_cpu(kernels, stream)
+    return resize_filtered(kernels, image, boxes, shape, name, out)
 
 
 @functools.lru_cache(512)
