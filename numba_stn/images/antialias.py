@@ -18,7 +18,7 @@ from ..ops.antialias import MAX_NUMBERS
 from ..ops.any_dtype import AnyDtype, check_labels, stored
 from .filters import AREA, FILTERS, column_taps, row_taps
 
-__all__ = ["check_on_cpu", "filter_of", "longest_steps", "resize_filtered", "warp_means"]
+__all__ = ["check_on_cpu", "filter_of", "longest_steps", "resize_filtered", "shrinks", "warp_means"]
 
 # The filters of the interpolations.
 _OF_MODES = {"bilinear": "triangle", "bicubic": "cubic", "nearest": AREA}
@@ -55,6 +55,12 @@ def longest_steps(matrix: np.ndarray, shape: tuple[int, int]) -> tuple[float, fl
         for k in (0, 1)
     )
     return float(across.max()), float(down.max())
+
+
+def shrinks(matrix: Any, shape: tuple[int, int], factor: float) -> bool:
+    """Return whether a map shrinks an image by more than a factor, somewhere in the output."""
+    square = np.vstack([matrix, [0, 0, 1]])[:3]
+    return max(longest_steps(square, shape)) > factor
 
 
 def warp_means(warp, kernels, image, matrix, options, shape, out=None):
@@ -129,10 +135,10 @@ def filter_of(antialias: Any, mode: str, padding_mode: str) -> str:
     if isinstance(antialias, str) and antialias in FILTERS:
         return antialias
     if not isinstance(antialias, (bool, np.bool_)):
-        raise ValueError(f"antialias: expected True, False or one of {list(FILTERS)}, got "
+        raise ValueError(f"antialias: expected True, False or one of {FILTERS}, got "
                          f"{antialias!r}")  # fmt: skip
     if mode not in _OF_MODES:
-        raise ValueError(f"antialias: expected one of {list(FILTERS)} with mode={mode!r}, got True")
+        raise ValueError(f"antialias: expected one of {FILTERS} with mode={mode!r}, got True")
     return _OF_MODES[mode]
 
 

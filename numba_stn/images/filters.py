@@ -46,13 +46,14 @@ def _lanczos(x):
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
 
 
-FILTERS = {
-    AREA: None,
+_FUNCTIONS = {
     "triangle": Filter(_triangle, 1.0),
     "cubic": Filter(_keys(-0.5), 2.0),
     "cubic-0.75": Filter(_keys(-0.75), 2.0),
     "lanczos3": Filter(_lanczos, 3.0),
 }
+
+FILTERS = (AREA, *_FUNCTIONS)
 
 # Weights below this are rounding errors.
 _NOTHING = 1e-13
@@ -96,7 +97,7 @@ def _pixels(low, high, side):
 
 def _filtered(name, middle, step, side):
     """Return a filter's weights, and the first pixel that each row of them is for."""
-    function, support = FILTERS[name]
+    function, support = _FUNCTIONS[name]
     scale = max(step, 1.0)
     middle = np.clip(middle, 0, side)[:, None]  # a filter beside the image is that at its edge
     pixels, inside = _pixels(middle[:, 0] - support * scale, middle[:, 0] + support * scale, side)

@@ -135,9 +135,7 @@ def rotate(
     if antialias is False:
         rotated = warp_by(kernels, image, matrix, options, shape, out, stream)
     else:
-        rotated = warp_antialiased(
-            kernels, image, matrix, options, shape, antialias, out, stream
-        )
+        rotated = warp_antialiased(kernels, image, matrix, options, shape, antialias, out, stream)
     return with_matrix(rotated, matrix[1]) if return_matrix else rotated
 
 

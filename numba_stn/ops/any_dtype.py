@@ -33,7 +33,7 @@ _MOVED = {1: np.uint8, 2: np.uint16, 4: np.float32, 8: np.float64}
 
 
 def gradient_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of gradients of samples: that of float images, else the one that computes."""
+    """Return the dtype of samples' gradients: that of float images, else the one that computes."""
     return dtype if dtype.kind in "fc" else computed(dtype)
 
 

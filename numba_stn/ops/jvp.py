@@ -13,8 +13,8 @@ import numpy as np
 
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import NEAREST
-from .docstrings import documented
 from .any_dtype import gradient_dtype
+from .docstrings import documented
 from .sampler import check_affine, check_grid, check_projective, find_plan
 from .validate import (
     check_array,

@@ -8,10 +8,8 @@ from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from .docstrings import documented
 from .any_dtype import gradient_dtype
+from .docstrings import documented
 from .sampler import Plan, check_affine, check_projective, find_plan
 from .validate import check_array, check_options, check_wrt, choose_backend
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import AFFINE, GRID, NEAREST, PROJECTIVE
 from .any_dtype import gradient_dtype

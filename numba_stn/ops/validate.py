@@ -37,7 +37,7 @@ MAX_SIDE = 2**31 - 1
 _SIZE = "size: expected two positive integers (H_out, W_out)"
 _SIZE_3D = "size: expected three positive integers (D_out, H_out, W_out)"
 _FLOAT_DTYPES = (np.dtype("float32"), np.dtype("float64"))
-_BATCH_DTYPES = tuple(
+BATCH_DTYPES = tuple(
     np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16")
 )
 _IMAGE_DTYPES = dict.fromkeys((np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES))
@@ -182,7 +182,7 @@ def _is_like(got, shape):
 
 def check_images(images, options):
     """Return a batch of planes or volumes in a known layout and dtype."""
-    check_dtype("images", images, _BATCH_DTYPES, options.mode)
+    check_dtype("images", images, BATCH_DTYPES, options.mode)
     rank = len(images.shape)
     if rank not in (4, 5):
         planes, volumes = ("(N, H, W, C)", "(N, D, H, W, C)") if options.channels_last else (
@@ -211,7 +211,7 @@ def _warn_of_layout(images, options):
 
 def kernels_for_batch(kernels, dtype):
     """Return the kernels for images of a checked dtype."""
-    return kernels if dtype in _BATCH_DTYPES else any_dtype_kernels()
+    return kernels if dtype in BATCH_DTYPES else any_dtype_kernels()
 
 
 def check_batch_sizes(images, name, coords):
@@ -343,7 +343,7 @@ def expand_fill(fill, channels, dtype):
         raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
     if len(values) != channels:
         raise ValueError(f"fill: expected 1 or {channels} numbers, one per channel, got {fill!r}")
-    own = computed(dtype) if dtype in _BATCH_DTYPES else dtype
+    own = computed(dtype) if dtype in BATCH_DTYPES else dtype
     return np.array([_check_representable(value, dtype) for value in values], own)
 
 

@@ -115,8 +115,9 @@ def store_row(typingctx, tile, out, where, real):
     def codegen(context, builder, signature, args):
         tile_, out_, where_, _ = args
         row, to, element, count = cgutils.unpack_tuple(builder, where_)
-        emit, target = Emitter(builder, context.get_value_type(real)), Plane(
-            context, builder, out, out_
+        emit, target = (
+            Emitter(builder, context.get_value_type(real)),
+            Plane(context, builder, out, out_),
         )
         start, end = _row(emit, tile_, row), target.address(to, element)
 
