@@ -12,7 +12,7 @@ import numpy as np
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import NEAREST
 from ..ops.any_dtype import stored
-from ..ops.validate import MODES, choose_backend, look_up
+from ..ops.validate import MODES, choose_backend_for_image, look_up
 
 __all__ = ["premultiplied"]
 
@@ -39,7 +39,7 @@ def premultiplied(
     ValueError, TypeError
         If the image has another number of channels, or what the function raises.
     """
-    _, image = choose_backend(None, image=image)
+    _, image = choose_backend_for_image(image, options.get("stream"))
     if not isinstance(image, np.ndarray):
         raise TypeError("alpha: expected False for images on a GPU")
     if image.ndim != 3 or image.shape[2] not in (2, 4):

@@ -77,7 +77,7 @@ def warp_means(warp, kernels, image, matrix, options, shape, out=None):
 
 def _real_parts(image, result, fill):
     """Yield arrays to write to, images of the kernels' dtypes to warp into them, and fills."""
-    check_labels("image", image.dtype, BILINEAR, "antialias=True")
+    check_labels("image", image.dtype, BILINEAR, 'mode="nearest" and antialias=False')
     if image.dtype.kind == "c":
         fills = np.asarray(fill)
         for name in ("real", "imag"):

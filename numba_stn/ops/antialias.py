@@ -31,7 +31,7 @@ MAX_NUMBERS = 2**22
 
 def sample_means(plan: Any, images: np.ndarray, theta: np.ndarray, coverage: bool) -> Any:
     """Return what :meth:`.sampler.Plan.sample` does, each sample the mean of its parts."""
-    check_labels("images", images.dtype, BILINEAR, "antialias=True")
+    check_labels("images", images.dtype, BILINEAR, 'mode="nearest" and antialias=False')
     result = np.empty(plan.shape, images.dtype)
     covered = np.empty((plan.batch, *plan.size), theta.dtype)
     for group in _group_maps(plan, images, theta):

@@ -54,11 +54,11 @@ def check_dtype(name: str, image: Any, native: Any, mode: int) -> bool:
     return False
 
 
-def check_labels(name: str, dtype: np.dtype, mode: int, what: str = "another mode") -> None:
+def check_labels(name: str, dtype: np.dtype, mode: int, only: str = 'mode="nearest"') -> None:
     """Raise if integers that no float holds are to be computed with."""
     if mode != NEAREST and dtype.kind in "iu" and dtype.itemsize == 8:
-        raise TypeError(f'{name}: expected mode="nearest" for labels of {dtype}, got {what}; for '
-                        f"numbers, write {name}.astype(np.float64)")  # fmt: skip
+        raise TypeError(f"{name}: expected integers of at most 32 bits, or {only} for labels, got "
+                        f"{dtype}; {name}.astype(np.float64) converts it")  # fmt: skip
 
 
 def _wider(dtype):
@@ -181,9 +181,9 @@ class AnyDtype:
     ) -> Callable[[Any, Any, Any], None]:  # fmt: skip
         """Prepare to sample batches."""
         form, axis = _form_of(dtype, kind.mode == NEAREST), _channel_axis(kind)
-        sides = form.shape(images_shape, axis), form.dtype
+        sides, fill = (form.shape(images_shape, axis), form.dtype), _fills(form, fill)
         write = self._kernels.prepare_sample(
-            kind, *sides, off, _fills(form, fill), form.shape(shape, axis)
+            kind, *sides, off, fill.astype(computed(form.dtype)), form.shape(shape, axis)
         )
         return _converting(write, form, axis)
 
