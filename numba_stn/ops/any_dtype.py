@@ -28,9 +28,6 @@ _CONVERTED = frozenset(
                    "complex64", "complex128"))
 )  # fmt: skip
 
-# What numbers of 1, 2, 4 and 8 bytes are moved as.
-_MOVED = {1: np.uint8, 2: np.uint16, 4: np.float32, 8: np.float64}
-
 
 def gradient_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype of samples' gradients: that of float images, else the one that computes."""
@@ -88,22 +85,39 @@ def stored(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 class _Moved:
-    """Numbers as they are, seen as numbers of the same size that a kernel moves."""
+    """Numbers as they are, in parts of at most two bytes, which are channels of their own.
+
+    Numbers of four and eight bytes would fit into floats, whose bits arithmetic does not keep: it
+    changes a signalling NaN.
+    """
 
     def __init__(self, dtype):
-        self.dtype = np.dtype(_MOVED[dtype.itemsize])
+        self.parts = max(1, dtype.itemsize // 2)
+        self.dtype = np.dtype(np.uint8 if dtype.itemsize == 1 else np.uint16)
 
     def shape(self, shape, axis):
-        return shape
+        return _with_channels(shape, axis, self.parts) if self.parts > 1 else shape
 
     def numbers(self, array, axis):
-        return array.view(self.dtype)
+        if not self._is_apart(axis):
+            return array.view(self.dtype).reshape(self.shape(array.shape, axis))
+        parts = array.view(self.dtype).reshape(*array.shape, self.parts)
+        return np.moveaxis(parts, -1, 2).reshape(self.shape(array.shape, axis))
 
     def target(self, out, axis):
-        return out.view(self.dtype)
+        if self._is_apart(axis):
+            return np.empty(self.shape(out.shape, axis), self.dtype)
+        return self.numbers(out, axis)  # the same memory
 
     def store(self, numbers, out, axis):
-        """Do nothing: both are the same memory."""
+        if self._is_apart(axis):
+            batch, channels, *sides = out.shape
+            parts = np.moveaxis(numbers.reshape(batch, channels, self.parts, *sides), 2, -1)
+            out[...] = np.ascontiguousarray(parts).view(out.dtype)[..., 0]
+
+    def _is_apart(self, axis):
+        """Whether the parts of a number are not neighbours in memory."""
+        return axis == 1 and self.parts > 1
 
 
 class _Rounded:
@@ -132,11 +146,7 @@ class _Pairs:
         self.dtype = np.dtype(dtype.char.lower())
 
     def shape(self, shape, axis):
-        if axis is None:
-            return (*shape, 2)
-        sides = list(shape)
-        sides[axis] *= 2
-        return tuple(sides)
+        return _with_channels(shape, axis, 2)
 
     def numbers(self, array, axis):
         parts = array.real, array.imag
@@ -150,6 +160,15 @@ class _Pairs:
             out.real, out.imag = numbers[..., 0], numbers[..., 1]
         else:
             out.real, out.imag = np.split(numbers, 2, axis)
+
+
+def _with_channels(shape, axis, count):
+    """Return a shape with ``count`` channels for each one."""
+    if axis is None:
+        return (*shape, count)
+    sides = list(shape)
+    sides[axis] *= count
+    return tuple(sides)
 
 
 @functools.cache
