@@ -198,9 +198,8 @@ def resize(
     ``image (H, W[, C]) -> out (H_out, W_out[, C])``
 
     In bilinear mode, each output pixel is the weighted mean of four input pixels, however much the
-    image shrinks. No other averaging takes place, so fine patterns are aliased below half the size;
-    :func:`numba_stn.warp_affine` has ``antialias=True``. An enlarged image samples up to half a
-    pixel outside the input.
+    image shrinks, so fine patterns are aliased below half the size; with ``antialias`` it is the
+    mean over its area. An enlarged image samples up to half a pixel outside the input.
 
     Parameters
     ----------
@@ -228,7 +227,8 @@ def resize(
     ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, of
     ``skimage.transform.resize(image, shape, order=1, mode="edge", anti_aliasing=False)``, of
     ``scipy.ndimage.zoom(image, zoom, order=1, mode="nearest", grid_mode=True)`` and of
-    ``kornia.geometry.transform.resize(align_corners=False)``.
+    ``kornia.geometry.transform.resize(align_corners=False)``. With ``antialias=True`` it is that
+    of ``torch.nn.functional.interpolate(antialias=True)`` and of Pillow.
 
     Examples
     --------
@@ -304,8 +304,8 @@ def crop_and_resize(
 
     Notes
     -----
-    Where nothing shrinks, the result is that of Pillow's ``image.resize((W_out, H_out),
-    Image.Resampling.BILINEAR, box=box)`` for each box. In ``tf.image.crop_and_resize`` and
+    Where nothing shrinks, and otherwise with ``antialias=True``, the result is that of Pillow's
+    ``image.resize((W_out, H_out), Image.Resampling.BILINEAR, box=box)`` for each box. In ``tf.image.crop_and_resize`` and
     ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1) are the centres of the input
     pixels that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``,
     their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y likewise.
