@@ -23,6 +23,9 @@ __all__ = ["check_on_cpu", "filter_of", "longest_steps", "resize_filtered", "shr
 # The filters of the interpolations.
 _OF_MODES = {"bilinear": "triangle", "bicubic": "cubic", "nearest": AREA}
 
+# The dtypes of images whose samples are not rounded before their mean.
+_FLOATS = frozenset(map(np.dtype, ("float32", "float64")))
+
 # The numbers of points along each side of the output at which a projective map is looked at, and
 # the smallest divisor that counts there, relative to the largest.
 _POINTS, _HORIZON = 9, 1e-3
@@ -70,27 +73,27 @@ def warp_means(warp, kernels, image, matrix, options, shape, out=None):
     """
     result = kernels.output((*shape, *image.shape[2:]), image, image, out)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part, numbers, fill in _real_parts(image, result, options[2]):
+        for part, numbers, fill in _real_parts(image, result, options[2], _FLOATS):
             _write_means(warp, part, numbers, matrix, (*options[:2], fill))
     return kernels.returned(result, out)
 
 
-def _real_parts(image, result, fill):
-    """Yield arrays to write to, images of the kernels' dtypes to warp into them, and fills."""
+def _real_parts(image, result, fill, dtypes):
+    """Yield arrays to write to, images of one of these dtypes to warp into them, and fills."""
     check_labels("image", image.dtype, BILINEAR, 'mode="nearest" and antialias=False')
     if image.dtype.kind == "c":
         fills = np.asarray(fill)
         for name in ("real", "imag"):
             part = np.ascontiguousarray(getattr(image, name))
             yield getattr(result, name), part, getattr(fills, name)
-    elif image.dtype in AnyDtype.NATIVE:
+    elif image.dtype in dtypes:
         yield result, image, fill
     else:
         yield result, image.astype(computed(image.dtype)), fill
 
 
 def _write_means(warp, result, image, matrix, options):
-    """Write the means of an image of one of the kernels' dtypes."""
+    """Write the means of an image of floats."""
     kernels, shape = backend(False), result.shape[:2]
     image, matrix = _reduced(image, matrix, shape)
     across, down = (parts_of_step.py_func(step, 1) for step in longest_steps(matrix, shape))
@@ -147,7 +150,7 @@ def resize_filtered(kernels, image, boxes, shape, name, out=None):
     several = boxes.ndim == 2
     result = kernels.output((*boxes.shape[:-1], *shape, *image.shape[2:]), image, image, out)
     if result.size:
-        for target, numbers, _ in _real_parts(image, result, 0):
+        for target, numbers, _ in _real_parts(image, result, 0, AnyDtype.NATIVE):
             for box, each in zip(np.atleast_2d(boxes).tolist(), target if several else [target],
                                  strict=True):  # fmt: skip
                 _write_filtered(each, numbers, box, name)

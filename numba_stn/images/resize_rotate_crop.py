@@ -305,8 +305,9 @@ def crop_and_resize(
     Notes
     -----
     Where nothing shrinks, and otherwise with ``antialias=True``, the result is that of Pillow's
-    ``image.resize((W_out, H_out), Image.Resampling.BILINEAR, box=box)`` for each box. In ``tf.image.crop_and_resize`` and
-    ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1) are the centres of the input
+    ``image.resize((W_out, H_out), Image.Resampling.BILINEAR, box=box)`` for each box. In
+    ``tf.image.crop_and_resize`` and ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1)
+    are the centres of the input
     pixels that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``,
     their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y likewise.
 
