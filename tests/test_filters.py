@@ -67,7 +67,7 @@ def random_case(most=60):
 def test_resize_is_a_product_of_matrices(name, dtype):
     cases = [random_case() for _ in range(12)]
     cases += [((1, 1), (5, 7)), ((9, 1, 3), (1, 1)), ((1, 70), (1, 9)), ((40, 33, 2), (40, 33)),
-              ((200, 3), (2, 3)), ((17, 300), (17, 299))]  # fmt: skip
+              ((200, 3), (2, 3)), ((24, 46, 3), (12, 23)), ((17, 300), (17, 299))]  # fmt: skip
     for shape, size in cases:
         if dtype[0] == "f":
             image, tolerance = RNG.normal(size=shape).astype(dtype), {"float32": 3e-6}
@@ -299,6 +299,8 @@ def test_wrong_arguments_are_named(message):
     image = np.zeros((8, 8), np.uint8)
     with pytest.raises((ValueError, TypeError), match=message):
         stn.resize(image, (3, 3), **WRONG[message])
+    plain = stn.resize(image, (3, 3), padding_mode="zeros", antialias=np.bool_(False))
+    np.testing.assert_array_equal(plain, stn.resize(image, (3, 3), padding_mode="zeros"))
     with pytest.raises((ValueError, TypeError), match=message):
         stn.crop_and_resize(image, [(0, 0, 8, 8)], (3, 3), **WRONG[message])
     for call in (stn.warp_image, stn.rotate):

@@ -16,6 +16,7 @@ from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import BILINEAR
 from ..ops.antialias import MAX_NUMBERS
 from ..ops.any_dtype import AnyDtype, check_labels, stored
+from ..ops.validate import MODES, look_up
 from .filters import AREA, FILTERS, column_taps, row_taps
 
 __all__ = ["check_on_cpu", "filter_of", "longest_steps", "resize_filtered", "shrinks", "warp_means"]
@@ -129,8 +130,11 @@ def _reduced(image, matrix, shape):
 # --- Boxes ----------------------------------------------------------------------------------------
 
 
-def filter_of(antialias: Any, mode: str, padding_mode: str) -> str:
-    """Return the name of the filter of these arguments."""
+def filter_of(antialias: Any, mode: str, padding_mode: str) -> str | None:
+    """Return the name of the filter of these arguments, or None."""
+    if isinstance(antialias, (bool, np.bool_)) and not antialias:
+        return None
+    look_up("mode", mode, MODES)
     if padding_mode != "border":
         raise ValueError(f'padding_mode: expected "border" with antialias, where filters end with '
                          f"the image, got {padding_mode!r}; warp_image(antialias=True) takes "

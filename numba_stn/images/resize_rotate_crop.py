@@ -24,6 +24,7 @@ from ..ops.validate import (
 from .alpha import premultiplied
 from .antialias import check_on_cpu, filter_of, resize_filtered
 from .canvas import cos_sin, tie_shift, with_matrix
+from .filters import AREA
 from .warp_image import as_affine, check_sampler, warp_antialiased, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
@@ -244,12 +245,15 @@ def resize(
                              return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     shape, options = check_image_shape(shape), (mode, padding_mode, fill)
-    if antialias is False:
-        matrix = _resize_matrix(image.shape[:2], shape, mode == "nearest")
+    name = None if antialias is False else filter_of(antialias, mode, padding_mode)
+    if name == AREA and image.shape[:2] == (2 * shape[0], 2 * shape[1]):
+        name, options = None, ("bilinear", padding_mode, fill)  # the same means, of four pixels
+    if name is None:
+        matrix = _resize_matrix(image.shape[:2], shape, options[0] == "nearest")
         resized = warp_by(kernels, image, matrix, options, shape, out, stream)
     else:
         whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
-        resized = _filtered(kernels, image, whole, options, shape, antialias, out, stream)
+        resized = _filtered(kernels, image, whole, options, shape, name, out, stream)
     exact = _resize_matrix(image.shape[:2], shape, False)[1]
     return with_matrix(resized, exact) if return_matrix else resized
 
@@ -307,9 +311,9 @@ def crop_and_resize(
     Where nothing shrinks, and otherwise with ``antialias=True``, the result is that of Pillow's
     ``image.resize((W_out, H_out), Image.Resampling.BILINEAR, box=box)`` for each box. In
     ``tf.image.crop_and_resize`` and ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1)
-    are the centres of the input
-    pixels that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``,
-    their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y likewise.
+    are the centres of the input pixels that become the centres of the output's corners: with ``dx =
+    (x1 - x0) / (W_out - 1)``, their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) /
+    2``, and y likewise.
 
     Examples
     --------
@@ -329,8 +333,9 @@ def crop_and_resize(
     kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = mode, padding_mode, fill
-    if antialias is not False:
-        crops = _filtered(kernels, image, boxes, options, shape, antialias, out, stream)
+    name = None if antialias is False else filter_of(antialias, mode, padding_mode)
+    if name is not None:
+        crops = _filtered(kernels, image, boxes, options, shape, name, out, stream)
         exact = _box_matrices(np.atleast_2d(boxes), shape, False).reshape(*boxes.shape[:-1], 3, 3)
         return with_matrix(crops, exact) if return_matrix else crops
     if boxes.ndim == 1:
@@ -347,11 +352,9 @@ def crop_and_resize(
     return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
 
 
-def _filtered(kernels, image, boxes, options, shape, antialias, out, stream):
-    """Resize boxes by the filter that ``antialias`` and the mode name; a plain False is False."""
-    mode, padding_mode, _ = options
+def _filtered(kernels, image, boxes, options, shape, name, out, stream):
+    """Resize boxes by the filter of this name."""
     check_sampler(AFFINE, image, options)
-    name = filter_of(antialias, mode, padding_mode)
     check_on_cpu(kernels, stream)
     return resize_filtered(kernels, image, boxes, shape, name, out)
 
