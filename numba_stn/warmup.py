@@ -152,6 +152,7 @@ def _resize(image):
 
     for side in (SMALL, LARGE):
         resize(image(side), (side + 1, side + 1))
+        resize(image(side), (side + 1, side + 1), antialias="lanczos3")
         crop_and_resize(image(side), [(0, 0, 9, 9)] * 2, (side, side))
 
 

@@ -18,7 +18,8 @@ if "NUMBA_ENABLE_CUDASIM" not in os.environ:
 # Files whose tests are all marked "slow": they compile many kernels, or start processes.
 SLOW = {
     "test_alpha", "test_antialias", "test_any_input", "test_block", "test_cluster",
-    "test_coming_from", "test_cuda_simulator", "test_estimators", "test_export", "test_finite",
+    "test_coming_from", "test_cuda_simulator", "test_dtypes", "test_estimators", "test_export",
+    "test_filters", "test_finite",
     "test_frames", "test_fuzz_layers", "test_gallery", "test_gpu_benchmark", "test_jvp",
     "test_kernel_cache", "test_kills", "test_launch", "test_maps", "test_peers_all",
     "test_photograph_modes", "test_photographs", "test_ptx", "test_ptx_derived",

@@ -13,6 +13,7 @@ MODULES = {
     "scikit-image": "skimage",
     "SciPy": "scipy",
     "kornia": "kornia",
+    "Pillow": "PIL",
 }
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^\| `(.*)` \| `(.*)` \| .*\|$", re.MULTILINE)

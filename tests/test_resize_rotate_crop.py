@@ -259,7 +259,7 @@ def test_wrong_options_are_named(call, message, options):
 def test_wrong_images_are_named(call):
     for message, image in {
         "image: expected .*, got int64": [[1]],
-        "image: expected one of uint8": np.zeros((2, 2), int),
+        "image: expected integers of at most 32 bits": np.zeros((2, 2), int),
         r"image: expected shape \(H, W\)": np.zeros((2, 2, 2, 2)),
         "image: expected sides": np.zeros((0, 2)),
     }.items():

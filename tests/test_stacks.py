@@ -430,8 +430,8 @@ def flat(folder):
     write_zarr(folder / "in.zarr", STACKS["NHW"][0])
 
 
-def complex_numbers(folder):
-    write_zarr(folder / "in.zarr", STACKS["NHW"].astype(np.complex64))
+def dates(folder):
+    write_zarr(folder / "in.zarr", STACKS["NHW"].astype("M8[s]"))
 
 
 def no_pixels(folder):
@@ -473,7 +473,7 @@ BAD = {
     nothing: "No such file", no_zarr: "not a Zarr array", a_file: "not a Zarr array",
     a_group: "its arrays, which you name as", garbled: "a damaged one",
     flat: "got (20, 30) of uint8",
-    complex_numbers: "of complex64", no_pixels: "at least one pixel",
+    dates: "of datetime64", no_pixels: "at least one pixel",
 }  # fmt: skip
 
 

@@ -49,6 +49,39 @@ def test_rotate_equals_the_function(photo, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "b.png"), expected)
 
 
+def test_an_image_that_shrinks_is_averaged(tmp_path):
+    """A zone plate at a fifth of its size is the mean over areas, within a grey level."""
+    y, x = np.mgrid[:400, :400] - 200
+    plate = np.rint(127.5 + 127.5 * np.cos(np.pi * (x * x + y * y) / 400)).astype(np.uint8)
+    path, out = tmp_path / "plate.png", tmp_path / "o.png"
+    Image.fromarray(plate).save(path)
+    small = ("--scale", 0.2, "--expand", "--force")
+    assert warp(path, out, *small) == 0
+    mean = plate.reshape(80, 5, 80, 5).mean((1, 3))
+    assert np.abs(read(out) - mean).max() <= 0.5
+    sampled = plate[2::5, 2::5]
+    for options in (("--no-antialias",), ("--mode", "nearest")):
+        assert warp(path, out, *small, *options) == 0
+        np.testing.assert_array_equal(read(out), sampled)
+    assert warp(path, out, "--scale", 0.7, "--force") == 0  # by less than 1.5
+    expected = stn.rotate(plate, 0, zoom=0.7)
+    np.testing.assert_array_equal(read(out), expected)
+    assert warp(path, out, "--scale", 0.7, "--antialias", "--force") == 0
+    assert (read(out) != expected).any()
+
+
+def test_labels_and_complex_numbers(tmp_path):
+    labels = RNG.integers(-(2**63), 2**63, (9, 11), np.int64)
+    waves = (RNG.normal(size=(9, 11)) + 1j).astype(np.complex64)
+    for name, image in (("labels", labels), ("waves", waves)):
+        path, out = tmp_path / f"{name}.npy", tmp_path / f"{name}-out.npy"
+        np.save(path, image)
+        assert warp(path, out, "--mode", "nearest", "--flip", "horizontal") == 0
+        np.testing.assert_array_equal(np.load(out), image[:, ::-1])
+    assert warp(tmp_path / "labels.npy", tmp_path / "no.npy", "--rotate", 3) != 0
+    assert not (tmp_path / "no.npy").exists()
+
+
 def test_size_alone_resizes(photo, tmp_path):
     image, path = photo
     assert warp(path, tmp_path / "a.png", "--size", "30x80", "--padding", "border") == 0

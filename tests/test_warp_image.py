@@ -237,7 +237,7 @@ READ_ONLY = np.zeros((4, 5, 3), np.uint8)
 READ_ONLY.flags.writeable = False
 WRONG = {
     "image: expected .*, got int64": (([[1]], MATRIX), {}),
-    "image: expected one of uint8": ((IMAGE.astype(int), MATRIX), {}),
+    "image: expected integers of at most 32 bits": ((IMAGE.astype(int), MATRIX), {}),
     r"image: expected shape \(H, W\)": ((IMAGE[None], MATRIX), {}),
     "image: expected sides": ((IMAGE[:0], MATRIX), {}),
     r"matrix: expected shape \(2, 3\)": ((IMAGE, np.eye(4)), {}),

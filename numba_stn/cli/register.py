@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
     """Run ``numba-stn register``; the exit code is 1 if the images do not match."""
     require_pillow()
     from ..images import files
-    from ..images.any_dtype import narrowed, widened
 
     target = pathlib.Path(args.output)
     picture = pathlib.Path(args.picture or target.with_name(f"{target.stem}-before-after.png"))
@@ -66,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
         try:
             moving, metadata = files.read_file(pathlib.Path(args.moving))
             fixed = files.read_image(pathlib.Path(args.fixed))
-            dtype, moving, fixed = moving.dtype, widened(moving), widened(fixed)
             result = _register(args, moving, fixed)
             report = result.report
             _print_report(report)
@@ -74,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 return 1
             overlays = before_and_after(moving, fixed, result.aligned, report.gain, report.bias)
             with delay_interrupts():  # all files, or none
-                files.write_image(target, narrowed(result.aligned, dtype), metadata)
+                files.write_image(target, result.aligned, metadata)
                 files.write_image(picture, overlays)
                 if args.matrix:
                     _write_matrix(pathlib.Path(args.matrix), result.matrix)

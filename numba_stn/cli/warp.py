@@ -81,6 +81,9 @@ def add(commands) -> None:
            "default: zeros")  # fmt: skip
     option("--fill", type=warp_maps.fill, default=0, metavar="N[,N,N]", help="value of pixels "
            "outside the image, one number or one for each channel; default: 0")  # fmt: skip
+    option("--antialias", action=argparse.BooleanOptionalAction, help="average over the area of "
+           "each output pixel; default: where the output shrinks the image by more than "
+           f"{warp_maps.SHRINKS}, in any direction, unless the mode is nearest")  # fmt: skip
     option("--quality", type=_quality, metavar="N", help="quality of JPEG and WebP, 1 to 100; "
            "default: that of an input JPEG, otherwise 95; WebP is lossless unless the input is "
            "not")  # fmt: skip
@@ -183,15 +186,14 @@ def _warp_pairs(args, matrix, pairs, errors, written):
 def _warped(args, matrix, source):
     """Read and warp an image file; returns the image, and the file's metadata."""
     from ..images import files
-    from ..images.any_dtype import warp_any_dtype
+    from ..images.warp_image import warp_image
 
     try:
         image, metadata = files.read_file(source, args.allow_large)
         matrix, sides = warp_maps.output_canvas(args, matrix, image.shape[:2])
         alpha = metadata.alpha and image.ndim == 3 and image.shape[2] in (2, 4)
-        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill,
-                   "alpha": alpha}  # fmt: skip
-        return warp_any_dtype(image, matrix, sides, **options), metadata
+        options = warp_maps.sampler_options(args, matrix, sides)
+        return warp_image(image, matrix, sides, alpha=alpha, **options), metadata
     except (files.FileError, ValueError, TypeError, MemoryError) as error:
         text = str(error) or "not enough memory"
         raise UsageError(text if text.startswith(str(source)) else f"{source}: {text}") from error

@@ -8,6 +8,9 @@ from typing import Any
 from .options import UsageError
 
 CONVENTIONS = ("output-to-input", "opencv", "skimage")
+# ``--antialias`` is on where the output shrinks the image by more than this factor.
+SHRINKS = 1.5
+
 PARTS = ("flip", "rotate", "scale", "shear", "translate")
 FLIPS = ("horizontal", "vertical", "both")
 FITS = ("translation", "rigid", "similarity", "affine", "projective")
@@ -88,6 +91,17 @@ def output_canvas(args: argparse.Namespace, matrix, sides: tuple[int, int]):
     if args.expand:
         matrix, size = canvas.expand_canvas(matrix, sides)
     return from_opencv(matrix), size
+
+
+def sampler_options(args: argparse.Namespace, matrix, sides: tuple[int, int]) -> dict:
+    """Give the options of :func:`numba_stn.warp_image`; without ``--antialias`` they depend."""
+    from ..images.antialias import shrinks
+
+    antialias = args.antialias
+    if antialias is None:
+        antialias = args.mode != "nearest" and shrinks(matrix, sides, SHRINKS)
+    return {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill,
+            "antialias": antialias}  # fmt: skip
 
 
 def _points(numbers):

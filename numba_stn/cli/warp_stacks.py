@@ -9,7 +9,7 @@ from typing import Any
 
 from ..utils.progress import progress_bar
 from .options import UsageError, check_absent, output_files, print_written, report_leftovers
-from .warp_maps import output_canvas
+from .warp_maps import output_canvas, sampler_options
 
 
 def is_stack(args: argparse.Namespace) -> bool:
@@ -48,7 +48,7 @@ def warp_stack_file(args: argparse.Namespace, matrix: Any, source: pathlib.Path,
     try:
         stack = image_stacks.describe_stack(source, args.axes)
         map_, sides = output_canvas(args, matrix, stack.sides)
-        options = {"mode": args.mode, "padding_mode": args.padding, "fill": args.fill}
+        options = sampler_options(args, map_, sides)
         with _executor(args.scheduler) as compute:
             warped = image_stacks.warp_stack(stack, target, map_, sides, compute, **options)
             with contextlib.closing(warped), bar(stack.shape[0], "image") as advance:

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..images.any_dtype import warp_any_dtype
 from ..images.files import IMAGE_DTYPES, FileError, Metadata, NpyFile, open_npy
 from ..images.tiff_files import SUFFIXES as TIFF_SUFFIXES
 from ..images.tiff_files import TiffStack, create_tiff, has_pages, open_tiff_stack, write_pages
+from ..images.warp_image import warp_image
 from ..utils.atomic_write import is_stream, remove_late, replace_file, replace_folder
 
 AXES = ("NHW", "NHWC", "NCHW")
@@ -309,7 +309,7 @@ def warp_images(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[
     native = np.ascontiguousarray(last, last.dtype.newbyteorder("="))
     out = np.empty((len(native), *sides, *native.shape[3:]), native.dtype)
     for image, result in zip(native, out, strict=True):
-        result[...] = warp_any_dtype(image, matrix, sides, **options)
+        warp_image(image, matrix, sides, out=result, **options)
     return np.moveaxis(out, -1, 1) if axes == "NCHW" else out
 
 
@@ -317,7 +317,7 @@ def check_options(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
     """Raise the errors that warping the stack would raise, before anything is read or written."""
     channels = () if stack.channels is None else (stack.channels,)
     image = np.zeros((1, 1, *channels), stack.dtype.newbyteorder("="))
-    warp_any_dtype(image, matrix, **options)
+    warp_image(image, matrix, **options)
 
 
 def chunk_shape(stack: Stack, sides: tuple[int, int]) -> tuple[int, ...]:

@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import NEAREST
-from ..ops.validate import MODES, look_up
+from ..ops.any_dtype import stored
+from ..ops.validate import MODES, choose_backend_for_image, look_up
 
 __all__ = ["premultiplied"]
+
+# Integers that nothing is computed with.
+_LABELS = (np.dtype("int64"), np.dtype("uint64"))
 
 
 def premultiplied(
@@ -34,14 +39,17 @@ def premultiplied(
     ValueError, TypeError
         If the image has another number of channels, or what the function raises.
     """
-    image = np.asarray(image)
+    _, image = choose_backend_for_image(image, options.get("stream"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError("alpha: expected False for images on a GPU")
     if image.ndim != 3 or image.shape[2] not in (2, 4):
         raise ValueError(f"alpha: expected an image of 2 or 4 channels, (H, W, 2) or (H, W, 4), "
                          f"got shape {image.shape}")  # fmt: skip
-    if look_up("mode", mode, MODES) == NEAREST or image.dtype.kind not in "uf":
+    moves = look_up("mode", mode, MODES) == NEAREST and not options.get("antialias")
+    if moves or image.dtype.kind not in "iuf" or image.dtype in _LABELS:
         return function(image, *args, fill=fill, out=out, mode=mode, **options)
-    whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
-    real = np.float64 if image.dtype == np.float64 else np.float32
+    whole = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+    real = computed(image.dtype)
     multiplied, fill = _multiply(image.astype(real), whole), _multiply_fill(fill, image, whole)
     found = function(multiplied, *args, fill=fill, mode=mode, **options)
     result, *others = found if isinstance(found, tuple) else (found,)
@@ -74,4 +82,4 @@ def _divide(pixels, whole, dtype):
                         where=alpha > 0)  # fmt: skip
     if dtype.kind == "f":
         return np.concatenate([colours, np.maximum(alpha, 0)], -1).astype(dtype, copy=False)
-    return np.rint(np.clip(np.concatenate([colours, alpha], -1), 0, whole)).astype(dtype)
+    return stored(np.concatenate([colours, np.clip(alpha, 0, whole)], -1), dtype)

@@ -22,8 +22,9 @@ __all__ = ["DTYPES", "SUFFIXES", "FileError", "ImageFile", "Metadata", "NpyFile"
            "read_file", "read_image", "write_image"]  # fmt: skip
 
 DTYPES = ("uint8", "uint16", "float32", "float64")
-# Those of an image in a file; some are computed in a wider dtype.
-IMAGE_DTYPES = (*DTYPES, "bool", "int8", "int16", "int32", "uint32", "float16")
+# Those of an image in a file, which warp_image takes.
+IMAGE_DTYPES = (*DTYPES, "bool", "int8", "int16", "int32", "uint32", "int64", "uint64", "float16",
+                "complex64", "complex128")  # fmt: skip
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy", ".npz")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 

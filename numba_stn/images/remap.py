@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.any_dtype import check_dtype
 from ..ops.docstrings import documented
 from ..ops.grid_sample import grid_sample
 from ..ops.grids import grid_from_pixels
-from ..ops.validate import check_image_shape
+from ..ops.validate import BATCH_DTYPES, MODES, check_image_shape, choose_backend, look_up
 from ..transforms import maps
 
 __all__ = ["remap", "unwarp_polar", "warp_polar"]
-
-_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 
 # OpenCV's fixed-point maps have 5 bits of each fraction.
 _FRACTION = 32.0
@@ -35,7 +34,7 @@ def remap(
     Parameters
     ----------
     image : (H, W) or (H, W, C) array
-        uint8, uint16, float16, float32 or float64, on the CPU.
+        Of the dtypes of :func:`numba_stn.warp_image`, by the same rules; on the CPU.
     map_x, map_y : (H_out, W_out) arrays
         Position in the image, with pixel centres at integers; NaN is outside. Or the fixed-point
         maps of ``cv2.convertMaps``: ``map_x`` (H_out, W_out, 2) of int16 with the whole parts of x
@@ -68,7 +67,7 @@ def remap(
     >>> stn.remap(image, [[0.5, 2]], [[0, 1]])
     array([[ 5, 50]], dtype=uint8)
     """
-    image, positions = _check_image(image), _positions(map_x, map_y)
+    image, positions = _check_image(image, mode), _positions(map_x, map_y)
     grid = grid_from_pixels(positions[None], image.shape[:2])
     batch = image.reshape(1, *image.shape[:2], -1)
     out = grid_sample(batch, grid, mode=mode, padding_mode=padding_mode, fill=fill,
@@ -76,11 +75,13 @@ def remap(
     return out.reshape(*positions.shape[:2], *image.shape[2:])
 
 
-def _check_image(image):
+def _check_image(image, mode):
     """Return an image (H, W) or (H, W, C) of a dtype that is sampled."""
-    image = np.asarray(image)
-    if image.dtype.name not in _DTYPES:
-        raise TypeError(f"image: expected one of {', '.join(_DTYPES)}, got {image.dtype}")
+    _, image = choose_backend(None, image=image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError("image: expected a NumPy array, got an array on a GPU, for which there is "
+                        "grid_sample")  # fmt: skip
+    check_dtype("image", image, BATCH_DTYPES, look_up("mode", mode, MODES))
     if image.ndim not in (2, 3) or 0 in image.shape[:2]:
         raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
     return image
@@ -233,7 +234,7 @@ def unwarp_polar(
            [2.   , 1.   , 2.   ],
            [2.414, 2.   , 2.414]], dtype=float32)
     """
-    image = _check_image(image)
+    image = _check_image(image, mode)
     rim = min(2, len(image))  # rows that a cubic reads beyond the image's
     whole = np.concatenate([image[-rim:], image, image[:rim]])
     x, y = maps.from_polar(check_image_shape(size), image.shape[:2], center, radius, log=log)

@@ -22,8 +22,10 @@ from ..ops.validate import (
     choose_backend_for_image,
 )
 from .alpha import premultiplied
+from .antialias import check_on_cpu, filter_of, resize_filtered
 from .canvas import cos_sin, tie_shift, with_matrix
-from .warp_image import as_affine, check_sampler, warp_by
+from .filters import AREA
+from .warp_image import as_affine, check_sampler, warp_antialiased, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -46,6 +48,7 @@ def rotate(
     padding_mode: str = "zeros",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -70,7 +73,8 @@ def rotate(
     expand : bool
         Whether the canvas grows (or shrinks, with the zoom) to the smallest integer size that holds
         the whole rotated image, centred. ``center`` would have no effect, and must be None.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_antialias}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -112,7 +116,8 @@ def rotate(
     if alpha:
         return premultiplied(rotate, image, degrees, center=center, zoom=zoom, expand=expand,
                              mode=mode, padding_mode=padding_mode, fill=fill, out=out,
-                             stream=stream, return_matrix=return_matrix)  # fmt: skip
+                             antialias=antialias, stream=stream,
+                             return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     sides = shape = image.shape[:2]
     cos, sin = cos_sin(_check_number("degrees", degrees, "a finite number"))
@@ -127,7 +132,11 @@ def rotate(
         expected = "two finite numbers (x, y)"
         fixed = target = check_finite("center", center, expected, _is_pair).tolist()
     matrix = _rotation_about(cos / factor, sin / factor, fixed, target)
-    rotated = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    options = mode, padding_mode, fill
+    if antialias is False:
+        rotated = warp_by(kernels, image, matrix, options, shape, out, stream)
+    else:
+        rotated = warp_antialiased(kernels, image, matrix, options, shape, antialias, out, stream)
     return with_matrix(rotated, matrix[1]) if return_matrix else rotated
 
 
@@ -180,6 +189,7 @@ def resize(
     padding_mode: str = "border",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool | str = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -189,16 +199,16 @@ def resize(
     ``image (H, W[, C]) -> out (H_out, W_out[, C])``
 
     In bilinear mode, each output pixel is the weighted mean of four input pixels, however much the
-    image shrinks. No other averaging takes place, so fine patterns are aliased below half the size;
-    :func:`numba_stn.warp_affine` has ``antialias=True``. An enlarged image samples up to half a
-    pixel outside the input.
+    image shrinks, so fine patterns are aliased below half the size; with ``antialias`` it is the
+    mean over its area. An enlarged image samples up to half a pixel outside the input.
 
     Parameters
     ----------
     {image}
     shape : (H_out, W_out)
         The output's sides.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_filter}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -218,7 +228,8 @@ def resize(
     ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, of
     ``skimage.transform.resize(image, shape, order=1, mode="edge", anti_aliasing=False)``, of
     ``scipy.ndimage.zoom(image, zoom, order=1, mode="nearest", grid_mode=True)`` and of
-    ``kornia.geometry.transform.resize(align_corners=False)``.
+    ``kornia.geometry.transform.resize(align_corners=False)``. With ``antialias=True`` it is that
+    of ``torch.nn.functional.interpolate(antialias=True)`` and of Pillow.
 
     Examples
     --------
@@ -230,11 +241,19 @@ def resize(
     """
     if alpha:
         return premultiplied(resize, image, shape, mode=mode, padding_mode=padding_mode, fill=fill,
-                             out=out, stream=stream, return_matrix=return_matrix)  # fmt: skip
+                             antialias=antialias, out=out, stream=stream,
+                             return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
-    shape = check_image_shape(shape)
-    matrix = _resize_matrix(image.shape[:2], shape, mode == "nearest")
-    resized = warp_by(kernels, image, matrix, (mode, padding_mode, fill), shape, out, stream)
+    shape, options = check_image_shape(shape), (mode, padding_mode, fill)
+    name = None if antialias is False else filter_of(antialias, mode, padding_mode)
+    if name == AREA and image.shape[:2] == (2 * shape[0], 2 * shape[1]):
+        name, options = None, ("bilinear", padding_mode, fill)  # the same means, of four pixels
+    if name is None:
+        matrix = _resize_matrix(image.shape[:2], shape, options[0] == "nearest")
+        resized = warp_by(kernels, image, matrix, options, shape, out, stream)
+    else:
+        whole = np.array([0.0, 0.0, image.shape[1], image.shape[0]])
+        resized = _filtered(kernels, image, whole, options, shape, name, out, stream)
     exact = _resize_matrix(image.shape[:2], shape, False)[1]
     return with_matrix(resized, exact) if return_matrix else resized
 
@@ -249,6 +268,7 @@ def crop_and_resize(
     padding_mode: str = "border",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool | str = False,
     out: Any = None,
     stream: Any = None,
     return_matrix: bool = False,
@@ -270,7 +290,8 @@ def crop_and_resize(
         image; a strided image on the CPU is copied once.
     shape : (H_out, W_out)
         The output's sides, for each box.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream, return_matrix}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_filter}
+    {image_out, stream, return_matrix}
 
     Returns
     -------
@@ -287,11 +308,12 @@ def crop_and_resize(
 
     Notes
     -----
-    Where nothing shrinks, the result is that of Pillow's ``image.resize((W_out, H_out),
-    Image.Resampling.BILINEAR, box=box)`` for each box. In ``tf.image.crop_and_resize`` and
-    ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1) are the centres of the input
-    pixels that become the centres of the output's corners: with ``dx = (x1 - x0) / (W_out - 1)``,
-    their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) / 2``, and y likewise.
+    Where nothing shrinks, and otherwise with ``antialias=True``, the result is that of Pillow's
+    ``image.resize((W_out, H_out), Image.Resampling.BILINEAR, box=box)`` for each box. In
+    ``tf.image.crop_and_resize`` and ``kornia.geometry.transform.crop_and_resize``, (x0, y0, x1, y1)
+    are the centres of the input pixels that become the centres of the output's corners: with ``dx =
+    (x1 - x0) / (W_out - 1)``, their x0 and x1 are our ``x0 + (1 - dx) / 2`` and ``x1 + (1 + dx) /
+    2``, and y likewise.
 
     Examples
     --------
@@ -306,11 +328,16 @@ def crop_and_resize(
     """
     if alpha:
         return premultiplied(crop_and_resize, image, boxes, shape, mode=mode, fill=fill, out=out,
-                             padding_mode=padding_mode, stream=stream,
+                             padding_mode=padding_mode, antialias=antialias, stream=stream,
                              return_matrix=return_matrix)  # fmt: skip
     kernels, image = choose_backend_for_image(image, stream)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = mode, padding_mode, fill
+    name = None if antialias is False else filter_of(antialias, mode, padding_mode)
+    if name is not None:
+        crops = _filtered(kernels, image, boxes, options, shape, name, out, stream)
+        exact = _box_matrices(np.atleast_2d(boxes), shape, False).reshape(*boxes.shape[:-1], 3, 3)
+        return with_matrix(crops, exact) if return_matrix else crops
     if boxes.ndim == 1:
         matrix = _box_matrix(boxes.tolist(), shape, mode == "nearest")
         crop = warp_by(kernels, image, matrix, options, shape, out, stream)
@@ -323,6 +350,13 @@ def crop_and_resize(
         kernels.warp_crops(kind, image, matrices, fills, crops)
     crops = kernels.returned(crops, out)
     return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
+
+
+def _filtered(kernels, image, boxes, options, shape, name, out, stream):
+    """Resize boxes by the filter of this name."""
+    check_sampler(AFFINE, image, options)
+    check_on_cpu(kernels, stream)
+    return resize_filtered(kernels, image, boxes, shape, name, out)
 
 
 @functools.lru_cache(512)

@@ -15,6 +15,7 @@ import numpy as np
 from ..kernels.math.sampler_kind import AFFINE, ALIGNED, GENERAL, IDENTITY, PROJECTIVE, Kind
 from ..ops.docstrings import documented
 from ..ops.validate import (
+    check_flag,
     check_image_shape,
     check_options,
     choose_backend_for_image,
@@ -23,6 +24,7 @@ from ..ops.validate import (
     remember,
 )
 from .alpha import premultiplied
+from .antialias import check_on_cpu, warp_means
 
 __all__ = ["warp_image"]
 
@@ -37,6 +39,7 @@ def warp_image(
     padding_mode: str = "zeros",
     fill: Any = 0,
     alpha: bool = False,
+    antialias: bool = False,
     out: Any = None,
     stream: Any = None,
 ) -> Any:
@@ -56,7 +59,7 @@ def warp_image(
         Maps output pixels (x, y) to input pixels (x, y); pixel centres are integers.
     shape : (H_out, W_out), optional
         The output's sides; by default, those of the image.
-    {image_mode, image_padding_mode, image_fill, image_alpha, image_out, stream}
+    {image_mode, image_padding_mode, image_fill, image_alpha, image_antialias, image_out, stream}
 
     Returns
     -------
@@ -99,11 +102,15 @@ def warp_image(
     """
     if alpha:
         return premultiplied(warp_image, image, matrix, shape, mode=mode, fill=fill, out=out,
-                             padding_mode=padding_mode, stream=stream)  # fmt: skip
+                             padding_mode=padding_mode, antialias=antialias,
+                             stream=stream)  # fmt: skip
     found = _check_matrix(matrix)
     kernels, image = choose_backend_for_image(image, stream)
     sides = image.shape[:2] if shape is None else check_image_shape(shape)
-    return warp_by(kernels, image, found, (mode, padding_mode, fill), sides, out, stream)
+    options = mode, padding_mode, fill
+    if antialias is not False:
+        return warp_antialiased(kernels, image, found, options, sides, antialias, out, stream)
+    return warp_by(kernels, image, found, options, sides, out, stream)
 
 
 # --- Plans ----------------------------------------------------------------------------------------
@@ -141,6 +148,19 @@ def warp_by(kernels, image, found, options, sides, out=None, stream=None):
     if result.size:
         plan.warp(image, matrix, result)
     return kernels.returned(result, out)
+
+
+def warp_antialiased(kernels, image, found, options, sides, antialias, out=None, stream=None):
+    """Warp as :func:`warp_by` does, but by means over areas if ``antialias`` is true."""
+    if not check_flag("antialias", antialias):
+        return warp_by(kernels, image, found, options, sides, out, stream)
+    check_on_cpu(kernels, stream)
+    check_sampler(found[0][0], image, options)
+    return warp_means(_warp_plain, kernels, image, found[1], options, sides, out)
+
+
+def _warp_plain(kernels, image, matrix, options, sides):
+    return warp_by(kernels, image, _check_matrix(matrix), options, sides)
 
 
 def _make_plan(kernels, kind, image, options, sides):

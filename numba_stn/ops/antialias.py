@@ -21,6 +21,9 @@ import numpy as np
 from ..kernels.cpu.antialias import part_counts
 from ..kernels.cpu.arrays import ignore_float_errors
 from ..kernels.math.antialias import finer_scale
+from ..kernels.math.dtypes import computed
+from ..kernels.math.sampler_kind import BILINEAR
+from .any_dtype import check_labels, stored
 
 # The most numbers that are sampled before they are averaged, except for a single map.
 MAX_NUMBERS = 2**22
@@ -28,12 +31,13 @@ MAX_NUMBERS = 2**22
 
 def sample_means(plan: Any, images: np.ndarray, theta: np.ndarray, coverage: bool) -> Any:
     """Return what :meth:`.sampler.Plan.sample` does, each sample the mean of its parts."""
+    check_labels("images", images.dtype, BILINEAR, 'mode="nearest" and antialias=False')
     result = np.empty(plan.shape, images.dtype)
     covered = np.empty((plan.batch, *plan.size), theta.dtype)
     for group in _group_maps(plan, images, theta):
         finer, inside = group.plan.sample(group.images, group.theta, coverage=True)
         mean = group.mean(finer, 1 if plan.kind.channels_last else 2)
-        result[group.maps] = np.rint(mean) if result.dtype.kind == "u" else mean
+        result[group.maps] = stored(mean, result.dtype)
         covered[group.maps] = group.mean(inside, 1)
     return (result, covered) if coverage else result
 
@@ -82,7 +86,7 @@ class _Group(NamedTuple):
         ]
         end = axis + len(self.factors)
         parts = array.reshape(*array.shape[:axis], *sides, *array.shape[end:])
-        real = np.float64 if array.dtype == np.float64 else np.float32
+        real = computed(array.dtype)
         with ignore_float_errors():
             axes = tuple(range(axis + 1, end + len(self.factors), 2))
             return parts.mean(axis=axes, dtype=real)

@@ -36,7 +36,8 @@ def _insert(match):
 _IMAGES = """\
 images : {shape} array of float32, float64, float16, uint8 or uint16
     With N = 1, every grid or map samples the same image. Integers and float16 are converted to
-    float32 one pixel at a time; there is no float copy of the images."""
+    float32 one pixel at a time; there is no float copy of the images. On the CPU also bool, other
+    integers and complex numbers, by the rules of :func:`numba_stn.warp_image`; these are copied."""
 
 _MODE = """\
 mode : {"bilinear", "nearest", "bicubic"}
@@ -131,8 +132,12 @@ images_dot : array of the images' shape, optional
     Tangent of the images; float32 if they are integers or float16. By default, zero.""",
     # One image.
     "image": """\
-image : (H, W) or (H, W, C) array of uint8, uint16, float32 or float64
-    Integers are interpolated in float32 and rounded, a half to the even neighbour.""",
+image : (H, W) or (H, W, C) array of numbers or bool
+    Integers are interpolated in float32, those of 32 bits in float64, and rounded, a half to
+    the even neighbour, and saturated; int64 and uint64 are labels, which only
+    ``mode="nearest"`` takes, exactly. float16 is interpolated in float32. An interpolated bool
+    is True where more than half of it is. The real and imaginary parts of complex numbers are
+    two channels. On a GPU: uint8, uint16, float32 or float64.""",
     "image_mode": _MODE + ".",
     "image_padding_mode": """\
 padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
@@ -151,6 +156,25 @@ alpha : bool
     Whether the last of 2 or 4 channels is alpha, 0 where the image is transparent. Colours
     are then multiplied by it while they are interpolated, so that transparent pixels do not
     darken visible ones. On the CPU.""",
+    "image_antialias": """\
+antialias : bool
+    Whether to average over each output pixel's area where the map shrinks the image. An output
+    pixel is then the mean of as many samples along each axis as it covers input pixels.
+    Otherwise it is a single sample, however small the output is. On the CPU.""",
+    "image_filter": """\
+antialias : bool, or {"area", "triangle", "cubic", "cubic-0.75", "lanczos3"}
+    Whether to average over each output pixel's area where the image shrinks, by which filter.
+    Filters are separable, and as many times wider as the image shrinks. They end where the
+    image does, so ``padding_mode`` must be "border". On the CPU.
+
+    - area: the mean over the output pixel's area, as OpenCV's INTER_AREA.
+    - triangle: linear from the pixel's middle; Pillow's BILINEAR, PyTorch's "bilinear".
+    - cubic: Keys's cubic with a = -0.5; Pillow's BICUBIC, PyTorch's "bicubic".
+    - cubic-0.75: Keys's cubic with a = -0.75, as ``mode="bicubic"``.
+    - lanczos3: a sinc under a window of 3 pixels to each side; Pillow's LANCZOS.
+
+    A name takes the place of the mode. True means "triangle" for bilinear, "cubic" for
+    bicubic and "area" for nearest.""",
     "return_matrix": """\
 return_matrix : bool
     Whether to return (out, matrix), with the (3, 3) float64 matrix from input to output pixels,

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import NEAREST
+from .any_dtype import gradient_dtype
 from .docstrings import documented
 from .sampler import check_affine, check_grid, check_projective, find_plan
 from .validate import (
@@ -262,12 +263,11 @@ def warp_affine_gauss_newton(
     if kind.dims == 3:
         raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
     shape = kind.shape(plan.batch, len(plan.fill), (None, None))
-    expected = np.dtype(np.float32) if images.dtype.kind == "u" else images.dtype
-    check_array("residuals", residuals, shape, (expected,))
+    check_array("residuals", residuals, shape, (gradient_dtype(images.dtype),))
     check_not_empty("residuals", kind.spatial(residuals))
-    residuals = kernels.converted(residuals, plan.fill.dtype)
+    residuals = kernels.converted(residuals, plan.real)
     jtj, jtr = (kernels.empty((len(theta), *sides), np.float64, theta) for sides in ((6, 6), (6,)))
-    kernels.normal_equations(kind, images, theta, residuals, plan.off, plan.fill, jtj, jtr)
+    plan.kernels.normal_equations(kind, images, theta, residuals, plan.off, plan.fill, jtj, jtr)
     return kernels.returned(jtj), kernels.returned(jtr)
 
 
@@ -294,7 +294,7 @@ def check_tangents(images, images_dot, name, coords, coords_dot):
 
 def compute_jvp(plan, images, coords, images_dot, coords_dot):
     """Return the change of the samples for both tangents; None is a zero tangent."""
-    samples_dot = plan.kernels.empty(plan.shape, plan.fill.dtype, images)
+    samples_dot = plan.kernels.empty(plan.shape, plan.real, images)
     write_jvp(plan, images, coords, images_dot, coords_dot, samples_dot)
     return plan.kernels.returned(samples_dot)
 

@@ -5,10 +5,10 @@ so a call only compares two shapes and dtypes.
 """
 
 from collections.abc import Collection, Sequence
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-
+from .any_dtype import gradient_dtype
 from .docstrings import documented
 from .sampler import Plan, check_affine, check_projective, find_plan
 from .validate import check_array, check_options, check_wrt, choose_backend
@@ -81,14 +81,16 @@ def plan_warp(
     projective = tuple(theta.shape[1:]) == (3, 3)
     check = check_projective if projective else check_affine
     plan = find_plan(kernels, check, images, theta, options, size)
-    return WarpPlan(plan, (images.shape, images.dtype), (theta.shape, theta.dtype))
+    return WarpPlan(plan, kernels, (images.shape, images.dtype), (theta.shape, theta.dtype))
 
 
 class WarpPlan:
     """A prepared warp, made by :func:`plan_warp`."""
 
-    def __init__(self, plan: Plan, images: tuple[Any, Any], theta: tuple[Any, Any]):
-        self._plan, self._images, self._theta = plan, images, theta
+    def __init__(
+        self, plan: Plan, kernels: ModuleType, images: tuple[Any, Any], theta: tuple[Any, Any]
+    ):
+        self._plan, self._kernels, self._images, self._theta = plan, kernels, images, theta
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,13 +163,12 @@ class WarpPlan:
         )
         self._check(kernels, images, theta)
         dtype = images.dtype
-        expected = np.dtype(np.float32) if dtype.kind == "u" else dtype
-        check_array("dsamples", dsamples, self._plan.shape, (expected,))
+        check_array("dsamples", dsamples, self._plan.shape, (gradient_dtype(dtype),))
         return self._plan.vjp(dsamples, images, theta, wanted)
 
     def _check(self, kernels, images, theta):
         """Raise an error unless the arrays are those of the plan, except for their contents."""
-        if kernels is not self._plan.kernels:
+        if kernels is not self._kernels:
             raise TypeError("images: expected an array on the device for which the plan was made")
         shape, dtype = self._images
         check_array("images", images, shape, (dtype,))

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
+from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import AFFINE, GRID, NEAREST, PROJECTIVE
+from .any_dtype import gradient_dtype
 from .validate import (
     check_array,
     check_batch_sizes,
@@ -12,6 +12,7 @@ from .validate import (
     check_not_empty,
     check_output_size,
     expand_fill,
+    kernels_for_batch,
     options_key,
     remember,
     size_key,
@@ -28,6 +29,7 @@ class Plan:
     def __init__(self, kernels, kind, off, fill, batch, size, images=None):
         self.kernels, self.kind, self.off, self.fill = kernels, kind, off, fill
         self.batch, self.size = batch, size
+        self.real = computed(fill.dtype)  # of gradients and tangents
         self.shape = kind.shape(batch, len(fill), size)
         self.prepared = images and kernels.prepare_sample(kind, *images, off, fill, self.shape)
 
@@ -66,7 +68,7 @@ class Plan:
         """Return the gradients with respect to images and coordinates, None where not wanted."""
         kernels, kind, off = self.kernels, self.kind, self.off
         dimages = dcoords = None
-        given, dsamples = dsamples.dtype, kernels.converted(dsamples, self.fill.dtype)
+        given, dsamples = dsamples.dtype, kernels.converted(dsamples, self.real)
         if wanted[0]:
             dimages = kernels.empty(images.shape, dsamples.dtype, images)
             if dsamples.size:
@@ -118,9 +120,9 @@ def _make_plan(kernels, check, images, coords, options, size, dsamples):
     channels, dtype = kind.channels(images), images.dtype
     fill = expand_fill(options.fill, channels, dtype)
     if dsamples is not None:
-        expected = np.dtype(np.float32) if dtype.kind == "u" else dtype
         shape = kind.shape(batch, channels, (None,) * kind.dims if size is None else size)
-        size = kind.spatial(check_array("dsamples", dsamples, shape, (expected,)))
+        check_array("dsamples", dsamples, shape, (gradient_dtype(dtype),))
+        size = kind.spatial(dsamples)
         if check is not check_grid:  # which may have no positions
             check_not_empty("dsamples", size)
     elif check is check_grid:
@@ -129,7 +131,7 @@ def _make_plan(kernels, check, images, coords, options, size, dsamples):
         size = kind.spatial(images)
     else:
         size = check_output_size(size, batch, kind.dims)
-    given = images.shape, images.dtype
+    given, kernels = (images.shape, dtype), kernels_for_batch(kernels, dtype)
     return Plan(kernels, kind, options.off, fill, batch, tuple(size), given)
 
 

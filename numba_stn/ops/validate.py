@@ -6,7 +6,7 @@ the argument, what came and what was expected.
 
 import warnings
 from copy import copy
-from numbers import Real
+from numbers import Complex, Real
 from operator import index
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from ..kernels.math.sampler_kind import (
     ZEROS,
     Kind,
 )
+from .any_dtype import any_dtype_kernels, check_dtype, number_range
 
 MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}
 PADDINGS = {
@@ -36,7 +37,7 @@ MAX_SIDE = 2**31 - 1
 _SIZE = "size: expected two positive integers (H_out, W_out)"
 _SIZE_3D = "size: expected three positive integers (D_out, H_out, W_out)"
 _FLOAT_DTYPES = (np.dtype("float32"), np.dtype("float64"))
-_BATCH_DTYPES = tuple(
+BATCH_DTYPES = tuple(
     np.dtype(name) for name in ("float32", "float64", "float16", "uint8", "uint16")
 )
 _IMAGE_DTYPES = dict.fromkeys((np.dtype("uint8"), np.dtype("uint16"), *_FLOAT_DTYPES))
@@ -119,9 +120,8 @@ def choose_backend_for_image(image, stream):
     if stream is None and type(image) is np.ndarray and _is_usual_image(image):
         return backend(False), image
     kernels, image = choose_backend(stream, image=image)
-    if image.dtype not in _IMAGE_DTYPES:
-        names = ", ".join(map(str, _IMAGE_DTYPES))
-        raise TypeError(f"image: expected one of {names}, got {image.dtype}")
+    if not check_dtype("image", image, _IMAGE_DTYPES, NEAREST):  # the mode is checked later
+        kernels = any_dtype_kernels()
     if len(image.shape) not in (2, 3):
         raise ValueError(f"image: expected shape (H, W) or (H, W, C), got {image.shape}")
     check_not_empty("image", image.shape[:2])
@@ -182,9 +182,7 @@ def _is_like(got, shape):
 
 def check_images(images, options):
     """Return a batch of planes or volumes in a known layout and dtype."""
-    if images.dtype not in _BATCH_DTYPES:
-        names = ", ".join(map(str, _BATCH_DTYPES))
-        raise TypeError(f"images: expected one of {names}, got {images.dtype}")
+    check_dtype("images", images, BATCH_DTYPES, options.mode)
     rank = len(images.shape)
     if rank not in (4, 5):
         planes, volumes = ("(N, H, W, C)", "(N, D, H, W, C)") if options.channels_last else (
@@ -209,6 +207,11 @@ def _warn_of_layout(images, options):
                 f"images: {tuple(images.shape)} are {channels} channels of {height} x {width} "
                 f'pixels; for images (N, H, W, C) pass layout="NHWC"', UserWarning, stacklevel=2,
             )  # fmt: skip
+
+
+def kernels_for_batch(kernels, dtype):
+    """Return the kernels for images of a checked dtype."""
+    return kernels if dtype in BATCH_DTYPES else any_dtype_kernels()
 
 
 def check_batch_sizes(images, name, coords):
@@ -250,7 +253,7 @@ def check_output_size(size, batch, dims=2):
 
 REMEMBERED = 512
 
-_NUMBERS = {bool, int, float, np.float32, np.float64, np.uint8, np.uint16}
+_NUMBERS = {bool, int, float, complex, np.float32, np.float64, np.uint8, np.uint16}
 
 
 def remember(table, key, value):
@@ -324,37 +327,47 @@ def _make_options(mode, padding_mode, align_corners, fill, layout):
 
 
 def expand_fill(fill, channels, dtype):
-    """Return one fill value per channel in the dtype of computation."""
+    """Return one fill value per channel in the dtype of computation; see :mod:`.any_dtype`."""
     if type(fill) is Fill:
         fill = fill.given
     if getattr(fill, "shape", None) == ():
         fill = fill[()]  # the number in an array without axes
-    if isinstance(fill, Real):
+    number = Complex if dtype.kind == "c" else Real
+    if isinstance(fill, (number, np.bool_)):
         fill = [fill] * channels
     try:
         values = list(fill)
     except TypeError:
         values = [None]
-    if not all(isinstance(value, Real) for value in values):
+    if not all(isinstance(value, (number, np.bool_)) for value in values):
         raise TypeError(f"fill: expected a number or one for each channel, got {fill!r}")
     if len(values) != channels:
         raise ValueError(f"fill: expected 1 or {channels} numbers, one per channel, got {fill!r}")
-    return np.array([_check_representable(value, dtype) for value in values], computed(dtype))
+    own = computed(dtype) if dtype in BATCH_DTYPES else dtype
+    return np.array([_check_representable(value, dtype) for value in values], own)
 
 
 def _check_representable(fill, dtype):
     """Return a number that this dtype can hold."""
-    try:
-        number = float(fill)
-    except OverflowError:
-        number = np.inf
-    if dtype.kind == "u":
-        fits = 0 <= number <= np.iinfo(dtype).max and number == int(number)
+    number = fill
+    if dtype.kind in "biu":
+        low, high = number_range(dtype)
+        fits = low <= fill <= high and fill == int(fill)
+        number = int(fill) if fits else fill
     else:
-        fits = abs(number) <= float(np.finfo(dtype).max) or abs(fill) == np.inf or fill != fill
+        most = float(np.finfo(dtype).max)
+        fits = all(_fits(part, most) for part in (fill.real, fill.imag))
     if not fits:
         raise ValueError(f"fill: expected a number that {dtype} can hold, got {fill!r}")
     return number
+
+
+def _fits(number, most):
+    """Whether a real number is not finite, or at most this large."""
+    try:
+        return abs(float(number)) <= most or abs(number) == np.inf or number != number
+    except OverflowError:
+        return False
 
 
 def check_float_dtype(dtype):

@@ -159,7 +159,7 @@ def warp_tps_vjp(
     )
     plan = find_plan(kernels, check_spline, images, control, options, dsamples=dsamples)
     regularisation = check_regularisation(regularisation)
-    given, dsamples = dsamples.dtype, kernels.converted(dsamples, plan.fill.dtype)
+    given, dsamples = dsamples.dtype, kernels.converted(dsamples, plan.real)
     dimages = kernels.empty(images.shape, dsamples.dtype, images) if wanted[0] else None
     dcontrol = kernels.empty(control.shape, control.dtype, control) if wanted[1] else None
     if dimages is not None and not plan.batch:
@@ -257,7 +257,7 @@ def warp_tps_jvp(
     plan = find_plan(kernels, check_spline, images, control, options, size)
     regularisation = check_regularisation(regularisation)
     check_tangents(images, images_dot, "control_dot", control, control_dot)
-    samples_dot = kernels.empty(plan.shape, plan.fill.dtype, images)
+    samples_dot = kernels.empty(plan.shape, plan.real, images)
     size, off, grids_dot = plan.size, plan.off, None
     if control_dot is not None:
         grids_dot = generate_grids(kernels, control_dot, size, off, regularisation, 0.0)

@@ -121,7 +121,8 @@ def register(
     Parameters
     ----------
     moving, fixed : (H, W), (H, W, C) or, with a 3-D transform, (D, H, W) arrays
-        Images of uint8, uint16, float32 or float64. Their sides may differ and are at least 16
+        Images of uint8, uint16, float32 or float64, or of bool, other integers of up to 32 bits or
+        float16, which are converted to floats. Their sides may differ and are at least 16
         (8 in 3-D). The mean of the channels is compared.
     transform : str
         "translation", "rigid", "similarity", "affine", "projective" or "tps"; for volumes

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels.math.dtypes import computed
 from ..ops.validate import check_finite, check_integer, look_up
 from .models import GROUPS
 from .outliers import without_rim
@@ -11,6 +12,11 @@ from .pyramid import Images
 
 METRICS = {"correlation": None, "intensity": None}
 DTYPES = tuple(np.dtype(name) for name in ("uint8", "uint16", "float32", "float64"))
+
+# Images of these are converted to floats.
+CONVERTED = tuple(
+    np.dtype(name) for name in ("bool", "int8", "int16", "float16", "int32", "uint32")
+)
 
 # The shortest side of an image in 2-D and 3-D.
 LEAST_SIDE = {2: 16, 3: 8}
@@ -77,11 +83,17 @@ def check_arguments(
 
 def native(name: str, image: Any) -> np.ndarray:
     """Check an image's type and dtype; give it in the byte order of this machine."""
-    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
+    if isinstance(image, np.ma.MaskedArray):
+        mask = "mask" if name == "fixed" else f"{name}_mask"
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array; pass "
+                        f"{name}.filled(0), and {mask}=~np.ma.getmaskarray({name})")  # fmt: skip
+    if not isinstance(image, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array, got {type(image).__name__}")
     dtype = image.dtype.newbyteorder("=")
-    if dtype not in DTYPES:
-        raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {image.dtype}")
+    if dtype not in (*DTYPES, *CONVERTED):
+        hint = f"np.abs({name})" if dtype.kind == "c" else f"{name}.astype(np.float64)"
+        raise TypeError(f"{name}: expected one of {', '.join(map(str, (*DTYPES, *CONVERTED)))}, "
+                        f"got {image.dtype}; {hint} may be what you mean")  # fmt: skip
     return image.astype(dtype, copy=False)
 
 
@@ -96,6 +108,8 @@ def to_grey(
         raise ValueError(
             f"{name}: expected sides of at least {LEAST_SIDE[dims]} pixels, got {image.shape}"
         )
+    if image.dtype not in DTYPES:
+        image = image.astype(computed(image.dtype))
     if image.ndim > dims:
         with np.errstate(invalid="ignore", over="ignore"):  # of pixels that are not finite
             dtype = np.float32 if image.dtype != np.float64 else np.float64

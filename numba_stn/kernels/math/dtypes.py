@@ -17,8 +17,10 @@ _FLOAT16, _FLOAT32, _FLOAT64 = map(np.dtype, ("float16", "float32", "float64"))
 
 
 def computed(dtype):
-    """The dtype that numbers of this dtype are computed in."""
-    return _FLOAT64 if dtype == _FLOAT64 else _FLOAT32
+    """The dtype that numbers of this dtype are computed in: a float that holds 32 bits or less."""
+    if dtype.kind == "c":
+        return dtype
+    return _FLOAT64 if dtype.itemsize >= 4 and dtype != _FLOAT32 else _FLOAT32
 
 
 def bits(array):
