@@ -103,13 +103,13 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
     number, affine = fill[0], kind.source == AFFINE
     planes = framed_planes(kind, fill, images_shape[2:], dtype.itemsize, (rows, columns))
     if planes:
-        flags = (kind.padding,)
+        framed_flags = (kind.padding,)
 
         def write_framed(images, coords, samples):
             height = rows_per_tile(batch, rows, cpu_launch.workers(work))
             where = coords[:, None]
             cpu_launch.run(
-                framed.make_sample, flags, work, images, where, off, height, planes, samples
+                framed.make_sample, framed_flags, work, images, where, off, height, planes, samples
             )
 
         return write_framed

@@ -162,7 +162,7 @@ def _bilinear_gradients(strip, frame, slot):
 
 def _bicubic_gradients(strip, frame, slot):
     """Gradients in x and y per pixel: sums of 4 x 4 taps, first over rows, then over columns."""
-    emit, b, x, y = strip.emit, strip.builder, *slot.fractions()
+    emit, b, (x, y) = strip.emit, strip.builder, slot.fractions()
     down = [[emit.spill(each) for each in of(emit, BICUBIC, y)] for of in (tap_weights, tap_slopes)]
     across = tap_slopes(emit, BICUBIC, x), tap_weights(emit, BICUBIC, x)
 
