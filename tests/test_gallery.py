@@ -25,6 +25,7 @@ SHORTER = {
     "plot_10_volumes.py": [("EPOCHS, BATCH = 15, 50", "EPOCHS, BATCH = 1, 200")],
     "plot_11_colocalisation.py": [("range(200)", "range(3)"), ("range(10)", "range(1)")],
     "plot_12_own_loop.py": [("SIDE, STEPS = 320, 18", "SIDE, STEPS = 90, 4")],
+    "plot_15_signs.py": [("EPOCHS, SIDE = 900, 25, 48", "EPOCHS, SIDE = 60, 1, 48")],
     "plot_13_dask.py": [("FRAMES = 240", "FRAMES = 48"), ("film[::80]", "film[::16]")],
 }
 
@@ -40,12 +41,13 @@ PRINTS = {
     "plot_11_colocalisation.py": "IoU",
     "plot_13_dask.py": "dask.array",
     "plot_14_cupy.py": " ms",
+    "plot_15_signs.py": "test error",
 }
 FIGURES = {"plot_07_mnist.py": 2}
 
 
 def test_the_gallery_has_what_it_promises():
-    assert len(NAMES) == 14
+    assert len(NAMES) == 15
     assert not set(SHORTER) - set(NAMES)
     header = (GALLERY / "GALLERY_HEADER.rst").read_text()
     assert header.startswith("Gallery\n=======")
