@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # The public names, by the module that defines them.
 _NAMES = {
     "data.augment": ("augment",),
+    "data.augmentation": ("Augmentation",),
     "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
     "images.remap": ("remap", "unwarp_polar", "warp_polar"),
     "images.warp_image": ("warp_image",),
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from . import registration as registration
     from . import transforms as transforms
     from .data.augment import augment as augment
+    from .data.augmentation import Augmentation as Augmentation
     from .images.remap import remap as remap
     from .images.remap import unwarp_polar as unwarp_polar
     from .images.remap import warp_polar as warp_polar

@@ -470,7 +470,8 @@ def test_every_public_function_runs_on_device_arrays(monkeypatch):
     public = {name for name in stn.__all__ if callable(getattr(stn, name))}
     on_the_cpu = {
         "control_points", "identity_theta", "register", "Registration", "Report",
-        "augment", "estimate", "Estimate", "remap", "transform_boxes", "transform_points",
+        "augment", "Augmentation", "estimate", "Estimate", "remap", "transform_boxes",
+        "transform_points",
         "transform_points_vjp", "unwarp_polar", "warp_polar",
     }  # fmt: skip
     with_cupy = {"compose_theta", "compose_theta_vjp", "invert_theta", "invert_theta_vjp",

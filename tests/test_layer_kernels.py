@@ -21,7 +21,7 @@ from numba_stn.nn.tree import leaves, tree_map
 def test_convolution_agrees_with_einsum(seed, kernel, stride, padding):
     """So do its gradients: random shapes need tiles of 4, 2 and 1 rows and columns."""
     rng = np.random.default_rng(seed)
-    channels, features, batch = rng.integers(1, 9), rng.integers(1, 9), rng.integers(1, 40)
+    channels, features, batch = rng.integers(1, 20), rng.integers(1, 9), rng.integers(1, 40)
     sides = rng.integers(kernel, kernel + 9, 2)
     layer = nn.conv2d(int(features), kernel, stride, padding)
     x = rng.standard_normal((batch, channels, *sides))
@@ -215,6 +215,16 @@ def test_moments_are_those_of_float64():
     exact = x.astype(np.float64)
     np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(var, exact.var((0, 2, 3)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_are_not_divided_between_cache_lines(dtype):
+    for shape in ((3, 5, LANES), (0, LANES)):
+        array = batch_blocks.empty(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        assert not array.size or array.__array_interface__["data"][0] % batch_blocks.LINE == 0
 
 
 def test_relu_has_no_slope_at_0_and_keeps_nan():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from picture_sets import arrays
 
+import numba_stn as stn
+from numba_stn import data
 from numba_stn.nn import tree
 from numba_stn.nn.finite import NonFiniteError
 from numba_stn.training import networks, recipe
@@ -243,3 +245,14 @@ def test_networks_fit_images_of_any_size(model, shape):
         images = np.zeros((2, *shape), np.float32)
         assert net.apply(params, images, net.init_state(shape))[0].shape == (2, 4)
     assert sum(array.size for array in tree.flatten(params).values()) < 4_000_000
+
+
+def test_training_images_are_distorted_by_augment_in_all_its_ways():
+    options = {"rotate": 5.0, "scale": 0.1, "translate": 0.1, "shear": 2.0, "flip": True,
+               "perspective": 0.1, "elastic": 0.05}  # fmt: skip
+    distort = recipe.distortion(recipe.Recipe(**options, light=0.0))
+    images = np.random.default_rng(0).random((6, 3, 20, 24), np.float32)
+    found = distort(np.random.default_rng(1), data.Split(images, np.arange(6)))
+    expected, _ = stn.augment(images, np.random.default_rng(1), **options)
+    np.testing.assert_array_equal(found.images, expected)
+    assert np.abs(found.images - images).max() > 0.1

@@ -95,3 +95,25 @@ def test_one_cycle(steps, warm):
             left = min(1.0, (step - top) / (steps - top) if steps > top else step - top)
             share = (1 + math.cos(math.pi * left)) / 2
         assert cycle(step) == pytest.approx(3.0 * share, abs=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.02])
+def test_the_kernel_of_adam_gives_the_bits_of_the_formula(dtype, weight_decay):
+    """Those of NumPy, which computes with a subclass by the formula; with several tasks too."""
+
+    class OwnArray(np.ndarray):
+        pass
+
+    rng = np.random.default_rng(0)
+    rule = optim.AdamRule(weight_decay=weight_decay)
+    found = expected = rng.standard_normal((150, 121)).astype(dtype)
+    slots = own_slots = rule.init(found)
+    for step in range(3):
+        g = rng.standard_normal(found.shape).astype(dtype)
+        found, slots = rule.update(found, g, slots, 0.01, step)
+        plain = expected.view(OwnArray)
+        expected, own_slots = rule.update(plain, g, own_slots, 0.01, step)
+        for a, b in zip((found, *slots), (expected, *own_slots), strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_array_equal(a, b)

@@ -48,7 +48,8 @@ def add_options(train: argparse.ArgumentParser) -> None:
     add("--skip-broken", action="store_true", help="go on without files that cannot be read")
     add("--augment", type=augmentation, metavar="LIST", help="random distortions of the training "
         "images: the largest angle in degrees, change of scale, shift as a share of the side, "
-        "shear in degrees, whether images are mirrored, and the change of contrast and, in "
+        "shear in degrees, whether images are mirrored, shift of the corners (perspective) and of "
+        "control points (elastic) as a share of the side, and the change of contrast and, in "
         "standard deviations, of brightness; or none; for example rotate=20,flip; default: "
         "rotate=15,scale=0.2,translate=0.1,shear=10,light=0.3")  # fmt: skip
     add("--class-weight", choices=("balanced", "none"), help="balanced: a class with few images "
@@ -204,8 +205,8 @@ def augmentation(value: str) -> dict[str, Any]:
         name, sign, amount = part.partition("=")
         if name not in AUGMENTATIONS or (name == "flip") == bool(sign):
             raise argparse.ArgumentTypeError(
-                f"expected none, or some of rotate=R, scale=S, translate=T, shear=H, light=L "
-                f"and flip, separated by commas, got {part!r}"
+                f"expected none, or some of rotate=R, scale=S, translate=T, shear=H, "
+                f"perspective=P, elastic=E, light=L and flip, separated by commas, got {part!r}"
             )
         try:
             found[name] = True if name == "flip" else float(amount)

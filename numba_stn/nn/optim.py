@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_number, check_positive, check_whole
+from ..kernels.layers.adam import AdamNumbers
+from ..kernels.layers.adam import adam as adam_step
+from .checks import FLOATS, check_number, check_positive, check_whole
 from .finite import NonFiniteError, all_finite
 from .tree import Tree, flatten, leaves, tree_map
 
@@ -66,16 +68,19 @@ class AdamRule:
     def update(self, p, g, slots, rate, step):
         """The array and the moments after a step.
 
-        The rate corrects the moments' bias towards 0.
+        The rate corrects the moments' bias towards 0. A kernel does the same for NumPy's arrays.
         """
-        first = self.beta1 * slots[0] + (1 - self.beta1) * g
-        second = self.beta2 * slots[1] + (1 - self.beta2) * (g * g)
         correction = math.sqrt(1 - self.beta2 ** (step + 1))
         corrected_rate = rate * correction / (1 - self.beta1 ** (step + 1))
-        new = p - corrected_rate * first / (np.sqrt(second) + self.epsilon * correction)
-        if self.weight_decay:
-            new -= rate * self.weight_decay * p
-        return new, (first, second)
+        epsilon, decay = self.epsilon * correction, rate * self.weight_decay
+        if type(p) is np.ndarray and p.dtype in FLOATS:
+            numbers = AdamNumbers(self.beta1, self.beta2, corrected_rate, epsilon, decay)
+            new, first, second = adam_step(p, g, slots[0], slots[1], numbers)
+            return new, (first, second)
+        first = self.beta1 * slots[0] + (1 - self.beta1) * g
+        second = self.beta2 * slots[1] + (1 - self.beta2) * (g * g)
+        new = p - corrected_rate * first / (np.sqrt(second) + epsilon)
+        return new - decay * p, (first, second)
 
 
 # --- Applied to the tree --------------------------------------------------------------------------

@@ -55,8 +55,11 @@ class AvgPool(Windowed):
         """See the class."""
         k = self.kernel
         h, w = (side // k for side in x.shape[2:4])
-        inner = x[:, :, : h * k, : w * k]
-        y = inner.reshape(*x.shape[:2], h, k, w, k, *x.shape[4:]).mean((3, 5), dtype=x.dtype)
+        windows = x[:, :, : h * k, : w * k].reshape(*x.shape[:2], h, k, w, k, *x.shape[4:])
+        y = windows[:, :, :, 0, :, 0].copy()  # a mean over two axes takes NumPy three times as long
+        for element in range(1, k * k):
+            y += windows[:, :, :, element // k, :, element % k]
+        y /= x.dtype.type(k * k)
 
         def pullback(dy):
             dx = np.zeros_like(x)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from ..data.augment import MOST_ROTATE, MOST_SHEAR
+from ..data.augment import MOST_ELASTIC, MOST_PERSPECTIVE, MOST_ROTATE, MOST_SHEAR
 from ..data.dataset import Split
 from ..nn import adam, one_cycle
 from ..nn.base import Layer
@@ -32,7 +32,8 @@ MOST_EPOCHS, LEAST_EPOCHS, IMAGES_SEEN = 60, 10, 150_000
 UNEVEN = 10.0
 
 # Fields of the recipe for random distortions of the training images.
-AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip", "light")
+AUGMENTATIONS = ("rotate", "scale", "translate", "shear", "flip", "perspective", "elastic",
+                 "light")  # fmt: skip
 
 # Number of images that are standardised at a time.
 CHUNK = 256
@@ -42,10 +43,10 @@ CHUNK = 256
 class Recipe:
     """How a network is trained on images; each None is chosen by the size of the set.
 
-    ``rotate``, ``scale``, ``translate``, ``shear`` and ``flip`` are those of
-    :func:`numba_stn.augment`. ``light`` changes the light of each training image: its contrast by a
-    factor from ``1 / (1 + light)`` to ``1 + light``, and its brightness by up to ``light`` standard
-    deviations of the training set.
+    ``rotate``, ``scale``, ``translate``, ``shear``, ``flip``, ``perspective`` and ``elastic`` are
+    those of :func:`numba_stn.augment`. ``light`` changes the light of each training image: its
+    contrast by a factor from ``1 / (1 + light)`` to ``1 + light``, and its brightness by up to
+    ``light`` standard deviations of the training set.
 
     Every field is declared with its rule, which also holds for those that are read from files.
 
@@ -72,6 +73,8 @@ class Recipe:
     translate: Annotated[float, number(0)] = 0.1
     shear: Annotated[float, number(0, MOST_SHEAR)] = 10.0
     flip: Annotated[bool, flag] = False
+    perspective: Annotated[float, number(0, MOST_PERSPECTIVE)] = 0.0
+    elastic: Annotated[float, number(0, MOST_ELASTIC)] = 0.0
     light: Annotated[float, number(0)] = 0.3
 
     def __post_init__(self):

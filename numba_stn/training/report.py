@@ -251,7 +251,8 @@ def command(config: Any) -> str:
 
 # Fields that are not options of the command of their own.
 NOT_OPTIONS = {"data", "digest", "net_digest", "classes", "height", "width", "dtype", "mean",
-               "deviation", "rotate", "scale", "translate", "shear", "flip", "light"}  # fmt: skip
+               "deviation", "rotate", "scale", "translate", "shear", "flip", "perspective",
+               "elastic", "light"}  # fmt: skip
 
 
 def _augmentation(config):

@@ -15,7 +15,24 @@ from numba import prange
 
 from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
-from .convolution_loops import add_to_chosen_element, window_extreme
+from .channel_loops import add_to_chosen_element, window_extreme
+
+# Length of a cache line in bytes.
+LINE = 64
+
+
+def empty(shape, dtype):
+    """An array whose vectors do not cross cache lines; ``np.empty`` aligns to 16 bytes only.
+
+    A vector of 16 float32 is a whole line. Loading it from two lines takes twice as long, and with
+    it a convolution takes 1.3 times as long.
+    """
+    dtype = np.dtype(dtype)
+    length = math.prod(shape) * dtype.itemsize
+    space = np.empty(length + LINE, np.uint8)
+    first = -space.__array_interface__["data"][0] % LINE
+    return space[first : first + length].view(dtype).reshape(shape)
+
 
 # --- To batch blocks and back ---------------------------------------------------------------------
 
@@ -64,7 +81,7 @@ def to_batch_blocks(images, margin=0):
     """Images (N, C, H, W) -> batch blocks, with ``margin`` zeros around each channel."""
     batch, channels, height, width = images.shape
     sides = (height + 2 * margin, width + 2 * margin)
-    blocks = np.empty((-(-batch // LANES), channels, *sides, LANES), images.dtype)
+    blocks = empty((-(-batch // LANES), channels, *sides, LANES), images.dtype)
     cpu_launch.run(
         make_to_batch_blocks, (), blocks.size, np.ascontiguousarray(images), margin, blocks
     )
@@ -84,7 +101,8 @@ def padded(blocks, margins):
         return blocks
     *_, height, width, _ = blocks.shape
     sides = (height + sum(margins[:2]), width + sum(margins[2:]))
-    result = np.zeros((*blocks.shape[:2], *sides, LANES), blocks.dtype)
+    result = empty((*blocks.shape[:2], *sides, LANES), blocks.dtype)
+    result[...] = 0
     cropped(result, margins)[...] = blocks
     return result
 
@@ -130,14 +148,14 @@ def make_relu_vjp(parallel):
 
 def relu(x):
     """max(x, 0)."""
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     cpu_launch.run(make_relu, (), x.size // 4, _channel_rows(x), _channel_rows(y))
     return y
 
 
 def relu_vjp(dy, y):
     """Gradient of :func:`relu`'s input, where ``y`` is its output."""
-    dx = np.empty(y.shape, y.dtype)
+    dx = empty(y.shape, y.dtype)
     rows = map(_channel_rows, (dy, y, dx))
     cpu_launch.run(make_relu_vjp, (), y.size // 4, *rows)
     return dx
@@ -202,8 +220,8 @@ def max_pool(x, kernel, take_min=None):
     In channels where ``take_min`` (C,) is true it is the smallest value.
     """
     sides = (x.shape[2] // kernel, x.shape[3] // kernel)
-    chosen = np.empty((*x.shape[:2], *sides, LANES), x.dtype)
-    index = np.empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
+    chosen = empty((*x.shape[:2], *sides, LANES), x.dtype)
+    index = empty(chosen.shape, np.uint8 if kernel <= 16 else np.int64)
     take_min = np.zeros(x.shape[1], bool) if take_min is None else take_min
     cpu_launch.run(make_max_pool, (), x.size // 4, x, kernel, take_min, chosen, index)
     return chosen, index
@@ -211,6 +229,6 @@ def max_pool(x, kernel, take_min=None):
 
 def max_pool_vjp(dchosen, index, shape, kernel):
     """Gradient of the input of :func:`max_pool`, of ``shape``, given the indices that it gave."""
-    dx = np.empty(shape, dchosen.dtype)
+    dx = empty(shape, dchosen.dtype)
     cpu_launch.run(make_max_pool_vjp, (), dx.size // 4, dchosen, index, kernel, dx)
     return dx

@@ -19,8 +19,8 @@ from numba import prange
 from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
 from ..math.jit import scalar
-from .batch_blocks import max_pool
-from .convolution_loops import add_to_chosen_element
+from .batch_blocks import empty, max_pool
+from .channel_loops import add_pixels, add_products, add_squares, pooled_gradient
 
 
 class InputGradient(NamedTuple):
@@ -43,25 +43,19 @@ def make_moments(parallel):
     """
     stamp = cpu_launch.stamp(parallel)
 
-    def moments(x, batch, means, squares):
+    def moments(x, batch, pixels, means, squares):
         channels = means.shape[1]
-        for task in prange(len(x)):
-            b, c = task // channels, task % channels
+        for task in prange(means.size):
+            b, c, at = task // channels, task % channels, task * pixels * LANES
             lanes, sums = min(LANES, batch - b * LANES), np.zeros(LANES, x.dtype)
-            for k in range(x.shape[1]):
-                row = x[task, k]
-                for lane in range(LANES):
-                    sums[lane] += row[lane]
-            mean = sum_of_lanes(sums, lanes) / (lanes * x.shape[1])
+            add_pixels((sums, x), (pixels, at, 0))
+            mean = sum_of_lanes(sums, lanes) / (lanes * pixels)
             middle = x.dtype.type(mean)
             sums[:] = 0
-            for k in range(x.shape[1]):
-                row = x[task, k]
-                for lane in range(LANES):
-                    sums[lane] += (row[lane] - middle) * (row[lane] - middle)
+            add_squares((sums, x), (pixels, at, 0, middle))
             # The differences are from the rounded mean; this corrects the sum to the exact one.
             means[b, c] = mean
-            squares[b, c] = sum_of_lanes(sums, lanes) - lanes * x.shape[1] * (mean - middle) ** 2
+            squares[b, c] = sum_of_lanes(sums, lanes) - lanes * pixels * (mean - middle) ** 2
         return stamp
 
     return cpu_launch.jit(moments, parallel)
@@ -79,7 +73,7 @@ def sum_of_lanes(sums, lanes):
 def moments(x, batch):
     """Mean and variance of each channel, in float64."""
     means, squares = np.empty((2, *x.shape[:2]))
-    cpu_launch.run(make_moments, (), x.size // 2, _by_channel(x), batch, means, squares)
+    cpu_launch.run(make_moments, (), x.size // 2, x.reshape(-1), batch, pixels(x), means, squares)
     counts = pixels(x) * np.minimum(LANES, batch - LANES * np.arange(len(x)))[:, None]
     mean = (counts * means).sum(0) / counts.sum()
     var = (squares + counts * (means - mean) ** 2).sum(0) / counts.sum()
@@ -103,11 +97,10 @@ def make_normalize(parallel):
         channels = len(mean)
         for task in prange(len(x)):
             b, c = task // channels, task % channels
+            row, out, middle, slope, first = x[task], y[task], mean[c], factor[c], shift[c]
             for k in range(x.shape[1]):
-                row, out = x[task, k], y[task, k]
-                for lane in range(LANES):
-                    out[lane] = (row[lane] - mean[c]) * factor[c] + shift[c]
-            clear_unused_lanes(y[task], batch - b * LANES)
+                out[k] = (row[k] - middle) * slope + first
+            clear_unused_lanes(out, batch - b * LANES)
         return stamp
 
     return cpu_launch.jit(normalize, parallel)
@@ -115,14 +108,15 @@ def make_normalize(parallel):
 
 @scalar
 def clear_unused_lanes(channel, lanes):
-    """Set the lanes that hold no image to 0."""
+    """Set the lanes of a channel (pixels LANES,) that hold no image to 0."""
     if lanes < LANES:
-        channel[:, lanes:] = 0
+        for first in range(0, len(channel), LANES):
+            channel[first + lanes : first + LANES] = 0
 
 
 def normalize(x, batch, mean, factor, shift):
     """``(x - mean) * factor + shift``, with per-channel ``mean``, ``factor`` and ``shift`` (C,)."""
-    y, numbers = np.empty_like(x), _as_dtype(x, mean, factor, shift)
+    y, numbers = empty(x.shape, x.dtype), _as_dtype(x, mean, factor, shift)
     args = _by_channel(x), batch, *numbers, _by_channel(y)
     cpu_launch.run(make_normalize, (), x.size // 4, *args)
     return y
@@ -133,21 +127,14 @@ def make_normalize_sums(parallel):
     """Kernel: dy, x -> the sums of dy and of dy (x - mean) in each channel of each block."""
     stamp = cpu_launch.stamp(parallel)
 
-    def normalize_sums(dy, x, batch, mean, dy_sums, product_sums):
+    def normalize_sums(dy, x, batch, pixels, mean, dy_sums, product_sums):
         channels = len(mean)
-        for task in prange(len(x)):
+        for task in prange(dy_sums.size):
             b, c = task // channels, task % channels
-            lanes, sums = min(LANES, batch - b * LANES), np.zeros((2, LANES), x.dtype)
-            first, second = sums[0], sums[1]
-            for k in range(x.shape[1]):
-                row, drow = x[task, k], dy[task, k]
-                for lane in range(LANES):
-                    first[lane] += drow[lane]
-                    second[lane] += drow[lane] * (row[lane] - mean[c])
-            dy_sums[b, c], product_sums[b, c] = (
-                sum_of_lanes(first, lanes),
-                sum_of_lanes(second, lanes),
-            )
+            lanes, sums = min(LANES, batch - b * LANES), np.zeros(2 * LANES, x.dtype)
+            add_products((sums, dy, x), (pixels, task * pixels * LANES, 0, mean[c]))
+            dy_sums[b, c] = sum_of_lanes(sums, lanes)
+            product_sums[b, c] = sum_of_lanes(sums[LANES:], lanes)
         return stamp
 
     return cpu_launch.jit(normalize_sums, parallel)
@@ -157,7 +144,8 @@ def normalize_sums(dy, x, batch, mean):
     """The sums of dy and of dy (x - mean) in each channel, in float64."""
     dy_sums, product_sums = np.empty((2, *x.shape[:2]))
     (mean,) = _as_dtype(x, mean)
-    args = _by_channel(dy), _by_channel(x), batch, mean, dy_sums, product_sums
+    dy = dy.astype(x.dtype, copy=False)
+    args = dy.reshape(-1), x.reshape(-1), batch, pixels(x), mean, dy_sums, product_sums
     cpu_launch.run(make_normalize_sums, (), x.size // 2, *args)
     return dy_sums.sum(0), product_sums.sum(0)
 
@@ -172,12 +160,11 @@ def make_normalize_vjp_x(parallel):
         channels = len(mean)
         for task in prange(len(x)):
             b, c = task // channels, task % channels
+            row, drow, out = x[task], dy[task], dx[task]
+            middle, slope, first, factor = mean[c], x_factor[c], constant[c], dy_factor[c]
             for k in range(x.shape[1]):
-                row, drow, out = x[task, k], dy[task, k], dx[task, k]
-                for lane in range(LANES):
-                    moved = x_factor[c] * (row[lane] - mean[c]) + constant[c]
-                    out[lane] = dy_factor[c] * drow[lane] + moved
-            clear_unused_lanes(dx[task], batch - b * LANES)
+                out[k] = factor * drow[k] + (slope * (row[k] - middle) + first)
+            clear_unused_lanes(out, batch - b * LANES)
         return stamp
 
     return cpu_launch.jit(normalize_vjp_x, parallel)
@@ -185,7 +172,7 @@ def make_normalize_vjp_x(parallel):
 
 def normalize_vjp_x(dy, x, batch, numbers):
     """Gradient with respect to x; ``numbers`` is an :class:`InputGradient`."""
-    dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
+    dx, numbers = empty(x.shape, x.dtype), InputGradient(*_as_dtype(x, *numbers))
     args = _by_channel(dy), _by_channel(x), batch, numbers, _by_channel(dx)
     cpu_launch.run(make_normalize_vjp_x, (), x.size // 3, *args)
     return dx
@@ -219,7 +206,7 @@ class Pooled:
 
     def normalize_vjp_x(self, dy, x, batch, numbers):
         """:func:`normalize_vjp_x` for the gradient of the pooled values."""
-        dx, numbers = np.empty_like(x), InputGradient(*_as_dtype(x, *numbers))
+        dx, numbers = empty(x.shape, x.dtype), InputGradient(*_as_dtype(x, *numbers))
         pooled = dy.astype(x.dtype, copy=False), self.index, self.kernel
         cpu_launch.run(make_pooled_vjp_x, (), x.size // 3, *pooled, x, batch, numbers, dx)
         return dx
@@ -234,21 +221,20 @@ def make_pooled_vjp_x(parallel):
         mean, dy_factor, x_factor, constant = numbers
         blocks, channels, rows, columns, _ = dy.shape
         height, width = x.shape[2:4]
-        arrays = (dx.reshape(-1), dy.reshape(-1), index.reshape(-1))
+        arrays = (dx.reshape(-1), dy.reshape(-1), index.reshape(-1), x.reshape(-1))
         for task in prange(blocks * channels):
             b, c = task // channels, task % channels
-            for i in range(height):
-                for j in range(width):
-                    pixel, out = x[b, c, i, j], dx[b, c, i, j]
+            of_channel = mean[c], dy_factor[c], x_factor[c], constant[c]
+            for i in range(rows):
+                for j in range(columns):
+                    x_at = ((task * height + i * kernel) * width + j * kernel) * LANES
+                    at = ((task * rows + i) * columns + j) * LANES
+                    pooled_gradient(arrays, (kernel, width * LANES, x_at, at, *of_channel))
+            for i in range(height):  # the pixels that are in no window
+                for j in range(columns * kernel if i < rows * kernel else 0, width):
                     for lane in range(LANES):
-                        out[lane] = x_factor[c] * (pixel[lane] - mean[c]) + constant[c]
-                window = i // kernel
-                if i % kernel < kernel - 1 or window == rows:
-                    continue
-                for j in range(columns):  # the rows just written are in cache
-                    x_at = ((task * height + window * kernel) * width + j * kernel) * LANES
-                    at = ((task * rows + window) * columns + j) * LANES
-                    add_to_chosen_element(arrays, (kernel, width * LANES, x_at, at, dy_factor[c]))
+                        away = x[b, c, i, j, lane] - mean[c]
+                        dx[b, c, i, j, lane] = x_factor[c] * away + constant[c]
             if (b + 1) * LANES > batch:
                 dx[b, c, :, :, batch - b * LANES :] = 0
         return stamp
@@ -260,8 +246,8 @@ def make_pooled_vjp_x(parallel):
 
 
 def _by_channel(x):
-    """A view of shape (blocks C, H W, LANES)."""
-    return x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:4]), LANES)
+    """A view of shape (blocks C, H W LANES)."""
+    return x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:]))
 
 
 def _as_dtype(x, *arrays):

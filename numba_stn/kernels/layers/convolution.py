@@ -17,17 +17,32 @@ from numba import prange
 from .. import cpu_launch
 from ..cpu.simd.vectors import LANES
 from ..math.jit import scalar
-from .convolution_loops import correlate, correlate_vjp_weight, correlate_vjp_x
+from .batch_blocks import empty
+from .channel_loops import add_lanes, add_pixels
+from .convolution_loops import (
+    correlate,
+    correlate_vjp_weight,
+    correlate_vjp_x,
+    gather_positions,
+)
 
 # Number of multiplications that take about a nanosecond: see launch.PARALLEL_WORK.
 PER_NANOSECOND = 40
 
-# Number of taps per task of the weights' gradient.
+# Number of taps per task of the weights' gradient, and length of a feature's sums: a vector each,
+# and one for the bias.
 TAPS_PER_TASK = 32
+SUMS = (TAPS_PER_TASK + 1) * LANES
+
+# Number of positions of a few rows that a task goes over at a time.
+VECTORS_AT_ONCE = 64
+
+# Number of channels per task of the images' gradient.
+CHANNELS_PER_TASK = 8
 
 # The least number of vectors that a task sums in registers before it adds the sums to the gradient
 # in memory.
-MIN_VECTORS = 256
+MIN_VECTORS = 2048
 
 
 class _Sizes(NamedTuple):
@@ -101,7 +116,7 @@ def make_convolve(parallel):
 def convolve(x, weight, bias, stride):
     """Cross-correlation: batch blocks (B, C, H, W, LANES), weight (F, C, k, k) -> (B, F, ...)."""
     sizes = _sizes(x.shape, weight.shape, stride)
-    y = np.empty((sizes.blocks, sizes.features, sizes.rows, sizes.columns, LANES), x.dtype)
+    y = empty((sizes.blocks, sizes.features, sizes.rows, sizes.columns, LANES), x.dtype)
     flat = weight.reshape(sizes.features, -1).astype(x.dtype, copy=False)
     bias = np.ascontiguousarray(bias, x.dtype)
     cpu_launch.run(
@@ -116,29 +131,43 @@ def convolve(x, weight, bias, stride):
 
 @functools.cache
 def make_convolve_vjp_x(parallel):
-    """Kernel: dy, taps, weight in tiles of taps -> dx."""
+    """Kernel: dy, taps, weight in tiles of taps -> dx.
+
+    A task has some channels of a block, and so some taps. The gradients of a few positions are
+    copied together first, because a position's features are far apart in memory: the lines of the
+    cache that they share would be lost before the next tile of taps.
+    """
     stamp = cpu_launch.stamp(parallel)
 
-    def convolve_vjp_x(dy, taps, weight, sizes, dx):
-        y_feature = y_offset(sizes, 0, 1, 0, 0)
-        for b in prange(sizes.blocks):
-            dx[x_offset(sizes, b, 0, 0, 0) : x_offset(sizes, b + 1, 0, 0, 0)] = 0
-            t = 0
-            while t < len(taps):
-                count = tile_side(len(taps) - t)
-                for i in range(sizes.rows):
-                    j = 0
-                    while j < sizes.columns:
-                        positions = tile_side(sizes.columns - j)
+    def convolve_vjp_x(dy, taps, weight, sizes, near, dx):
+        groups = (sizes.channels + CHANNELS_PER_TASK - 1) // CHANNELS_PER_TASK
+        y_feature, square = y_offset(sizes, 0, 1, 0, 0), sizes.kernel * sizes.kernel
+        near_size = len(near) // (sizes.blocks * groups)
+        for task in prange(sizes.blocks * groups):
+            b, near_at = task // groups, task * near_size
+            c = task % groups * CHANNELS_PER_TASK
+            end = min(c + CHANNELS_PER_TASK, sizes.channels)
+            dx[x_offset(sizes, b, c, 0, 0) : x_offset(sizes, b, end, 0, 0)] = 0
+            for i in range(sizes.rows):
+                j = 0
+                while j < sizes.columns:
+                    positions = tile_side(sizes.columns - j)
+                    at = y_offset(sizes, b, 0, i, j)
+                    gather_positions(
+                        positions, 1, (near, dy), (sizes.features, near_at, at, y_feature)
+                    )
+                    t = c * square
+                    while t < end * square:
+                        count = tile_side(end * square - t)
                         correlate_vjp_x(
-                            count, positions, (dx, taps, weight, dy),
+                            count, positions, (dx, taps, weight, near),
                             (sizes.features,
                              x_offset(sizes, b, 0, i * sizes.stride, j * sizes.stride),
-                             sizes.stride * LANES, t * sizes.features, t,
-                             y_offset(sizes, b, 0, i, j), y_feature),
+                             sizes.stride * LANES, t * sizes.features, t, near_at,
+                             positions * LANES),
                         )  # fmt: skip
-                        j += positions
-                t += count
+                        t += count
+                    j += positions
         return stamp
 
     return cpu_launch.jit(convolve_vjp_x, parallel)
@@ -147,11 +176,13 @@ def make_convolve_vjp_x(parallel):
 def convolve_vjp_x(dy, weight, shape, stride):
     """Gradient with respect to batch blocks of ``shape``."""
     sizes = _sizes(shape, weight.shape, stride)
-    dx = np.empty(shape, dy.dtype)
+    dx = empty(shape, dy.dtype)
     flat = weight.reshape(sizes.features, -1).astype(dy.dtype, copy=False)
+    tasks = sizes.blocks * -(-sizes.channels // CHANNELS_PER_TASK)
+    near = empty((tasks * sizes.features * 4 * LANES,), dy.dtype)
     cpu_launch.run(
         make_convolve_vjp_x, (), _work(sizes), dy.reshape(-1), _tap_offsets(sizes),
-        _pack_tiles(flat.T), sizes, dx.reshape(-1),
+        _pack_tiles(flat.T), sizes, near, dx.reshape(-1),
     )  # fmt: skip
     return dx
 
@@ -161,69 +192,83 @@ def convolve_vjp_x(dy, weight, shape, stride):
 
 @functools.cache
 def make_convolve_vjp_weight(parallel):
-    """Kernel: dy, x, taps -> dweight (F, taps), flat."""
+    """Kernel: dy, x, taps -> dweight (F, taps), flat, and dbias (F,).
+
+    A task has four features and some taps. It goes over a few rows of images at a time, which stay
+    in the cache for all tiles of taps. Its sums of each lane are in ``sums``; the last ones of a
+    feature are the bias's.
+    """
     stamp = cpu_launch.stamp(parallel)
 
-    def convolve_vjp_weight(dy, x, taps, sizes, dweight):
+    def convolve_vjp_weight(dy, x, taps, positions, sizes, sums, dweight, dbias):
         groups = (sizes.features + 3) // 4
         tap_groups = (len(taps) + TAPS_PER_TASK - 1) // TAPS_PER_TASK
         chunk = max(1, MIN_VECTORS // (sizes.rows * sizes.columns))
-        strides = (
-            x_offset(sizes, 1, 0, 0, 0), x_offset(sizes, 0, 0, sizes.stride, 0),
-            sizes.stride * LANES, y_offset(sizes, 1, 0, 0, 0), y_offset(sizes, 0, 1, 0, 0),
-        )  # fmt: skip
+        rows_at_once = len(positions) // sizes.columns
         for task in prange(groups * tap_groups):
-            first_tap = task // groups * TAPS_PER_TASK
+            first_tap, first_feature = task // groups * TAPS_PER_TASK, task % groups * 4
+            last_tap = min(len(taps), first_tap + TAPS_PER_TASK)
+            last_feature = min(sizes.features, first_feature + 4)
+            at = task * 4 * SUMS
             for first in range(0, sizes.blocks, chunk):
-                last = min(first + chunk, sizes.blocks)
-                f = task % groups * 4
-                end = min(sizes.features, f + 4)
-                while f < end:
-                    features = tile_side(end - f)
-                    t, stop = first_tap, min(len(taps), first_tap + TAPS_PER_TASK)
-                    while t < stop:
-                        count = tile_side(stop - t)
-                        correlate_vjp_weight(
-                            features, count, (dweight, taps, x, dy),
-                            (first, last, sizes.rows, sizes.columns, *strides,
-                             y_offset(sizes, 0, f, 0, 0), t, f * len(taps) + t, len(taps)),
+                sums[at : at + 4 * SUMS] = 0
+                for b in range(first, min(first + chunk, sizes.blocks)):
+                    for i in range(0, sizes.rows, rows_at_once):
+                        rows = min(rows_at_once, sizes.rows - i)
+                        add_rows(
+                            (sums, taps, positions, x, dy), sizes, (b, i, rows),
+                            (first_feature, last_feature), (first_tap, last_tap), at,
                         )  # fmt: skip
-                        t += count
-                    f += features
+                for f in range(first_feature, last_feature):
+                    own = at + (f - first_feature) * SUMS
+                    for t in range(first_tap, last_tap):
+                        tap_at = own + (t - first_tap) * LANES
+                        add_lanes((dweight, sums), (f * len(taps) + t, tap_at))
+                    if first_tap == 0:
+                        add_lanes((dbias, sums), (f, own + TAPS_PER_TASK * LANES))
         return stamp
 
     return cpu_launch.jit(convolve_vjp_weight, parallel)
 
 
-@functools.cache
-def make_convolve_vjp_bias(parallel):
-    """Kernel: dy -> dbias (F,)."""
-    stamp = cpu_launch.stamp(parallel)
-
-    def convolve_vjp_bias(dy, dbias):
-        blocks, features, rows, columns, _ = dy.shape
-        for f in prange(features):
-            total = np.zeros(LANES, dy.dtype)
-            for b in range(blocks):
-                for i in range(rows):
-                    for j in range(columns):
-                        for lane in range(LANES):
-                            total[lane] += dy[b, f, i, j, lane]
-            dbias[f] = total.sum()
-        return stamp
-
-    return cpu_launch.jit(convolve_vjp_bias, parallel)
+@scalar
+def add_rows(arrays, sizes, part, features, own_taps, at):
+    """Add the products of some rows of a block to the sums of some features and taps."""
+    b, i, rows = part
+    sums, _, _, _, dy = arrays
+    f, end = features
+    first_tap, last_tap = own_taps
+    y_feature = y_offset(sizes, 0, 1, 0, 0)
+    x_at, count = x_offset(sizes, b, 0, i * sizes.stride, 0), rows * sizes.columns
+    while f < end:
+        tile = tile_side(end - f)
+        own = at + (f - features[0]) * SUMS
+        y_at = y_offset(sizes, b, f, i, 0)
+        t = first_tap
+        while t < last_tap:
+            tap_tile = tile_side(last_tap - t)
+            correlate_vjp_weight(
+                tile, tap_tile, arrays,
+                (count, x_at, y_at, y_feature, t, own + (t - first_tap) * LANES, SUMS),
+            )  # fmt: skip
+            t += tap_tile
+        if first_tap == 0:
+            for k in range(tile):
+                bias_at = own + k * SUMS + TAPS_PER_TASK * LANES
+                add_pixels((sums, dy), (count, y_at + k * y_feature, bias_at))
+        f += tile
 
 
 def convolve_vjp_weight(dy, x, shape, stride):
     """Gradients with respect to the weight, of ``shape``, and the bias."""
     sizes = _sizes(x.shape, shape, stride)
     dweight, dbias = np.zeros(shape, dy.dtype), np.zeros(shape[0], dy.dtype)
+    taps = _tap_offsets(sizes)
+    tasks = -(-sizes.features // 4) * -(-len(taps) // TAPS_PER_TASK)
     cpu_launch.run(
-        make_convolve_vjp_weight, (), _work(sizes), dy.reshape(-1), x.reshape(-1),
-        _tap_offsets(sizes), sizes, dweight.reshape(-1),
+        make_convolve_vjp_weight, (), _work(sizes), dy.reshape(-1), x.reshape(-1), taps,
+        _positions(sizes), sizes, empty((tasks * 4 * SUMS,), dy.dtype), dweight.reshape(-1), dbias,
     )  # fmt: skip
-    cpu_launch.run(make_convolve_vjp_bias, (), dy.size // 4, dy, dbias)
     return dweight, dbias
 
 
@@ -249,10 +294,19 @@ def _work(sizes):
     return outputs * sizes.channels * sizes.kernel**2 // PER_NANOSECOND
 
 
+@functools.lru_cache(64)
 def _tap_offsets(sizes):
     """Offset of each tap of a window from the window's first pixel, in elements."""
     c, i, j = np.ogrid[: sizes.channels, : sizes.kernel, : sizes.kernel]
     return (((c * sizes.height + i) * sizes.width + j) * LANES).reshape(-1)
+
+
+@functools.lru_cache(64)
+def _positions(sizes):
+    """Offset in x of each position of a few rows from the first position, in elements."""
+    rows = max(1, VECTORS_AT_ONCE // max(1, sizes.columns))
+    i, j = np.ogrid[:rows, : sizes.columns]
+    return ((i * sizes.width + j) * (sizes.stride * LANES)).reshape(-1)
 
 
 def _pack_tiles(weight):

@@ -10,50 +10,22 @@ All arrays are passed flat, and offsets into them as numbers of elements.
 
 import itertools
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ..cpu.simd.vectors import I32, I64, LANES, Emitter, lanes
-
-
-class _Flat:
-    """A flat array, of which vectors or single elements are read and written."""
-
-    def __init__(self, context, builder, kind, value):
-        array = context.make_array(kind)(context, builder, value)
-        self.builder, self.data = builder, array.data
-        self.real = context.get_value_type(kind.dtype)
-        self.bytes = kind.dtype.bitwidth // 8
-
-    def _pointer(self, index):
-        """Pointer to the vector that begins at an element."""
-        vector = lanes(self.real).as_pointer()
-        return self.builder.bitcast(self.builder.gep(self.data, [index]), vector)
-
-    def vector(self, index):
-        """Read LANES elements."""
-        load = self.builder.load(self._pointer(index))
-        load.align = self.bytes
-        return load
-
-    def store(self, vector, index):
-        """Write LANES elements."""
-        self.builder.store(vector, self._pointer(index)).align = self.bytes
-
-    def number(self, index):
-        """Read one element."""
-        return self.builder.load(self.builder.gep(self.data, [index]))
+from ..cpu.simd.vectors import I64, LANES, Emitter, lanes
+from .flat_arrays import FlatArray
 
 
 class _Tile:
     """A tile of sums of products, (rows, columns) vectors in registers."""
 
-    def __init__(self, emit, rows, columns, first):
+    def __init__(self, emit, first, columns):
+        """``first`` has a vector for each row, or a list with one for each of its columns."""
         self.emit = emit
+        rows = [row if isinstance(row, list) else [row] * columns for row in first]
         self.sums = [
-            [cgutils.alloca_once_value(emit.builder, first(r)) for _ in range(columns)]
-            for r in range(rows)
+            [cgutils.alloca_once_value(emit.builder, value) for value in row] for row in rows
         ]
 
     def add(self, left, right):
@@ -85,7 +57,7 @@ def _tile_function(build):
     def tile(typingctx, rows, columns, arrays, numbers):
         def codegen(context, builder, signature, args):
             flat = [
-                _Flat(context, builder, kind, value)
+                FlatArray(context, builder, kind, value)
                 for kind, value in zip(arrays, cgutils.unpack_tuple(builder, args[2]), strict=True)
             ]
             numbers_ = cgutils.unpack_tuple(builder, args[3])
@@ -115,9 +87,8 @@ def correlate(emit, features, positions, arrays, numbers):
     x, taps, weight, bias, y = arrays
     count, x_at, x_step, weight_at, bias_at, y_at, y_feature = numbers
     b = emit.builder
-    tile = _Tile(
-        emit, features, positions, lambda f: emit.splat(bias.number(b.add(bias_at, I64(f))))
-    )
+    biases = [emit.splat(bias.number(b.add(bias_at, I64(f)))) for f in range(features)]
+    tile = _Tile(emit, biases, positions)
     with cgutils.for_range(b, count) as loop:
         start = b.add(x_at, taps.number(loop.index))
         pixels = [x.vector(b.add(start, b.mul(x_step, I64(p)))) for p in range(positions)]
@@ -126,6 +97,23 @@ def correlate(emit, features, positions, arrays, numbers):
         tile.add(weights, pixels)
     for f, p, value in tile.each():
         y.store(value, b.add(b.add(y_at, b.mul(y_feature, I64(f))), I64(p * LANES)))
+
+
+@_tile_function
+def gather_positions(emit, positions, _, arrays, numbers):
+    """``near[f, p] = dy[f, p]``, so that the features of a tile of positions are neighbours.
+
+    ``arrays`` are near and dy. ``numbers`` are the number of features, the offset in near, the
+    offset of the first position in dy, and the step between features there.
+    """
+    near, dy = arrays
+    count, near_at, y_at, y_feature = numbers
+    b = emit.builder
+    with cgutils.for_range(b, count) as loop:
+        start = b.add(y_at, b.mul(y_feature, loop.index))
+        place = b.add(near_at, b.mul(loop.index, I64(positions * LANES)))
+        for p in range(positions):
+            near.store(dy.vector(b.add(start, I64(p * LANES))), b.add(place, I64(p * LANES)))
 
 
 @_tile_function
@@ -141,7 +129,7 @@ def correlate_vjp_x(emit, taps_, positions, arrays, numbers):
     count, x_at, x_step, weight_at, tap_at, y_at, y_feature = numbers
     b = emit.builder
     zero = lanes(emit.real, 0.0)
-    tile = _Tile(emit, taps_, positions, lambda _: zero)
+    tile = _Tile(emit, [zero] * taps_, positions)
     with cgutils.for_range(b, count) as loop:
         start = b.add(y_at, b.mul(y_feature, loop.index))
         gradients = [dy.vector(b.add(start, I64(p * LANES))) for p in range(positions)]
@@ -156,111 +144,27 @@ def correlate_vjp_x(emit, taps_, positions, arrays, numbers):
 
 @_tile_function
 def correlate_vjp_weight(emit, features, taps_, arrays, numbers):
-    """``dweight[f, tap] += sum over blocks, positions and lanes of dy[f, p] x[p + tap]``.
+    """``sums[f, tap] += dy[f, p] x[p + tap]`` for each position p of some rows, in each lane.
 
-    ``arrays`` are dweight, taps, x and dy. ``numbers`` are the first block and the end of the
-    blocks, the output's rows and columns, the steps in x between blocks, rows and positions, the
-    steps in dy between blocks and features, the offset of the tile's features in dy, the number of
-    its first tap, its offset in dweight, and the step between features there.
+    ``arrays`` are sums, taps, positions, x and dy; ``positions`` has the offset in x of each
+    position from the first. ``numbers`` are the number of positions, the offset of the first in x
+    and in dy, the step between features there, the number of the tile's first tap, its offset in
+    sums, and the step between features there.
     """
-    dweight, taps, x, dy = arrays
-    (first, last, rows, columns, x_block, x_row, x_step, y_block, y_feature, y_at, tap_at,
-     weight_at, weight_feature) = numbers  # fmt: skip
+    sums, taps, positions, x, dy = arrays
+    count, x_at, y_at, y_feature, tap_at, sums_at, sums_feature = numbers
     b = emit.builder
-    zero = lanes(emit.real, 0.0)
-    tile = _Tile(emit, features, taps_, lambda _: zero)
+    places = [
+        [b.add(sums_at, b.add(b.mul(sums_feature, I64(f)), I64(t * LANES))) for t in range(taps_)]
+        for f in range(features)
+    ]
+    tile = _Tile(emit, [[sums.vector(at) for at in row] for row in places], taps_)
     offsets = [taps.number(b.add(tap_at, I64(t))) for t in range(taps_)]
-    with cgutils.for_range(b, b.sub(last, first)) as block:
-        n = b.add(first, block.index)
-        with cgutils.for_range(b, rows) as row:
-            x_start = b.add(b.mul(n, x_block), b.mul(row.index, x_row))
-            y_row = b.mul(b.mul(row.index, columns), I64(LANES))
-            y_start = b.add(b.add(y_at, b.mul(n, y_block)), y_row)
-            with cgutils.for_range(b, columns) as column:
-                xs = b.add(x_start, b.mul(column.index, x_step))
-                ys = b.add(y_start, b.mul(column.index, I64(LANES)))
-                pixels = [x.vector(b.add(xs, tap)) for tap in offsets]
-                gradients = [
-                    dy.vector(b.add(ys, b.mul(y_feature, I64(f)))) for f in range(features)
-                ]
-                tile.add(gradients, pixels)
+    with cgutils.for_range(b, count) as loop:  # one for all rows: short loops cost more
+        xs = b.add(x_at, positions.number(loop.index))
+        ys = b.add(y_at, b.mul(loop.index, I64(LANES)))
+        pixels = [x.vector(b.add(xs, tap)) for tap in offsets]
+        gradients = [dy.vector(b.add(ys, b.mul(y_feature, I64(f)))) for f in range(features)]
+        tile.add(gradients, pixels)
     for f, t, value in tile.each():
-        total = _sum_of_lanes(emit, value)
-        at = b.add(b.add(weight_at, b.mul(weight_feature, I64(f))), I64(t))
-        pointer = b.gep(dweight.data, [at])
-        b.store(b.fadd(b.load(pointer), total), pointer)
-
-
-def _sum_of_lanes(emit, vector):
-    """The sum of a vector's lanes: the upper half is added to the lower half, and so on."""
-    b, width = emit.builder, LANES
-    while width > 1:
-        width //= 2
-        kind = ir.VectorType(I32, width)
-        halves = [ir.Constant(kind, list(range(k, k + width))) for k in (0, width)]
-        low, high = (b.shuffle_vector(vector, vector, half) for half in halves)
-        vector = b.fadd(low, high)
-    return b.extract_element(vector, I32(0))
-
-
-# --- Pooling --------------------------------------------------------------------------------------
-
-
-def _vector_function(build):
-    """Make an intrinsic ``f(arrays, numbers)`` from ``build(emit, flat arrays, numbers)``."""
-
-    @intrinsic
-    def function(typingctx, arrays, numbers):
-        def codegen(context, builder, signature, args):
-            flat = [
-                _Flat(context, builder, kind, value)
-                for kind, value in zip(arrays, cgutils.unpack_tuple(builder, args[0]), strict=True)
-            ]
-            build(Emitter(builder, flat[0].real), flat, cgutils.unpack_tuple(builder, args[1]))
-            return context.get_dummy_value()
-
-        return types.void(arrays, numbers), codegen
-
-    function.__name__ = build.__name__
-    return function
-
-
-def _window_elements(builder, kernel, x_row, x_at):
-    """Emit a loop over a window's elements; yields an element's index in the window, its offset."""
-    with cgutils.for_range(builder, kernel) as i, cgutils.for_range(builder, kernel) as j:
-        k = builder.add(builder.mul(i.index, kernel), j.index)
-        step = builder.add(builder.mul(i.index, x_row), builder.mul(j.index, I64(LANES)))
-        yield k, builder.add(x_at, step)
-
-
-@_vector_function
-def window_extreme(emit, arrays, numbers):
-    """Largest or smallest value of a window, and its index: the first of equals; NaN wins."""
-    x, extreme, indices = arrays
-    kernel, x_row, x_at, at, smallest = numbers
-    b = emit.builder
-    best = cgutils.alloca_once_value(b, x.vector(x_at))
-    index = cgutils.alloca_once_value(b, lanes(indices.real, 0))
-    for k, offset in _window_elements(b, kernel, x_row, x_at):
-        value, so_far = x.vector(offset), b.load(best)
-        missing = b.fcmp_unordered("uno", value, value)
-        above, below = (b.fcmp_ordered(sign, value, so_far) for sign in "><")
-        better = b.or_(b.select(smallest, below, above), missing)
-        b.store(b.select(better, value, so_far), best)
-        number = emit.splat(b.trunc(k, indices.real))
-        b.store(b.select(better, number, b.load(index)), index)
-    extreme.store(b.load(best), at)
-    indices.store(b.load(index), at)
-
-
-@_vector_function
-def add_to_chosen_element(emit, arrays, numbers):
-    """Add ``factor`` times a gradient to the element of its window that was chosen."""
-    dx, dchosen, indices = arrays
-    kernel, x_row, x_at, at, factor = numbers
-    b = emit.builder
-    d, index = b.fmul(dchosen.vector(at), emit.splat(factor)), indices.vector(at)
-    for k, offset in _window_elements(b, kernel, x_row, x_at):
-        mine = b.icmp_signed("==", index, emit.splat(b.trunc(k, indices.real)))
-        more = b.select(mine, d, lanes(emit.real, 0.0))
-        dx.store(b.fadd(dx.vector(offset), more), offset)
+        sums.store(value, places[f][t])
