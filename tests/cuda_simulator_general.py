@@ -9,6 +9,7 @@ import itertools
 import numpy as np
 import pytest
 import reference
+import spline_reference
 from cuda_simulator_suite import host, on_device
 from numba import cuda
 
@@ -16,7 +17,7 @@ import numba_stn as stn
 from numba_stn.kernels.cuda import device, sums
 
 MODES = ("bilinear", "nearest", "bicubic")
-PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
+PADDINGS = ("zeros", "border", "reflection", "wrap", "fill", "mirror")
 DTYPES = (np.float64, np.float32, np.float16, np.uint8, np.uint16)
 SOURCES = {
     "grid": (stn.grid_sample, stn.grid_sample_vjp),
@@ -130,6 +131,67 @@ def test_every_kind(number, kind):
     coord = np.float32 if dtype == np.float32 or number % 7 == 0 else np.float64
     case = Case(dtype, coord, source, dims, count=1 + number % 2, last=number % 3 == 0)
     case.check(mode, padding, corners=number // 5 % 2 == 0, fill=((3, 7), 5)[number % 4 == 0])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "mirror"])
+@pytest.mark.parametrize(("mode", "source"), [("lanczos4", "grid"), ("catmull-rom", "affine")])
+def test_other_kernels_of_weights(mode, source, padding):
+    Case(np.float64, np.float64, source, last=source == "grid").check(mode, padding)
+
+
+@pytest.mark.parametrize(
+    ("order", "padding"),
+    [(2, "reflection"), (3, "mirror"), (3, "zeros"), (4, "border"), (5, "wrap")],
+)
+def test_splines(order, padding):
+    """Samples, and the gradients by images and grid, beside dense matrices; then integers."""
+    case, fill = Case(np.float64, np.float64, "grid", last=order % 2 == 0), (3.0, 7.0)
+    options = {"mode": f"spline{order}", "padding_mode": padding, "layout": case.layout}
+    images, grid = case.put(case.images), on_device(case.coords)
+    got = case.get(stn.grid_sample(images, grid, fill=fill, **options))
+    dimages, dgrid = stn.grid_sample_vjp(case.put(case.dsamples), images, grid, fill=fill,
+                                         **options)  # fmt: skip
+    whole = np.rint(case.images).astype(np.uint8)
+    stored = case.get(stn.grid_sample(case.put(whole), grid, fill=fill, **options))
+    scale = np.array(case.sides[::-1]) / 2
+    for n in range(2):
+        x, y = ((case.coords[n].reshape(-1, 2) + 1) * scale - 0.5).T
+        slopes = np.zeros((2, x.size))
+        for c in range(2):
+            rule, own = (order, padding), fill[c] if padding == "zeros" else 0.0
+            want, dx, dy = spline_reference.sample(case.images[n, c], x, y, *rule, fill=own)
+            close(got[n, c].ravel(), want, False)
+            d = case.dsamples[n, c].ravel()
+            want = spline_reference.sample_vjp(d, x, y, case.sides, *rule)
+            close(case.get(dimages)[n, c], want, False)
+            slopes += d * np.stack([dx, dy])
+            want, _, _ = spline_reference.sample(whole[n, c].astype(float), x, y, *rule, fill=own)
+            close(stored[n, c].ravel(), want, True)
+        close(host(dgrid)[n].reshape(-1, 2), slopes.T * scale, False)
+
+
+def test_splines_of_one_image_and_of_maps():
+    """As on the CPU: the theta's gradient and the matrix between pixels follow from the grid's."""
+    rng = np.random.default_rng(0)
+    image, theta = rng.standard_normal((1, 1, 5, 6)), np.eye(2, 3)[None] * 0.7
+    options = {"mode": "spline3", "fill": 2.0}
+    grid = on_device(reference.affine_grid(theta, (5, 6)))
+    arrays = on_device(image), on_device(theta)
+    want = host(stn.grid_sample(arrays[0], grid, **options))
+    close(host(stn.warp_affine(*arrays, **options)), want, False)
+    dsamples = on_device(rng.standard_normal(want.shape))
+    dgrid = host(stn.grid_sample_vjp(dsamples, arrays[0], grid, **options)[1])
+    dtheta = host(stn.warp_affine_vjp(dsamples, *arrays, **options)[1])
+    close(dtheta, reference.affine_grid_vjp(dgrid), False)
+    tangent = on_device(rng.standard_normal(theta.shape))
+    change = host(stn.warp_affine_jvp(*arrays, None, tangent, **options))
+    close((change * host(dsamples)).sum(), (dtheta * host(tangent)).sum(), False)
+    matrix = np.array([[0.7, 0, 0.75], [0, 0.7, 0.6]])
+    close(host(stn.warp_image(on_device(image[0, 0]), matrix, **options)), want[0, 0], False)
+    boxes = [[1.0, 0.0, 5.0, 4.0]]
+    crops = stn.crop_and_resize(on_device(image[0, 0]), boxes, (3, 3), mode="spline3")
+    single = stn.crop_and_resize(on_device(image[0, 0]), boxes[0], (3, 3), mode="spline3")
+    np.testing.assert_array_equal(host(crops)[0], host(single))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,6 +13,9 @@ import numpy as np
 
 FAR = 1e6  # too far to move step by step
 
+# Paddings that mirror, and modes that read more than two pixels along an axis.
+MIRRORED, WIDE = ("reflection", "mirror"), ("bicubic", "catmull-rom", "lanczos4")
+
 
 # --- Grids ----------------------------------------------------------------------------------------
 
@@ -86,8 +89,9 @@ def is_on(c, size, align_corners):
 
 def moved_inside(c, size, padding_mode, align_corners):
     """Coordinate after reflections, or moves by a period, into the image; and its slope."""
-    low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-    if not abs(c) < FAR or (padding_mode == "reflection" and high <= low):
+    centres = align_corners or padding_mode == "mirror"
+    low, high = (0.0, size - 1.0) if centres else (-0.5, size - 0.5)
+    if not abs(c) < FAR or (padding_mode in MIRRORED and high <= low):
         return 0.0, 0.0
     slope = 1.0
     if padding_mode == "wrap":
@@ -117,13 +121,13 @@ def padded(c, size, mode, padding_mode, align_corners):
         return (c, 1.0) if padding_mode == "zeros" and abs(c) < FAR else None
     if padding_mode == "wrap":
         return moved_inside(c, size, "wrap", align_corners)
-    if mode == "bicubic":
+    if mode in WIDE:
         if abs(c) < FAR:
-            return (c, 1.0) if size > 1 or padding_mode != "reflection" else (0.0, 0.0)
+            return (c, 1.0) if size > 1 or padding_mode not in MIRRORED else (0.0, 0.0)
         return (size + 5.0 if c > 0 and padding_mode == "border" else 0.0), 0.0
     slope = 1.0
-    if padding_mode == "reflection":
-        c, slope = moved_inside(c, size, "reflection", align_corners)
+    if padding_mode in MIRRORED:
+        c, slope = moved_inside(c, size, padding_mode, align_corners)
     c, inside = clipped(c, size)
     return c, slope * inside
 
@@ -132,17 +136,15 @@ def pixel_at(i, size, padding_mode, align_corners):
     """The pixel of tap i; None outside."""
     if padding_mode == "zeros":
         return i if 0 <= i < size else None
-    if padding_mode in ("wrap", "reflection"):
+    if padding_mode in ("wrap", *MIRRORED):
         i = round(moved_inside(float(i), size, padding_mode, align_corners)[0])
     return min(max(i, 0), size - 1)
 
 
-NEAR, FURTHER = np.poly1d([1.25, -2.25, 0, 1]), np.poly1d([-0.75, 3.75, -6, 3])
-
-
-def keys(d):
+def keys(d, a):
     """Keys's weight of a pixel at the distance d, and its slope in d."""
-    piece = NEAR if abs(d) <= 1 else FURTHER
+    inner, outer = [a + 2, -(a + 3), 0, 1], [a, -5 * a, 8 * a, -4 * a]
+    piece = np.poly1d(inner if abs(d) <= 1 else outer)
     return piece(abs(d)), piece.deriv()(abs(d)) * (1 if d >= 0 else -1)
 
 
@@ -153,7 +155,14 @@ def weighted_taps(c, mode):
         return [(round(c), 1.0, 0.0)]  # Python rounds a half to even
     if mode == "bilinear":
         return [(low, 1 - (c - low), -1.0), (low + 1, c - low, 1.0)]
-    return [(i, *keys(c - i)) for i in range(low - 1, low + 3)]
+    if mode == "lanczos4":
+        taps, step = np.arange(low - 3, low + 5), 1e-30j  # slopes by a complex step
+        kernel = np.sinc(c + step - taps) * np.sinc((c + step - taps) / 4)
+        weights = kernel / kernel.sum()
+        slopes = weights.imag / step.imag
+        return list(zip(taps.tolist(), weights.real.tolist(), slopes.tolist(), strict=True))
+    a = -0.5 if mode == "catmull-rom" else -0.75
+    return [(i, *keys(c - i, a)) for i in range(low - 1, low + 3)]
 
 
 def axis_taps(g, size, mode, padding_mode, align_corners):

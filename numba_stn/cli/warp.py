@@ -45,8 +45,9 @@ it may be larger than memory. Colour profile, resolution, EXIF and JPEG quality
 of the input are kept where the format of the output can store them. Colours
 with alpha are multiplied by it while they are interpolated."""
 
-MODES = ("bilinear", "nearest", "bicubic")
-PADDINGS = ("zeros", "border", "reflection", "wrap", "fill")
+MODES = ("bilinear", "nearest", "bicubic", "catmull-rom", "lanczos4",
+         "spline2", "spline3", "spline4", "spline5")  # fmt: skip
+PADDINGS = ("zeros", "border", "reflection", "mirror", "wrap", "fill")
 # More words after OUT: see :func:`numba_stn.cli.parse`.
 MORE = "more"
 AXES = ("NHW", "NHWC", "NCHW")

@@ -13,6 +13,10 @@ from ..transforms import maps
 
 __all__ = ["remap", "unwarp_polar", "warp_polar"]
 
+# The rows that a sample reads beyond an image's: two for a cubic, and more for a spline, whose
+# coefficients depend on all rows, but not on those that are further away than these.
+_RIMS = {"lanczos4": 4} | {f"spline{order}": 48 for order in (2, 3, 4, 5)}
+
 # OpenCV's fixed-point maps have 5 bits of each fraction.
 _FRACTION = 32.0
 
@@ -58,7 +62,9 @@ def remap(
     Notes
     -----
     The result is that of ``cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR)`` and of
-    ``skimage.transform.warp(image, np.stack([map_y, map_x]), order=1)``.
+    ``skimage.transform.warp(image, np.stack([map_y, map_x]), order=1)``. With ``mode="spline3"``
+    and ``padding_mode="mirror"`` it is that of ``scipy.ndimage.map_coordinates(image, [map_y,
+    map_x], mode="mirror")``.
 
     Examples
     --------
@@ -235,7 +241,7 @@ def unwarp_polar(
            [2.414, 2.   , 2.414]], dtype=float32)
     """
     image = _check_image(image, mode)
-    rim = min(2, len(image))  # rows that a cubic reads beyond the image's
-    whole = np.concatenate([image[-rim:], image, image[:rim]])
+    rim = _RIMS.get(mode, 2)
+    whole = image[np.arange(-rim, len(image) + rim) % len(image)]
     x, y = maps.from_polar(check_image_shape(size), image.shape[:2], center, radius, log=log)
     return remap(whole, x, y + rim, mode=mode, padding_mode="fill", fill=fill)

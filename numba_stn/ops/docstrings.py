@@ -39,13 +39,21 @@ images : {shape} array of float32, float64, float16, uint8 or uint16
     float32 one pixel at a time; there is no float copy of the images. On the CPU also bool, other
     integers and complex numbers, by the rules of :func:`numba_stn.warp_image`; these are copied."""
 
-_MODE = """\
-mode : {"bilinear", "nearest", "bicubic"}
+_POINT_MODE = """\
+mode : {"bilinear", "nearest", "bicubic", "catmull-rom", "lanczos4"}
     Interpolation between pixels.
 
     - bilinear: linear between the 2 nearest pixels along each axis.
     - nearest: the nearest pixel; of two equally near pixels, the one with the even index.
-    - bicubic: Keys's cubic convolution of 4 pixels along each axis, with a = -0.75"""
+    - bicubic: Keys's cubic convolution of 4 pixels along each axis, with a = -0.75.
+    - catmull-rom: the same with a = -0.5.
+    - lanczos4: a windowed sinc over 8 pixels along each axis"""
+
+_MODE = (
+    _POINT_MODE.replace('"lanczos4"}', '"lanczos4", "spline2" to "spline5"}')
+    + """.
+    - spline2, spline3, spline4, spline5: the B-spline of this order through all pixels"""
+)
 
 ENTRIES = {
     # Batches of images.
@@ -69,14 +77,17 @@ size : (H_out, W_out) or (D_out, H_out, W_out), optional
 size : (H_out, W_out), optional
     The output's spatial shape; by default, that of the images. PyTorch's full shape (N, C, ...)
     is accepted too.""",
-    "mode": _MODE + "\n      (planes only).",
+    "mode": _MODE + ".\n\n    Volumes are sampled in the first two modes only.",
+    "point_mode": _POINT_MODE + ".\n\n    Volumes are sampled in the first two modes only.",
     "padding_mode": """\
-padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
+padding_mode : {"zeros", "border", "reflection", "mirror", "wrap", "fill"}
     Values outside the image.
 
     - zeros: ``fill``; the image fades into it over one pixel.
     - border: the nearest pixel of the border.
     - reflection: the image mirrored at -1 and 1.
+    - mirror: the image mirrored at the centres of its outermost pixels, whether corners are
+      aligned or not.
     - wrap: the image repeated, side by side, whether corners are aligned or not.
     - fill: ``fill`` outside [-1, 1] and border inside, so that nothing fades.
 
@@ -140,12 +151,13 @@ image : (H, W) or (H, W, C) array of numbers or bool
     two channels. On a GPU: uint8, uint16, float32 or float64.""",
     "image_mode": _MODE + ".",
     "image_padding_mode": """\
-padding_mode : {"zeros", "border", "reflection", "wrap", "fill"}
+padding_mode : {"zeros", "border", "reflection", "mirror", "wrap", "fill"}
     Values outside the image.
 
     - zeros: ``fill``; the image fades into it over one pixel.
     - border: the nearest pixel of the border.
     - reflection: the image mirrored at its outer edges (OpenCV's BORDER_REFLECT).
+    - mirror: the image mirrored at the centres of its outermost pixels (BORDER_REFLECT_101).
     - wrap: the image repeated.
     - fill: ``fill`` beyond the outer edges and border up to them, so that nothing fades.""",
     "image_fill": """\

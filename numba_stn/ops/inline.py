@@ -14,9 +14,11 @@ from ..kernels.math.coordinates import unnormalize as _unnormalize
 from ..kernels.math.interpolation import SLOPES, WEIGHTS, locate_taps
 from ..kernels.math.jit import python_callable, scalar
 from ..kernels.math.padding import MISSING, tap_index
-from ..kernels.math.sampler_kind import BICUBIC, TAPS, ZEROS
+from ..kernels.math.sampler_kind import FILTERED, TAPS, ZEROS
 from .docstrings import documented
-from .validate import MODES, PADDINGS, corner_offset, look_up
+from .validate import MODES, PADDINGS, check_volume_mode, corner_offset, look_up
+
+_MODES = [name for name, number in MODES.items() if number < FILTERED]
 
 __all__ = ["sampler", "sampler_with_gradient", "unnormalize"]
 
@@ -39,7 +41,7 @@ def sampler(
 
     Parameters
     ----------
-    {mode, padding_mode}
+    {point_mode, padding_mode}
     align_corners : bool
         Where reflection mirrors and where fill has its edges: at the centres of the outermost
         pixels (True) or at their outer edges (False).
@@ -151,8 +153,11 @@ def _check_arguments(mode, padding_mode, align_corners, dims):
     number = look_up("mode", mode, MODES)
     if dims not in (2, 3):
         raise ValueError(f"dims: expected 2 or 3, got {dims!r}")
-    if dims == 3 and number == BICUBIC:
-        raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
+    if dims == 3:
+        check_volume_mode(number)
+    if number >= FILTERED:
+        raise ValueError(f"mode: expected {', '.join(_MODES)}, since a spline needs the whole "
+                         f"image filtered first, got {mode!r}")  # fmt: skip
     padding = look_up("padding_mode", padding_mode, PADDINGS)
     return number, padding, corner_offset(align_corners), dims
 

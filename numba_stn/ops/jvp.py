@@ -222,7 +222,7 @@ def warp_affine_gauss_newton(
         Maps normalised output coordinates (x, y) to normalised input coordinates.
     residuals : array of the samples' shape
         Of the images' dtype, or float32 if the images are integers.
-    mode : {"bilinear", "bicubic"}
+    mode : str
         As given to :func:`numba_stn.warp_affine`; the nearest mode has no slopes.
     padding_mode, align_corners, fill, layout, stream
         The options given to :func:`numba_stn.warp_affine`.
@@ -254,7 +254,7 @@ def warp_affine_gauss_newton(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     if options.mode == NEAREST:
-        raise ValueError("mode: expected 'bilinear' or 'bicubic' for slopes, got 'nearest'")
+        raise ValueError("mode: expected a mode with slopes, such as 'bilinear', got 'nearest'")
     kernels, images, theta, residuals = choose_backend(
         stream, images=images, theta=theta, residuals=residuals
     )

@@ -18,18 +18,31 @@ from ..kernels.math.sampler_kind import (
     BICUBIC,
     BILINEAR,
     BORDER,
+    CATMULL_ROM,
     FILL,
+    FILTERED,
+    LANCZOS4,
+    MIRROR,
     NEAREST,
     REFLECTION,
+    SPLINE2,
+    SPLINE3,
+    SPLINE4,
+    SPLINE5,
     WRAP,
     ZEROS,
     Kind,
 )
 from .any_dtype import any_dtype_kernels, check_dtype, number_range
 
-MODES = {"bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC}
+MODES = {
+    "bilinear": BILINEAR, "nearest": NEAREST, "bicubic": BICUBIC, "catmull-rom": CATMULL_ROM,
+    "lanczos4": LANCZOS4, "spline2": FILTERED + SPLINE2, "spline3": FILTERED + SPLINE3,
+    "spline4": FILTERED + SPLINE4, "spline5": FILTERED + SPLINE5,
+}  # fmt: skip
 PADDINGS = {
-    "zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "wrap": WRAP, "fill": FILL
+    "zeros": ZEROS, "border": BORDER, "reflection": REFLECTION, "mirror": MIRROR, "wrap": WRAP,
+    "fill": FILL,
 }  # fmt: skip
 LAYOUTS = {"NCHW": False, "NHWC": True, "NCDHW": False, "NDHWC": True}  # channels last?
 
@@ -193,9 +206,16 @@ def check_images(images, options):
                          f"{tuple(images.shape)}{hint}")  # fmt: skip
     _warn_of_layout(images, options)
     check_not_empty("images", options.kind(0, images).spatial(images))
-    if rank == 5 and options.mode == BICUBIC:
-        raise ValueError('mode: expected "bilinear" or "nearest" for volumes, got "bicubic"')
+    if rank == 5:
+        check_volume_mode(options.mode)
     return images
+
+
+def check_volume_mode(mode):
+    """Raise an error unless volumes are sampled in this mode, a number of :data:`MODES`."""
+    if mode not in (BILINEAR, NEAREST):
+        (name,) = (name for name, number in MODES.items() if number == mode)
+        raise ValueError(f'mode: expected "bilinear" or "nearest" for volumes, got "{name}"')
 
 
 def _warn_of_layout(images, options):

@@ -21,7 +21,7 @@ from numba import prange
 from .. import cpu_launch
 from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
-from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, TAPS
+from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, CATMULL_ROM, TAPS
 from .simd.axis_tables import FILL_SLOT, SLOTS, make_store_taps
 from .simd.halves import MOST_CHANNELS, halve_rows
 from .simd.lines import (
@@ -40,7 +40,7 @@ from .tiles import block_count
 OFF = 1.0
 
 # The modes that are computed here.
-MODES = (BILINEAR, BICUBIC)
+MODES = (BILINEAR, BICUBIC, CATMULL_ROM)
 
 # Rows are computed in chunks of at most this number of elements, whose tables and lines fit into
 # the first cache.

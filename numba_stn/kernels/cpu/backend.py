@@ -14,10 +14,12 @@ theta; kernels of the common case take theta as (N, 1, 2, 3), so that one loop r
 
 import functools
 import math
+import sys
 
 import numpy as np
 
 from .. import cpu_launch
+from ..math.dtypes import computed
 from ..math.sampler_kind import (
     AFFINE,
     ALIGNED,
@@ -25,16 +27,17 @@ from ..math.sampler_kind import (
     BORDER,
     GENERAL,
     IDENTITY,
+    MIRROR,
     NEAREST,
     REFLECTION,
     ZEROS,
 )
-from . import axis_aligned, framed, general, interleaved
+from ..spline_samplers import SplineSamplers
+from . import axis_aligned, framed, general, interleaved, jvp, spline_lines
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .frames import framed_planes
 from .grids import affine_volume, affine_volume_vjp, make_affine_grid, make_grid_moments
-from .jvp import normal_matrix, sample_jvp_coords
 from .moments import write_dtheta
 from .tiles import BAND, bands_per_tile, has_blocks, rows_per_tile
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
@@ -96,6 +99,10 @@ def sample(kind, images, coords, off, fill, samples):
 
 def prepare_sample(kind, images_shape, dtype, off, fill, shape):
     """A function ``write(images, coords, samples)`` for images and samples of these shapes."""
+    if kind.needs_filter():
+        return lambda images, coords, samples: _splines.sample(
+            kind, images, coords, off, fill, samples
+        )
     common = _is_common_kind(kind, dtype) and has_blocks(*images_shape[2:], shape[3])
     if not common or not _is_uniform(fill):
         return general.prepare_sample(kind, images_shape, dtype, off, fill, shape)
@@ -125,11 +132,14 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
 
 def coverage(kind, coords, sides, off, covered):
     """Fill ``covered``: the share of each sample from inside, for images of these ``sides``."""
-    general.coverage(kind, coords, sides, off, covered)
+    general.coverage(kind.of_coefficients(), coords, sides, off, covered)
 
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
+    if kind.needs_filter():
+        _splines.sample_vjp_images(kind, dsamples, coords, off, dimages)
+        return
     planes = framed.planes_of_gradient(kind, dsamples, dimages)
     if planes:
         framed.sample_vjp_images(kind, dsamples, coords, off, planes, dimages)
@@ -159,6 +169,9 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     if kind.mode == NEAREST:
         dcoords[...] = 0
         return
+    if kind.needs_filter():
+        _splines.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
+        return
     planes = framed.planes_of_samples(kind, fill, dsamples, images)
     if planes:
         framed.sample_vjp_theta(kind, dsamples, images, coords, off, planes, dcoords)
@@ -180,9 +193,18 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
         write_dtheta(out, images.shape[2:], (rows, columns), off, dcoords)
 
 
+def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
+    """Add to ``samples_dot`` the samples' tangent for the coordinates' tangent ``coords_dot``."""
+    target = _splines if kind.needs_filter() else jvp
+    target.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)
+
+
 def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
     """Fill ``jtj``, (N, 6, 6), and ``jtr``, (N, 6): J^T J and J^T r by theta, r the residuals."""
-    normal_matrix(kind, images, coords, kind.spatial(residuals), off, fill, jtj)
+    if kind.needs_filter():
+        _splines.normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr)
+        return
+    jvp.normal_matrix(kind, images, coords, kind.spatial(residuals), off, fill, jtj)
     wide = coords.astype(np.float64)
     sample_vjp_coords(kind, residuals, images, wide, off, fill, jtr.reshape(-1, 2, 3))
 
@@ -200,12 +222,27 @@ def prepare_warp(kind, form, fill, image_shape, dtype, shape):
     """
     if form == IDENTITY and shape == image_shape:
         return copy
+    if kind.needs_filter():
+        return _prepare_spline_warp(kind, fill, image_shape, dtype, shape)
     if form != GENERAL and axis_aligned.can_warp(kind, dtype):
         return axis_aligned.prepare_warp(kind, fill, image_shape, dtype, shape)
-    interleaves = kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION)
+    interleaves = kind.mode == BILINEAR and kind.padding in (ZEROS, BORDER, REFLECTION, MIRROR)
     if interleaves and not general.has_frame(kind, dtype, fill, image_shape, shape):
         return interleaved.prepare_warp(kind, fill, image_shape, dtype, shape)
     return general.prepare_warp(kind, fill, image_shape, dtype, shape)
+
+
+def _prepare_spline_warp(kind, fill, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)`` for splines; there may be several matrices."""
+    numbers = fill.astype(computed(dtype))
+    sides = 1, *image_shape[:2], math.prod(image_shape[2:])
+    sizes = -1, *shape[:2], sides[3]
+
+    def warp(image, matrix, out):
+        matrices = matrix.reshape(-1, 3, 3)
+        _splines.sample(kind, image.reshape(sides), matrices, 1.0, numbers, out.reshape(sizes))
+
+    return warp
 
 
 def copy(image, matrix, out):
@@ -219,6 +256,9 @@ def warp_crops(kind, image, matrices, fill, crops):
         axis_aligned.warp_crops(kind, image, matrices, fill, crops)
         return
     warp = prepare_warp(kind, ALIGNED, fill, image.shape, image.dtype, crops.shape[1:])
+    if kind.needs_filter() and warp is not copy:  # once for all crops
+        warp(image, np.asarray(matrices, np.float64), crops)
+        return
     for matrix, crop in zip(matrices, crops, strict=True):
         warp(image, matrix, crop)
 
@@ -238,3 +278,7 @@ def _is_common_kind(kind, dtype):
 def _with_grid_axes(source, coords):
     """Give theta as many axes as a grid: (N, 2, 3) -> (N, 1, 2, 3)."""
     return coords[:, None] if source == AFFINE else coords
+
+
+# These call the functions above for coefficients.
+_splines = SplineSamplers(sys.modules[__name__], spline_lines)

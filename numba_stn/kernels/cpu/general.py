@@ -23,13 +23,14 @@ from ..math.dtypes import bits, computed
 from ..math.interpolation import all_covered
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import GRID, TAPS
+from ..math.sampler_kind import FILL, GRID, SPLINE2, TAPS
 from . import framed_samples
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
 from .framed_samples import elements_together, make_sample_framed
 from .gradients_2d import make_vjp_coords, make_vjp_images
 from .plane_segments import make_sample_pixel
 from .sample_2d import make_sample_plane
+from .simd.interpolation import VECTOR_MODES
 from .simd.memory import borrowed
 from .taps import make_channel_slopes, make_get, make_lengths, make_locate, make_put, make_weights
 from .theta_sums import ROWS_PER_PART, add_row, write_dtheta
@@ -277,13 +278,13 @@ def make_write_grid_gradient(dims):
 def prepare_sample(kind, images_shape, dtype, off, fill, shape):
     """A function ``write(images, coords, samples)`` for images and samples of these shapes."""
     work = math.prod(shape) * (TAPS[kind.mode] ** kind.dims + 1)
-    if kind.dims == 3:
+    if not has_vector_code(kind):
 
-        def write_volumes(images, coords, samples):
-            images, samples = bits(images), bits(samples)
+        def write_pixels(images, coords, samples):
+            images, samples = as_volume(kind, images), as_volume(kind, samples)
             cpu_launch.run(make_sample, (kind, dtype), work, images, coords, off, fill, samples)
 
-        return write_volumes
+        return write_pixels
     batch, size = shape[0], shape[1:3] if kind.channels_last else shape[2:]
     rows, sides = size[0], images_shape[1:3] if kind.channels_last else images_shape[2:]
     planes = framed_samples.planes_at_once(kind, dtype, fill, sides, size)
@@ -365,8 +366,19 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
 
 
 def _has_blocks(kind, dsamples):
-    """Whether the gradients are computed by blocks of pixels: in the plane, except float16."""
-    return kind.dims == 2 and dsamples.dtype != np.float16
+    """Whether the gradients are computed by blocks of pixels: not of float16."""
+    return has_vector_code(kind) and dsamples.dtype != np.float16
+
+
+@functools.cache
+def has_vector_code(kind):
+    """Whether samples of this kind are computed by blocks of pixels.
+
+    Blocks with all taps inside do not look at the padding. Coefficients of splines have margins,
+    and under FILL samples in these are not inside.
+    """
+    margins = kind.mode >= SPLINE2 and kind.padding == FILL
+    return kind.dims == 2 and kind.mode in VECTOR_MODES and not margins
 
 
 def as_volume(kind, array):

@@ -5,7 +5,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ..math.jit import scalar
-from ..math.sampler_kind import AFFINE, BICUBIC, FILL, NEAREST, PROJECTIVE, REFLECTION, WRAP, ZEROS
+from ..math.sampler_kind import (
+    AFFINE,
+    BEFORE,
+    FILL,
+    MIRROR,
+    NEAREST,
+    PROJECTIVE,
+    REFLECTION,
+    TAPS,
+    WRAP,
+    ZEROS,
+)
 from .simd.vectors import LANES
 from .tiles import block_count
 
@@ -67,14 +78,14 @@ def affine_limits(padding, mode, row, inverse, window, sides):
     tame = abs(row[0]) + abs(row[1]) + abs(row[2]) + abs(row[3]) < 1e15  # and not NaN
     if not tame:
         return Limits(0, 0, 0, block_count(columns), pitch, right)
-    margin = 1.0 if mode == BICUBIC else 0.0
+    margin = float(BEFORE[mode])
     if mode == NEAREST and padding != FILL:
         margin = -0.5  # half a pixel outside, the nearest one is still that at the edge
     x, y = slack(row[1]) + margin, slack(row[3]) + margin
     first, last = between(row[0], row[1], inverse[0], x, right - 1 - x, columns)
     one, two = between(row[2], row[3], inverse[1], top + y, bottom - 1 - y, columns)
     first, last = max(first, one), min(last, two)
-    if padding in (REFLECTION, WRAP) or (first == 0 and last == columns):
+    if padding in (REFLECTION, WRAP, MIRROR) or (first == 0 and last == columns):
         return Limits(first, last, 0, block_count(columns), pitch, right)
     # With the other paddings a coordinate outside is clipped to an edge, and has taps there.
     none, infinite = padding in (ZEROS, FILL), 1e30
@@ -122,7 +133,7 @@ def projected_limits(padding, mode, line, sides):
     most = abs(x0) + abs(y0) + (abs(xs) + abs(ys)) * columns + abs(w0) + abs(last)
     if padding not in (ZEROS, FILL) or not (w0 * last > 0.0 and most < 1e12 * least):
         return 0, columns
-    sign, margin = (1.0 if w0 > 0.0 else -1.0), (2.0 if mode == BICUBIC else 1.0) + 1e-3
+    sign, margin = (1.0 if w0 > 0.0 else -1.0), max(TAPS[mode] / 2, 1.0) + 1e-3
     low, high = 0, columns
     for start, step, side in ((x0, xs, width), (y0, ys, height)):
         one, two = reaching((start + margin * w0) * sign, (step + margin * ws) * sign, columns)

@@ -12,7 +12,7 @@ from ..math.dtypes import make_load
 from ..math.interpolation import SLOPES, WEIGHTS, locate_taps
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import TAPS, ZEROS
+from ..math.sampler_kind import BEFORE, TAPS, ZEROS
 
 # --- Elements of arrays of either layout ----------------------------------------------------------
 
@@ -172,13 +172,13 @@ def make_block_sum(mode, dtype):
     the lower or nearest tap, and ``steps`` are the numbers of elements from pixel to pixel and from
     row to row.
     """
-    load, count = make_load(dtype), TAPS[mode]
+    load, count, before = make_load(dtype), TAPS[mode], BEFORE[mode]
 
     def block_sum(elements, first, steps, weights, real):
         (along, down), (_, wy, wx) = steps, weights
         total = real(0)
-        if count == 4:
-            first -= along + down
+        if before:
+            first -= before * (along + down)
         for x in range(count):
             column = real(0)
             for y in range(count):

@@ -7,6 +7,7 @@ and ``geometry`` are those of :mod:`.general`.
 """
 
 import functools
+import sys
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from ..cpu_launch import source_hash
 from ..math.antialias import MOST
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import WEIGHT_BITS, all_covered
+from ..spline_samplers import SplineSamplers
+from . import spline_lines
 from .convert import clear, converted, plain
 from .coordinate_sources import input_pixel, theta_row_gradients
 from .device import (
@@ -270,6 +273,9 @@ def make_theta_gradient(kind, form, real):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``, which are means."""
+    if kind.needs_filter():
+        _splines.sample(kind, images, coords, off, fill, samples)
+        return
     geometry = finer_geometry(kind, images, samples, coords, off)
     group = next(size for size in (4, 3, 2, 1) if kind.channels(images) % size == 0)
     launch_pixels(
@@ -281,6 +287,7 @@ def sample(kind, images, coords, off, fill, samples):
 
 def coverage(kind, coords, sides, off, covered):
     """Fill ``covered``, shaped as the samples without channels, for images with these sides."""
+    kind = kind.of_coefficients()
     reach = max(*sides, *covered.shape) < NARROW // MOST
     index = narrow(coords, covered) if reach else np.int64
     geometry = coverage_geometry(index, off, coords, sides, covered)
@@ -290,6 +297,9 @@ def coverage(kind, coords, sides, off, covered):
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
+    if kind.needs_filter():
+        _splines.sample_vjp_images(kind, dsamples, coords, off, dimages)
+        return
     geometry = finer_geometry(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
     # The parts of a sample together add no more than the sample itself would.
@@ -300,6 +310,9 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dtheta):
     """Fill ``dtheta``."""
+    if kind.needs_filter():
+        _splines.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dtheta)
+        return
     if not dsamples.size:
         clear(dtheta)
         return
@@ -309,3 +322,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dtheta):
         dsamples, plain(images), coords, part_counts(kind, coords, geometry),
         outside(kind, fill, images), geometry,
     )  # fmt: skip
+
+
+# These call the functions above for coefficients.
+_splines = SplineSamplers(sys.modules[__name__], spline_lines)

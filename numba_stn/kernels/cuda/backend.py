@@ -18,9 +18,15 @@ What holds for all kernels:
 - Loops are ``while`` loops: ``range`` with a variable step divides, and counts in 64 bits.
 """
 
+import sys
+from dataclasses import replace
+from math import prod
+
+from ..math.dtypes import computed
 from ..math.sampler_kind import AFFINE, ZEROS
+from ..spline_samplers import SplineSamplers
 from . import antialias as areas
-from . import general
+from . import general, interleaved, jvp, spline_lines
 from . import grid_conversions as coords
 from .bilinear import (
     make_affine_grid,
@@ -32,10 +38,7 @@ from .bilinear import (
 )
 from .convert import add, alike, clear, converted
 from .device import batch_slice, empty, kernel_array, launch_pixels, narrow, output, returned
-from .general import coverage
 from .images_gradient import gather
-from .interleaved import prepare_warp, warp_crops
-from .jvp import normal_equations, sample_jvp_coords
 from .kernel_arguments import geometry_of, grid_geometry, terms_of
 from .sums import fraction_of, sum_images, sum_theta
 from .tps import spline_grid, spline_groups, spline_memory, spline_points, spline_weights
@@ -104,6 +107,9 @@ def prepare_sample(kind, images_shape, dtype, off, fill, shape):
 
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``; ``fill`` is read outside the images, a number for each channel."""
+    if kind.needs_filter():
+        _splines.sample(kind, images, coords, off, fill, samples)
+        return
     if not _is_common(kind, images) or not alike(fill):
         general.sample(kind, images, coords, off, fill, samples)
         return
@@ -114,6 +120,9 @@ def sample(kind, images, coords, off, fill, samples):
 
 def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``, of the images' shape."""
+    if kind.needs_filter():
+        _splines.sample_vjp_images(kind, dsamples, coords, off, dimages)
+        return
     if not _is_common(kind, dimages):
         general.sample_vjp_images(kind, dsamples, coords, off, dimages)
         return
@@ -127,6 +136,9 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
 
 def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     """Fill ``dcoords``: dgrid, or dtheta where the source is a matrix."""
+    if kind.needs_filter():
+        _splines.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
+        return
     if not _is_common(kind, images) or not alike(fill):
         general.sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords)
         return
@@ -139,6 +151,64 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
         launch_pixels(make_grid_gradient(kind.padding), geometry, *args, dcoords)
 
 
+def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
+    """Add to ``samples_dot`` what moving the coordinates by ``coords_dot`` changes."""
+    target = _splines if kind.needs_filter() else jvp
+    target.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)
+
+
+def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):
+    """Fill ``jtj``, (N, 6, 6), and ``jtr``, (N, 6)."""
+    target = _splines if kind.needs_filter() else jvp
+    target.normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr)
+
+
+def coverage(kind, coords, sides, off, covered):
+    """Fill ``covered``: the share of each sample from inside, for images of these ``sides``."""
+    general.coverage(kind.of_coefficients(), coords, sides, off, covered)
+
+
+# --- One image ------------------------------------------------------------------------------------
+
+
+def prepare_warp(kind, form, fills, image_shape, dtype, shape):
+    """A function ``warp(image, matrix, out)``; on the GPU, nothing depends on the shapes."""
+    if not kind.needs_filter():
+        return interleaved.prepare_warp(kind, form, fills, image_shape, dtype, shape)
+    return lambda image, matrix, out: _make_spline_warp(kind, image, fills)(matrix, out)
+
+
+def warp_crops(kind, image, matrices, fills, crops):
+    """Fill ``crops``, (K, H_out, W_out[, C]), from one image, by K matrices."""
+    if kind.needs_filter():
+        warp, each = _make_spline_warp(kind, image, fills), returned(crops)
+        for k, matrix in enumerate(matrices):
+            warp(matrix, kernel_array("out", each[k], crops.stream))
+    else:
+        interleaved.warp_crops(kind, image, matrices, fills, crops)
+
+
+def _make_spline_warp(kind, image, fills):
+    """A function ``warp(matrix, out)`` for one image (H, W[, C]), which is filtered once."""
+    batch = replace(image, shape=(1, *image.shape[:2], prod(image.shape[2:])))
+    real = computed(image.dtype)
+    own, margin, found = _splines.filtered(kind, batch, 1.0, fills.astype(real))
+    coefficients = replace(found, shape=found.shape[1:])
+
+    def warp(matrix, out):
+        numbers = out if out.dtype == real else empty(out.shape, real, out)
+        moved = spline_lines.shifted(matrix.reshape(1, 3, 3), margin)[0]
+        interleaved.warp_image(own, coefficients, moved, fills, numbers)
+        if numbers is not out:
+            spline_lines.store_samples(numbers, out)
+
+    return warp
+
+
 def _is_common(kind, images):
     """Whether the kernels of :mod:`.bilinear` take these images."""
     return kind.is_common() and images.dtype.kind == "f" and images.dtype.itemsize > 2
+
+
+# These call the functions above for coefficients.
+_splines = SplineSamplers(sys.modules[__name__], spline_lines)

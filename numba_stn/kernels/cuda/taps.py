@@ -11,9 +11,9 @@ import numpy as np
 
 from ..math.dtypes import from_half, nearest, saturated, to_half
 from ..math.fixed_point import quantize
-from ..math.interpolation import four_slopes, four_weights, locate_taps
+from ..math.interpolation import eight_slopes, eight_weights, locate_taps
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import BICUBIC, NEAREST, ZEROS
+from ..math.sampler_kind import BICUBIC, LANCZOS4, NEAREST, SPLINE4, SPLINE5, TAPS, ZEROS
 from .device import cuda, inlined
 from .layout import channel_steps, element
 
@@ -33,14 +33,14 @@ class Images(NamedTuple):
 class Position(NamedTuple):
     """A coordinate between taps; each field has an entry for z, y and x."""
 
-    offsets: tuple  # of four taps each
+    offsets: tuple  # of eight taps each
     fractions: tuple
     slopes: tuple  # derivatives of the padded coordinates
     inside: bool  # whether any tap is read
 
 
 class Taps(NamedTuple):
-    """Four taps along z, y and x each."""
+    """Eight taps along z, y and x each; those that a mode does not have are missing."""
 
     offsets: tuple
     weights: tuple
@@ -94,7 +94,7 @@ def locate(kind, pixel, g):
     ox, tx, sx, some_x = axis_position(kind, x, w, step, g.off)
     oy, ty, sy, some_y = axis_position(kind, y, h, index(step * w), g.off)
     oz, tz, sz, some_z = (
-        (index(0), index(MISSING), index(MISSING), index(MISSING)),
+        (index(0), *no_taps(index), *no_taps(index), index(MISSING)),
         none,
         none,
         True,
@@ -109,14 +109,27 @@ def axis_position(kind, c, size, step, off):
     """Offsets of the taps along one axis, fraction, slope, and whether any tap is read."""
     mode, padding, index = kind.mode, kind.padding, type(size)
     first, t, slope, some = locate_taps(c, size, mode, padding, off)
-    one = two = three = index(MISSING)
+    one = two = three = four = five = six = seven = index(MISSING)
     zero = index(step * tap_index(first, size, mode, padding, off))
     if mode != NEAREST:
         one = index(step * tap_index(index(first + 1), size, mode, padding, off))
-    if mode == BICUBIC:
+    if mode >= BICUBIC:
         two = index(step * tap_index(index(first + 2), size, mode, padding, off))
         three = index(step * tap_index(index(first + 3), size, mode, padding, off))
-    return (zero, one, two, three), t, slope, some
+    if mode >= SPLINE4:
+        four = index(step * tap_index(index(first + 4), size, mode, padding, off))
+    if mode >= SPLINE5:
+        five = index(step * tap_index(index(first + 5), size, mode, padding, off))
+    if mode == LANCZOS4:
+        six = index(step * tap_index(index(first + 6), size, mode, padding, off))
+        seven = index(step * tap_index(index(first + 7), size, mode, padding, off))
+    return (zero, one, two, three, four, five, six, seven), t, slope, some
+
+
+@inlined
+def no_taps(index):
+    """Three offsets of missing taps."""
+    return index(MISSING), index(MISSING), index(MISSING)
 
 
 @inlined
@@ -124,9 +137,9 @@ def taps_at(kind, position, real):
     """The :class:`Taps` of a position, with weights of the type ``real``."""
     t = position.fractions
     weights = (
-        four_weights(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
-        four_weights(real(t[1]), kind.mode),
-        four_weights(real(t[2]), kind.mode),
+        eight_weights(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
+        eight_weights(real(t[1]), kind.mode),
+        eight_weights(real(t[2]), kind.mode),
     )
     return Taps(position.offsets, weights)
 
@@ -136,26 +149,29 @@ def weight_slopes_at(kind, position, real):
     """Derivatives of the weights of :func:`taps_at` along z, y and x."""
     t = position.fractions
     return (
-        four_slopes(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
-        four_slopes(real(t[1]), kind.mode),
-        four_slopes(real(t[2]), kind.mode),
+        eight_slopes(real(t[0]), kind.mode if kind.dims == 3 else NEAREST),
+        eight_slopes(real(t[1]), kind.mode),
+        eight_slopes(real(t[2]), kind.mode),
     )
 
 
 # --- Weighted sums, and their gradients -----------------------------------------------------------
 #
 # Loops over taps are written out: the compiler would not unroll them all, and a tuple is fast only
-# where its index is constant.
+# where its index is constant. Modes with more than four taps along an axis have loops all the same,
+# since the code of 64 taps would be long.
 
 
 @inlined
 def weighted_sum(kind, images, at, taps, fill):
     """Weighted sum of the taps around element ``at``."""
+    if kind.mode >= SPLINE4:
+        return wide_sum(kind, images, at, taps, fill)
     o, w = taps.offsets[2], taps.weights[2]
     total = sum_over_y(kind, images, at, taps, (o[0], w[0]), fill)
     if kind.mode != NEAREST:
         total += sum_over_y(kind, images, at, taps, (o[1], w[1]), fill)
-    if kind.mode == BICUBIC:
+    if kind.mode >= BICUBIC:
         total += sum_over_y(kind, images, at, taps, (o[2], w[2]), fill)
         total += sum_over_y(kind, images, at, taps, (o[3], w[3]), fill)
     return total
@@ -168,7 +184,7 @@ def sum_over_y(kind, images, at, taps, x, fill):
     total = sum_over_z(kind, images, at, taps, (o[0], w[0]), x, fill)
     if kind.mode != NEAREST:
         total += sum_over_z(kind, images, at, taps, (o[1], w[1]), x, fill)
-    if kind.mode == BICUBIC:
+    if kind.mode >= BICUBIC:
         total += sum_over_z(kind, images, at, taps, (o[2], w[2]), x, fill)
         total += sum_over_z(kind, images, at, taps, (o[3], w[3]), x, fill)
     return total * x[1]
@@ -181,6 +197,20 @@ def sum_over_z(kind, images, at, taps, y, x, fill):
     total = weighted_tap(kind, images, at, (o[0], y[0], x[0]), w[0] * y[1], x[1], fill)
     if kind.dims == 3 and kind.mode != NEAREST:
         total += weighted_tap(kind, images, at, (o[1], y[0], x[0]), w[1] * y[1], x[1], fill)
+    return total
+
+
+@inlined
+def wide_sum(kind, images, at, taps, fill):
+    """The sum of the taps of a plane, for any number of taps."""
+    (_, oy, ox), (_, wy, wx) = taps.offsets, taps.weights
+    real, zero = type(fill), type(at)(0)
+    total = real(0)
+    for x in range(TAPS[kind.mode]):
+        column = real(0)
+        for y in range(TAPS[kind.mode]):
+            column += weighted_tap(kind, images, at, (zero, oy[y], ox[x]), wy[y], wx[x], fill)
+        total += column * wx[x]
     return total
 
 
@@ -204,11 +234,14 @@ def weighted_tap(kind, images, at, offsets, weight, weight_x, fill):
 @inlined
 def add_taps(kind, totals, at, taps, value, scale):
     """Add a value times each tap's weight to the totals around element ``at``."""
+    if kind.mode >= SPLINE4:
+        add_wide(kind, totals, at, taps, value, scale)
+        return
     o, w = taps.offsets[2], taps.weights[2]
     add_over_y(kind, totals, at, taps, (o[0], w[0]), value, scale)
     if kind.mode != NEAREST:
         add_over_y(kind, totals, at, taps, (o[1], w[1]), value, scale)
-    if kind.mode == BICUBIC:
+    if kind.mode >= BICUBIC:
         add_over_y(kind, totals, at, taps, (o[2], w[2]), value, scale)
         add_over_y(kind, totals, at, taps, (o[3], w[3]), value, scale)
 
@@ -220,7 +253,7 @@ def add_over_y(kind, totals, at, taps, x, value, scale):
     add_over_z(kind, totals, at, taps, (o[0], w[0]), x, value, scale)
     if kind.mode != NEAREST:
         add_over_z(kind, totals, at, taps, (o[1], w[1]), x, value, scale)
-    if kind.mode == BICUBIC:
+    if kind.mode >= BICUBIC:
         add_over_z(kind, totals, at, taps, (o[2], w[2]), x, value, scale)
         add_over_z(kind, totals, at, taps, (o[3], w[3]), x, value, scale)
 
@@ -232,6 +265,16 @@ def add_over_z(kind, totals, at, taps, y, x, value, scale):
     add_weighted(totals, at, (o[0], y[0], x[0]), w[0] * y[1] * x[1], value, scale)
     if kind.dims == 3 and kind.mode != NEAREST:
         add_weighted(totals, at, (o[1], y[0], x[0]), w[1] * y[1] * x[1], value, scale)
+
+
+@inlined
+def add_wide(kind, totals, at, taps, value, scale):
+    """The same for any number of taps of a plane."""
+    (_, oy, ox), (_, wy, wx) = taps.offsets, taps.weights
+    zero = type(at)(0)
+    for y in range(TAPS[kind.mode]):
+        for x in range(TAPS[kind.mode]):
+            add_weighted(totals, at, (zero, oy[y], ox[x]), wy[y] * wx[x], value, scale)
 
 
 @inlined

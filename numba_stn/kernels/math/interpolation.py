@@ -9,10 +9,36 @@ import math
 
 from .jit import inlined, scalar
 from .padding import OUTSIDE, clip, on_side, pad, reflect
-from .sampler_kind import BICUBIC, BORDER, FILL, NEAREST, ZEROS
+from .sampler_kind import (
+    BEFORE,
+    BICUBIC,
+    BORDER,
+    CATMULL_ROM,
+    FILL,
+    LANCZOS4,
+    NEAREST,
+    SPLINE2,
+    SPLINE3,
+    SPLINE4,
+    SPLINE5,
+    ZEROS,
+)
+from .wide_weights import (
+    lanczos_slopes,
+    lanczos_weights,
+    spline2_slopes,
+    spline2_weights,
+    spline3_slopes,
+    spline3_weights,
+    spline4_slopes,
+    spline4_weights,
+    spline5_slopes,
+    spline5_weights,
+)
 
-# Keys's parameter a: the slope of a bicubic weight at the next pixel. PyTorch and OpenCV use -0.75.
-KEYS = -0.75
+# Keys's parameter a: the slope of a bicubic weight at the next pixel. PyTorch and OpenCV use -0.75,
+# Keys himself -0.5, which gives the Catmull-Rom spline.
+KEYS, CATMULL_ROM_KEYS = -0.75, -0.5
 
 
 # --- Bilinear interpolation: the common case ------------------------------------------------------
@@ -102,8 +128,10 @@ def locate_taps(c, size, mode, padding, off):
         return whole(OUTSIDE), real(0), real(0), False
     if mode == NEAREST:
         return whole(half_to_even(c)), real(0), real(0), True
+    if mode in (SPLINE2, SPLINE4):
+        c += real(0.5)
     low = math.floor(c)
-    first = whole(low) - whole(1) if mode == BICUBIC else whole(low)
+    first = whole(low) - whole(BEFORE[mode]) if mode >= BICUBIC else whole(low)
     return whole(first), c - real(low), slope, True
 
 
@@ -137,67 +165,97 @@ def cubic_weights(t):
 
     (Keys 1981, equation 4, with the parameter of PyTorch and OpenCV.)
     """
-    one = type(t)(1)
-    return _outer(one + t), _inner(t), _inner(one - t), _outer(one + one - t)
+    return keys_weights(t, type(t)(KEYS))
 
 
 @scalar
 def cubic_slopes(t):
     """Slopes of :func:`cubic_weights`."""
+    return keys_slopes(t, type(t)(KEYS))
+
+
+@scalar
+def catmull_rom_weights(t):
+    """:func:`cubic_weights` with Keys's own parameter, whose error is of third order."""
+    return keys_weights(t, type(t)(CATMULL_ROM_KEYS))
+
+
+@scalar
+def catmull_rom_slopes(t):
+    """Slopes of :func:`catmull_rom_weights`."""
+    return keys_slopes(t, type(t)(CATMULL_ROM_KEYS))
+
+
+@scalar
+def keys_weights(t, a):
+    """Weights of a cubic convolution with the parameter ``a``."""
+    one = type(t)(1)
+    return _outer(one + t, a), _inner(t, a), _inner(one - t, a), _outer(one + one - t, a)
+
+
+@scalar
+def keys_slopes(t, a):
+    """Slopes of :func:`keys_weights`."""
     one = type(t)(1)
     return (
-        _outer_slope(one + t),
-        _inner_slope(t),
-        -_inner_slope(one - t),
-        -_outer_slope(one + one - t),
+        _outer_slope(one + t, a),
+        _inner_slope(t, a),
+        -_inner_slope(one - t, a),
+        -_outer_slope(one + one - t, a),
     )
 
 
 @scalar
-def _inner(d):
+def _inner(d, a):
     real = type(d)
-    return ((real(KEYS) + real(2)) * d - (real(KEYS) + real(3))) * d * d + real(1)
+    return ((a + real(2)) * d - (a + real(3))) * d * d + real(1)
 
 
 @scalar
-def _inner_slope(d):
+def _inner_slope(d, a):
     real = type(d)
-    return (real(3) * (real(KEYS) + real(2)) * d - real(2) * (real(KEYS) + real(3))) * d
+    return (real(3) * (a + real(2)) * d - real(2) * (a + real(3))) * d
 
 
 @scalar
-def _outer(d):
+def _outer(d, a):
     real = type(d)
-    a = real(KEYS)
     return ((a * d - real(5) * a) * d + real(8) * a) * d - real(4) * a
 
 
 @scalar
-def _outer_slope(d):
+def _outer_slope(d, a):
     real = type(d)
-    a = real(KEYS)
     return (real(3) * a * d - real(10) * a) * d + real(8) * a
 
 
-WEIGHTS = (nearest_weights, linear_weights, cubic_weights)
-SLOPES = (nearest_slopes, linear_slopes, cubic_slopes)
+WEIGHTS = (
+    nearest_weights, linear_weights, cubic_weights, catmull_rom_weights,
+    spline2_weights, spline3_weights, spline4_weights, spline5_weights, lanczos_weights,
+)  # fmt: skip
+SLOPES = (
+    nearest_slopes, linear_slopes, cubic_slopes, catmull_rom_slopes,
+    spline2_slopes, spline3_slopes, spline4_slopes, spline5_slopes, lanczos_slopes,
+)  # fmt: skip
 
 
 # For each mode, a power of two that the sum of the magnitudes of a sample's weights, in the plane,
-# does not exceed. The linear modes' sum is 1. Keys's along an axis is 1 + 1.5 t (1 - t), at most
-# 11/8, whose square is below 2.
-WEIGHT_BITS = (0, 0, 1)
+# does not exceed. The sum is 1 for the linear modes and splines. Keys's along an axis is
+# 1 - 2 a t (1 - t), at most 11/8, whose square is below 2; Lanczos's is at most 1.72.
+WEIGHT_BITS = (0, 0, 1, 1, 0, 0, 0, 0, 2)
 
 
-# --- Four weights for any mode, for code that is compiled once for all modes ----------------------
+# --- Weights for any mode, for code that is compiled once for all modes ---------------------------
 
 
 @scalar
 def four_weights(t, mode):
-    """Weights of the taps; zeros for taps that the mode does not have."""
+    """Weights of the taps up to :data:`.CATMULL_ROM`; zeros for taps that a mode does not have."""
     none = type(t)(0)
     if mode == BICUBIC:
         return cubic_weights(t)
+    if mode == CATMULL_ROM:
+        return catmull_rom_weights(t)
     if mode == NEAREST:
         return type(t)(1), none, none, none
     low, high = linear_weights(t)
@@ -210,10 +268,56 @@ def four_slopes(t, mode):
     none = type(t)(0)
     if mode == BICUBIC:
         return cubic_slopes(t)
+    if mode == CATMULL_ROM:
+        return catmull_rom_slopes(t)
     if mode == NEAREST:
         return none, none, none, none
     low, high = linear_slopes(t)
     return low, high, none, none
+
+
+@scalar
+def eight_weights(t, mode):
+    """Weights of the taps of any mode; zeros for taps that it does not have."""
+    none = type(t)(0)
+    if mode == LANCZOS4:
+        return lanczos_weights(t)
+    if mode == SPLINE5:
+        a, b, c, d, e, f = spline5_weights(t)
+        return a, b, c, d, e, f, none, none
+    if mode == SPLINE4:
+        a, b, c, d, e = spline4_weights(t)
+        return a, b, c, d, e, none, none, none
+    if mode == SPLINE3:
+        a, b, c, d = spline3_weights(t)
+    elif mode == SPLINE2:
+        a, b, c = spline2_weights(t)
+        d = none
+    else:
+        a, b, c, d = four_weights(t, mode)
+    return a, b, c, d, none, none, none, none
+
+
+@scalar
+def eight_slopes(t, mode):
+    """Slopes of :func:`eight_weights`."""
+    none = type(t)(0)
+    if mode == LANCZOS4:
+        return lanczos_slopes(t)
+    if mode == SPLINE5:
+        a, b, c, d, e, f = spline5_slopes(t)
+        return a, b, c, d, e, f, none, none
+    if mode == SPLINE4:
+        a, b, c, d, e = spline4_slopes(t)
+        return a, b, c, d, e, none, none, none
+    if mode == SPLINE3:
+        a, b, c, d = spline3_slopes(t)
+    elif mode == SPLINE2:
+        a, b, c = spline2_slopes(t)
+        d = none
+    else:
+        a, b, c, d = four_slopes(t, mode)
+    return a, b, c, d, none, none, none, none
 
 
 @scalar
@@ -222,8 +326,8 @@ def covered(c, size, mode, off):
     first, t, _, some = locate_taps(c, size, mode, ZEROS, off)
     total = type(c)(0)
     if some:
-        weights = four_weights(t, mode)
-        for k in range(4):
+        weights = eight_weights(t, mode)
+        for k in range(8):
             if 0 <= first + k and first + k < size:
                 total += weights[k]
     return total

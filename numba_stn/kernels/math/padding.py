@@ -11,7 +11,18 @@ import math
 
 from .coordinates import last, span
 from .jit import inlined, scalar
-from .sampler_kind import BICUBIC, FILL, REFLECTION, WRAP, ZEROS
+from .sampler_kind import (
+    BICUBIC,
+    FILL,
+    LANCZOS4,
+    MIRROR,
+    REFLECTION,
+    SPLINE2,
+    SPLINE_MARGIN,
+    TAPS,
+    WRAP,
+    ZEROS,
+)
 
 # An index for which the taps OUTSIDE and OUTSIDE + 1 both miss the image.
 OUTSIDE = -2
@@ -83,6 +94,15 @@ def on_side(c, size, off):
 
 
 @inlined
+def on_filled_side(c, size, mode, off):
+    """The same for FILL; an image of coefficients has a margin of which nothing is inside."""
+    if mode >= SPLINE2 and mode < LANCZOS4:
+        margin = type(size)(SPLINE_MARGIN)
+        return on_side(c - type(c)(margin), type(size)(size - margin - margin), off)
+    return on_side(c, size, off)
+
+
+@inlined
 def pad(c, size, mode, padding, off):
     """The padded coordinate, its slope, and whether it has any taps.
 
@@ -90,26 +110,28 @@ def pad(c, size, mode, padding, off):
     """
     real = type(c)
     zero, one, high = real(0), real(1), real(last(size))
+    reach = real(TAPS[mode]) * real(0.5) if mode >= BICUBIC else one
     if padding == ZEROS:
-        reach = real(2) if mode == BICUBIC else one
         return c, one, c >= -reach and c < high + reach
     if padding == WRAP:
         c, slope = wrap(c, real(size))
         return c, slope, True
     some = True
     if padding == FILL:
-        some = on_side(c, size, off)
-    if mode == BICUBIC:
-        if padding == REFLECTION:
-            c, slope = wrap(c, real(2) * span(size, off))
-        elif not c > real(-3):  # beyond these all taps are the same pixel
-            c, slope = real(-3), zero
-        elif c < high + real(3):
+        some = on_filled_side(c, size, mode, off)
+    mirrors = off if padding == REFLECTION else off * real(0)
+    if mode >= BICUBIC:
+        same = reach + one
+        if padding in (REFLECTION, MIRROR):
+            c, slope = wrap(c, real(2) * span(size, mirrors))
+        elif not c > -same:  # beyond these all taps are the same pixel
+            c, slope = -same, zero
+        elif c < high + same:
             slope = one
         else:
-            c, slope = high + real(3), zero
-    elif padding == REFLECTION:
-        c, slope = reflect(c, size, off)
+            c, slope = high + same, zero
+    elif padding in (REFLECTION, MIRROR):
+        c, slope = reflect(c, size, mirrors)
     else:
         c, slope = clip(c, size)
     return c, slope, some
@@ -127,10 +149,10 @@ def tap_index(i, size, mode, padding, off):
     if padding == WRAP:
         return whole(i % size)
     # In all other cases the coordinate is inside, and a tap outside has the weight 0.
-    if padding == ZEROS or mode != BICUBIC:
+    if padding == ZEROS or mode < BICUBIC:
         return whole(MISSING)
-    if padding == REFLECTION:
-        return reflect_index(i, size, off)
+    if padding in (REFLECTION, MIRROR):
+        return reflect_index(i, size, off if padding == REFLECTION else off * type(off)(0))
     return whole(0) if i < 0 else last(size)
 
 

@@ -8,14 +8,25 @@ GRID, AFFINE, PROJECTIVE = 0, 1, 2
 # The form of an image's matrix. Those that neither rotate nor shear may have kernels of their own.
 GENERAL, ALIGNED, IDENTITY = 0, 1, 2
 
-# The padding: what a coordinate outside the image means.
-ZEROS, BORDER, REFLECTION, WRAP, FILL = 0, 1, 2, 3, 4
+# The padding: what a coordinate outside the image means. MIRROR reflects at pixel centres.
+ZEROS, BORDER, REFLECTION, WRAP, FILL, MIRROR = 0, 1, 2, 3, 4, 5
 
-# The mode: how values between pixels are computed.
-NEAREST, BILINEAR, BICUBIC = 0, 1, 2
+# The mode: how values between pixels are computed. From BICUBIC on, samples also read pixels that
+# are not next to them.
+NEAREST, BILINEAR, BICUBIC, CATMULL_ROM = 0, 1, 2, 3
+SPLINE2, SPLINE3, SPLINE4, SPLINE5, LANCZOS4 = 4, 5, 6, 7, 8
 
-# The number of pixels that each mode reads along an axis.
-TAPS = (1, 2, 4)
+# The number of pixels that each mode reads along an axis, and how many of them are before the lower
+# (for splines of even order: the nearest) one.
+TAPS = (1, 2, 4, 4, 3, 4, 5, 6, 8)
+BEFORE = (0, 0, 1, 1, 1, 1, 2, 2, 3)
+
+# The taps of a spline are not pixels but coefficients (:mod:`.splines`). For a call with pixels the
+# number of its mode is this much larger; no kernel is made for it.
+FILTERED = 16
+
+# The pixels by which coefficients are continued beyond each edge, if the padding is not periodic.
+SPLINE_MARGIN = 12
 
 
 class Kind(NamedTuple):
@@ -27,6 +38,14 @@ class Kind(NamedTuple):
     dims: int = 2
     channels_last: bool = False
     between_pixels: bool = False  # the source is a matrix from output to input pixels
+
+    def needs_filter(self):
+        """Whether the images have to be replaced by the coefficients of splines."""
+        return self.mode >= FILTERED
+
+    def of_coefficients(self):
+        """The same kind for images that are coefficients already."""
+        return self._replace(mode=self.mode - FILTERED) if self.needs_filter() else self
 
     def is_common(self):
         """Whether it is the common kind, which has kernels of its own, for speed."""

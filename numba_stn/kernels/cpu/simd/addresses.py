@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.coordinates import MIDDLE, SNAP
-from ...math.sampler_kind import AFFINE, BICUBIC, GRID, NEAREST, ZEROS
+from ...math.sampler_kind import AFFINE, BEFORE, GRID, NEAREST, ZEROS
 from .positions import can_split, compute_positions, split_positions
 from .vectors import F32, F64, I32, I64, LANES, Emitter, Plane, lanes
 from .workspace import Slot, first_column
@@ -71,7 +71,7 @@ class _Blocks:
 
     def margin(self):
         """The number of pixels read on each side of the lower tap and its neighbour."""
-        return F64(1.0 if self.mode == BICUBIC else 0.0)
+        return F64(float(BEFORE[self.mode]))
 
     def store(self, slot, parts, pitch, base=None):
         """Store the fractions, and the offsets of the lower taps, in a slot.

@@ -6,7 +6,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ...math.coordinates import SNAP
-from ...math.sampler_kind import BICUBIC, TAPS, ZEROS
+from ...math.sampler_kind import BEFORE, TAPS, ZEROS
 from .interpolation import tap_weights
 from .padding import Side
 from .positions import affine_coordinate
@@ -78,9 +78,8 @@ def _store(emit, side, outs, c, first):
     c, some = side.pad(c)
     low = emit.call("floor", c)
     each = tap_weights(emit, side.mode, emit.narrow(b.fsub(c, low)))
-    before = 1 if side.mode == BICUBIC else 0
     for k in range(TAPS[side.mode]):
-        index, exists = side.tap(low, k - before)
+        index, exists = side.tap(low, k - BEFORE[side.mode])
         slot = b.add(index, lanes(I32, SLOTS))
         weight = each[k]
         if exists is not None:

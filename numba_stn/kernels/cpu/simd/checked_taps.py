@@ -8,7 +8,7 @@ use it. A block's positions are computed before, and are in memory.
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.sampler_kind import BICUBIC, NEAREST, TAPS, ZEROS
+from ...math.sampler_kind import BEFORE, NEAREST, TAPS, ZEROS
 from .gathers import gather_elements
 from .interpolation import tap_slopes, tap_weights, to_real
 from .padding import Side, to_offsets
@@ -82,7 +82,7 @@ class CheckedTaps:
             fraction = emit.narrow(b.fsub(c, low))
             axis.weights = tap_weights(emit, self.mode, fraction)
             axis.slopes = tap_slopes(emit, self.mode, fraction)
-        first = -1 if self.mode == BICUBIC else 0
+        first = -BEFORE[self.mode]
         taps = []
         for k in range(first, first + TAPS[self.mode]):
             index, exists = side.tap(low, k)

@@ -8,13 +8,23 @@ computed in float32.
 """
 
 import functools
+import itertools
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ...math.interpolation import KEYS
-from ...math.sampler_kind import BICUBIC, BILINEAR, NEAREST, TAPS
+from ...math.interpolation import CATMULL_ROM_KEYS, KEYS
+from ...math.sampler_kind import (
+    BEFORE,
+    BICUBIC,
+    BILINEAR,
+    CATMULL_ROM,
+    NEAREST,
+    SPLINE3,
+    SPLINE5,
+    TAPS,
+)
 from .gathers import gather_elements
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .workspace import Slot
@@ -88,7 +98,7 @@ class _Block:
         """Compute the addresses of the rows of taps, if the lower tap is element ``first``."""
         emit, b = self.emit, self.emit.builder
         size = I64(self.image.bytes)
-        if self.mode == BICUBIC:  # one pixel to the left, one row up
+        for _ in range(BEFORE[self.mode]):  # a pixel to the left, and a row up
             first = b.sub(first, b.add(pitch, I64(self.channels)))
         start, step = self.image.address(first), b.mul(pitch, size)
         self.bases = []
@@ -239,14 +249,23 @@ def bilinear_weights(emit, tx, ty):
     return [b.fmul(p, q) for p, q in ((sx, sy), (tx, sy), (sx, ty), (tx, ty))]
 
 
+# The modes that there is vector code for, with Keys's parameter of cubic ones and the order of
+# splines. It is used for samples and gradients of planes; :mod:`..general` has the other modes.
+_KEYS = {BICUBIC: KEYS, CATMULL_ROM: CATMULL_ROM_KEYS}
+_ORDERS = {SPLINE3: 3, SPLINE5: 5}
+VECTOR_MODES = (NEAREST, BILINEAR, *_KEYS, *_ORDERS)
+
+
 def tap_weights(emit, mode, t):
     """The weights along one axis, as in :mod:`numba_stn.kernels.math.interpolation`."""
     b, one = emit.builder, lanes(emit.real, 1.0)
     if mode == BILINEAR:
         return [b.fsub(one, t), t]
-    up = b.fsub(one, t)
-    return [_outer(emit, b.fadd(one, t)), _inner(emit, t), _inner(emit, up),
-            _outer(emit, b.fsub(lanes(emit.real, 2.0), t))]  # fmt: skip
+    if mode in _ORDERS:
+        return _spline_weights(emit, _ORDERS[mode], t)
+    up, a = b.fsub(one, t), _KEYS[mode]
+    return [_outer(emit, b.fadd(one, t), a), _inner(emit, t, a), _inner(emit, up, a),
+            _outer(emit, b.fsub(lanes(emit.real, 2.0), t), a)]  # fmt: skip
 
 
 def tap_slopes(emit, mode, t):
@@ -254,34 +273,61 @@ def tap_slopes(emit, mode, t):
     b, one = emit.builder, lanes(emit.real, 1.0)
     if mode == BILINEAR:
         return [lanes(emit.real, -1.0), one]
-    up, far = b.fsub(one, t), b.fsub(lanes(emit.real, 2.0), t)
-    return [_outer_slope(emit, b.fadd(one, t)), _inner_slope(emit, t),
-            b.fneg(_inner_slope(emit, up)), b.fneg(_outer_slope(emit, far))]  # fmt: skip
+    if mode in _ORDERS:
+        below = _spline_weights(emit, _ORDERS[mode] - 1, t)
+        inner = [b.fsub(low, high) for low, high in itertools.pairwise(below)]
+        return [b.fneg(below[0]), *inner, below[-1]]
+    up, far, a = b.fsub(one, t), b.fsub(lanes(emit.real, 2.0), t), _KEYS[mode]
+    return [_outer_slope(emit, b.fadd(one, t), a), _inner_slope(emit, t, a),
+            b.fneg(_inner_slope(emit, up, a)), b.fneg(_outer_slope(emit, far, a))]  # fmt: skip
 
 
-def _inner_slope(emit, d):
+def _spline_weights(emit, order, t):
+    """The weights of a B-spline's coefficients, order after order."""
+    b = emit.builder
+
+    def number(value):
+        return lanes(emit.real, float(value))
+
+    def above(k):
+        return b.fadd(t, number(k)) if k else t
+
+    weights = [b.fsub(number(1), t), t]
+    for degree in range(2, order + 1):
+        share = number(1.0 / degree)
+        terms = [b.fmul(b.fsub(number(1), t), weights[0])]
+        for k in range(1, degree):
+            before = b.fmul(above(degree - k), weights[k - 1])
+            after = b.fmul(b.fsub(number(k + 1), t), weights[k])
+            terms.append(b.fadd(before, after))
+        terms.append(b.fmul(t, weights[-1]))
+        weights = [b.fmul(term, share) for term in terms]
+    return weights
+
+
+def _inner_slope(emit, d, a):
     """Slope of Keys's kernel at distances of 0 to 1."""
     b = emit.builder
-    three, two = (lanes(emit.real, c) for c in (3 * (KEYS + 2), 2 * (KEYS + 3)))
+    three, two = (lanes(emit.real, c) for c in (3 * (a + 2), 2 * (a + 3)))
     return b.fmul(b.fsub(b.fmul(three, d), two), d)
 
 
-def _outer_slope(emit, d):
+def _outer_slope(emit, d, a):
     """Slope of Keys's kernel at distances of 1 to 2."""
     b = emit.builder
-    three, ten, eight = (lanes(emit.real, c * KEYS) for c in (3.0, 10.0, 8.0))
+    three, ten, eight = (lanes(emit.real, c * a) for c in (3.0, 10.0, 8.0))
     return b.fadd(b.fmul(b.fsub(b.fmul(three, d), ten), d), eight)
 
 
-def _inner(emit, d):
+def _inner(emit, d, a):
     """Keys's kernel at distances of 0 to 1."""
-    b, (two, three, one) = emit.builder, (lanes(emit.real, c) for c in (KEYS + 2, KEYS + 3, 1.0))
+    b, (two, three, one) = emit.builder, (lanes(emit.real, c) for c in (a + 2, a + 3, 1.0))
     return b.fadd(b.fmul(b.fmul(b.fsub(b.fmul(two, d), three), d), d), one)
 
 
-def _outer(emit, d):
+def _outer(emit, d, a):
     """Keys's kernel at distances of 1 to 2."""
     b = emit.builder
-    a, five, eight, four = (lanes(emit.real, c * KEYS) for c in (1.0, 5.0, 8.0, 4.0))
-    inner = b.fadd(b.fmul(b.fsub(b.fmul(a, d), five), d), eight)
+    one, five, eight, four = (lanes(emit.real, c * a) for c in (1.0, 5.0, 8.0, 4.0))
+    inner = b.fadd(b.fmul(b.fsub(b.fmul(one, d), five), d), eight)
     return b.fsub(b.fmul(inner, d), four)

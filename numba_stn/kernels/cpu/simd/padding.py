@@ -5,7 +5,17 @@ scalar code. Where that has a branch, both results are computed, and one is sele
 """
 
 from ...math.padding import MOST_REFLECTIONS
-from ...math.sampler_kind import BICUBIC, BORDER, FILL, REFLECTION, WRAP, ZEROS
+from ...math.sampler_kind import (
+    BEFORE,
+    BICUBIC,
+    BORDER,
+    FILL,
+    MIRROR,
+    REFLECTION,
+    TAPS,
+    WRAP,
+    ZEROS,
+)
 from .vectors import F64, I32, I64, lanes
 
 
@@ -18,6 +28,8 @@ class Side:
 
     def __init__(self, emit, size, off, mode, padding):
         b = emit.builder
+        if padding == MIRROR:
+            padding, off = REFLECTION, F64(0.0)
         self.emit, self.mode, self.padding = emit, mode, padding
         last = b.sitofp(b.sub(size, I64(1)), F64)
         self.off, self.length = off, b.fadd(last, off)
@@ -27,20 +39,21 @@ class Side:
 
     def pad(self, c):
         """The padded coordinate, and the mask of the lanes that have taps; None if all have."""
-        bicubic = self.mode == BICUBIC
+        wide = self.mode >= BICUBIC
+        reach = TAPS[self.mode] / 2 if wide else 1.0
         if self.padding == ZEROS:
-            return self._keep_near(c, 2.0 if bicubic else 1.0)
+            return self._keep_near(c, reach)
         some = self._is_inside(c) if self.padding == FILL else None
         if self.padding == WRAP:
             return self._wrap(c, self.size), some
-        if self.padding == REFLECTION and bicubic:
+        if self.padding == REFLECTION and wide:
             period = self.emit.splat(self.emit.builder.fmul(F64(2.0), self.length))
             return self._wrap(c, period), some
         if self.padding == REFLECTION:
             c, self.reverses = self.reflect(c)
             self.sloped = self._is_between(c, 0.0)
             return c, some
-        margin = 3.0 if bicubic else 0.0
+        margin = reach + 1.0 if wide else 0.0
         self.sloped = self._is_between(c, margin)
         return self._clip(c, margin), some
 
@@ -123,14 +136,14 @@ class Side:
         ``low`` are whole numbers of padded coordinates. The mask has the lanes whose tap the image
         has; in others the tap reads any pixel. It is None if no tap is missing.
         """
-        emit, b, bicubic = self.emit, self.emit.builder, self.mode == BICUBIC
-        if self.padding == WRAP or (self.padding == REFLECTION and bicubic):
+        emit, b, wide = self.emit, self.emit.builder, self.mode >= BICUBIC
+        if self.padding == WRAP or (self.padding == REFLECTION and wide):
             folded = self._repeat(b.fadd(low, lanes(F64, float(k))) if k else low)
             return b.fptosi(folded, lanes(I32)), None
         index = b.fptosi(low, lanes(I32))
         index = b.add(index, lanes(I32, k)) if k else index
         clamped = emit.clamp(index, I32(0), self.end)
-        if self.padding in (BORDER, FILL) and bicubic:
+        if self.padding in (BORDER, FILL) and wide:
             return clamped, None
         return clamped, b.icmp_signed("==", clamped, index)
 
@@ -147,11 +160,12 @@ class Side:
         return b.select(single, lanes(F64, 0.0), folded)
 
     def _fold(self, index, period):
-        """An index modulo the period; at most one period below 0, and three above."""
-        b = self.emit.builder
-        negative = b.fcmp_ordered("<", index, lanes(F64, 0.0))
-        index = b.select(negative, b.fadd(index, period), index)
-        for _ in range(3):
+        """The index of a tap modulo the period, which may be a single pixel."""
+        b, before = self.emit.builder, BEFORE[self.mode]
+        for _ in range(max(before, 1)):
+            negative = b.fcmp_ordered("<", index, lanes(F64, 0.0))
+            index = b.select(negative, b.fadd(index, period), index)
+        for _ in range(max(TAPS[self.mode] - before, 3)):
             above = b.fcmp_ordered(">=", index, period)
             index = b.select(above, b.fsub(index, period), index)
         return index

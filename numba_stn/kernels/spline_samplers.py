@@ -1,0 +1,159 @@
+"""Samples of splines: the images are filtered, and their coefficients sampled like any images.
+
+These functions are the same for all targets. A target's backend gives its functions, which sample
+coefficients, and a module with the filter of lines and a few conversions. If the coefficients have
+a margin (:mod:`.math.splines`), coordinates are converted to those of the larger image, and their
+gradients back.
+"""
+
+from typing import Any, NamedTuple
+
+from .math.sampler_kind import GRID, PROJECTIVE
+from .math.splines import Continuation, continuation, coordinate_factor
+
+
+class _Call(NamedTuple):
+    """A call: its kind for coefficients, and how the images are continued."""
+
+    kind: Any
+    continued: Continuation
+    sides: tuple  # of the images, (H, W)
+    off: float
+
+    def wide(self):
+        """The sides of the coefficients."""
+        return tuple(side + 2 * self.continued.margin for side in self.sides)
+
+    def layout(self):
+        """How coordinates are stored: elements between two, and the factors of each in turn.
+
+        A theta's coordinates are its rows.
+        """
+        h, w = self.sides
+        margin, off = self.continued.margin, self.off
+        factors = coordinate_factor(w, margin, off), coordinate_factor(h, margin, off)
+        if self.kind.source == GRID:
+            return 1, factors
+        return 3, (*factors, 1.0) if self.kind.source == PROJECTIVE else factors
+
+
+class SplineSamplers:
+    """The functions of a target's backend for images that are to be filtered first.
+
+    ``kernels`` has the same functions for coefficients; ``lines`` filters and converts.
+    """
+
+    def __init__(self, kernels: Any, lines: Any):
+        self.kernels, self.lines = kernels, lines
+
+    # --- Samples ----------------------------------------------------------------------------------
+
+    def sample(self, kind, images, coords, off, fill, samples):
+        """Fill ``samples``."""
+        call = self._call(kind, images, off)
+        coefficients = self._filter(call, images, fill)
+        numbers = samples
+        if samples.dtype != fill.dtype:
+            numbers = self.kernels.empty(samples.shape, fill.dtype, samples)
+        where = self._coordinates(call, coords)
+        self.kernels.sample(call.kind, coefficients, where, off, fill, numbers)
+        if numbers is not samples:
+            self.lines.store_samples(numbers, samples)
+
+    def sample_jvp_coords(self, kind, images, coords, coords_dot, off, fill, samples_dot):
+        """Add to ``samples_dot`` what moving the coordinates changes."""
+        call = self._call(kind, images, off)
+        self.kernels.sample_jvp_coords(
+            call.kind, self._filter(call, images, fill), self._coordinates(call, coords),
+            self._scaled(call, coords_dot), off, fill, samples_dot,
+        )  # fmt: skip
+
+    # --- Gradients --------------------------------------------------------------------------------
+
+    def sample_vjp_images(self, kind, dsamples, coords, off, dimages):
+        """Fill ``dimages``: the gradient of the coefficients, filtered by the transposed filter."""
+        call = self._call(kind, dimages, off)
+        batch, channels = len(dimages), kind.channels(dimages)
+        shape = kind.shape(batch, channels, call.wide())
+        coefficients = self.kernels.empty(shape, dimages.dtype, dimages)
+        where = self._coordinates(call, coords)
+        self.kernels.sample_vjp_images(call.kind, dsamples, where, off, coefficients)
+        (h, w), (_, wide) = call.sides, call.wide()
+        rows = self.kernels.empty(kind.shape(batch, channels, (h, wide)), dimages.dtype, dimages)
+        last = kind.channels_last
+        mode, found = call.kind.mode, call.continued
+        down, across = _lines((batch, channels), (h, wide), last, w)
+        self.lines.filter_axis_vjp(coefficients, down, found, mode, rows)
+        self.lines.filter_axis_vjp(rows, across, found, mode, dimages)
+
+    def sample_vjp_coords(self, kind, dsamples, images, coords, off, fill, dcoords):
+        """Fill ``dcoords``."""
+        call = self._call(kind, images, off)
+        coefficients, where = self._filter(call, images, fill), self._coordinates(call, coords)
+        found = dcoords if where is coords else self.kernels.empty(
+            where.shape, where.dtype, dcoords
+        )  # fmt: skip
+        self.kernels.sample_vjp_coords(
+            call.kind, dsamples, coefficients, where, off, fill, found
+        )  # fmt: skip
+        if found is not dcoords:
+            self.lines.write_scaled(found, *call.layout(), dcoords)
+
+    def normal_equations(self, kind, images, coords, residuals, off, fill, jtj, jtr):
+        """Fill ``jtj`` and ``jtr``, by the thetas of the original images."""
+        call = self._call(kind, images, off)
+        coefficients, where = self._filter(call, images, fill), self._coordinates(call, coords)
+        self.kernels.normal_equations(
+            call.kind, coefficients, where, residuals, off, fill, jtj, jtr
+        )  # fmt: skip
+        if where is not coords:
+            x, y = call.layout()[1]
+            self.lines.write_scaled(jtj, 3, (x * x, x * y) * 3 + (y * x, y * y) * 3, jtj)
+            self.lines.write_scaled(jtr, 3, (x, y), jtr)
+
+    def filtered(self, kind, images, off, fill):
+        """The kind for coefficients, their margin, and the coefficients of a batch of images."""
+        call = self._call(kind, images, off)
+        return call.kind, call.continued.margin, self._filter(call, images, fill)
+
+    # --- Filter and coordinates -------------------------------------------------------------------
+
+    def _call(self, kind, images, off):
+        sides = tuple(kind.spatial(images))
+        return _Call(kind.of_coefficients(), continuation(kind.padding, off), sides, off)
+
+    def _filter(self, call, images, fill):
+        """The coefficients of a batch of images."""
+        kind, found, (h, _), (_, wide) = call.kind, call.continued, call.sides, call.wide()
+        batch, channels = len(images), kind.channels(images)
+        rows = self.kernels.empty(kind.shape(batch, channels, (h, wide)), fill.dtype, images)
+        down, across = _lines((batch, channels), (h, wide), kind.channels_last, call.sides[1])
+        first, last = ((channels, 1), (channels, 1)) if kind.channels_last else (
+            (channels, h), (channels, wide)
+        )  # fmt: skip
+        self.lines.filter_axis(images, across, first, found, fill, kind.mode, rows)
+        shape = kind.shape(batch, channels, call.wide())
+        coefficients = self.kernels.empty(shape, fill.dtype, images)
+        self.lines.filter_axis(rows, down, last, found, fill, kind.mode, coefficients)
+        return coefficients
+
+    def _coordinates(self, call, coords):
+        """The coordinates for the coefficients."""
+        if call.kind.between_pixels:
+            margin = call.continued.margin
+            return self.lines.shifted(coords, margin) if margin else coords
+        return self._scaled(call, coords)
+
+    def _scaled(self, call, coords):
+        """Normalised coordinates for the coefficients, or their tangents."""
+        return self.lines.scaled(coords, *call.layout()) if call.continued.margin else coords
+
+
+def _lines(batch, sides, channels_last, width):
+    """Lines along y, and those along x before they have margins: number, interleaved, samples."""
+    (count, channels), (h, wide) = batch, sides
+    inner = channels if channels_last else 1
+    return (
+        (count * channels * wide, wide * inner, h),
+        (count * channels * h, inner, width),
+    )  # fmt: skip
