@@ -60,7 +60,8 @@ def small(sampler, sides, size, seed=0, maps=MAPS[:5]):
 
 @pytest.mark.parametrize("sampler", PLANES + PIXELS, ids=str)
 def test_framed_images_against_the_oracle(sampler):
-    for sides, size, align in (((21, 30), (19, 41), False), ((1, 2), (9, 17), True)):
+    sizes = ((21, 30), (19, 41), False), ((1, 2), (9, 17), True), ((60, 61), (30, 48), False)
+    for sides, size, align in sizes:  # of the last one, a frame has one plane
         given = small(sampler, sides, size)
         want, got = expected(sampler, given, align), found(sampler, given, align)
         contrast = np.abs(given.images.astype(float)).max()
@@ -110,10 +111,20 @@ def test_what_is_outside_the_image_does_not_matter():
     assert np.isposinf(samples[..., -1]).all()
 
 
+def test_one_image_for_many_maps():
+    rng = np.random.default_rng(4)
+    image, theta = rng.standard_normal((1, 2, 20, 24)), MAPS[:3].copy()
+    dsamples = rng.standard_normal((3, 2, 20, 24))
+    dimage, dtheta = stn.warp_affine_vjp(dsamples, image, theta)
+    many, each = stn.warp_affine_vjp(dsamples, np.repeat(image, 3, axis=0), theta)
+    np.testing.assert_allclose(dimage, many.sum(axis=0, keepdims=True), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(dtheta, each)
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_serial_and_parallel_kernels_give_the_same_bits(mode, monkeypatch):
     sampler = Sampler("affine", mode, "border", 2, "NCHW", "float32", "float32")
-    given = small(sampler, (40, 33), (70, 41))
+    given = small(sampler, (40, 33), (300, 41), maps=MAPS[:1])
     serial = found(sampler, given)
     monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 0)
     for ours, theirs in zip(serial, found(sampler, given), strict=True):

@@ -190,7 +190,7 @@ print(all((result == expected).all() for result in results))
 # From the bottom up: a package imports only from those before it.
 PACKAGES = ("kernels", "utils", "ops", "transforms", "images", "data", "nn", "registration",
             "export", "training", "distributed", "bench", "warmup", "cli")  # fmt: skip
-KERNELS = ("cache", "linked_code", "cpu_launch", "math", "spline_samplers", "cpu/simd", "cpu",
+KERNELS = ("cache", "linked_code", "cpu_launch", "math", "cpu/simd", "cpu",
            "cuda", "layers", "registration")  # fmt: skip
 
 

@@ -36,8 +36,9 @@ def _insert(match):
 _IMAGES = """\
 images : {shape} array of float32, float64, float16, uint8 or uint16
     With N = 1, every grid or map samples the same image. Integers and float16 are converted to
-    float32 one pixel at a time; there is no float copy of the images. On the CPU also bool, other
-    integers and complex numbers, by the rules of :func:`numba_stn.warp_image`; these are copied."""
+    float32 one pixel at a time; there is no float copy of the images. On the CPU also bool,
+    other integers and complex numbers, by the rules of :func:`numba_stn.warp_image`; these are
+    copied."""
 
 _POINT_MODE = """\
 mode : {"bilinear", "nearest", "bicubic", "catmull-rom", "lanczos4"}

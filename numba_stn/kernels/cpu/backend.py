@@ -32,7 +32,7 @@ from ..math.sampler_kind import (
     REFLECTION,
     ZEROS,
 )
-from ..spline_samplers import SplineSamplers
+from ..math.spline_samplers import SplineSamplers
 from . import axis_aligned, framed, general, interleaved, jvp, spline_lines
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images

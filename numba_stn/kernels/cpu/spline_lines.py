@@ -131,7 +131,7 @@ def make_store_samples(dtype, parallel):
     return cpu_launch.jit(store_samples, parallel)
 
 
-# --- Functions that :mod:`..spline_samplers` calls ------------------------------------------------
+# --- Functions that :mod:`..math.spline_samplers` calls -------------------------------------------
 
 
 def filter_axis(pixels, lines, channels, found, fill, mode, coefficients):

@@ -15,7 +15,7 @@ from ..cpu_launch import source_hash
 from ..math.antialias import MOST
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import WEIGHT_BITS, all_covered
-from ..spline_samplers import SplineSamplers
+from ..math.spline_samplers import SplineSamplers
 from . import spline_lines
 from .convert import clear, converted, plain
 from .coordinate_sources import input_pixel, theta_row_gradients

@@ -24,7 +24,7 @@ from math import prod
 
 from ..math.dtypes import computed
 from ..math.sampler_kind import AFFINE, ZEROS
-from ..spline_samplers import SplineSamplers
+from ..math.spline_samplers import SplineSamplers
 from . import antialias as areas
 from . import general, interleaved, jvp, spline_lines
 from . import grid_conversions as coords

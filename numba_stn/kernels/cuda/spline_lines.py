@@ -98,7 +98,7 @@ def make_scale():
     return jit(scale)
 
 
-# --- Functions that :mod:`..spline_samplers` calls ------------------------------------------------
+# --- Functions that :mod:`..math.spline_samplers` calls -------------------------------------------
 
 
 def filter_axis(pixels, lines, channels, found, fill, mode, coefficients):

@@ -2,14 +2,14 @@
 
 These functions are the same for all targets. A target's backend gives its functions, which sample
 coefficients, and a module with the filter of lines and a few conversions. If the coefficients have
-a margin (:mod:`.math.splines`), coordinates are converted to those of the larger image, and their
+a margin (:mod:`.splines`), coordinates are converted to those of the larger image, and their
 gradients back.
 """
 
 from typing import Any, NamedTuple
 
-from .math.sampler_kind import GRID, PROJECTIVE
-from .math.splines import Continuation, continuation, coordinate_factor
+from .sampler_kind import GRID, PROJECTIVE
+from .splines import Continuation, continuation, coordinate_factor
 
 
 class _Call(NamedTuple):
