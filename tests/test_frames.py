@@ -106,9 +106,9 @@ def test_what_is_outside_the_image_does_not_matter():
     dimages, dtheta = stn.warp_affine_vjp(dsamples, images, theta)
     assert not dimages.any()
     assert not dtheta.any()
-    images[..., -1] = np.inf
+    images[..., -1, -1] = np.inf
     samples = stn.warp_affine(images, np.eye(2, 3, dtype=np.float32)[None], padding_mode="border")
-    assert np.isposinf(samples[..., -1]).all()
+    assert np.isposinf(samples[..., -1, -1])
 
 
 def test_one_image_for_many_maps():
@@ -123,7 +123,7 @@ def test_one_image_for_many_maps():
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_serial_and_parallel_kernels_give_the_same_bits(mode, monkeypatch):
-    sampler = Sampler("affine", mode, "border", 2, "NCHW", "float32", "float32")
+    sampler = Sampler("affine", mode, "border", 2, "NCHW", "float64", "float64")
     given = small(sampler, (40, 33), (300, 41), maps=MAPS[:1])
     serial = found(sampler, given)
     monkeypatch.setattr("numba_stn.kernels.cpu_launch.PARALLEL_WORK", 0)
