@@ -18,6 +18,7 @@ from numba_stn.bench import (
     images,
     memory,
     report,
+    resizes,
     rows,
     splines,
     sweep,
@@ -36,6 +37,10 @@ SMALL = {
     "theta alone": warps.to_theta_alone(1, 2, 9, 8),
     "grid_sample": grids.row(40),
     "tps": splines.row(2, 3, 20, 33),
+    "warp_image": images.row("uint8", 200, 300, 3),
+    "resize": resizes.row("float32", (13, 30), sides=(20, 33)),
+    "resize area": resizes.row("uint8", (7, 11), 3, "area", sides=(20, 33)),
+    "resize cubic": resizes.row("float32", (7, 11), 3, "cubic", sides=(20, 33)),
     "training": training_steps.row(training_steps.tutorial, 3),
 }
 
@@ -83,7 +88,7 @@ def test_the_peers_agree_with_a_slow_warp_image(monkeypatch):
 
     monkeypatch.setattr(numba_stn, "warp_image", warp_image, raising=False)
     for dtype in ("uint8", "float32"):
-        row = images.row(dtype)
+        row = images.row(dtype, 50, 70, 3)
         small = rows.Row(row.op, lambda dtype=dtype: images.problem(dtype, 50, 70), row.makers)
         assert "scipy" in report.measure("row", small, 1)["ratios"]
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import warps
-from .rows import ROUNDING, MissingError, Row, Runner, peer_module, stn_function
+from . import ipp, warps
+from .rows import COARSE, ROUNDING, MissingError, Row, Runner, peer_module, stn_function
 
 # Libraries round the weights or only the result, so values of uint8 may differ by 1.5.
 UINT8_TOLERANCE = 1.5 / 255
@@ -20,9 +20,9 @@ class ImageProblem(NamedTuple):
     theta: Any
 
 
-def problem(dtype, height, width):
+def problem(dtype, height, width, channels=3):
     """A smooth random image, from 0 to 1, or to 255 for uint8."""
-    images, theta, _ = warps.problem((1, 3, height, width))
+    images, theta, _ = warps.problem((1, channels, height, width))
     image = np.ascontiguousarray(images[0].transpose(1, 2, 0))
     if np.dtype(dtype).kind == "u":
         image = np.rint(image * np.iinfo(dtype).max).astype(dtype)
@@ -61,15 +61,50 @@ def scipy_warp(p):
     return warps.scipy_warp(p.image, p.matrix)._replace(tolerance=_tolerance(p))
 
 
+def ipp_warp(p):
+    """Intel IPP's warp, by all threads."""
+    return Runner(ipp.warp(p.image, p.matrix), warps.batched, max(_tolerance(p), COARSE))
+
+
+def kornia_rs_warp(p):
+    """kornia-rs's warp_affine, whose matrices map input pixels to output pixels."""
+    warp = peer_module("kornia_rs").imgproc.warp_affine
+    if p.image.dtype != np.uint8 or p.image.shape[2] != 3:
+        raise MissingError("kornia_rs warps uint8 colours")
+    whole = np.linalg.inv(np.vstack([p.matrix, [0, 0, 1]]))[:2]
+    run = partial(warp, p.image, tuple(whole.ravel().tolist()), p.image.shape[:2], "bilinear")
+    return Runner(run, warps.batched, _tolerance(p))
+
+
+def pillow_warp(p):
+    """Pillow's transform, whose positions are of pixels' corners."""
+    pillow = peer_module("PIL.Image")
+    if p.image.dtype != np.uint8:
+        raise MissingError("Pillow warps uint8 images")
+    (a, b, c), (d, e, f) = p.matrix.tolist()
+    corners = a, b, c + 0.5 - (a + b) / 2, d, e, f + 0.5 - (d + e) / 2
+    image = pillow.fromarray(p.image[..., 0] if p.image.shape[2] == 1 else p.image)
+    run = partial(image.transform, image.size, pillow.Transform.AFFINE, corners,
+                  pillow.Resampling.BILINEAR)  # fmt: skip
+    return Runner(run, lambda found: warps.batched(np.asarray(found)), _tolerance(p))
+
+
 def _tolerance(p):
     return UINT8_TOLERANCE if p.image.dtype.kind == "u" else ROUNDING
 
 
-def row(dtype):
-    """Row: an image of 1080 x 1920 pixels."""
-    makers = {"ours": stn_warp, "torch": torch_warp, "cv2": cv2_warp, "skimage": skimage_warp,
+def row(dtype, height, width, channels):
+    """Row: an image that is warped."""
+    makers = {"ours": stn_warp, "torch": torch_warp, "cv2": cv2_warp, "ipp": ipp_warp,
+              "kornia_rs": kornia_rs_warp, "pillow": pillow_warp, "skimage": skimage_warp,
               "scipy": scipy_warp}  # fmt: skip
-    return Row("warp_image", partial(problem, dtype, 1080, 1920), makers)
+    return Row("warp_image", partial(problem, dtype, height, width, channels), makers)
 
 
-ROWS = {f"warp_image {dtype} 1080x1920x3": row(dtype) for dtype in ("uint8", "float32")}
+ROWS = {
+    f"warp_image {dtype} {height}x{width}" + "x3" * (channels == 3): row(
+        dtype, height, width, channels
+    )
+    for height, width, channels in ((1080, 1920, 3), (1080, 1920, 1), (256, 256, 3), (64, 64, 1))
+    for dtype in ("uint8", "float32")
+}

@@ -16,15 +16,16 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from . import clock, grids, images, memory, modes, splines, startup, training_steps, warps
+from . import clock, grids, images, memory, modes, resizes, splines, startup, training_steps, warps
 from .rows import MissingError, Row, disagreement, relative_difference, runners, to_float64
 
 ROWS: dict[str, Row] = {
-    **warps.ROWS, **grids.ROWS, **images.ROWS, **modes.ROWS, **splines.ROWS, **training_steps.ROWS,
+    **warps.ROWS, **grids.ROWS, **images.ROWS, **resizes.ROWS, **modes.ROWS, **splines.ROWS,
+    **training_steps.ROWS,
 }  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",
-             "scikit-image", "kornia")  # fmt: skip
+             "scikit-image", "kornia", "kornia_rs", "pillow", "ipp")  # fmt: skip
 
 Table = list[dict[str, Any]]
 

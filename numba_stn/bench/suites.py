@@ -127,6 +127,18 @@ class WarpImageRatios(_Ratios):
     params = (rows("warp_image"), ["torch", "cv2", "skimage", "scipy"])
 
 
+class Resize(_Times):
+    """resize and crop_and_resize."""
+
+    params = (rows("resize"),)
+
+
+class ResizeRatios(_Ratios):
+    """resize and crop_and_resize against the peers."""
+
+    params = (rows("resize"), ["cv2", "torch", "pillow"])
+
+
 class Modes(_Times):
     """Other modes, volumes, projective maps, splines and layouts."""
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import ipp
 from .rows import COARSE, MissingError, Row, Runner, peer_module, stn_function
 
 BOTH = ("images", "theta")
@@ -98,6 +99,12 @@ def cv2_forward(p):
     return Runner(run, read, COARSE)
 
 
+def ipp_forward(p):
+    """Intel IPP's warp of one image."""
+    matrix = pixel_matrix(p.theta[0], *p.images.shape[2:])
+    return Runner(ipp.warp(one_image(p.images), matrix), batched, COARSE)
+
+
 def kornia_forward(p):
     """Warp by kornia's warp_affine, whose matrices map input pixels to output pixels."""
     torch, warp = peer_module("torch"), peer_module("kornia").geometry.transform.warp_affine
@@ -158,6 +165,7 @@ FORWARD = {
     "ours": stn_forward,
     "torch": torch_forward,
     "cv2": cv2_forward,
+    "ipp": ipp_forward,
     "kornia": kornia_forward,
     "skimage": skimage_forward,
     "scipy": scipy_forward,
