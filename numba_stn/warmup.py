@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .kernels import cache
+from .kernels.cpu.frames import FRAMES
 from .ops import grid_sample, tps_grid, warp_tps, warps
 
 # The sides of images with little work, and with enough for several threads.
@@ -25,6 +26,9 @@ ONE, MANY = 1, 2**16
 
 # The sides of images and samples of a batch: rows that are divided into blocks.
 SIDES = 1, 16
+
+# The sides of an image that has no frame, with little work.
+WITHOUT_FRAME = 100, 100
 
 # About the seconds in which one process compiles a call, on a core of 2023.
 SECONDS = 5.0
@@ -136,7 +140,8 @@ def _image(dtype, channels, side):
 def _rotate(image, **options):
     from .images.resize_rotate_crop import rotate
 
-    for side in (SMALL, LARGE):
+    pixel = image(1).nbytes
+    for side in (SMALL, math.isqrt(FRAMES // pixel) + 1, LARGE):  # the second has no frame
         rotate(image(side), 10, **options)
 
 
@@ -186,10 +191,14 @@ def _batches() -> Iterator[Call]:
 
 def _sample(function, dtype, coords, **options):
     """Call a function of images and coordinates, or its gradient, with one map and with many."""
-    for count in (ONE, MANY):
-        images = np.ones((1, 1, *SIDES), dtype)
-        where = _theta(dtype, count) if coords == "theta" else np.zeros((count, *SIDES, 2), dtype)
-        dsamples = np.ones((count, 1, *SIDES), dtype)
+    sizes = [(ONE, SIDES), (MANY, SIDES)]
+    if coords == "theta":
+        sizes += [(ONE, WITHOUT_FRAME), (ONE, (LARGE, LARGE))]
+    for count, sides in sizes:
+        # The gradient of one image that has several maps has kernels of its own.
+        images = np.ones((count if "wrt" in options else 1, 1, *sides), dtype)
+        where = _theta(dtype, count) if coords == "theta" else np.zeros((count, *sides, 2), dtype)
+        dsamples = np.ones((count, 1, *sides), dtype)
         given = (dsamples, images) if "wrt" in options else (images,)
         function(*given, where, **options)
 

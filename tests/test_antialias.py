@@ -187,7 +187,7 @@ def test_means_of_integers_are_rounded_half_to_even(sampler):
 
 
 def test_means_of_every_integer_dtype_are_tested():
-    every = {dtype.name for dtype in validate._BATCH_DTYPES if dtype.kind in "iu"}
+    every = {dtype.name for dtype in validate.BATCH_DTYPES if dtype.kind in "iu"}
     assert {sampler.dtype for sampler in INTEGERS} == every
 
 

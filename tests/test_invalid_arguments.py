@@ -167,7 +167,6 @@ EQUAL = [
     ("size", [5, 6], np.array([5.0, 6.0])),
     ("fill", 1.0, Decimal(1)),
     ("fill", Fraction(1), Decimal(1)),
-    ("fill", True, np.True_),
     ("fill", 0, 0j),
     ("fill", (0.0, 1.0, 2.0), (0.0, Decimal(1), 2.0)),
 ]

@@ -385,7 +385,7 @@ NAN = GOOD.copy()
 NAN[3, 4] = np.nan
 BAD = {
     "a list": ((GOOD.tolist(), GOOD), {}, TypeError, "moving: expected a NumPy array"),
-    "a dtype": ((GOOD, GOOD.astype(np.int32)), {}, TypeError, "fixed: expected one of"),
+    "a dtype": ((GOOD, GOOD.astype(np.int64)), {}, TypeError, "fixed: expected"),
     "a shape": ((GOOD[0], GOOD), {}, ValueError, r"moving: expected shape \(H, W\)"),
     "too small": ((GOOD[:5], GOOD), {}, ValueError, "moving: expected sides of at least 16"),
     "a plane in 3-D": ((GOOD, GOOD), {"transform": "rigid 3-D"}, ValueError, r"\(D, H, W\)"),

@@ -206,7 +206,10 @@ def test_the_published_runs_follow_the_rules():
     files = [*results.glob("*.json"), *results.glob("*/*/metrics.json")]
     assert len(files) > 30
     for path in files:
-        schema.from_json(path.read_bytes(), lambda value, name: runs.check_metrics(value))
+        # Some were made when a transformer predicted its map in one round only.
+        schema.from_json(
+            path.read_bytes(), lambda value, name: runs.check_metrics({"rounds": 1} | value)
+        )
 
 
 # --- Checkpoints ----------------------------------------------------------------------------------

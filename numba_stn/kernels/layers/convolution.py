@@ -202,7 +202,7 @@ def make_convolve_vjp_weight(parallel):
 
     def convolve_vjp_weight(dy, x, taps, positions, sizes, sums, dweight, dbias):
         groups = (sizes.features + 3) // 4
-        tap_groups = (len(taps) + TAPS_PER_TASK - 1) // TAPS_PER_TASK
+        tap_groups = max(1, (len(taps) + TAPS_PER_TASK - 1) // TAPS_PER_TASK)  # the bias has one
         chunk = max(1, MIN_VECTORS // (sizes.rows * sizes.columns))
         rows_at_once = len(positions) // sizes.columns
         for task in prange(groups * tap_groups):
@@ -263,8 +263,10 @@ def convolve_vjp_weight(dy, x, shape, stride):
     """Gradients with respect to the weight, of ``shape``, and the bias."""
     sizes = _sizes(x.shape, shape, stride)
     dweight, dbias = np.zeros(shape, dy.dtype), np.zeros(shape[0], dy.dtype)
+    if dy.size == 0:
+        return dweight, dbias
     taps = _tap_offsets(sizes)
-    tasks = -(-sizes.features // 4) * -(-len(taps) // TAPS_PER_TASK)
+    tasks = -(-sizes.features // 4) * max(1, -(-len(taps) // TAPS_PER_TASK))
     cpu_launch.run(
         make_convolve_vjp_weight, (), _work(sizes), dy.reshape(-1), x.reshape(-1), taps,
         _positions(sizes), sizes, empty((tasks * 4 * SUMS,), dy.dtype), dweight.reshape(-1), dbias,
