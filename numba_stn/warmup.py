@@ -31,7 +31,7 @@ SIDES = 1, 16
 WITHOUT_FRAME = 100, 100
 
 # About the seconds in which one process compiles a call, on a core of 2023.
-SECONDS = 5.0
+SECONDS = 6.0
 
 
 class Call(NamedTuple):
