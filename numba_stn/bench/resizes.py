@@ -10,7 +10,7 @@ from .rows import ROUNDING, MissingError, Row, Runner, peer_module, stn_function
 
 # OpenCV and Pillow round weights of uint8 to fixed point: values may differ by a grey level. Pillow
 # and PyTorch also round between the two axes of a filter.
-LEVEL, ROUNDED_TWICE = 1.01 / 255, 2.01 / 255
+LEVEL, ROUNDED_TWICE = UINT8_TOLERANCE, UINT8_TOLERANCE + 1 / 255
 
 
 class Resize(NamedTuple):
@@ -62,8 +62,8 @@ def cv2_resize(p):
 def torch_resize(p):
     """PyTorch's interpolate, in its own layout (N, C, H, W)."""
     torch = peer_module("torch")
-    if p.filter == "area":
-        raise MissingError("PyTorch's area is another mean")
+    if p.filter not in (None, "triangle", "cubic"):
+        raise MissingError("PyTorch has no such filter")
     if p.image.dtype.kind != "f" and p.filter is None:
         raise MissingError("PyTorch interpolates only floating-point images")
     planes = np.atleast_3d(p.image).transpose(2, 0, 1)[None]
