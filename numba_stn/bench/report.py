@@ -88,7 +88,9 @@ def measure(name: str, row: Row, rounds: int, patience: float = clock.PATIENCE) 
 
 
 def _errors(row, problem, results):
-    """Largest errors of numba_stn and PyTorch, against PyTorch in float64."""
+    """Largest errors of numba_stn and PyTorch, against PyTorch in float64; none of integers."""
+    if any(part.dtype.kind in "iu" for part in results.get("torch", {}).values()):
+        return {}
     if "torch" not in results:
         return {}
     runner = row.makers["torch"](to_float64(problem))
