@@ -189,7 +189,7 @@ def test_the_summary_of_the_speed_agrees_with_the_tables():
     ):
         assert words.format(**between(ratios("PyTorch", what))) in page
     _, errors = cells(page, "compare.json: errors")
-    assert all(float(ours) < float(theirs) for _, _, ours, theirs in errors)
+    assert all(float(ours) <= float(theirs) for _, _, ours, theirs in errors)
     _, memory = cells(page, "compare.json: memory")
     assert {ours for _, _, ours, _ in memory} == {"1.0"}
     assert f"PyTorch needs up to {max(float(theirs) for *_, theirs in memory):.1f} times" in page
