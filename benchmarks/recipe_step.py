@@ -153,7 +153,7 @@ def make_steps(args: Any, library: str, model: str) -> tuple[float, Callable[[],
 
 
 def _steps(train: Any, job: Any, learner: Any, batch: Any) -> Iterator[None]:
-    """Make a step whenever an element is asked for."""
+    """Make a step each time an element is asked for."""
     while True:
         learner, _, _ = train.loss_step(job.net, job.optimiser, learner, *batch, job.objective.loss)
         yield

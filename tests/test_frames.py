@@ -70,8 +70,8 @@ def test_framed_images_against_the_oracle(sampler):
 
 @pytest.mark.parametrize("sampler", PLANES, ids=str)
 def test_framed_images_give_what_larger_ones_give(sampler, rows_only):
-    # With whole blocks, samples have the same bits: but for reflected bicubic taps, whose order is
-    # reversed. The gradients are summed in another order.
+    # With whole blocks, samples have the same bits. Reflected bicubic taps do not, since they are
+    # added in reversed order; nor do the gradients, whose sums have another order.
     given = small(sampler, (37, 23), (20, 48), maps=MAPS)
     framed = found(sampler, given)
     with rows_only():

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import ipp, warps
-from .rows import COARSE, ROUNDING, MissingError, Row, Runner, peer_module, stn_function
+from .rows import (
+    COARSE,
+    ROUNDING,
+    MissingError,
+    Row,
+    Runner,
+    kornia_rs_function,
+    peer_module,
+    stn_function,
+)
 
 # Libraries round the weights or only the result, so values of uint8 may differ by 1.5.
 UINT8_TOLERANCE = 1.5 / 255
@@ -68,7 +77,7 @@ def ipp_warp(p):
 
 def kornia_rs_warp(p):
     """kornia-rs's warp_affine, whose matrices map input pixels to output pixels."""
-    warp = peer_module("kornia_rs").imgproc.warp_affine
+    warp = kornia_rs_function("warp_affine")
     if p.image.dtype != np.uint8 or p.image.shape[2] != 3:
         raise MissingError("kornia_rs warps uint8 colours")
     whole = np.linalg.inv(np.vstack([p.matrix, [0, 0, 1]]))[:2]

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .images import UINT8_TOLERANCE
-from .rows import ROUNDING, MissingError, Row, Runner, peer_module, stn_function
+from .rows import (
+    ROUNDING,
+    MissingError,
+    Row,
+    Runner,
+    kornia_rs_function,
+    peer_module,
+    stn_function,
+)
 
 # OpenCV and Pillow round weights of uint8 to fixed point: values may differ by a grey level. Pillow
 # and PyTorch also round between the two axes of a filter.
@@ -96,7 +104,7 @@ def pillow_resize(p):
 
 def kornia_rs_resize(p):
     """kornia-rs's resize of uint8 colours, without antialiasing."""
-    resize = peer_module("kornia_rs").imgproc.resize
+    resize = kornia_rs_function("resize")
     if p.filter is not None or p.image.dtype != np.uint8 or p.image.ndim != 3:
         raise MissingError("kornia_rs resizes uint8 colours")
     run = partial(resize, p.image, p.size, interpolation="bilinear")

@@ -59,6 +59,14 @@ def peer_module(name: str) -> ModuleType:
         raise MissingError(f"{name} is not installed") from error
 
 
+def kornia_rs_function(name: str) -> Callable[..., Any]:
+    """Look up an image function of kornia-rs, whose earlier versions have others."""
+    function = getattr(getattr(peer_module("kornia_rs"), "imgproc", None), name, None)
+    if function is None:
+        raise MissingError(f"this version of kornia_rs has no imgproc.{name}")
+    return function
+
+
 def stn_function(name: str) -> Callable[..., Any]:
     """Look up a public function of numba_stn."""
     function = getattr(numba_stn, name, None)

@@ -141,16 +141,20 @@ def make_sample(padding, parallel):
 
 
 @functools.cache
-def make_bilinear_vjp_images(padding, parallel):
-    """Kernel: dsamples, theta -> dimages; each task sums some channels of an image in quads."""
+def make_sample_vjp_images(padding, mode, parallel):
+    """Kernel: dsamples, theta -> dimages; each task sums some channels of an image.
+
+    Bilinear gradients are summed in quads, the others in a frame.
+    """
     stamp = cpu_launch.stamp(parallel)
+    ring, (accumulate, shape_of, finish) = RINGS[mode], _make_sums(padding, mode)
 
     def visit(task, where, number):
-        (quads, dsamples), (i, rows, column, slot) = task.arrays, where
+        (sums, dsamples), (i, rows, column, slot) = task.arrays, where
         at = (task.n, *task.channels, i, rows, column, slot)
-        accumulate_strip(quads, dsamples, at, number, task.memory[0])
+        accumulate(sums, dsamples, at, number, task.memory[0])
 
-    each_strip = make_each_strip(padding, BILINEAR, row_of, inlined(visit), nothing_outside)
+    each_strip = make_each_strip(padding, mode, row_of, inlined(visit), nothing_outside)
 
     def sample_vjp_images(dsamples, theta, off, planes, dimages):
         batch, channels, rows, columns = dsamples.shape
@@ -160,20 +164,37 @@ def make_bilinear_vjp_images(padding, parallel):
         for number in prange(batch * groups):
             n, first = number // groups, number % groups * planes
             count = min(planes, channels - first)
-            quads = carray(stack_memory(QUADS), (count, h + 2 * RING, w + 2 * RING, 4), real)
-            quads[:] = zero
+            sides = h + 2 * ring, w + 2 * ring
+            sums = carray(stack_memory(QUADS), shape_of(count, sides), real)
+            sums[:] = zero
             memory = (stack_memory(WORKSPACE),)
             own, where, out = borrowed((dsamples, theta, dimages))
             shape = (h, w, rows, columns)
             lines = image_map(AFFINE, where, n, shape, off)
             for start in range(0, rows, TILE_ROWS):
                 end = min(rows, start + TILE_ROWS)
-                task = Task(n, start, end, shape, lines, off, (quads, own), (first, count), memory)
+                task = Task(n, start, end, shape, lines, off, (sums, own), (first, count), memory)
                 each_strip(task, zero)
-            pixels_of_quads(quads, out, n, first)
+            finish(sums, out, n, first, off)
         return stamp
 
     return cpu_launch.jit(sample_vjp_images, parallel)
+
+
+def _make_sums(padding, mode):
+    """Functions that add a strip to the sums, give their shape, and write them to the images."""
+    if mode == BILINEAR:
+        return (
+            accumulate_strip,
+            inlined(lambda count, sides: (count, *sides, 4)),
+            pixels_of_quads,
+        )
+
+    def accumulate(sums, dsamples, at, number, slots):
+        accumulate_taps_strip(mode, sums, dsamples, at, number, slots)
+
+    shape_of = inlined(lambda count, sides: (count, *sides))
+    return inlined(accumulate), shape_of, make_from_frame(padding, mode)
 
 
 @scalar
@@ -189,7 +210,7 @@ def pixel_of_quads(quads, k, y, x):
 
 
 @scalar
-def pixels_of_quads(quads, dimages, n, first):
+def pixels_of_quads(quads, dimages, n, first, off):
     """Write the sums of quads to the pixels of image n, from a channel on."""
     h, w = dimages.shape[2:]
     for k in range(quads.shape[0]):
@@ -202,43 +223,6 @@ def pixels_of_quads(quads, dimages, n, first):
                     continue
                 for x in range(left, right):
                     dimages[n, first + k, y, x] = pixel_of_quads(quads, k, y, x)
-
-
-@functools.cache
-def make_sample_vjp_images(padding, mode, parallel):
-    """Kernel: dsamples, theta -> dimages, nearest or bicubic; each task sums in a frame."""
-    stamp = cpu_launch.stamp(parallel)
-    ring, from_frame = RINGS[mode], make_from_frame(padding, mode)
-
-    def visit(task, where, number):
-        (sums, dsamples), (i, rows, column, slot) = task.arrays, where
-        at = (task.n, *task.channels, i, rows, column, slot)
-        accumulate_taps_strip(mode, sums, dsamples, at, number, task.memory[0])
-
-    each_strip = make_each_strip(padding, mode, row_of, inlined(visit), nothing_outside)
-
-    def sample_vjp_images(dsamples, theta, off, planes, dimages):
-        batch, channels, rows, columns = dsamples.shape
-        h, w = dimages.shape[2:]
-        real, zero = dimages.dtype.type, dimages.dtype.type(0)
-        groups = (channels + planes - 1) // planes
-        for number in prange(batch * groups):
-            n, first = number // groups, number % groups * planes
-            count = min(planes, channels - first)
-            sums = carray(stack_memory(FRAMES), (count, h + 2 * ring, w + 2 * ring), real)
-            sums[:] = zero
-            memory = (stack_memory(WORKSPACE),)
-            own, where, out = borrowed((dsamples, theta, dimages))
-            shape = (h, w, rows, columns)
-            lines = image_map(AFFINE, where, n, shape, off)
-            for start in range(0, rows, TILE_ROWS):
-                end = min(rows, start + TILE_ROWS)
-                task = Task(n, start, end, shape, lines, off, (sums, own), (first, count), memory)
-                each_strip(task, zero)
-            from_frame(sums, out, n, first, off)
-        return stamp
-
-    return cpu_launch.jit(sample_vjp_images, parallel)
 
 
 # --- Gradient of theta ----------------------------------------------------------------------------
@@ -312,11 +296,10 @@ _NO_FILL = np.zeros(1)
 
 def sample_vjp_images(kind, dsamples, theta, off, planes, dimages):
     """Fill ``dimages``, of the images' shape."""
-    bilinear = kind.mode == BILINEAR
-    make = make_bilinear_vjp_images if bilinear else make_sample_vjp_images
-    flags = (kind.padding,) if bilinear else (kind.padding, kind.mode)
-    work = dsamples.size * TAPS[kind.mode] ** 2
-    cpu_launch.run(make, flags, work, dsamples, theta[:, None], off, planes, dimages)
+    cpu_launch.run(
+        make_sample_vjp_images, (kind.padding, kind.mode), dsamples.size * TAPS[kind.mode] ** 2,
+        dsamples, theta[:, None], off, planes, dimages,
+    )  # fmt: skip
 
 
 def sample_vjp_theta(kind, dsamples, images, theta, off, planes, dtheta):

@@ -42,15 +42,10 @@ class Task(NamedTuple):
 
 
 @functools.cache
-def make_sample_framed(kind, dtype, together, parallel):
-    """Kernel: images, coords -> samples; arrays are :func:`.general.as_volume`.
-
-    ``together``: the number of elements of a pixel, 1 if channels are planes.
-    """
-    stamp = cpu_launch.stamp(parallel)
-    lengths, row_in = make_lengths(kind.channels_last), make_row(AFFINE, 2, kind.between_pixels)
-    ring, padding, mode = RINGS[kind.mode], kind.padding, kind.mode
-    sample_block, copy = make_sample_block(mode, together), make_copy_to_frame(padding, mode)
+def _make_strips(kind, together):
+    """Function: sample the strips of a task's tile."""
+    row_in, ring = make_row(AFFINE, 2, kind.between_pixels), RINGS[kind.mode]
+    sample_block = make_sample_block(kind.mode, together)
 
     def row_of(task, i):
         h, w, rows, columns = task.shape
@@ -82,7 +77,20 @@ def make_sample_framed(kind, dtype, together, parallel):
                 for k in range(first, first + LANES * together):
                     samples[np.uint64(k)] = zero
 
-    each_strip = make_each_strip(padding, mode, inlined(row_of), inlined(visit), inlined(outside))
+    return make_each_strip(
+        kind.padding, kind.mode, inlined(row_of), inlined(visit), inlined(outside)
+    )
+
+
+@functools.cache
+def make_sample_framed(kind, dtype, together, parallel):
+    """Kernel: images, coords -> samples; arrays are :func:`.general.as_volume`.
+
+    ``together``: the number of elements of a pixel, 1 if channels are planes.
+    """
+    stamp = cpu_launch.stamp(parallel)
+    lengths, ring = make_lengths(kind.channels_last), RINGS[kind.mode]
+    copy, each_strip = make_copy_to_frame(kind.padding, kind.mode), _make_strips(kind, together)
 
     def sample(images, coords, off, zero, height, planes, samples):
         count, _, (_, h, w) = lengths(images)

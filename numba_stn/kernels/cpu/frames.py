@@ -27,7 +27,7 @@ STARTS = 2 * (TILE_ROWS + STRIP) * 8
 
 
 def frame_bytes(mode, sides, pixel):
-    """Bytes of a framed plane of pixels of so many bytes."""
+    """Bytes of a framed plane; ``pixel`` is the number of bytes of a pixel."""
     height, width = sides
     return (height + 2 * RINGS[mode]) * (width + 2 * RINGS[mode]) * pixel
 
@@ -54,8 +54,8 @@ def make_copy_to_frame(padding, mode):
     """Function: fill a framed plane; ``size`` is (H, W, elements of a pixel).
 
     It is called as ``copy(frame, at, image, first, size, off)``: the elements of one-dimensional
-    arrays, and the first ones of both planes. Taps outside read zeros, but for bicubic ones, which
-    may read a pixel.
+    arrays, and the first ones of both planes. Taps outside read zeros. Only bicubic ones may
+    read a pixel of the image instead.
     """
     ring, pixels = RINGS[mode], padding != ZEROS and mode == BICUBIC
 

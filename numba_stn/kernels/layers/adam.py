@@ -24,7 +24,7 @@ class AdamNumbers(NamedTuple):
 
 @functools.cache
 def make_adam(parallel):
-    """Kernel: p, g and both moments -> all but g after a step.
+    """Kernel: p, g and both moments -> p and both moments after a step.
 
     The operations and their order are those of ``AdamRule.update`` in :mod:`numba_stn.nn.optim`, so
     the bits are the same. ``numbers`` are those of :class:`AdamNumbers`, with what is new of each
