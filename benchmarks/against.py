@@ -123,7 +123,7 @@ def choose(words: Sequence[str]) -> list[str]:
 class Stopwatch:
     """A process that times the numba_stn of one tree: see :mod:`.stopwatch`.
 
-    It uses the checkout's suites, and has a kernel cache of its own.
+    It uses the checkout's rows, and has a kernel cache of its own.
     """
 
     def __init__(self, tree: str, root: pathlib.Path) -> None:

@@ -1,21 +1,22 @@
 """Time one commit's numba_stn on request: the process that :mod:`.against` starts.
 
-The arguments are the folder that contains numba_stn, and the folder of the suites. The process
+The arguments are the folder that contains numba_stn, and the folder of the rows. The process
 reads one request per line and answers it with one line: ``prepare ROW`` with ``ready`` or
 ``missing: WHY``, and ``time`` with a number of seconds.
 """
 
 import importlib
-import importlib.util
 import pathlib
 import sys
 
+from benchmarks.common import import_rows  # of the suites, which are beside this file
 
-def main(tree: str, suites: str) -> None:
+
+def main(tree: str, folder: str) -> None:
     """Answer requests until the input ends."""
     sys.path.insert(0, tree)
-    bench = import_suites(pathlib.Path(suites))
-    rows, clock = (importlib.import_module(f"{bench}.{name}") for name in ("suites", "clock"))
+    bench = import_rows(pathlib.Path(folder))
+    rows, clock = (importlib.import_module(f"{bench}.{name}") for name in ("report", "clock"))
     found = pathlib.Path(importlib.import_module("numba_stn").__file__).parents[1]
     if found != pathlib.Path(tree):
         raise ImportError(f"numba_stn: expected the one in {tree}, got {found}")
@@ -31,19 +32,6 @@ def main(tree: str, suites: str) -> None:
         else:
             [answer] = clock.interleaved_times({"ours": run}, 1)["ours"]
         print(answer, flush=True)
-
-
-def import_suites(folder: pathlib.Path) -> str:
-    """Import the folder of the suites as a package, as asv does: the same for each commit."""
-    name = "suites_of_this_checkout"
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec
-    assert spec.loader
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-    return name
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from benchmarks import against
 
 HERE = pathlib.Path(against.__file__).parents[1]
 
-# Suites with the names that the comparison uses; the work is a number of additions.
-SUITES = """
+# Rows with the names that the comparison uses; the work is a number of additions.
+ROWS = """
 import numba_stn
 class MissingError(Exception):
     pass
@@ -33,11 +33,11 @@ ROWS = {row: Row() for row in ("small", "large")}
 def project(tmp_path, monkeypatch):
     """A checkout, and a function that changes the amount of its work and commits that."""
     monkeypatch.setattr(against, "SHORT", ("small", "large"))
-    suites = tmp_path / "numba_stn" / "bench"
-    suites.mkdir(parents=True)
-    (suites / "__init__.py").write_text("")
-    (suites / "suites.py").write_text(SUITES)
-    shutil.copy(HERE / "numba_stn" / "bench" / "clock.py", suites)
+    rows = tmp_path / "numba_stn" / "bench"
+    rows.mkdir(parents=True)
+    (rows / "__init__.py").write_text("")
+    (rows / "report.py").write_text(ROWS)
+    shutil.copy(HERE / "numba_stn" / "bench" / "clock.py", rows)
 
     def git(*words):
         who = {f"GIT_{one}_{part}": "a@b" for one in ("AUTHOR", "COMMITTER")

@@ -12,7 +12,9 @@ from .rows import COARSE, ROUNDING, MissingError, Row, Runner, peer_module, stn_
 # samples differ as much as these pixels do.
 NEAREST_TOLERANCE = 0.5
 
-CV2 = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC"}
+CV2 = {"nearest": "INTER_NEAREST", "bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC",
+       "lanczos4": "INTER_LANCZOS4"}  # fmt: skip
+TORCH = ("nearest", "bilinear", "bicubic")
 
 
 class VolumeProblem(NamedTuple):
@@ -37,6 +39,8 @@ def torch_warp(p, mode="bilinear", layout=None):
     """PyTorch's affine_grid and grid_sample; with a layout, the channels are the last axis."""
     torch = peer_module("torch")
     functional = torch.nn.functional
+    if mode not in TORCH:
+        raise MissingError(f"PyTorch has no {mode}")
     given, theta = torch.as_tensor(p.images), torch.as_tensor(p.theta)
     if layout:
         given = given.permute(0, 3, 1, 2)  # this is torch.channels_last
@@ -55,6 +59,8 @@ def torch_warp(p, mode="bilinear", layout=None):
 def cv2_warp(p, mode):
     """OpenCV's warpAffine, in its own layout (H, W, C)."""
     cv2, image = peer_module("cv2"), warps.one_image(p.images)
+    if mode not in CV2:
+        raise MissingError(f"OpenCV has no {mode}")
     matrix = warps.pixel_matrix(p.theta[0], *p.images.shape[2:])
     flags = getattr(cv2, CV2[mode]) | cv2.WARP_INVERSE_MAP
     out, sides = np.empty_like(image), image.shape[1::-1]
@@ -70,6 +76,28 @@ def mode_row(mode, *shape):
         partial(warps.problem, shape),
         {who: partial(make, mode=mode) for who, make in makers.items()},
     )
+
+
+def spline_row(*shape):
+    """Row: images warped by affine maps, interpolated by cubic B-splines."""
+    makers = {"ours": partial(stn_warp, mode="spline3"), "scipy": scipy_spline}
+    return Row("modes", partial(warps.problem, shape), makers)
+
+
+def scipy_spline(p):
+    """SciPy's affine_transform of order 3 with its prefilter, one channel at a time."""
+    transform, image = peer_module("scipy.ndimage").affine_transform, warps.one_image(p.images)
+    matrix = warps.pixel_matrix(p.theta[0], *p.images.shape[2:])[::-1, [1, 0, 2]]
+    planes = [np.ascontiguousarray(plane) for plane in image.transpose(2, 0, 1)]
+    out = np.empty((len(planes), *planes[0].shape), image.dtype)
+
+    def run():
+        for plane, result in zip(planes, out, strict=True):
+            transform(plane, matrix[:, :2], matrix[:, 2], output=result, mode="grid-constant")
+        return out
+
+    # SciPy prefilters as if the image were mirrored, and ours as if it were surrounded by zeros.
+    return Runner(run, lambda out: {"samples": out[None]}, 0.05)
 
 
 def image_mode_row(mode):
@@ -111,13 +139,15 @@ def channels_last_row(*shape):
 # --- Projective maps ------------------------------------------------------------------------------
 
 
+def perspective_problem(shape):
+    """Smooth random images, and one projective map for all of them."""
+    p = warps.problem(shape)
+    last = np.tile(np.array([[[0.05, -0.1, 1]]], np.float32), (len(p.theta), 1, 1))
+    return p._replace(theta=np.concatenate([p.theta, last], axis=1))
+
+
 def perspective_row(*shape):
     """Row: images warped by projective maps."""
-
-    def problem():
-        p = warps.problem(shape)
-        last = np.tile(np.array([[[0.05, -0.1, 1]]], np.float32), (len(p.theta), 1, 1))
-        return p._replace(theta=np.concatenate([p.theta, last], axis=1))
 
     def stn(p):
         out = np.empty_like(p.images)
@@ -150,7 +180,7 @@ def perspective_row(*shape):
         return Runner(run, _samples)
 
     makers: dict[str, Any] = {"ours": stn, "cv2": cv2, "kornia": kornia}
-    return Row("modes", problem, makers)
+    return Row("modes", partial(perspective_problem, shape), makers)
 
 
 # --- Volumes --------------------------------------------------------------------------------------
@@ -188,6 +218,8 @@ def _samples(samples):
 ROWS = {
     "nearest 1x3x1080x1920": mode_row("nearest", 1, 3, 1080, 1920),
     "bicubic 1x3x1080x1920": mode_row("bicubic", 1, 3, 1080, 1920),
+    "lanczos4 1x3x1080x1920": mode_row("lanczos4", 1, 3, 1080, 1920),
+    "spline3 1x3x1080x1920": spline_row(1, 3, 1080, 1920),
     "volume 1x1x128x128x128": volume_row(128),
     "perspective 1x3x1080x1920": perspective_row(1, 3, 1080, 1920),
     "channels last 1x540x960x32": channels_last_row(1, 32, 540, 960),

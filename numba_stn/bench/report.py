@@ -16,18 +16,42 @@ from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Any
 
-from . import clock, grids, images, memory, modes, resizes, splines, startup, training_steps, warps
-from .rows import MissingError, Row, disagreement, relative_difference, runners, to_float64
+from . import (
+    clock,
+    gradients,
+    grids,
+    image_operations,
+    images,
+    memory,
+    modes,
+    operations,
+    resizes,
+    splines,
+    startup,
+    training_steps,
+    warps,
+)
+from .rows import MissingError, Row, Runner, disagreement, relative_difference, runners, to_float64
 
 ROWS: dict[str, Row] = {
-    **warps.ROWS, **grids.ROWS, **images.ROWS, **resizes.ROWS, **modes.ROWS, **splines.ROWS,
-    **training_steps.ROWS,
+    **warps.ROWS, **grids.ROWS, **modes.ROWS, **splines.ROWS, **gradients.ROWS, **images.ROWS,
+    **image_operations.ROWS, **resizes.ROWS, **operations.ROWS, **training_steps.ROWS,
 }  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",
              "scikit-image", "kornia", "kornia_rs", "pillow", "ipp")  # fmt: skip
 
 Table = list[dict[str, Any]]
+
+
+def prepared(name: str, who: str, problem: Any) -> Runner:
+    """Prepare a library for a row, and run it once."""
+    makers = ROWS[name].makers
+    if who not in makers:
+        raise MissingError(f"{name} has no {who}")
+    runner = makers[who](problem)
+    runner.run()
+    return runner
 
 
 def choose(words: Sequence[str]) -> list[str]:

@@ -160,6 +160,12 @@ def cv2_crops(p):
     return Runner(run, _image, 1.0)
 
 
+def crops_row(count, size):
+    """Row: boxes of an image, resized."""
+    return Row("crop_and_resize", partial(crops_problem, count, size),
+               {"ours": stn_crops, "cv2": cv2_crops})  # fmt: skip
+
+
 _KINDS = (None, "area", "triangle", "cubic", "lanczos3")
 
 ROWS = {
@@ -175,7 +181,5 @@ ROWS = {
     },
     "resize area float32 1080x1920 to 540x960": row("float32", (540, 960), 1, "area"),
     "resize triangle float32 1080x1920 to 224x398": row("float32", (224, 398), 1, "triangle"),
-    "crop_and_resize 64 boxes to 64x64x3": Row(
-        "resize", partial(crops_problem, 64, (64, 64)), {"ours": stn_crops, "cv2": cv2_crops}
-    ),
+    "crop_and_resize 64 boxes to 64x64x3": crops_row(64, (64, 64)),
 }

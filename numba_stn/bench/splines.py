@@ -46,6 +46,15 @@ def solution(points):
     return np.linalg.inv(system)[:, : len(points)]
 
 
+def grid_matrix(height, width, count):
+    """The matrix (H W, K) from the control points of a square lattice to the grid."""
+    x, y = ((2 * np.arange(side) + 1) / side - 1 for side in (width, height))
+    positions = np.stack(np.broadcast_arrays(x, y[:, None]), axis=2).reshape(-1, 2)
+    points = lattice(int(np.sqrt(count)))
+    basis = np.column_stack([energies(positions, points), np.ones(len(positions)), positions])
+    return basis @ solution(points)
+
+
 # --- Libraries ------------------------------------------------------------------------------------
 
 
@@ -64,11 +73,7 @@ def torch_product(p):
     torch = peer_module("torch")
     images, control = torch.as_tensor(p.images), torch.as_tensor(p.control)
     height, width = images.shape[2:]
-    x, y = ((2 * np.arange(side) + 1) / side - 1 for side in (width, height))
-    positions = np.stack(np.broadcast_arrays(x, y[:, None]), axis=2).reshape(-1, 2)
-    points = lattice(int(np.sqrt(control.shape[1])))
-    basis = np.column_stack([energies(positions, points), np.ones(len(positions)), positions])
-    matrix = torch.as_tensor((basis @ solution(points)).astype(p.control.dtype))
+    matrix = torch.as_tensor(grid_matrix(height, width, control.shape[1]).astype(p.control.dtype))
 
     def run():
         with torch.no_grad():

@@ -62,9 +62,30 @@ def stn_step(p):
 
     optimiser = adam(1e-3)
     learner = train.Learner(p.params, p.net.init_state((1, 28, 28)), optimiser.init(p.params))
+    return Runner(partial(_step(train), p.net, optimiser, learner, p.images, p.labels), _loss)
+
+
+def _step(train):
     # "step" is its name in older commits, which the history of speed measures too.
-    step = getattr(train, "train_step", None) or getattr(train, "step")  # noqa: B009
-    return Runner(partial(step, p.net, optimiser, learner, p.images, p.labels), _loss)
+    return getattr(train, "train_step", None) or getattr(train, "step")  # noqa: B009
+
+
+def epoch(build, images, labels, size):
+    """Prepare an epoch: a step for each batch of the images (N, 1, 28, 28), in order."""
+    p = batch(build, size)
+    from numba_stn.nn import adam, train
+
+    optimiser = adam(1e-3)
+    start = train.Learner(p.params, p.net.init_state((1, 28, 28)), optimiser.init(p.params))
+    step = _step(train)
+
+    def run():
+        learner = start
+        for k in range(0, len(images) - size + 1, size):
+            learner = step(p.net, optimiser, learner, images[k : k + size], labels[k : k + size])[0]
+        return learner
+
+    return run
 
 
 def torch_step(p):

@@ -1,0 +1,54 @@
+"""Whole processes: the import, the first call, and peak memory."""
+
+from .common import bench
+
+# Code that runs before the first call and is not timed. asv runs ``timeraw`` code by itself.
+CALL = bench("startup").FIRST_CALL
+COMPILED = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {CALL!r}], check=True)
+"""
+NOT_COMPILED = """
+import os, tempfile
+folder = tempfile.TemporaryDirectory()
+os.environ["NUMBA_CACHE_DIR"] = folder.name
+"""
+ROTATE = "import numpy, numba_stn; numba_stn.rotate(numpy.zeros((64, 64, 3), 'u1'), 30)"
+
+
+class StartUp:
+    """Seconds of a new process, without the interpreter's own start."""
+
+    version = "1"
+    number, repeat, rounds, warmup_time, timeout = 1, 3, 1, 0, 300
+
+    def timeraw_import(self):
+        return "import numba_stn"
+
+    def timeraw_first_warp_affine_compiled_before(self):
+        return CALL, COMPILED
+
+    def timeraw_first_warp_affine_nothing_compiled(self):
+        return CALL, NOT_COMPILED
+
+    def timeraw_first_rotate_nothing_compiled(self):
+        return ROTATE, NOT_COMPILED
+
+
+class PeakMemory:
+    """warp_affine both ways: the most memory in use, in bytes, and divided by what it must hold.
+
+    It must hold the inputs, the samples and the gradients.
+    """
+
+    params = (["x".join(map(str, shape)) for shape in bench("memory").SHAPES],)
+    param_names = ("shape",)
+    version = "1"
+    unit = "times"
+
+    def peakmem_both_ways(self, shape):
+        bench("memory").peak("ours", tuple(map(int, shape.split("x"))))
+
+    def track_both_ways(self, shape):
+        needed, used = bench("memory").peak("ours", tuple(map(int, shape.split("x"))))
+        return used / needed
