@@ -1,8 +1,10 @@
-"""Write the site of the speed history, which asv makes, so that it needs no network connection.
+"""Write the site of the speed history, which asv makes, so that it needs neither server nor network.
 
 ``python docs/history.py FOLDER`` writes it; the build of the documentation writes it to its folder
 ``history``. It needs the results in benchmarks/results/asv, a clone with all commits on the branch
 main, and npm, whose packages contain the libraries that asv's page would load from other servers.
+What the page would load from its own server is in the file ``embedded.js``, because browsers load
+no data into a page that was opened from a file.
 """
 
 import json
@@ -15,6 +17,7 @@ import tarfile
 import tempfile
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+RESULTS = BENCHMARKS / "results" / "asv"
 
 # The libraries that asv's page loads, by file name: the npm package, and the file in it.
 LIBRARIES = {
@@ -45,14 +48,30 @@ class HistoryError(Exception):
     """The site cannot be written here."""
 
 
-def write(folder: pathlib.Path) -> str:
+# asv's page asks for its data by jQuery; this answers from the file.
+TRANSPORT = """
+jQuery.ajaxTransport("+json", function (options) {
+    const name = decodeURIComponent(options.url.split("?")[0]);
+    if (!(name in EMBEDDED)) return;
+    return {
+        send: (headers, complete) =>  // later, as a server's answer: all scripts have run by then
+            setTimeout(() => complete(200, "OK", {json: structuredClone(EMBEDDED[name])}), 0),
+        abort: () => {},
+    };
+});
+"""
+
+
+def write(folder: pathlib.Path, results: pathlib.Path = RESULTS) -> str:
     """Write the site, or a page that says why there is none; return the reason."""
     try:
         with tempfile.TemporaryDirectory() as made:
-            publish(pathlib.Path(made, "site"))
-            leave_out_unmeasured(pathlib.Path(made, "site"))
-            localise(pathlib.Path(made, "site"))
-            shutil.copytree(pathlib.Path(made, "site"), folder, dirs_exist_ok=True)
+            site = pathlib.Path(made, "site")
+            publish(site, results)
+            leave_out_unmeasured(site)
+            localise(site)
+            embed(site)
+            shutil.copytree(site, folder, dirs_exist_ok=True)
     except HistoryError as error:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.html").write_text(EMPTY.format(reason=error))
@@ -60,9 +79,18 @@ def write(folder: pathlib.Path) -> str:
     return ""
 
 
-def publish(folder: pathlib.Path) -> None:
-    """Let asv write its site from the results."""
-    _run("asv publish", [sys.executable, "-m", "asv", "publish", "-o", str(folder)], BENCHMARKS)
+def publish(folder: pathlib.Path, results: pathlib.Path) -> None:
+    """Let asv write its site from the results, of which it changes none."""
+    config = json.loads((BENCHMARKS / "asv.conf.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as copied:
+        shutil.copytree(results, pathlib.Path(copied, "results"))
+        config |= {"repo": str(BENCHMARKS.parent), "results_dir": str(pathlib.Path(copied, "results")),
+                   "benchmark_dir": str(BENCHMARKS / config["benchmark_dir"]),
+                   "env_dir": str(pathlib.Path(copied, "env"))}  # fmt: skip
+        file = pathlib.Path(copied, "asv.conf.json")
+        file.write_text(json.dumps(config), encoding="utf-8")
+        command = [sys.executable, "-m", "asv", "publish", "--config", str(file)]
+        _run("asv publish", [*command, "-o", str(folder)], BENCHMARKS)
 
 
 def leave_out_unmeasured(folder: pathlib.Path) -> None:
@@ -96,6 +124,21 @@ def localise(folder: pathlib.Path) -> None:
             return CHECKS.sub("", match[1] + name + match[3])
 
         page.write_text(ELSEWHERE.sub(local, text), encoding="utf-8")
+
+
+def embed(folder: pathlib.Path) -> None:
+    """Store all data in one script, which the page loads after jQuery."""
+    data = {path.relative_to(folder).as_posix(): json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(folder.rglob("*.json"))}  # fmt: skip
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    (folder / "embedded.js").write_text(f"const EMBEDDED = {text};\n{TRANSPORT}", encoding="utf-8")
+    page = folder / "index.html"
+    loads = re.compile(r'<script[^>]* src="jquery-[^"]*"[^>]*></script>')
+    text, count = loads.subn(r'\g<0>\n<script src="embedded.js"></script>',
+                             page.read_text(encoding="utf-8"), count=1)  # fmt: skip
+    if not count:
+        raise HistoryError("asv's page loads no jQuery, after which docs/history.py puts the data")
+    page.write_text(text, encoding="utf-8")
 
 
 def _unpacked(package, folder):
