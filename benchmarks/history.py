@@ -3,7 +3,7 @@
 ``python -m benchmarks.history --machine NAME`` measures the commits of benchmarks/history.txt, and
 ``--last N`` the newest commits of main that change the package. Each commit is built and installed
 in an environment of its own and has its own kernel cache. The command says beforehand how long that
-takes. It may be stopped at any time: the next run goes on with the first commit that has no results.
+takes. It may be stopped at any time; the next run goes on with the first commit without results.
 
 Results go to ``.asv/results``, which git ignores. A folder with committed files is written to only
 if ``--results`` names it, and results of another machine are never added to: NAME stands for one
@@ -28,6 +28,9 @@ COMMITTED = HERE / "results" / "asv"
 
 # What a commit takes before one was measured here, in minutes: its build, its kernels, its rows.
 MINUTES = 6.0
+
+# asv's exit code if some benchmarks of a commit failed; it stores the results of the others.
+FAILED_ROWS = 2
 
 # What asv records of a machine and what tells two machines apart. The system's version may change.
 SAME = ("arch", "cpu", "num_cpu", "ram")
@@ -148,9 +151,11 @@ def plan(commits: Sequence[str], todo: Sequence[str], folder: pathlib.Path, name
     known = [minutes for minutes in measured(folder, name).values() if minutes]
     each = statistics.median(known) if known else MINUTES
     guess = "as those before" if known else "a guess, before the first"
+    if not todo:
+        return f"{len(commits)} commits, all measured on {name}"
     return (f"{len(commits)} commits, {len(commits) - len(todo)} measured on {name}; the other "
             f"{len(todo)} take about {max(1, round(each * len(todo)))} minutes, {each:.1f} each "
-            f"({guess})" if todo else f"{len(commits)} commits, all measured on {name}")  # fmt: skip
+            f"({guess})")  # fmt: skip
 
 
 # --- asv ------------------------------------------------------------------------------------------
@@ -171,7 +176,8 @@ def configuration(folder: pathlib.Path, results: pathlib.Path) -> pathlib.Path:
 def asv(config: pathlib.Path, *words: str) -> None:
     """Run asv, whose output is seen as it comes."""
     command = [sys.executable, "-m", "asv", words[0], "--config", str(config), *words[1:]]
-    if subprocess.run(command, cwd=HERE).returncode:
+    code = subprocess.run(command, cwd=HERE).returncode
+    if code not in (0, FAILED_ROWS):
         raise HistoryError(f"asv {words[0]} failed; what it printed says why")
 
 

@@ -35,6 +35,7 @@ extensions = [
     "myst_parser",
     "sphinx_gallery.gen_gallery",
     "mathml",
+    "over_time",
 ]
 exclude_patterns = ["_build", "results", "gallery", "sg_execution_times.rst", "examples/*.ipynb"]
 

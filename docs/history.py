@@ -1,4 +1,4 @@
-"""Write the site of the speed history, which asv makes, so that it needs neither server nor network.
+"""Write the site of the speed history, made by asv, so that it needs neither server nor network.
 
 ``python docs/history.py FOLDER`` writes it; the build of the documentation writes it to its folder
 ``history``. It needs the results in benchmarks/results/asv, a clone with all commits on the branch
@@ -83,8 +83,8 @@ def publish(folder: pathlib.Path, results: pathlib.Path) -> None:
     """Let asv write its site from the results, of which it changes none."""
     config = json.loads((BENCHMARKS / "asv.conf.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as copied:
-        shutil.copytree(results, pathlib.Path(copied, "results"))
-        config |= {"repo": str(BENCHMARKS.parent), "results_dir": str(pathlib.Path(copied, "results")),
+        results = shutil.copytree(results, pathlib.Path(copied, "results"))
+        config |= {"repo": str(BENCHMARKS.parent), "results_dir": str(results),
                    "benchmark_dir": str(BENCHMARKS / config["benchmark_dir"]),
                    "env_dir": str(pathlib.Path(copied, "env"))}  # fmt: skip
         file = pathlib.Path(copied, "asv.conf.json")

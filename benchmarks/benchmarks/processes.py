@@ -14,25 +14,28 @@ folder = tempfile.TemporaryDirectory()
 os.environ["NUMBA_CACHE_DIR"] = folder.name
 """
 ROTATE = "import numpy, numba_stn; numba_stn.rotate(numpy.zeros((64, 64, 3), 'u1'), 30)"
+PROCESSES = {
+    "import": ("import numba_stn",),
+    "warp_affine, compiled before": (CALL, COMPILED),
+    "warp_affine, nothing compiled": (CALL, NOT_COMPILED),
+    "rotate, nothing compiled": (ROTATE, NOT_COMPILED),
+}
 
 
 class StartUp:
-    """Seconds of a new process, without the interpreter's own start."""
+    """The first call of a new process, without the interpreter's own start."""
 
+    params = (list(PROCESSES),)
+    param_names = ("process",)
     version = "1"
     number, repeat, rounds, warmup_time, timeout = 1, 3, 1, 0, 300
 
-    def timeraw_import(self):
-        return "import numba_stn"
+    def setup(self, process):
+        if process.startswith("rotate"):
+            bench("rows").stn_function("rotate")
 
-    def timeraw_first_warp_affine_compiled_before(self):
-        return CALL, COMPILED
-
-    def timeraw_first_warp_affine_nothing_compiled(self):
-        return CALL, NOT_COMPILED
-
-    def timeraw_first_rotate_nothing_compiled(self):
-        return ROTATE, NOT_COMPILED
+    def timeraw_process(self, process):
+        return PROCESSES[process]
 
 
 class PeakMemory:
