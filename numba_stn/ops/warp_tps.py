@@ -1,7 +1,7 @@
 """Warps by thin-plate splines; see :mod:`numba_stn.ops.tps_grid` for the splines.
 
 The grids of a few images at a time are in memory, and the kernels of :func:`numba_stn.grid_sample`
-sample at them: on the CPU float64 grids of up to 8 MiB or one image's, on a GPU grids of the dtype
+sample at them: on the CPU float64 grids of up to 2 MiB or one image's, on a GPU grids of the dtype
 of ``control``, up to 64 MiB of float32 or one image's. The grid of a larger batch is never in
 memory as a whole, nor are the functions U of a whole image. The backward pass reduces the gradient
 of each group's grid at once.

@@ -16,13 +16,13 @@ from .. import cpu_launch
 from ..math.coordinates import base_coordinate
 from ..math.jit import scalar
 from .arrays import ignore_float_errors
-
-# The number of partial sums along a row, which are one vector.
-PARTS = 8
+from .simd.products import combine_functions, sum_over_pixels
+from .simd.vectors import LANES
 
 # The largest number of float64 numbers in memory at a time, for grids and sums of their rows; a
-# single image may need more.
-CHUNK = 2**20
+# single image may need more. What is written here is read at once, so it should be in a core's
+# cache.
+CHUNK = 2**18
 
 _LOG_2 = math.log(2)
 _LEAST = np.float64(math.sqrt(0.5)).view(np.int64)
@@ -83,21 +83,14 @@ def make_spline_grid(parallel):
 
     def spline_grid(weights, points, start, off, grid):
         batch, rows, columns, _ = grid.shape
-        count = len(points)
+        wide = whole_vectors(columns)
         for i in prange(rows):
-            basis, line = np.empty((count + 3, columns)), np.empty((2, columns))
+            basis, line = np.zeros((len(points) + 3, wide)), np.empty(2 * wide)
             fill_basis(points, i, rows, columns, off, basis)
             for n in range(batch):
-                for axis in range(2):
-                    values, first = line[axis], basis[count + 1 + axis]
-                    for j in range(columns):
-                        values[j] = start * first[j]
-                    for k in range(count + 3):
-                        weight, function = weights[n, k, axis], basis[k]
-                        for j in range(columns):
-                            values[j] += weight * function[j]
+                combine_functions(weights, basis, start, line, n)
                 for j in range(columns):
-                    grid[n, i, j, 0], grid[n, i, j, 1] = line[0, j], line[1, j]
+                    grid[n, i, j, 0], grid[n, i, j, 1] = line[2 * j], line[2 * j + 1]
         return stamp
 
     return cpu_launch.jit(spline_grid, parallel)
@@ -110,44 +103,25 @@ def make_spline_grid_vjp(parallel):
 
     def spline_grid_vjp(dgrid, points, off, sums):
         batch, rows, columns, _ = dgrid.shape
-        count = len(points)
-        wide = (columns + PARTS - 1) // PARTS * PARTS
+        count = len(points) + 3
         for i in prange(rows):
-            # A row is padded with zeros to whole parts.
-            basis, line = np.zeros((count + 3, wide)), np.zeros((2, wide))
-            parts = np.empty((2, PARTS))
+            basis, totals = np.zeros((count, columns)), np.empty((2, whole_vectors(count)))
             fill_basis(points, i, rows, columns, off, basis)
+            pixels = np.zeros((columns, totals.shape[1]))
+            pixels[:, :count] = basis.T
             for n in range(batch):
-                for j in range(columns):
-                    line[0, j], line[1, j] = dgrid[n, i, j, 0], dgrid[n, i, j, 1]
-                for k in range(count + 3):
-                    add_products(basis[k], line, parts)
-                    sums[n, i, k, 0], sums[n, i, k, 1] = total(parts[0]), total(parts[1])
+                sum_over_pixels(pixels, dgrid, (n, i), totals)
+                for k in range(count):
+                    sums[n, i, k, 0], sums[n, i, k, 1] = totals[0, k], totals[1, k]
         return stamp
 
     return cpu_launch.jit(spline_grid_vjp, parallel)
 
 
 @scalar
-def add_products(function, line, parts):
-    """Sum a function times each row of ``line``; part p sums columns p, p + PARTS, and so on."""
-    xs, ys, sums_x, sums_y = line[0], line[1], parts[0], parts[1]
-    sums_x[:] = 0.0
-    sums_y[:] = 0.0
-    for start in range(0, len(function), PARTS):
-        for part in range(PARTS):
-            value = function[start + part]
-            sums_x[part] += value * xs[start + part]
-            sums_y[part] += value * ys[start + part]
-
-
-@scalar
-def total(parts):
-    """Sum of the parts, in order."""
-    found = 0.0
-    for part in range(PARTS):
-        found += parts[part]
-    return found
+def whole_vectors(count):
+    """The least multiple of LANES that is at least ``count``."""
+    return (count + LANES - 1) // LANES * LANES
 
 
 # --- Functions that :mod:`numba_stn.ops.tps_grid` calls; kernels/cuda/tps.py has the same names ---
