@@ -105,7 +105,7 @@ def test_the_grid_s_gradient(align_corners):
     rng, _, control = problem(3)
     chosen = {"align_corners": align_corners, "regularisation": 0.1}
     check_vjp(
-        lambda x: stn.tps_grid(x, (5, 13), **chosen),
+        lambda x: stn.tps_grid(x, (5, 35), **chosen),  # two vectors of columns, and a part of one
         lambda d: stn.tps_grid_vjp(d, 4, **chosen), control, rng,
     )  # fmt: skip
     single = stn.tps_grid_vjp(np.ones((2, 3, 4, 2), np.float32), 3)
