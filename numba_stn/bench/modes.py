@@ -80,7 +80,7 @@ def mode_row(mode, *shape):
 
 def spline_row(*shape):
     """Row: images warped by affine maps, interpolated by cubic B-splines."""
-    makers = {"ours": partial(stn_warp, mode="spline3"), "scipy": scipy_spline}
+    makers: dict[str, Any] = {"ours": partial(stn_warp, mode="spline3"), "scipy": scipy_spline}
     return Row("modes", partial(warps.problem, shape), makers)
 
 

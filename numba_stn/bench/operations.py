@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import splines, warps
-from .rows import Row, Runner, peer_module, stn_function
+from .rows import Row, Runner, peer_module, stn_function, stn_module
 
 
 def _named(name, found):
@@ -41,11 +41,11 @@ def stn_tps_grid(p):
 
 def torch_tps_grid(p):
     """A product with a matrix that is computed before the measurement."""
-    torch, sides = peer_module("torch"), p.images.shape[2:]
-    matrix = splines.grid_matrix(*sides, p.control.shape[1]).astype(p.control.dtype)
+    torch, (height, width) = peer_module("torch"), p.images.shape[2:]
+    matrix = splines.grid_matrix(height, width, p.control.shape[1]).astype(p.control.dtype)
     matrix = torch.as_tensor(matrix)
     control = torch.as_tensor(p.control)
-    return Runner(lambda: (matrix @ control).reshape(-1, *sides, 2), _read("grid"))
+    return Runner(lambda: (matrix @ control).reshape(-1, height, width, 2), _read("grid"))
 
 
 # --- Points ---------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def velocity(side):
 
 def stn_integrate(p):
     """integrate_velocity of numba_stn."""
-    integrate = stn_function("deformations").integrate_velocity
+    integrate = stn_module("deformations").integrate_velocity
     return Runner(partial(integrate, p.field, SQUARINGS), _read("displacement"))
 
 

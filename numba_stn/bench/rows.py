@@ -69,10 +69,19 @@ def kornia_rs_function(name: str) -> Callable[..., Any]:
 
 def stn_function(name: str) -> Callable[..., Any]:
     """Look up a public function of numba_stn."""
-    function = getattr(numba_stn, name, None)
-    if function is None:
+    return _stn_attribute(name)
+
+
+def stn_module(name: str) -> ModuleType:
+    """Look up a public module of numba_stn."""
+    return _stn_attribute(name)
+
+
+def _stn_attribute(name):
+    found = getattr(numba_stn, name, None)
+    if found is None:
         raise MissingError(f"this commit has no {name}")
-    return function
+    return found
 
 
 def runners(row: Row, problem: Any) -> dict[str, Runner]:

@@ -4,11 +4,19 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.cpu import coordinate_arrays
 from ..ops.any_dtype import check_dtype
 from ..ops.docstrings import documented
 from ..ops.grid_sample import grid_sample
-from ..ops.grids import grid_from_pixels
-from ..ops.validate import BATCH_DTYPES, MODES, check_image_shape, choose_backend, look_up
+from ..ops.grids import compute_normalisation
+from ..ops.validate import (
+    BATCH_DTYPES,
+    MODES,
+    check_image_shape,
+    choose_backend,
+    corner_offset,
+    look_up,
+)
 from ..transforms import maps
 
 __all__ = ["remap", "unwarp_polar", "warp_polar"]
@@ -16,6 +24,9 @@ __all__ = ["remap", "unwarp_polar", "warp_polar"]
 # The rows that a sample reads beyond an image's: two for a cubic, and more for a spline, whose
 # coefficients depend on all rows, but not on those that are further away than these.
 _RIMS = {"lanczos4": 4} | {f"spline{order}": 48 for order in (2, 3, 4, 5)}
+
+# The positions whose grid is in memory at a time: 1 MiB, which a core's cache holds.
+_POSITIONS = 2**16
 
 # OpenCV's fixed-point maps have 5 bits of each fraction.
 _FRACTION = 32.0
@@ -73,12 +84,17 @@ def remap(
     >>> stn.remap(image, [[0.5, 2]], [[0, 1]])
     array([[ 5, 50]], dtype=uint8)
     """
-    image, positions = _check_image(image, mode), _positions(map_x, map_y)
-    grid = grid_from_pixels(positions[None], image.shape[:2])
+    image, (x, y) = _check_image(image, mode), _positions(map_x, map_y)
+    factors, centres = compute_normalisation(image.shape[:2], corner_offset(False))
     batch = image.reshape(1, *image.shape[:2], -1)
-    out = grid_sample(batch, grid, mode=mode, padding_mode=padding_mode, fill=fill,
-                      layout="NHWC")  # fmt: skip
-    return out.reshape(*positions.shape[:2], *image.shape[2:])
+    out = np.empty((1, *x.shape, batch.shape[3]), image.dtype)
+    rows = max(1, _POSITIONS // x.shape[1])
+    for first in range(0, len(x), rows):
+        part = slice(first, first + rows)
+        grid = coordinate_arrays.joined(x[part], y[part], centres, factors)
+        grid_sample(batch, grid[None], mode=mode, padding_mode=padding_mode, fill=fill,
+                    layout="NHWC", out=out[:, part])  # fmt: skip
+    return out.reshape(*x.shape, *image.shape[2:])
 
 
 def _check_image(image, mode):
@@ -94,35 +110,35 @@ def _check_image(image, mode):
 
 
 def _positions(map_x, map_y):
-    """Return (H_out, W_out, 2) float64 from one of the forms of maps."""
+    """Return x and y (H_out, W_out), float32 or float64, from one of the forms of maps."""
     map_x = np.asarray(map_x)
     if map_x.dtype == np.int16 and map_x.ndim == 3:
         return _from_fixed_point(map_x, map_y)
     try:
-        x, y = (np.asarray(each, np.float64) for each in (map_x, map_y))
+        both_single = map_x.dtype == np.asarray(map_y).dtype == np.float32
+        kind = np.float32 if both_single else np.float64
+        x, y = (np.ascontiguousarray(each, kind) for each in (map_x, map_y))
     except (TypeError, ValueError):
         raise TypeError("map_x, map_y: expected arrays of numbers") from None
     if x.ndim != 2 or x.shape != y.shape or not x.size:
         raise ValueError(f"map_x, map_y: expected two arrays (H_out, W_out), or (H_out, W_out, 2) "
                          f"of int16 and (H_out, W_out) of uint16, got {x.shape} of {map_x.dtype} "
                          f"and {y.shape}")  # fmt: skip
-    return np.stack([x, y], -1)
+    return x, y
 
 
 def _from_fixed_point(whole, fractions):
     """Add whole parts and 32nds: the index of a fraction is 32 times that of y, plus that of x."""
     if whole.shape[2] != 2 or not whole.size:
         raise ValueError(f"map_x: expected (H_out, W_out, 2) of int16, got {whole.shape}")
-    positions = whole.astype(np.float64)
+    x, y = (whole[..., axis].astype(np.float64) for axis in range(2))
     if fractions is None:
-        return positions
+        return x, y
     fractions = np.asarray(fractions)
     if fractions.dtype != np.uint16 or fractions.shape != whole.shape[:2]:
         raise ValueError(f"map_y: expected {whole.shape[:2]} of uint16, as cv2.convertMaps returns "
                          f"with int16, got {fractions.shape} of {fractions.dtype}")  # fmt: skip
-    positions[..., 0] += (fractions & 31) / _FRACTION
-    positions[..., 1] += (fractions >> 5 & 31) / _FRACTION
-    return positions
+    return x + (fractions & 31) / _FRACTION, y + (fractions >> 5 & 31) / _FRACTION
 
 
 @documented

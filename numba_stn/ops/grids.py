@@ -5,8 +5,8 @@ pixel coordinates: pixel centres are integers, (0, 0) is the first pixel, x come
 ``image_size`` is the spatial shape of the images that the grid will sample: (H, W) or (D, H, W).
 
 All of these maps are linear up to a shift, so each ``_vjp`` needs only the gradient with respect to
-the result. Arrays of NumPy and CuPy are processed by these libraries' own functions, other arrays
-on a GPU by kernels; the result is of the same kind.
+the result. Arrays of CuPy are processed by its own functions, others by kernels; the result is of
+the same kind.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import backend, on_gpu
-from ..kernels.cpu import arrays
+from ..kernels.cpu import arrays, coordinate_arrays
 from ..utils.namespace import is_cupy, namespace
 from .docstrings import documented
 from .validate import check_not_empty, corner_offset
@@ -86,7 +86,7 @@ def grid_from_displacement(
     factors, _ = compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.displaced(displacement, factors, off))
-    grid = displacement * to_dtype_of(displacement, factors)
+    grid = _scaled(displacement, None, factors)
     for axis, side in enumerate(reversed(size)):
         length = side - 1 + off
         line = (2.0 * np.arange(side) - (side - 1)) / length if length else np.zeros(side)
@@ -181,7 +181,7 @@ def grid_from_pixels(pixels: Array, image_size: Sides, *, align_corners: bool = 
     factors, centres = compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.scaled(pixels, centres, factors, [0.0] * dims))
-    return (pixels - to_dtype_of(pixels, centres)) * to_dtype_of(pixels, factors)
+    return _scaled(pixels, centres, factors)
 
 
 @documented
@@ -253,7 +253,7 @@ def pixels_from_grid(grid: Array, image_size: Sides, *, align_corners: bool = Fa
     halves, (_, centres) = half_sides(sides, off), compute_normalisation(sides, off)
     if kernels:
         return kernels.returned(kernels.coords.scaled(grid, [0.0] * dims, halves, centres))
-    return grid * to_dtype_of(grid, halves) + to_dtype_of(grid, centres)
+    return _scaled(grid, None, halves, centres)
 
 
 @documented
@@ -331,15 +331,26 @@ def to_dtype_of(array, numbers):
 def _scale(kernels, array, factors):
     """Multiply coordinates by one factor per axis."""
     if not kernels:
-        return array * to_dtype_of(array, factors)
+        return _scaled(array, None, factors)
     zeros = [0.0] * len(factors)
     return kernels.returned(kernels.coords.scaled(array, zeros, factors, zeros))
+
+
+def _scaled(array, before, factors, after=None):
+    """Compute ``(array - before) * factors + after`` of an array of NumPy or CuPy."""
+    before, factors, after = (
+        to_dtype_of(array, np.zeros(len(factors)) if each is None else each)
+        for each in (before, factors, after)
+    )
+    if is_cupy(array):
+        return (array - before) * factors + after
+    return coordinate_arrays.scaled(array, before, factors, after)
 
 
 def check_coordinates(name, array, whole=False, dims=None):
     """Return the kernels for an array of coordinates, the array, and its number of axes.
 
-    The kernels are None if NumPy's or CuPy's functions do the work. ``whole``: the array has a
+    The kernels are None for arrays of NumPy and CuPy. ``whole``: the array has a
     coordinate for every output pixel.
     """
     kernels = backend(gpu=True) if on_gpu(array) and not is_cupy(array) else None
