@@ -70,8 +70,8 @@ class SpeedHistory(Directive):
                  f"on the machine {machine['machine']}: {machine['num_cpu']} cores of "
                  f"{machine['cpu']}.")  # fmt: skip
         return [nodes.paragraph(text=about),
-                *(self.section(name, docs.get(name, ""), commits, found[name])
-                  for name in sorted(found, key=list(docs).index if docs else None))]  # fmt: skip
+                *(self.section(name, docs[name], commits, found[name])
+                  for name in docs if name in found)]  # fmt: skip
 
     def section(self, name, text, commits, benchmarks):
         """Write the graph and the table of a suite."""
