@@ -63,7 +63,9 @@ def gather_pairs(emit, bases, offsets_at):
             start = b.inttoptr(base, F32.as_pointer())
             pointers = _VectorOfPointers(b.block, start, index)
             b._insert(pointers)
-            found = _masked_gather(b, pointers, F64, half, 4)
+            # LLVM before version 17 has a type for what a pointer points to.
+            of_pairs = b.bitcast(pointers, ir.VectorType(F64.as_pointer(), half))
+            found = _masked_gather(b, of_pairs, F64, half, 4)
             parts.append(b.bitcast(found, ir.VectorType(F32, LANES)))
         vectors += emit.deinterleave(*parts)
     return vectors
