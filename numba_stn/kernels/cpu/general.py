@@ -23,7 +23,7 @@ from ..math.dtypes import bits, computed
 from ..math.interpolation import all_covered
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import FILL, GRID, SPLINE2, TAPS
+from ..math.sampler_kind import FILL, GRID, LANCZOS4, SPLINE2, TAPS
 from . import framed_samples
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
 from .framed_samples import elements_together, make_sample_framed
@@ -377,7 +377,7 @@ def has_vector_code(kind):
     Blocks with all taps inside do not look at the padding. Coefficients of splines have margins,
     and under FILL samples in these are not inside.
     """
-    margins = kind.mode >= SPLINE2 and kind.padding == FILL
+    margins = SPLINE2 <= kind.mode < LANCZOS4 and kind.padding == FILL
     return kind.dims == 2 and kind.mode in VECTOR_MODES and not margins
 
 

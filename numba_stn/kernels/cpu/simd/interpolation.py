@@ -1,6 +1,6 @@
 """Weights, and samples of interior blocks in any mode: of a plane, or of pixels of 2 to 4 channels.
 
-All taps of a block are inside the image. Along each axis a mode reads n taps (1, 2 or 4), which are
+All taps of a block are inside the image. Along each axis a mode reads n taps (1 to 8), which are
 neighbours in a row of memory, so each pixel takes n loads of n neighbours. They are weighted and
 summed by rows first, then by columns, in the order of
 :func:`numba_stn.kernels.cpu.taps.make_block_sum`, whose bits they give. Integers are
@@ -20,12 +20,14 @@ from ...math.sampler_kind import (
     BICUBIC,
     BILINEAR,
     CATMULL_ROM,
+    LANCZOS4,
     NEAREST,
     SPLINE3,
     SPLINE5,
     TAPS,
 )
 from .gathers import gather_elements
+from .lanczos import lanczos_slopes, lanczos_weights
 from .vectors import I32, I64, LANES, Emitter, Plane, lanes
 from .workspace import Slot
 
@@ -253,7 +255,7 @@ def bilinear_weights(emit, tx, ty):
 # splines. It is used for samples and gradients of planes; :mod:`..general` has the other modes.
 _KEYS = {BICUBIC: KEYS, CATMULL_ROM: CATMULL_ROM_KEYS}
 _ORDERS = {SPLINE3: 3, SPLINE5: 5}
-VECTOR_MODES = (NEAREST, BILINEAR, *_KEYS, *_ORDERS)
+VECTOR_MODES = (NEAREST, BILINEAR, *_KEYS, *_ORDERS, LANCZOS4)
 
 
 def tap_weights(emit, mode, t):
@@ -263,6 +265,8 @@ def tap_weights(emit, mode, t):
         return [b.fsub(one, t), t]
     if mode in _ORDERS:
         return _spline_weights(emit, _ORDERS[mode], t)
+    if mode == LANCZOS4:
+        return lanczos_weights(emit, t)
     up, a = b.fsub(one, t), _KEYS[mode]
     return [_outer(emit, b.fadd(one, t), a), _inner(emit, t, a), _inner(emit, up, a),
             _outer(emit, b.fsub(lanes(emit.real, 2.0), t), a)]  # fmt: skip
@@ -273,6 +277,8 @@ def tap_slopes(emit, mode, t):
     b, one = emit.builder, lanes(emit.real, 1.0)
     if mode == BILINEAR:
         return [lanes(emit.real, -1.0), one]
+    if mode == LANCZOS4:
+        return lanczos_slopes(emit, t)
     if mode in _ORDERS:
         below = _spline_weights(emit, _ORDERS[mode] - 1, t)
         inner = [b.fsub(low, high) for low, high in itertools.pairwise(below)]
