@@ -174,7 +174,7 @@ def check_oracle(sides, size, reach, options):
     for have, correct in zip(
         got, reference.grid_sample_vjp(dsamples, images, grid, **options), strict=True
     ):
-        np.testing.assert_allclose(have, correct, atol=1e-9)
+        np.testing.assert_allclose(have, correct, atol=1e-10)
 
 
 def test_volumes_are_mirrored():

@@ -10,7 +10,6 @@ import numpy as np
 from ..images.warp_image import warp_image
 from ..kernels.cpu_launch import one_thread, workers
 from ..ops.tps_grid import solve_spline
-from ..ops.validate import expand_fill
 from ..ops.warp_tps import warp_tps
 from ..ops.warps import warp_affine, warp_perspective
 from ..transforms.matrices import from_theta
@@ -29,6 +28,10 @@ STEPS, DIFFERENCE, FOUND = 30, 1e-6, 1e-9
 
 # Dtypes that the kernels of single images take.
 _IMAGE_DTYPES = ("uint8", "uint16", "float32", "float64")
+
+# From this number of pixels on, images of integers with 3 or 4 channels are warped one by one by
+# warp_image, in fixed point; smaller ones take less time in one launch for the whole batch.
+_ONE_BY_ONE = 128 * 128
 
 
 @dataclass(frozen=True)
@@ -131,25 +134,18 @@ class Augmentation:
         xp = namespace(images)
         if self.control is not None:
             return warp_tps(images, xp.asarray(self.control), **options, layout=layout)
-        one_by_one = images.dtype.kind == "u" or layout == "NHWC"
-        if xp is np and one_by_one and images.size and images.dtype.name in _IMAGE_DTYPES:
-            return self._warp_each(images, layout, options)
+        if xp is np and layout == "NHWC" and _has_faster_kernels(images):
+            return self._warp_each(images, options)
         warp = warp_affine if self.theta.shape[1] == 2 else warp_perspective
         return warp(images, xp.asarray(self.theta), **options, layout=layout)
 
-    def _warp_each(self, images, layout, options):
-        """Warp image by image, whose kernels are the fastest for these dtypes and layouts."""
+    def _warp_each(self, images, options):
+        """Warp image by image (H, W, C)."""
         images, matrices = np.ascontiguousarray(images), self.matrices
         out = np.empty_like(images)
-        channels = images.shape[3 if layout == "NHWC" else 1]
-        fills = expand_fill(options["fill"], channels, images.dtype).tolist()
 
         def warp_one(n):
-            if layout == "NHWC":
-                warp_image(images[n], matrices[n], out=out[n], **options)
-                return
-            for plane, target, fill in zip(images[n], out[n], fills, strict=True):
-                warp_image(plane, matrices[n], out=target, **options | {"fill": fill})
+            warp_image(images[n], matrices[n], out=out[n], **options)
 
         for_each(len(images), images.size, warp_one)
         return out
@@ -301,6 +297,13 @@ def for_each(count: int, work: int, function: Callable[[int], Any]) -> None:
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(run, range(threads)))
+
+
+def _has_faster_kernels(images):
+    """Whether images (N, H, W, C) are warped faster by the kernels of single images."""
+    _, height, width, channels = images.shape
+    fixed_point = images.dtype.name in ("uint8", "uint16") and channels in (3, 4)
+    return fixed_point and height * width >= _ONE_BY_ONE
 
 
 def _is_list(items):
