@@ -102,7 +102,7 @@ def rows(found):
     listed = found.get("rows", [])
     names = columns(row["ratios"] for row in listed)
     return markdown(
-        ["", "numba_stn, ms", *names],
+        ["", "numba_stn, ms", *times_ours(names)],
         [[f"`{row['row']}`", figure(row["ours_ms"]), *ratios(row, names)] for row in listed],
     )
 
@@ -162,7 +162,7 @@ def sweep(found, which):
     listed = [point for point in found.get("sweep", []) if point["sweep"] == which]
     names = columns(point["ratios"] for point in listed)
     return markdown(
-        ["", which, "numba_stn, ns per sample", *names],
+        ["", which, "numba_stn, ns per sample", *times_ours(names)],
         [
             [point["what"], point["value"], figure(point["ns_per_sample"]), *ratios(point, names)]
             for point in listed
@@ -210,7 +210,7 @@ def gpu(found):
     listed = found.get("rows", [])
     names = columns(row["ratios"] for row in listed)
     return markdown(
-        ["", "numba_stn, ms", "of copy", *names, "targets"],
+        ["", "numba_stn, ms", "of copy", *times_ours(names), "targets"],
         [
             [f"`{row['row']}`", figure(row["ours_ms"]), percent(row["share_of_copy"]),
              *ratios(row, names), targets(row)]
@@ -343,6 +343,11 @@ def columns(found):
     """List the names of the peers that occur, in the order of PEERS."""
     seen = {PEERS.get(who, who) for each in found for who in each if who != "ours"}
     return [name for name in dict.fromkeys([*PEERS.values(), *sorted(seen)]) if name in seen]
+
+
+def times_ours(names):
+    """Format the heads of columns of ratios."""
+    return [f"{name}, times ours" for name in names]
 
 
 def peers(found, names):

@@ -279,7 +279,7 @@ def test_tables_are_filled_from_files(tmp_path, monkeypatch):
     filled = tables.filled(page + "<!-- absent.json: rows -->\n<!-- end -->\n", tmp_path)
     assert "old" not in filled
     for line in (
-        "|  | numba_stn, ms | PyTorch | OpenCV |",
+        "|  | numba_stn, ms | PyTorch, times ours | OpenCV, times ours |",
         "| `this` | 2 | 3.00 | 0.50 |",
         "Losses: `this` (OpenCV, 0.50).",
         "| `this` | samples | 1.0e-07 | 2.0e-06 |",
