@@ -46,8 +46,8 @@ for k in range(3):
 np.save("stack.npy", rng.random((5, 64, 80), dtype="f4"))
 np.savetxt("m.txt", [[1, 0.1, 2], [0, 1, 3], [0, 0, 1]])
 Image.fromarray(rng.integers(0, 256, (300, 400), dtype="u1")).save("scan.tif")
-np.savetxt("pairs.txt", [[0, 0, 10, 12], [399, 0, 1980, 8], [0, 299, 5, 1490],
-                         [399, 299, 1990, 1495], [200, 150, 1000, 750]])
+points = rng.uniform(0, 300, (12, 2))
+np.savetxt("pairs.txt", np.hstack([points, 5 * points + [10, 12]]))
 pages = [Image.fromarray(rng.integers(0, 256, (60, 90), dtype="u1")) for _ in range(3)]
 pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
 try:
