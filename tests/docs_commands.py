@@ -43,7 +43,7 @@ more = pathlib.Path("more")
 more.mkdir()
 for k in range(3):
     shutil.copy(f"photographs/stop/{k}_0.jpg", more)
-np.save("stack.npy", rng.random((5, 64, 80), dtype="f4"))
+np.save("stack.npy", rng.random((5, 1, 64, 80), dtype="f4"))
 np.savetxt("m.txt", [[1, 0.1, 2], [0, 1, 3], [0, 0, 1]])
 Image.fromarray(rng.integers(0, 256, (300, 400), dtype="u1")).save("scan.tif")
 points = rng.uniform(0, 300, (12, 2))
