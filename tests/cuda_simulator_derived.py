@@ -172,13 +172,13 @@ def means(array, parts, axis):
 
 def largest_jacobian(theta, sides, size, corners):
     """Lengths of a projective map's columns at some positions of the output."""
-    found = []
-    for y, x in itertools.product(np.linspace(-1, 1, 9), repeat=2):
-        u, v, w = theta @ [x, y, 1]
-        at = np.array([u / w, v / w])
-        found.append(
-            parts_of((theta[:2, :2] - np.outer(at, theta[2, :2])) / w, sides, size, corners)
-        )
+    found, dims = [], len(sides)
+    for point in itertools.product(np.linspace(-1, 1, 9), repeat=dims):
+        if dims == 3 and size[0] == 1 and point[2]:
+            continue  # the only slice is in the middle
+        *numerators, w = theta @ [*point, 1]
+        ways = theta[:dims, :dims] - np.outer(np.array(numerators) / w, theta[dims, :dims])
+        found.append(parts_of(ways / w, sides, size, corners))
     return np.max(found, axis=0).tolist()
 
 
@@ -191,6 +191,7 @@ AREAS = [
     ("affine", 2, "bilinear", "border", True, "f4", "f4", 2, True, 5),
     ("affine", 3, "bilinear", "fill", False, "f4", "f8", 1, False, 4),
     ("projective", 2, "bilinear", "zeros", False, "f2", "f4", 2, False, 2),
+    ("projective", 3, "bilinear", "border", True, "f8", "f8", 2, True, 1),
 ]
 
 
@@ -204,7 +205,7 @@ def test_means_over_areas(kind):
     theta = np.eye(dims + (source == "projective"), dims + 1) * np.array([0.9, 0.4])[:, None, None]
     theta[:, :dims] += 0.1 * rng.standard_normal((2, dims, dims + 1))
     if source == "projective":
-        theta[:, 2] = [0.125, -0.25, 1]
+        theta[:, -1] = [0.125, -0.25, 1] if dims == 2 else [0.125, -0.25, 0.25, 1]
     theta = theta.astype(coord)
     options = {"mode": mode, "padding_mode": padding, "align_corners": corners}
     fill = tuple(range(3, 3 + channels))
@@ -220,7 +221,7 @@ def test_means_over_areas(kind):
         assert max(parts) > 1
         points = finer_points(size, parts, corners)
         found = points @ matrix.T
-        grid = (found[..., :2] / found[..., 2:] if source == "projective" else found)[None]
+        grid = (found[..., :-1] / found[..., -1:] if source == "projective" else found)[None]
         read = (case.images[m], grid, padding, corners)
         want[n] = means(reference.grid_sample(*read, fill=fill, mode=mode)[0], parts, 1)
         inside[n] = means(reference.coverage(grid, sides, padding, corners, mode=mode)[0], parts, 0)
@@ -231,7 +232,7 @@ def test_means_over_areas(kind):
         dimages[m] += dpart
         g = dgrid[0]
         if source == "projective":
-            w = found[..., 2:]
+            w = found[..., -1:]
             third = -(g * grid[0]).sum(axis=-1, keepdims=True) / w
             g = np.concatenate([g / w, third], axis=-1)
         dtheta[n] = np.tensordot(g, points, (range(dims), range(dims)))

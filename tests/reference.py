@@ -53,11 +53,11 @@ def affine_grid_vjp(dgrid, align_corners=False):
 
 
 def projective_grid(theta, size, align_corners=False):
-    grid = np.zeros((len(theta), *size, 2))
+    grid = np.zeros((len(theta), *size, len(size)))
     for n, matrix in enumerate(np.asarray(theta, float)):
         for index, point in base_points(size, align_corners):
-            u, v, w = matrix @ point
-            grid[(n, *index)] = u / w, v / w
+            *numerators, w = matrix @ point
+            grid[(n, *index)] = np.array(numerators) / w
     return grid
 
 
@@ -66,9 +66,9 @@ def projective_grid_vjp(dgrid, theta, align_corners=False):
     dtheta = np.zeros(theta.shape)
     for n, matrix in enumerate(np.asarray(theta, float)):
         for index, point in base_points(dgrid.shape[1:-1], align_corners):
-            u, v, w = matrix @ point
-            gx, gy = dgrid[(n, *index)]
-            dtheta[n] += np.outer([gx / w, gy / w, -(gx * u + gy * v) / w**2], point)
+            *numerators, w = matrix @ point
+            g = np.asarray(dgrid[(n, *index)], float)
+            dtheta[n] += np.outer([*(g / w), -(g @ numerators) / w**2], point)
     return dtheta
 
 

@@ -147,6 +147,13 @@ EXACT = list(
     affine      bilinear  reflection  3  NHWC
     grid        bilinear  wrap        3  NCHW
     affine      bilinear  fill        3  NCHW
+    projective  bilinear  zeros       3  NHWC
+    projective  nearest   fill        3  NCHW
+    grid        bicubic   zeros       3  NHWC
+    projective  bicubic   border      3  NCHW
+    affine      bicubic   reflection  3  NCHW
+    grid        bicubic   wrap        3  NCHW
+    affine      bicubic   fill        3  NHWC
 """)
 )
 
@@ -169,6 +176,7 @@ STORED = list(
     affine      nearest   wrap        3  NHWC  uint16   float32
     grid        bilinear  reflection  2  NCHW  uint16   float64
     projective  bicubic   reflection  2  NHWC  uint16   float64
+    projective  bicubic   zeros       3  NHWC  uint8    float32
 """)
 )
 
@@ -215,7 +223,9 @@ def coordinates(rng, sampler, batch, sides, size, align=False):
     theta = np.eye(sampler.dims + (sampler.source == "projective"), sampler.dims + 1)
     theta = theta + 0.5 * rng.standard_normal((batch, *theta.shape))
     if sampler.source == "projective":  # the divisor is not 0 between -1 and 1
-        theta[:, 2] = [0, 0, 1] + rng.uniform(-0.4, 0.4, (batch, 3)) * [1, 1, 0.3]
+        reach = [0.4] * 2 if sampler.dims == 2 else [0.25] * 3
+        theta[:, -1] = [0] * sampler.dims + [1]
+        theta[:, -1] += rng.uniform(-1, 1, (batch, sampler.dims + 1)) * [*reach, 0.12]
     return theta
 
 

@@ -77,6 +77,26 @@ def test_parts_of_a_projective_map_follow_its_largest_jacobian():
     assert len(np.unique(found)) > 5
 
 
+def test_parts_of_a_projective_map_of_volumes_follow_its_largest_jacobian():
+    """As above; an output with one slice has no points before and after it."""
+    rng, sides, step = np.random.default_rng(9), (30, 25, 21), 1e-6
+    theta = np.eye(4) + 0.2 * rng.standard_normal((20, 4, 4))
+    theta[:, 3] = [0, 0, 0, 1] + rng.uniform(-0.3, 0.3, (20, 4)) * [1, 1, 1, 0]
+    for size in ((5, 4, 6), (1, 4, 6)):
+        found = part_counts(Kind(PROJECTIVE, dims=3), theta, sides, size, 1.0)
+        line = np.linspace(-1, 1, 9)
+        points = np.stack(np.meshgrid(line, line, line if size[0] > 1 else [0.0])).reshape(3, -1)
+        points = np.concatenate([points, np.ones((1, points.shape[1]))])
+        for matrix, parts in zip(theta, found, strict=True):
+            for axis in range(3):
+                ends = [matrix @ (points + sign * step * np.eye(4)[:, axis : axis + 1])
+                        for sign in (1, -1)]  # fmt: skip
+                plus, minus = (u[:3] / u[3] for u in ends)
+                pixels = (plus - minus) / (2 * step) * np.array(sides[::-1])[:, None]
+                length = np.sqrt((pixels**2).sum(0)).max() / size[2 - axis]
+                assert parts[2 - axis] == np.clip(np.ceil(length), 1, 16)
+
+
 def test_maps_that_do_not_shrink_are_unchanged():
     rng = np.random.default_rng(1)
     image = rng.standard_normal((1, 2, 9, 9)).astype(np.float32)

@@ -8,12 +8,20 @@ import pytest
 
 from numba_stn.kernels.math import fixed_point, interpolation
 from numba_stn.kernels.math.jit import python_callable
-from numba_stn.kernels.math.sampler_kind import BICUBIC, BILINEAR, NEAREST
+from numba_stn.kernels.math.sampler_kind import (
+    BICUBIC,
+    BILINEAR,
+    CATMULL_ROM,
+    GRID,
+    LANCZOS4,
+    NEAREST,
+    Kind,
+)
 
 bits_are_finite = python_callable(fixed_point.bits_are_finite)
 dequantize = python_callable(fixed_point.dequantize)
 fixed_point_scale = python_callable(fixed_point.fixed_point_scale)
-four_weights = python_callable(interpolation.four_weights)
+eight_weights = python_callable(interpolation.eight_weights)
 quantize = python_callable(fixed_point.quantize)
 
 FLOATS = {
@@ -61,27 +69,29 @@ def test_no_more_than_two_bits_are_left_unused(real, terms):
         assert quantize(peak, scale([peak], terms, real)) * 2**terms >= 2**61
 
 
-@pytest.mark.parametrize("mode", [NEAREST, BILINEAR, BICUBIC])
+@pytest.mark.parametrize("mode", [NEAREST, BILINEAR, BICUBIC, CATMULL_ROM, LANCZOS4])
 def test_the_magnitudes_of_a_samples_weights_add_up_to_the_documented_bound(real, mode):
-    """Over a plane, or over a volume if the mode supports volumes."""
-    axes = 2 if mode == BICUBIC else 3
-    most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real)) ** axes
-    assert most <= 2.0 ** interpolation.WEIGHT_BITS[mode] * (1 + 4 * np.finfo(real).eps)
-    assert (mode == BICUBIC) == (most > 1.5)
+    """Over a plane, and over a volume."""
+    most = max(sum(map(abs, map(float, weights))) for weights in weights_of(mode, real))
+    for axes in (2, 3):
+        bits = interpolation.weight_bits(Kind(GRID, mode, dims=axes))
+        assert most**axes <= 2.0**bits * (1 + 4 * np.finfo(real).eps)
+        assert most**axes > 2.0 ** (bits - 1)  # and to no larger one
+    assert (mode >= BICUBIC) == (most > 1.2)
 
 
 def weights_of(mode, real):
     """The weights along an axis for fractions from 0 to 1, including the worst, 1/2."""
-    return [four_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
+    return [eight_weights(real(t), mode) for t in np.linspace(0, 1, 257)]
 
 
 @pytest.mark.parametrize("terms", [0, 1, 24, 40])
 @pytest.mark.parametrize("mode", [BILINEAR, BICUBIC])
 def test_all_taps_of_all_samples_on_one_pixel_fit_in_64_bits(real, mode, terms):
     """2**terms samples of one sign, on an image of one pixel, which all their taps read."""
-    axes = 2 if mode == BICUBIC else 3
+    axes, bits = 3, interpolation.weight_bits(Kind(GRID, mode, dims=3))
     for peak in extremes(real):
-        factor = scale([peak], terms + interpolation.WEIGHT_BITS[mode], real)
+        factor = scale([peak], terms + bits, real)
         for along in weights_of(mode, real)[::32]:
             total = sum(
                 abs(quantize(real(peak) * real(math.prod(weights)), factor))

@@ -16,6 +16,7 @@ MODES = ("bilinear", "nearest", "bicubic")
 # Every mode and every padding, in the plane and in a volume.
 CASES = [(mode, padding, 2) for mode, padding in zip(MODES * 2, PADDINGS, strict=False)]
 CASES += [("bilinear", "zeros", 3), ("nearest", "wrap", 3), ("bilinear", "reflection", 3)]
+CASES += [("bicubic", "mirror", 3)]
 
 
 def normalised(points, sides):
@@ -125,7 +126,7 @@ BAD = {
     "mode.*'cubic'": {"mode": "cubic"},
     "padding_mode.*'edge'": {"padding_mode": "edge"},
     "dims: expected 2 or 3, got 4": {"dims": 4},
-    "mode.*volumes.*bicubic": {"mode": "bicubic", "dims": 3},
+    "mode.*whole image.*spline3": {"mode": "spline3", "dims": 3},
     "align_corners.*'no'": {"align_corners": "no"},
 }
 

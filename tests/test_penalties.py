@@ -11,7 +11,8 @@ PENALTIES = {
     "scale": nn.scale_penalty(0.7, 0.8, 1.1),
     "area": nn.area_penalty(0.7, 0.9, 1.05),
 }
-THETAS = {"affine": (2, 3), "volumes": (3, 4), "projective": (3, 3), "spline": (9, 2)}
+THETAS = {"affine": (2, 3), "volumes": (3, 4), "projective": (3, 3), "spline": (9, 2),
+          "projective volumes": (4, 4)}  # fmt: skip
 
 
 def thetas(kind, seed=0, count=5):
@@ -26,7 +27,7 @@ def middle(theta):
 
     def at(point):
         mapped = theta @ np.array([*point, 1.0])
-        return mapped[:2] / mapped[2] if theta.shape == (3, 3) else mapped
+        return mapped[:-1] / mapped[-1] if len(mapped) > len(point) else mapped
 
     dims, step = theta.shape[1] - 1, 1e-6
     columns = [(at(way) - at(-way)) / (2 * step) for way in step * np.eye(dims)]
@@ -37,11 +38,11 @@ def beyond(number, low, high):
     return max(number - high, 0) + max(low - number, 0)
 
 
-@pytest.mark.parametrize("kind", ["affine", "volumes", "projective"])
+@pytest.mark.parametrize("kind", ["affine", "volumes", "projective", "projective volumes"])
 def test_values_are_those_of_the_definitions(kind):
     maps = thetas(kind)
     inner = [middle(theta)[1] for theta in maps]
-    ends = [theta / theta[-1, -1] if kind == "projective" else theta for theta in maps]
+    ends = [theta / theta[-1, -1] if "projective" in kind else theta for theta in maps]
     expected = {
         "identity": [((theta - np.eye(*theta.shape)) ** 2).sum() for theta in ends],
         "scale": [
@@ -79,7 +80,7 @@ def test_maps_within_the_limits_cost_nothing():
 # --- Apart ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["affine", "volumes", "projective"])
+@pytest.mark.parametrize("kind", ["affine", "volumes", "projective", "projective volumes"])
 def test_overlaps_and_their_gradients(kind):
     rng = np.random.default_rng(7)
     maps = [thetas(kind, seed) for seed in range(3)]

@@ -94,11 +94,12 @@ STORED = {
 
 def kinds():
     """(kind, dtype, coordinates' type): every mode with every padding, the others alternating."""
-    planes, volumes = [(GRID, 2), (AFFINE, 2), (PROJECTIVE, 2)], [(GRID, 3), (AFFINE, 3)]
+    planes = [(GRID, 2), (AFFINE, 2), (PROJECTIVE, 2)]
+    volumes = [(GRID, 3), (AFFINE, 3), (PROJECTIVE, 3)]
     for mode in (BILINEAR, NEAREST, BICUBIC):
-        sources = planes + (planes[:2] if mode == BICUBIC else volumes)
+        sources = planes + (planes if mode == BICUBIC else volumes)
         for padding in (ZEROS, BORDER, REFLECTION, WRAP, FILL):
-            source, dims = sources[(padding + mode) % 5]
+            source, dims = sources[(padding + 3 * mode) % 6]
             dtype = list(STORED)[(padding + 2 * mode) % 5]
             coord = float64 if dtype == "float64" and mode != BICUBIC else float32
             yield Kind(source, mode, padding, dims, (mode + padding) % 2 == 0), dtype, coord

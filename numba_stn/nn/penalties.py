@@ -4,9 +4,10 @@ Each is a value that is called with theta and returns the penalty, a mean over t
 gradient. ``spatial_transformer(..., penalties=(...))`` adds the gradients in training; in a loop of
 your own, call them with the theta of ``apply_with_theta``.
 
-Theta is (N, 2, 3), (N, 3, 4) or (N, 3, 3), or the control points (N, K, 2) of a spline. In what
-follows, t is the point that the middle of the output samples, and J the Jacobian matrix there: the
-last and the other columns of an affine theta. For a projective theta H, divided by its last entry,
+Theta is (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4), or the control points (N, K, 2) of a spline.
+In what follows, t is the point that the middle of the output samples, and J the Jacobian matrix
+there: the last and the other columns of an affine theta. For a projective theta H, divided by its
+last entry,
 ``J = A - t v^T`` with ``H = [[A, t], [v^T, 1]]``.
 """
 
@@ -290,19 +291,19 @@ def _middle(theta):
     if theta.shape[2] == 2:
         raise ValueError(f"theta: expected affine or projective maps, got shape {theta.shape}")
     square = theta.shape[1] == theta.shape[2]
-    maps = theta / theta[:, 2:, 2:] if square else theta
+    maps = theta / theta[:, -1:, -1:] if square else theta
     dims = theta.shape[2] - 1
     t, jacobian = maps[:, :dims, dims], maps[:, :dims, :dims]
     if not square:
         return (t, jacobian), lambda dt, dj: _joined(0 * t if dt is None else dt, dj)
-    slopes = maps[:, 2, :2]
+    slopes = maps[:, -1, :dims]
 
     def back(dt, djacobian):
         dt = (0 if dt is None else dt) - (djacobian * slopes[:, None]).sum(2)
         dslopes = -(djacobian * t[:, :, None]).sum(1)
         dmaps = np.concatenate([_joined(dt, djacobian), _joined(0 * t[:, :1], dslopes[:, None])], 1)
-        dtheta = dmaps / theta[:, 2:, 2:]
-        dtheta[:, 2, 2] = -(dmaps * maps).sum((1, 2)) / theta[:, 2, 2]
+        dtheta = dmaps / theta[:, -1:, -1:]
+        dtheta[:, -1, -1] = -(dmaps * maps).sum((1, 2)) / theta[:, -1, -1]
         return dtheta
 
     return (t, jacobian - t[:, :, None] * slopes[:, None]), back
@@ -331,8 +332,8 @@ def _checked(theta):
     side = math.isqrt(theta.shape[1]) if theta.ndim == 3 else 0
     if not known and not (side > 1 and theta.shape[1:] == (side * side, 2)):
         raise ValueError(
-            f"theta: expected shape (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, k * k, 2), got "
-            f"{theta.shape}"
+            f"theta: expected shape (N, 2, 3), (N, 3, 4), (N, 3, 3), (N, 4, 4) or (N, k * k, 2), "
+            f"got {theta.shape}"
         )
     return theta
 

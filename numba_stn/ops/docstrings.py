@@ -63,6 +63,10 @@ ENTRIES = {
     "theta": """\
 theta : (N, 2, 3) or (N, 3, 4) array of float32 or float64
     Maps normalised output coordinates (x, y) or (x, y, z) to normalised input coordinates.""",
+    "projective_theta": """\
+theta : (N, 3, 3) or (N, 4, 4) array of float32 or float64
+    Maps normalised output coordinates (x, y, 1) or (x, y, z, 1) to normalised input coordinates
+    times w, and w.""",
     "control": """\
 control : (N, K, 2) array of float32 or float64
     Sampling positions of the K = k * k points of :func:`numba_stn.control_points`: where each
@@ -78,8 +82,8 @@ size : (H_out, W_out) or (D_out, H_out, W_out), optional
 size : (H_out, W_out), optional
     The output's spatial shape; by default, that of the images. PyTorch's full shape (N, C, ...)
     is accepted too.""",
-    "mode": _MODE + ".\n\n    Volumes are sampled in the first two modes only.",
-    "point_mode": _POINT_MODE + ".\n\n    Volumes are sampled in the first two modes only.",
+    "mode": _MODE + ".",
+    "point_mode": _POINT_MODE + ".",
     "padding_mode": """\
 padding_mode : {"zeros", "border", "reflection", "mirror", "wrap", "fill"}
     Values outside the image.
@@ -193,6 +197,10 @@ return_matrix : bool
     Whether to return (out, matrix), with the (3, 3) float64 matrix from input to output pixels,
     one for each box. :func:`numba_stn.transform_points` and :func:`numba_stn.transform_boxes`
     take it; ``stn.matrices.from_opencv(matrix)`` is that of :func:`numba_stn.warp_image`.""",
+    "volume_matrix": """\
+return_matrix : bool
+    Whether to return (out, matrix), with the (4, 4) float64 matrix from input to output voxels
+    (x, y, z), one for each box. :func:`numba_stn.transform_points` takes it.""",
     "image_out": """\
 out : array of the result's shape and dtype, optional
     Where to write the result; it must not overlap the image.""",

@@ -16,7 +16,7 @@ from ..kernels.math.jit import python_callable, scalar
 from ..kernels.math.padding import MISSING, tap_index
 from ..kernels.math.sampler_kind import FILTERED, TAPS, ZEROS
 from .docstrings import documented
-from .validate import MODES, PADDINGS, check_volume_mode, corner_offset, look_up
+from .validate import MODES, PADDINGS, corner_offset, look_up
 
 _MODES = [name for name, number in MODES.items() if number < FILTERED]
 
@@ -153,8 +153,6 @@ def _check_arguments(mode, padding_mode, align_corners, dims):
     number = look_up("mode", mode, MODES)
     if dims not in (2, 3):
         raise ValueError(f"dims: expected 2 or 3, got {dims!r}")
-    if dims == 3:
-        check_volume_mode(number)
     if number >= FILTERED:
         raise ValueError(f"mode: expected {', '.join(_MODES)}, since a spline needs the whole "
                          f"image filtered first, got {mode!r}")  # fmt: skip

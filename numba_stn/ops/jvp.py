@@ -146,7 +146,7 @@ def warp_perspective_jvp(
     theta: Array,
     images_dot: Array | None = None,
     theta_dot: Array | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     *,
     mode: str = "bilinear",
     padding_mode: str = "zeros",

@@ -41,8 +41,8 @@ def plan_warp(
     ----------
     images : (N, C, H, W) or (N, C, D, H, W) array
         An array like those to be warped. Only its shape, its dtype and its device count.
-    theta : (N, 2, 3), (N, 3, 4) or (N, 3, 3) array
-        Maps like those to be used, of which the same holds. (N, 3, 3) are projective maps.
+    theta : (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4) array
+        Maps like those to be used, of which the same holds. Square matrices are projective maps.
     {size}
     {mode, padding_mode, align_corners, fill, layout}
 
@@ -78,7 +78,7 @@ def plan_warp(
     """
     options = check_options(mode, padding_mode, align_corners, fill, layout)
     kernels, images, theta = choose_backend(None, images=images, theta=theta)
-    projective = tuple(theta.shape[1:]) == (3, 3)
+    projective = tuple(theta.shape[1:]) in ((3, 3), (4, 4))
     check = check_projective if projective else check_affine
     plan = find_plan(kernels, check, images, theta, options, size)
     return WarpPlan(plan, kernels, (images.shape, images.dtype), (theta.shape, theta.dtype))

@@ -153,15 +153,13 @@ def check_affine(images, theta, options):
 
 
 def check_projective(images, theta, options):
-    """Return the kind of sampler for planes and projective maps."""
+    """Return the kind of sampler for images and projective maps."""
     return _check_theta(PROJECTIVE, images, theta, options)
 
 
 def _check_theta(source, images, theta, options):
     images = check_images(images, options)
     dims = len(images.shape) - 2
-    if source == PROJECTIVE and dims == 3:
-        raise ValueError(f"images: expected planes (N, C, H, W), got {tuple(images.shape)}")
     check_array("theta", theta, (None, dims + (source == PROJECTIVE), dims + 1))
     check_batch_sizes(images, "theta", theta)
     return options.kind(source, images)

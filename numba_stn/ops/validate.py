@@ -206,16 +206,7 @@ def check_images(images, options):
                          f"{tuple(images.shape)}{hint}")  # fmt: skip
     _warn_of_layout(images, options)
     check_not_empty("images", options.kind(0, images).spatial(images))
-    if rank == 5:
-        check_volume_mode(options.mode)
     return images
-
-
-def check_volume_mode(mode):
-    """Raise an error unless volumes are sampled in this mode, a number of :data:`MODES`."""
-    if mode not in (BILINEAR, NEAREST):
-        (name,) = (name for name, number in MODES.items() if number == mode)
-        raise ValueError(f'mode: expected "bilinear" or "nearest" for volumes, got "{name}"')
 
 
 def _warn_of_layout(images, options):

@@ -145,7 +145,7 @@ def warp_affine_vjp(
 def warp_perspective(
     images: Array,
     theta: Array,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     *,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
@@ -163,21 +163,20 @@ def warp_perspective(
 
     Output pixel (x, y) samples the input at ``(u / w, v / w)`` with
     ``(u, v, w) = theta @ (x, y, 1)`` (Jaderberg et al. 2015, section 4.1). Where w is 0, the
-    coordinate is infinite: it is outside under zeros and fill, and has no slope.
+    coordinate is infinite: it is outside under zeros and fill, and has no slope. Volumes
+    (N, C, D, H, W) are sampled at ``(u / w, v / w, t / w)`` with ``(u, v, t, w) = theta @ (x, y, z,
+    1)``, for theta (N, 4, 4). One theta is taken for all images, as in :func:`warp_affine`.
 
     Parameters
     ----------
-    {plane_images}
-    theta : (N, 3, 3) array of float32 or float64
-        Maps normalised output coordinates (x, y, 1) to normalised input coordinates times w.
-    {plane_size}
+    {images, projective_theta, size}
     {mode, padding_mode, align_corners, fill, layout, coverage, antialias, out, stream}
 
     Returns
     -------
-    samples : (N, C, H_out, W_out) array of the images' dtype
+    samples : (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) array of the images' dtype
         ``out``, if given.
-    covered : (N, H_out, W_out) array of theta's dtype
+    covered : (N, H_out, W_out) or (N, D_out, H_out, W_out) array of theta's dtype
         Only with ``coverage=True``.
 
     Raises
@@ -222,8 +221,8 @@ def warp_perspective_vjp(
     ``dsamples (N, C, H_out, W_out) -> dimages (N, C, H, W), dtheta (N, 3, 3)``
 
     With (gx, gy) the gradient with respect to the coordinate (x, y) that output pixel p samples,
-    ``dtheta = sum_p (gx / w, gy / w, -(gx x + gy y) / w) (p_x, p_y, 1)^T``. The same inputs give
-    the same bits every time.
+    ``dtheta = sum_p (gx / w, gy / w, -(gx x + gy y) / w) (p_x, p_y, 1)^T``, and likewise with z for
+    volumes. The same inputs give the same bits every time.
 
     Parameters
     ----------
@@ -238,7 +237,7 @@ def warp_perspective_vjp(
     -------
     dimages : array of the images' shape and of dsamples' dtype, or None
         With one image and several thetas, the sum over the thetas.
-    dtheta : (N, 3, 3) array of theta's dtype, or None
+    dtheta : array of theta's shape and dtype, or None
 
     Raises
     ------

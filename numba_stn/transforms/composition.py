@@ -1,13 +1,13 @@
 """Compose and invert affine and projective maps, given as theta, and their gradients.
 
-Theta is (N, 2, 3) for affine maps of the plane, (N, 3, 4) for those of space, and (N, 3, 3) for
-projective maps of the plane. Translations, scales, rotations, rigid maps and similarities are
+Theta is (N, 2, 3) for affine maps of the plane and (N, 3, 4) for those of space, (N, 3, 3) and
+(N, 4, 4) for projective maps. Translations, scales, rotations, rigid maps and similarities are
 affine maps; composing and inverting them gives maps of the same kind. ``compose_theta(first,
 second)`` sends an output point through ``second`` first. Warping by it gives the same result as
 warping by ``first`` and then by ``second``, except that the image is interpolated only once.
 
 A projective map is a matrix up to a factor, which no warp sees. The functions work on the matrices
-as they are: divide by ``theta[:, 2:, 2:]`` if the last entry has to be 1.
+as they are: divide by ``theta[:, -1:, -1:]`` if the last entry has to be 1.
 """
 
 from typing import Any
@@ -28,7 +28,9 @@ __all__ = [
 
 Array = Any
 
-SHAPES = {"affine": (2, 3), "affine 3-D": (3, 4), "projective": (3, 3)}
+SHAPES = {
+    "affine": (2, 3), "affine 3-D": (3, 4), "projective": (3, 3), "projective 3-D": (4, 4),
+}  # fmt: skip
 
 
 @documented
@@ -41,14 +43,14 @@ def identity_theta(count: int, kind: str = "affine", dtype: Any = np.float64) ->
     ----------
     count : int
         Number of maps, N.
-    kind : {"affine", "affine 3-D", "projective"}
-        Shape of theta: (N, 2, 3), (N, 3, 4) or (N, 3, 3).
+    kind : {"affine", "affine 3-D", "projective", "projective 3-D"}
+        Shape of theta: (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4).
     dtype : data type
         float64 or float32.
 
     Returns
     -------
-    theta : (N, 2, 3), (N, 3, 4) or (N, 3, 3) array
+    theta : (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4) array
 
     Raises
     ------
@@ -79,7 +81,7 @@ def compose_theta(first: Array, second: Array) -> Array:
 
     Parameters
     ----------
-    first, second : (N, 2, 3), (N, 3, 4) or (N, 3, 3) arrays of float32 or float64
+    first, second : (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4) arrays of float32 or float64
         Of the same shape and dtype.
 
     Returns
@@ -178,7 +180,7 @@ def invert_theta(theta: Array) -> Array:
 
     Parameters
     ----------
-    theta : (N, 2, 3), (N, 3, 4) or (N, 3, 3) array of float32 or float64
+    theta : (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4) array of float32 or float64
 
     Returns
     -------
@@ -268,7 +270,8 @@ def check_theta(name, theta, like=None):
         raise TypeError(f"{name}: expected float32 or float64, got {theta.dtype}")
     if like is None and (theta.ndim != 3 or theta.shape[1:] not in SHAPES.values()):
         raise ValueError(
-            f"{name}: expected shape (N, 2, 3), (N, 3, 4) or (N, 3, 3), got {theta.shape}"
+            f"{name}: expected shape (N, 2, 3), (N, 3, 4), (N, 3, 3) or (N, 4, 4), "
+            f"got {theta.shape}"
         )
     if like is not None and (theta.shape != like.shape or theta.dtype != like.dtype):
         raise ValueError(

@@ -42,12 +42,13 @@ Array = Any
 _REVERSE = np.eye(4)[[2, 1, 0, 3]]
 
 
-def _as_4x4(name, array):
-    """Return an affine matrix (4, 4)."""
+def _as_4x4(name, array, projective=False):
+    """Return a matrix (4, 4), affine unless it may be projective."""
     found = check_numbers(name, array)
     if found.shape == (3, 4):
         found = np.vstack([found, [0.0, 0, 0, 1]])
-    if found.shape != (4, 4) or found[3].tolist() != [0, 0, 0, 1]:
+    affine = found.shape == (4, 4) and found[3].tolist() == [0, 0, 0, 1]
+    if not affine and not (projective and found.shape == (4, 4)):
         raise ValueError(f"{name}: expected an affine matrix (3, 4) or (4, 4), got {found.tolist()}"
                          if found.shape == (4, 4) else
                          f"{name}: expected shape (3, 4) or (4, 4), got {found.shape}")  # fmt: skip
@@ -346,7 +347,7 @@ def from_theta(
     theta: Array, size: tuple[int, int, int], image_size: tuple[int, int, int], *,
     align_corners: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """Convert the theta of :func:`numba_stn.warp_affine` on volumes to our matrix.
+    """Convert theta of :func:`numba_stn.warp_affine` or ``warp_perspective`` of volumes.
 
     ``theta (3, 4) -> matrix (4, 4)``
 
@@ -375,7 +376,8 @@ def from_theta(
     """
     off = 0.0 if align_corners else 1.0
     to_normalised = _inverse("size", _pixels_matrix("size", size, off))
-    return _pixels_matrix("image_size", image_size, off) @ _as_4x4("theta", theta) @ to_normalised
+    square = _as_4x4("theta", theta, projective=True)
+    return _pixels_matrix("image_size", image_size, off) @ square @ to_normalised
 
 
 @documented
@@ -383,7 +385,7 @@ def to_theta(
     matrix: Array, size: tuple[int, int, int], image_size: tuple[int, int, int], *,
     align_corners: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """Convert our matrix to theta for :func:`numba_stn.warp_affine` on volumes.
+    """Convert our matrix to theta of :func:`numba_stn.warp_affine` or ``warp_perspective``.
 
     ``matrix (4, 4) -> theta (3, 4)``
 
@@ -397,7 +399,7 @@ def to_theta(
 
     Returns
     -------
-    theta : (3, 4) array
+    theta : (3, 4) or, for a projective one, (4, 4) array
 
     Raises
     ------
@@ -415,8 +417,11 @@ def to_theta(
     """
     off = 0.0 if align_corners else 1.0
     to_normalised = _inverse("image_size", _pixels_matrix("image_size", image_size, off))
-    found = to_normalised @ _as_4x4("matrix", matrix) @ _pixels_matrix("size", size, off)
-    return found[:3] + 0.0
+    square = _as_4x4("matrix", matrix, projective=True)
+    found = to_normalised @ square @ _pixels_matrix("size", size, off)
+    if square[3, :3].any() or not square[3, 3]:
+        return found + 0.0
+    return found[:3] / found[3, 3] + 0.0
 
 
 def _pixels_matrix(name, size, off):

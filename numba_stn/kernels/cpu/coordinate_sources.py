@@ -42,13 +42,17 @@ def make_theta_rows(source, dims, tangent=False):
             return none, none, none, none
 
     elif dims == 3:
+        projective = source == PROJECTIVE
 
         def theta_rows(coords, n, real):
+            divisor = (real(0), real(0), real(0), real(unit))
+            if projective:
+                divisor = _volume_row(coords, n, 3, real)
             return (
                 _volume_row(coords, n, 0, real),
                 _volume_row(coords, n, 1, real),
                 _volume_row(coords, n, 2, real),
-                (real(0), real(0), real(0), real(unit)),
+                divisor,
             )
 
     else:
@@ -108,7 +112,7 @@ def make_row(source, dims, between_pixels, tangent=False):
 
         def row(coords, n, k, i, sides, sizes, off):
             (tx, ty, tz, tw), (d, h, w) = theta_rows(coords, n, type(off)), sides
-            divisor = divisor_row(tw, i, sizes, off)
+            divisor = divisor_row(tw, k, i, sizes, off)
             return (
                 axis_row(tx, w, divisor, k, i, sizes, off),
                 axis_row(ty, h, divisor, k, i, sizes, off),
@@ -141,6 +145,13 @@ def make_input_pixel(source, dims, mode):
             (x0, xs), (y0, ys), (z0, _), _ = row
             x = from_grid(coords[n, i, j, 0], x0, xs, real)
             return x, from_grid(coords[n, i, j, 1], y0, ys, real), z0
+
+    elif source == PROJECTIVE and deep:
+
+        def input_pixel(coords, row, n, k, i, j, columns, real):
+            (x0, xs), (y0, ys), (z0, zs), (w0, ws) = row
+            inverse = 1.0 / (w0 + ws * j)
+            return (x0 + xs * j) * inverse, (y0 + ys * j) * inverse, (z0 + zs * j) * inverse
 
     elif source == PROJECTIVE:
 
@@ -191,7 +202,7 @@ def make_input_pixel_dot(source, dims):
     else:
 
         def input_pixel_dot(coords_dot, row, row_dot, at, pixel):
-            return position_jvp(source, row, row_dot, at[3], pixel)
+            return position_jvp(source, dims, row, row_dot, at[3], pixel)
 
     return scalar(input_pixel_dot)
 
@@ -200,15 +211,14 @@ def make_input_pixel_dot(source, dims):
 def make_theta_row_gradients(source):
     """Function: row, j, pixel, its gradient, sides, off -> gradients of numerators and divisor.
 
-    They are in pixels. The third is z's for an affine map and the divisor's for a projective one.
+    They are in pixels: those of x, y and z, and the divisor's, which an affine map does not have.
     If the gradient of ``pixel`` is 0, so are these, even if the divisor is close to 0.
     """
     if source != PROJECTIVE:
-        return scalar(lambda row, j, pixel, slopes, sides, off: slopes)
+        return scalar(lambda row, j, pixel, slopes, sides, off: (*slopes, off * 0))
     return quotient_vjp
 
 
-def theta_scales(source, sides, off):
-    """For each row of theta, the factor from sums over pixels to its gradient."""
-    half = [(side - 1 + off) / 2 for side in sides[::-1]]
-    return (*half[:2], 1.0) if source == PROJECTIVE else tuple(half)
+def theta_scales(sides, off):
+    """For x, y, z and the divisor, the factor from sums over pixels to theta's gradient."""
+    return (*((side - 1 + off) / 2 for side in sides[::-1]), 1.0)

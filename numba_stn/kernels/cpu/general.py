@@ -23,7 +23,7 @@ from ..math.dtypes import bits, computed
 from ..math.interpolation import all_covered
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import FILL, GRID, LANCZOS4, SPLINE2, TAPS
+from ..math.sampler_kind import FILL, GRID, LANCZOS4, PROJECTIVE, SPLINE2, TAPS
 from . import framed_samples
 from .coordinate_sources import make_input_pixel, make_row, make_theta_row_gradients
 from .framed_samples import elements_together, make_sample_framed
@@ -201,6 +201,7 @@ def make_sample_vjp_coords(kind, dtype, parallel):
     """Kernel: dsamples, images, coords -> dgrid, or sums for theta of each part."""
     stamp = cpu_launch.stamp(parallel)
     source, lengths = kind.source, make_lengths(kind.channels_last)
+    numbers = 4 if source == PROJECTIVE else 3
     fold_row = make_fold_row(kind, _make_differentiate(kind, dtype))
 
     def sample_vjp_coords(dsamples, images, coords, off, fill, dcoords):
@@ -212,16 +213,16 @@ def make_sample_vjp_coords(kind, dtype, parallel):
             n, part = number // parts, number % parts
             arrays, where, outside, dgrid = borrowed(((images, dsamples), coords, fill, dcoords))
             task = (arrays, outside, dgrid, sides, sizes, off)
-            sums, zeros = np.zeros((3, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            sums, zeros = np.zeros((4, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
             for r in range(part * ROWS_PER_PART, min(depth * rows, (part + 1) * ROWS_PER_PART)):
                 line = n * depth * rows + r
                 found = fold_row(task, zeros, line, where, sides, sizes, off, fill.dtype.type)
                 z, y = from_middle(r // rows, depth), from_middle(r % rows, rows)
-                for axis in range(3):
-                    add_row(sums, axis, found[axis], found[3 + axis], y, z)
+                for axis in range(numbers):
+                    add_row(sums, axis, found[axis], found[4 + axis], y, z)
             if source != GRID:
                 # Assigning the array would compile Numba's message about different shapes: 2 s.
-                for axis in range(3):
+                for axis in range(4):
                     for column in range(4):
                         dcoords[n, part, axis, column] = sums[axis, column]
         return stamp
@@ -232,7 +233,7 @@ def make_sample_vjp_coords(kind, dtype, parallel):
 def _make_differentiate(kind, dtype):
     """Function: write a grid's gradient at one pixel, or add a matrix's to the sums of a row.
 
-    The sums are those of the gradients in x, y and z, then of those times the column.
+    The sums are those of the gradients in x, y, z and the divisor, then of those times the column.
     """
     gradient_of = make_pixel_gradient(kind, dtype)
     row_gradients = make_theta_row_gradients(kind.source)
@@ -244,10 +245,11 @@ def _make_differentiate(kind, dtype):
         if source == GRID:
             write_grid_gradient(dgrid, at, g, sides, off)
             return state
-        gx, gy, gz = row_gradients(row, at[3], pixel, g, sides, off)
+        gx, gy, gz, gw = row_gradients(row, at[3], pixel, g, sides, off)
         column = from_middle(at[3], sizes[2])
-        x0, y0, z0, x1, y1, z1 = state
-        return x0 + gx, y0 + gy, z0 + gz, x1 + gx * column, y1 + gy * column, z1 + gz * column
+        x0, y0, z0, w0, x1, y1, z1, w1 = state
+        x1, y1, z1, w1 = x1 + gx * column, y1 + gy * column, z1 + gz * column, w1 + gw * column
+        return x0 + gx, y0 + gy, z0 + gz, w0 + gw, x1, y1, z1, w1
 
     return inlined(visit)
 
@@ -355,7 +357,7 @@ def sample_vjp_coords(kind, dsamples, images, coords, off, fill, dcoords):
     work = dsamples.size * (TAPS[kind.mode] ** kind.dims + 1)
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
-    sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
+    sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 4, 4))
     arguments = as_volume(kind, dsamples), as_volume(kind, images), coords, off, fill
     if _has_blocks(kind, dsamples) and images.dtype != np.float16:
         cpu_launch.run(make_vjp_coords, (kind,), work, *arguments, sums)

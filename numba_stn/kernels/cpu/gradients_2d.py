@@ -109,7 +109,7 @@ def make_vjp_coords(kind, parallel):
             n, part = number // parts, number % parts
             m = n if count > 1 else 0
             arrays, where, dgrid = borrowed(((line, given, fill), coords, dcoords))
-            sums = np.zeros((3, 4))
+            sums = np.zeros((4, 4))
             memory = stack_memory(POSITIONS), stack_memory(POSITIONS)
             before = stack_memory(POSITIONS), stack_memory(POSITIONS)
             end = min(rows, (part + 1) * ROWS_PER_PART)
@@ -131,7 +131,7 @@ def make_vjp_coords(kind, parallel):
                     state = take_gradient(task, axes, state, sums)
             if source != GRID:
                 # Assigning the array would compile Numba's message about different shapes: 2 s.
-                for axis in range(3):
+                for axis in range(4):
                     for column in range(4):
                         dcoords[n, part, axis, column] = sums[axis, column]
         return stamp
@@ -157,8 +157,8 @@ def copy_positions(memory, copies):
 def _make_take_gradient(kind):
     """Function: write a block's gradients to the grid's, or add a matrix's to the sums of rows.
 
-    A row's state is the sums of the gradients in x, y and z, then of those times the column. After
-    the row's last column it is added to ``sums``, and the state begins again.
+    A row's state is the sums of the gradients in x and y and of the divisor, then of those times
+    the column. After the row's last column it is added to ``sums``, and the state begins again.
     """
     row_gradients = make_theta_row_gradients(kind.source)
     source, row_of = kind.source, make_row(kind.source, 2, kind.between_pixels)
@@ -166,7 +166,7 @@ def _make_take_gradient(kind):
     def take_gradient(task, axes, state, sums):
         coords, dgrid, memory, before, (n, first), span, (sides, sizes, off) = task
         (gxs, gys), (xs, ys) = as_arrays(memory), as_arrays(before)
-        x0, y0, z0, x1, y1, z1 = state
+        x0, y0, w0, x1, y1, w1 = state
         (_, rows, columns), row = sizes, -1  # a narrow block has several rows
         for lane in range(span[0], span[1]):
             i, g = (first + lane) // columns, (gxs[lane], gys[lane], 0.0)
@@ -177,16 +177,16 @@ def _make_take_gradient(kind):
                 continue
             if columns < LANES and i != row:
                 axes, row = row_of(coords, n, 0, i, sides, sizes, off), i
-            gx, gy, gz = row_gradients(axes, j, (xs[lane], ys[lane], 0.0), g, sides, off)
+            gx, gy, _, gw = row_gradients(axes, j, (xs[lane], ys[lane], 0.0), g, sides, off)
             column = from_middle(j, columns)
-            x0, y0, z0 = x0 + gx, y0 + gy, z0 + gz
-            x1, y1, z1 = x1 + gx * column, y1 + gy * column, z1 + gz * column
+            x0, y0, w0 = x0 + gx, y0 + gy, w0 + gw
+            x1, y1, w1 = x1 + gx * column, y1 + gy * column, w1 + gw * column
             if j == columns - 1:
                 y = from_middle(i, rows)
                 add_row(sums, 0, x0, x1, y, 0)
                 add_row(sums, 1, y0, y1, y, 0)
-                add_row(sums, 2, z0, z1, y, 0)
-                x0, y0, z0, x1, y1, z1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        return x0, y0, z0, x1, y1, z1
+                add_row(sums, 3, w0, w1, y, 0)
+                x0, y0, w0, x1, y1, w1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        return x0, y0, w0, x1, y1, w1
 
     return inlined(take_gradient)

@@ -165,7 +165,7 @@ def normal_matrix(kind, images, coords, sizes, off, fill, normal):
         make_normal_sums, (kind, images.dtype), len(coords) * rows * columns * 8,
         as_volume(kind, images), coords, off, fill, (1, rows, columns), sums,
     )  # fmt: skip
-    x, y, _ = theta_scales(kind.source, (1, *kind.spatial(images)), off)
+    x, y = theta_scales((1, *kind.spatial(images)), off)[:2]
     with ignore_float_errors():
         xx, xy, yy = np.moveaxis(sums.sum(axis=1)[..., _PRODUCTS], 1, 0)
         normal[:, :3, :3], normal[:, 3:, 3:] = xx * x * x, yy * y * y

@@ -163,7 +163,7 @@ def store_samples(numbers, samples):
 
 
 def scaled(coords, along, factors):
-    """Normalised coordinates times the factors of x and y, in float64; of thetas, the rows.
+    """Normalised coordinates times the factors of x, y and z, in float64; of thetas, the rows.
 
     ``along`` is the number of elements from a coordinate, or row, to the next; there are as many
     coordinates as axes, or as rows of theta.

@@ -1,6 +1,7 @@
 """Theta's gradient in the general kernels: sums of rows, then of parts of rows, then ``dtheta``.
 
-Sums are (..., 3, 4): for each row of theta those of the gradient times column, row, slice, and 1.
+Sums are (..., 4, 4): for x, y, z and the divisor, those of the gradient times column, row, slice,
+and 1. The divisor's are summed for projective maps only.
 """
 
 import functools
@@ -8,6 +9,7 @@ import functools
 import numpy as np
 
 from ..math.jit import scalar
+from ..math.sampler_kind import PROJECTIVE
 from .arrays import ignore_float_errors
 from .coordinate_sources import theta_scales
 
@@ -17,7 +19,7 @@ ROWS_PER_PART = 16
 
 @scalar
 def add_row(sums, r, total, by_column, i, k):
-    """Add the sums of output row i of slice k to those for row r of theta.
+    """Add the sums of output row i of slice k to those of x, y, z or the divisor, number r.
 
     ``total`` is the sum of gradients, ``by_column`` that of gradients times column.
     """
@@ -32,20 +34,22 @@ def write_dtheta(kind, sums, sides, sizes, off, dtheta):
 
     Their gradients are in pixels; columns, rows and slices are twice the distances from the middle.
     """
-    rows, last = dtheta.shape[1], dtheta.shape[2] - 1
-    factors, scales = _factors(kind.source, sides, sizes, off)
+    last, rows = kind.dims, [0, 1, 2][: kind.dims]
+    if kind.source == PROJECTIVE:
+        rows.append(3)
+    factors, scales = _factors(sides, sizes, off)
     with ignore_float_errors():
-        found = sums.sum(axis=1)[:, :rows]
+        found = sums.sum(axis=1)[:, rows]
         found *= factors
-        found *= scales[:rows]
+        found *= scales[rows]
         dtheta[:, :, :last] = found[:, :, :last]
         dtheta[:, :, last] = found[:, :, 3]
 
 
 @functools.lru_cache(256)
-def _factors(source, sides, sizes, off):
-    """Factors for columns of theta, and for rows."""
-    scales = np.array(theta_scales(source, sides, off))[:, None]
+def _factors(sides, sizes, off):
+    """Factors for columns of theta, and for x, y, z and the divisor."""
+    scales = np.array(theta_scales(sides, off))[:, None]
     return normalising_factors(sizes, off), scales
 
 

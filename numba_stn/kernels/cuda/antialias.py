@@ -14,7 +14,7 @@ import numpy as np
 from ..cpu_launch import source_hash
 from ..math.antialias import MOST
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
-from ..math.interpolation import WEIGHT_BITS, all_covered
+from ..math.interpolation import all_covered, weight_bits
 from ..math.spline_samplers import SplineSamplers
 from . import spline_lines
 from .convert import clear, converted, plain
@@ -303,7 +303,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     geometry = finer_geometry(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
     # The parts of a sample together add no more than the sample itself would.
-    most = terms_of(geometry) << WEIGHT_BITS[kind.mode]
+    most = terms_of(geometry) << weight_bits(kind)
     counts = part_counts(kind, coords, geometry)
     sum_images(kernel, geometry, most, dimages, dsamples, coords, counts, geometry)
 

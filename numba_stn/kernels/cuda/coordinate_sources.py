@@ -23,8 +23,11 @@ def theta_rows(source, dims, coords, n, off):
     if source == GRID:
         return none, none, none, unit
     if dims == 3:
-        at = 12 * n
-        return volume_row(coords, at), volume_row(coords, at + 4), volume_row(coords, at + 8), unit
+        at = 16 * n if source == PROJECTIVE else 12 * n
+        divisor = volume_row(coords, at + 12) if source == PROJECTIVE else unit
+        return (
+            volume_row(coords, at), volume_row(coords, at + 4), volume_row(coords, at + 8), divisor
+        )  # fmt: skip
     at = 9 * n if source == PROJECTIVE else 6 * n
     divisor = plane_row(coords, at + 6) if source == PROJECTIVE else unit
     return plane_row(coords, at), plane_row(coords, at + 3), none, divisor
@@ -60,7 +63,7 @@ def volume_row(line, at):
 def row_of(theta, k, i, g):
     """Start and step, along a row of the output, of the numerators and of the divisor."""
     off, (d, h, w), sizes = g.off, g.sides, g.sizes
-    divisor = divisor_row(theta[3], i, sizes, off)
+    divisor = divisor_row(theta[3], k, i, sizes, off)
     return (
         axis_row(theta[0], w, divisor, k, i, sizes, off),
         axis_row(theta[1], h, divisor, k, i, sizes, off),
@@ -88,6 +91,8 @@ def input_pixel(kind, coords, row, where, g):
     if kind.source == PROJECTIVE:
         divisor = w0 + ws * column
         x, y = x / divisor, y / divisor
+        if kind.dims == 3:
+            z = z / divisor
     return x, y, z
 
 
@@ -97,7 +102,7 @@ def input_pixel_dot(kind, coords_dot, rows, where, pixel, g):
     j = where[3]
     off, (d, h, w) = g.off, g.sides
     if kind.source != GRID:
-        return position_jvp(kind.source, rows[0], rows[1], j, pixel)
+        return position_jvp(kind.source, kind.dims, rows[0], rows[1], j, pixel)
     at = type(j)(kind.dims * pixel_index(where, g.sizes))
     z = type(off)(0)
     if kind.dims == 3:
@@ -125,14 +130,15 @@ def write_grid_gradient(kind, dgrid, where, gradient, g):
 
 @inlined
 def theta_row_gradients(source, row, j, pixel, gradient, g):
-    """For each of theta's rows the factor of (x, y, z, 1) in its gradient."""
+    """For theta's rows x, y, z and divisor, the factor of (x, y, z, 1) in their gradient."""
     off, (d, h, w) = g.off, g.sides
     x, y, z = gradient
+    divisor = type(off)(0)
     if source == PROJECTIVE:
-        x, y, z = quotient_vjp(row, j, pixel, gradient, g.sides, off)
-        return x * unnormalize_slope(w, off), y * unnormalize_slope(h, off), z
+        x, y, z, divisor = quotient_vjp(row, j, pixel, gradient, g.sides, off)
     return (
         x * unnormalize_slope(w, off),
         y * unnormalize_slope(h, off),
         z * unnormalize_slope(d, off),
+        divisor,
     )

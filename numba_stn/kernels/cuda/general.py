@@ -17,7 +17,7 @@ import numpy as np
 from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
-from ..math.interpolation import WEIGHT_BITS, all_covered
+from ..math.interpolation import all_covered, weight_bits
 from ..math.sampler_kind import AFFINE, GRID, PROJECTIVE
 from .convert import clear, plain
 from .coordinate_sources import (
@@ -249,7 +249,8 @@ def volume_grid_gradient(call, g, common, row, sums, where):
     """Add the gradient of one grid coordinate with respect to theta."""
     (dgrid,), (y, z), j = call, row, where[3]
     at = type(j)(3 * pixel_index(where, g.sizes))
-    gradient = element(dgrid, at), element(dgrid, at + 1), element(dgrid, at + 2)
+    none = type(g.off)(0)
+    gradient = element(dgrid, at), element(dgrid, at + 1), element(dgrid, at + 2), none
     return add_to_rows(sums, gradient, base_coordinate(j, g.sizes[2], g.off), y, z)
 
 
@@ -311,7 +312,7 @@ def sample_vjp_images(kind, dsamples, coords, off, dimages):
     """Fill ``dimages``."""
     geometry = geometry_of(kind, dimages, dsamples, coords, off)
     kernel = make_sample_vjp_images(kind, fraction_of(dsamples.dtype))
-    most = terms_of(geometry) << WEIGHT_BITS[kind.mode]
+    most = terms_of(geometry) << weight_bits(kind)
     sum_images(kernel, geometry, most, dimages, dsamples, coords, geometry)
 
 

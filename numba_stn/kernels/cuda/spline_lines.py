@@ -125,7 +125,7 @@ def store_samples(numbers, samples):
 
 
 def scaled(coords, along, factors):
-    """Normalised coordinates times the factors of x and y, in their own type."""
+    """Normalised coordinates times the factors of x, y and z, in their own type."""
     result = empty(coords.shape, coords.dtype, coords)
     write_scaled(coords, along, factors, result)
     return result

@@ -94,14 +94,16 @@ def write_block(shared, part, partials):
         t += cuda.blockDim.x * cuda.blockDim.y
 
 
-# The same for a theta of any shape: three rows, each the sums of a gradient times (x, y, z, 1).
+# The same for a theta of any shape: rows of x, y, z and the divisor, each the sums of a gradient
+# times (x, y, z, 1).
 
 
 @scalar
 def no_rows(off):
     """Sums of no terms, of the type of ``off``."""
     none = type(off)(0)
-    return (none, none, none, none), (none, none, none, none), (none, none, none, none)
+    row = none, none, none, none
+    return row, row, row, row
 
 
 @scalar
@@ -111,6 +113,7 @@ def add_to_rows(sums, g, x, y, z):
         add_to_row(sums[0], g[0], x, y, z),
         add_to_row(sums[1], g[1], x, y, z),
         add_to_row(sums[2], g[2], x, y, z),
+        add_to_row(sums[3], g[3], x, y, z),
     )
 
 
@@ -130,12 +133,15 @@ def put_row(shared, t, k, row, dims):
 
 @device_function
 def add_rows(shared, sums, dims, part, partials):
-    """:func:`add_block` for the rows that ``shared`` has room for."""
+    """:func:`add_block` for the rows of theta; ``shared`` has room for the divisor's, or not."""
     t = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    columns = dims + 1
     put_row(shared, t, 0, sums[0], dims)
-    put_row(shared, t, dims + 1, sums[1], dims)
-    if shared.shape[0] > 2 * (dims + 1):
-        put_row(shared, t, 2 * (dims + 1), sums[2], dims)
+    put_row(shared, t, columns, sums[1], dims)
+    if dims == 3:
+        put_row(shared, t, 2 * columns, sums[2], dims)
+    if shared.shape[0] > dims * columns:
+        put_row(shared, t, dims * columns, sums[3], dims)
     write_block(shared, part, partials)
 
 

@@ -104,7 +104,7 @@ def add_part(sums, gradient, common, part, off):
     """Add the gradient of one part to the sums for theta, whose columns were multiplied."""
     real, (_, k, i, j), scales = type(off), part, common.scales
     count, (depth, rows, columns) = real(common.total), common.finer.sizes
-    gradient = gradient[0] / count, gradient[1] / count, gradient[2] / count
+    gradient = gradient[0] / count, gradient[1] / count, gradient[2] / count, gradient[3] / count
     x = base_coordinate(j, columns, off) * scales[0]
     y = base_coordinate(i, rows, off) * scales[1]
     return add_to_rows(sums, gradient, x, y, base_coordinate(k, depth, off) * scales[2])

@@ -158,14 +158,20 @@ def weight_slopes_at(kind, position, real):
 # --- Weighted sums, and their gradients -----------------------------------------------------------
 #
 # Loops over taps are written out: the compiler would not unroll them all, and a tuple is fast only
-# where its index is constant. Modes with more than four taps along an axis have loops all the same,
-# since the code of 64 taps would be long.
+# where its index is constant. Where a sample reads more than 16 pixels, there are loops all the
+# same, since the code of 64 taps would be long.
+
+
+@inlined
+def is_wide(kind):
+    """Whether there are loops over the taps."""
+    return kind.mode >= SPLINE4 or (kind.dims == 3 and kind.mode >= BICUBIC)
 
 
 @inlined
 def weighted_sum(kind, images, at, taps, fill):
     """Weighted sum of the taps around element ``at``."""
-    if kind.mode >= SPLINE4:
+    if is_wide(kind):
         return wide_sum(kind, images, at, taps, fill)
     o, w = taps.offsets[2], taps.weights[2]
     total = sum_over_y(kind, images, at, taps, (o[0], w[0]), fill)
@@ -202,14 +208,19 @@ def sum_over_z(kind, images, at, taps, y, x, fill):
 
 @inlined
 def wide_sum(kind, images, at, taps, fill):
-    """The sum of the taps of a plane, for any number of taps."""
-    (_, oy, ox), (_, wy, wx) = taps.offsets, taps.weights
+    """The sum of any number of taps."""
+    (oz, oy, ox), (wz, wy, wx) = taps.offsets, taps.weights
     real, zero = type(fill), type(at)(0)
     total = real(0)
     for x in range(TAPS[kind.mode]):
         column = real(0)
         for y in range(TAPS[kind.mode]):
-            column += weighted_tap(kind, images, at, (zero, oy[y], ox[x]), wy[y], wx[x], fill)
+            if kind.dims == 3:
+                for z in range(TAPS[kind.mode]):
+                    offsets, weight = (oz[z], oy[y], ox[x]), wz[z] * wy[y]
+                    column += weighted_tap(kind, images, at, offsets, weight, wx[x], fill)
+            else:
+                column += weighted_tap(kind, images, at, (zero, oy[y], ox[x]), wy[y], wx[x], fill)
         total += column * wx[x]
     return total
 
@@ -234,7 +245,7 @@ def weighted_tap(kind, images, at, offsets, weight, weight_x, fill):
 @inlined
 def add_taps(kind, totals, at, taps, value, scale):
     """Add a value times each tap's weight to the totals around element ``at``."""
-    if kind.mode >= SPLINE4:
+    if is_wide(kind):
         add_wide(kind, totals, at, taps, value, scale)
         return
     o, w = taps.offsets[2], taps.weights[2]
@@ -269,12 +280,17 @@ def add_over_z(kind, totals, at, taps, y, x, value, scale):
 
 @inlined
 def add_wide(kind, totals, at, taps, value, scale):
-    """The same for any number of taps of a plane."""
-    (_, oy, ox), (_, wy, wx) = taps.offsets, taps.weights
+    """The same for any number of taps."""
+    (oz, oy, ox), (wz, wy, wx) = taps.offsets, taps.weights
     zero = type(at)(0)
     for y in range(TAPS[kind.mode]):
         for x in range(TAPS[kind.mode]):
-            add_weighted(totals, at, (zero, oy[y], ox[x]), wy[y] * wx[x], value, scale)
+            if kind.dims == 3:
+                for z in range(TAPS[kind.mode]):
+                    offsets, weight = (oz[z], oy[y], ox[x]), wz[z] * wy[y] * wx[x]
+                    add_weighted(totals, at, offsets, weight, value, scale)
+            else:
+                add_weighted(totals, at, (zero, oy[y], ox[x]), wy[y] * wx[x], value, scale)
 
 
 @inlined

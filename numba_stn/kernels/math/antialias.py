@@ -40,34 +40,50 @@ def step_length(tx, ty, tz, sides, size, off):
 
 
 @scalar
-def jacobian(theta, x, y):
-    """Jacobian ((dx/dx, dx/dy), (dy/dx, dy/dy)) of a projective map at (x, y) of the output."""
-    by_x, by_y, _, divisor = theta
+def jacobian(row, divisor, x, y, z):
+    """Slopes along x, y and z of one coordinate of a projective map, at (x, y, z) of the output."""
     real = type(x)
-    w = divisor[0] * x + divisor[1] * y + divisor[3]
+    w = divisor[0] * x + divisor[1] * y + divisor[2] * z + divisor[3]
     if not abs(w) > real(NEAR):
-        return (real(0), real(0)), (real(0), real(0))
-    u = (by_x[0] * x + by_x[1] * y + by_x[3]) / w
-    v = (by_y[0] * x + by_y[1] * y + by_y[3]) / w
+        return real(0), real(0), real(0)
+    u = (row[0] * x + row[1] * y + row[2] * z + row[3]) / w
     return (
-        ((by_x[0] - u * divisor[0]) / w, (by_x[1] - u * divisor[1]) / w),
-        ((by_y[0] - v * divisor[0]) / w, (by_y[1] - v * divisor[1]) / w),
+        (row[0] - u * divisor[0]) / w,
+        (row[1] - u * divisor[1]) / w,
+        (row[2] - u * divisor[2]) / w,
     )
 
 
 @scalar
-def longest_steps(theta, sides, rows, columns, off):
-    """The longest :func:`step_length` of a projective map, along x and along y."""
+def point_at(k, off):
+    """The normalised coordinate of the k-th point along a side of the output."""
     real = type(off)
-    across, down = real(0), real(0)
-    for i in range(POINTS):
-        for j in range(POINTS):
-            x, y = real(2 * j) / real(POINTS - 1), real(2 * i) / real(POINTS - 1)
-            by_x, by_y = jacobian(theta, x - real(1), y - real(1))
-            one = step_length(by_x[0], by_y[0], real(0), sides, columns, off)
-            other = step_length(by_x[1], by_y[1], real(0), sides, rows, off)
-            across, down = one if one > across else across, other if other > down else down
-    return across, down
+    return real(2 * k) / real(POINTS - 1) - real(1)
+
+
+@scalar
+def larger(a, b):
+    """The larger number; ``a`` if ``b`` is NaN."""
+    return b if b > a else a
+
+
+@scalar
+def longest_steps(theta, sides, sizes, off):
+    """The longest :func:`step_length` of a projective map, along x, y and z."""
+    real, (depth, rows, columns) = type(off), sizes
+    across, down, inward = real(0), real(0), real(0)
+    middle = POINTS // 2  # the only point of an output with one slice
+    for k in range(0 if depth > 1 else middle, POINTS if depth > 1 else middle + 1):
+        for i in range(POINTS):
+            for j in range(POINTS):
+                x, y, z = point_at(j, off), point_at(i, off), point_at(k, off)
+                u = jacobian(theta[0], theta[3], x, y, z)
+                v = jacobian(theta[1], theta[3], x, y, z)
+                t = jacobian(theta[2], theta[3], x, y, z)
+                across = larger(across, step_length(u[0], v[0], t[0], sides, columns, off))
+                down = larger(down, step_length(u[1], v[1], t[1], sides, rows, off))
+                inward = larger(inward, step_length(u[2], v[2], t[2], sides, depth, off))
+    return across, down, inward
 
 
 @scalar
@@ -89,9 +105,9 @@ def parts_per_pixel(source, theta, sides, sizes, off):
     """
     depth, rows, columns = sizes
     if source == PROJECTIVE:
-        across, down = longest_steps(theta, sides, rows, columns, off)
+        across, down, inward = longest_steps(theta, sides, sizes, off)
         return (
-            parts_of_step(off * type(off)(0), depth),
+            parts_of_step(inward, depth),
             parts_of_step(down, rows),
             parts_of_step(across, columns),
         )

@@ -239,10 +239,14 @@ SLOPES = (
 )  # fmt: skip
 
 
-# For each mode, a power of two that the sum of the magnitudes of a sample's weights, in the plane,
-# does not exceed. The sum is 1 for the linear modes and splines. Keys's along an axis is
-# 1 - 2 a t (1 - t), at most 11/8, whose square is below 2; Lanczos's is at most 1.72.
-WEIGHT_BITS = (0, 0, 1, 1, 0, 0, 0, 0, 2)
+# For each mode, what the sum of the magnitudes of the weights along an axis does not exceed. Keys's
+# is 1 - 2 a t (1 - t), at most 11/8 or 5/4.
+MAGNITUDES = (1.0, 1.0, 1.375, 1.25, 1.0, 1.0, 1.0, 1.0, 1.72)
+
+
+def weight_bits(kind):
+    """The power of two that the sum of the magnitudes of a sample's weights does not exceed."""
+    return math.ceil(kind.dims * math.log2(MAGNITUDES[kind.mode]))
 
 
 # --- Weights for any mode, for code that is compiled once for all modes ---------------------------

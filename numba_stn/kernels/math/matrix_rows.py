@@ -29,11 +29,13 @@ def axis_row(t, size, divisor, k, i, sizes, off):
 
 
 @scalar
-def divisor_row(t, i, sizes, off):
+def divisor_row(t, k, i, sizes, off):
     """Start and step of the divisor along a row."""
-    _, height, width = sizes
+    depth, height, width = sizes
     real = type(off)
     start = t[0] * base_coordinate(0, width, off) + t[1] * base_coordinate(i, height, off) + t[3]
+    if t[2] != real(0):  # never in a plane
+        start += t[2] * base_coordinate(k, depth, off)
     length = span(width, off)
     return start, t[0] * real(2) / length if length != real(0) else real(0)
 
@@ -43,21 +45,23 @@ def divisor_row(t, i, sizes, off):
 
 @scalar
 def quotient_vjp(row, j, pixel, slopes, sides, off):
-    """Gradients of the numerators of x and y and of their divisor, from that of the quotients.
+    """Gradients of the numerators of x, y and z and of their divisor, from that of the quotients.
 
-    In pixels. They are 0 where the gradient is 0, however small the divisor is.
+    In pixels. They are 0 where the gradient is 0, however small the divisor is. In a plane, z's
+    are 0.
     """
     real = type(off)
-    gx, gy, _ = slopes
-    if gx == real(0) and gy == real(0):
-        return real(0), real(0), real(0)
+    gx, gy, gz = slopes
+    if gx == real(0) and gy == real(0) and gz == real(0):
+        return real(0), real(0), real(0), real(0)
     w = row[3][0] + row[3][1] * real(j)
     u, v = pixel[0] - middle(sides[2], off), pixel[1] - middle(sides[1], off)
-    return gx / w, gy / w, -(gx * u + gy * v) / w
+    t = pixel[2] - middle(sides[0], off)
+    return gx / w, gy / w, gz / w, -(gx * u + gy * v + gz * t) / w
 
 
 @inlined
-def position_jvp(source, row, row_dot, j, pixel):
+def position_jvp(source, dims, row, row_dot, j, pixel):
     """Tangent of the sampling position of column j; :func:`quotient_vjp` is the transpose.
 
     ``row_dot`` is the row of theta's tangent.
@@ -68,6 +72,8 @@ def position_jvp(source, row, row_dot, j, pixel):
     if source == PROJECTIVE:
         w, w_dot = row[3][0] + row[3][1] * column, w0 + ws * column
         x, y = (x - pixel[0] * w_dot) / w, (y - pixel[1] * w_dot) / w
+        if dims == 3:
+            z = (z - pixel[2] * w_dot) / w
     return x, y, z
 
 

@@ -6,6 +6,7 @@ a margin (:mod:`.splines`), coordinates are converted to those of the larger ima
 gradients back.
 """
 
+from math import prod
 from typing import Any, NamedTuple
 
 from .sampler_kind import GRID, PROJECTIVE
@@ -17,7 +18,7 @@ class _Call(NamedTuple):
 
     kind: Any
     continued: Continuation
-    sides: tuple  # of the images, (H, W)
+    sides: tuple  # of the images, (H, W) or (D, H, W)
     off: float
 
     def wide(self):
@@ -29,12 +30,24 @@ class _Call(NamedTuple):
 
         A theta's coordinates are its rows.
         """
-        h, w = self.sides
         margin, off = self.continued.margin, self.off
-        factors = coordinate_factor(w, margin, off), coordinate_factor(h, margin, off)
+        factors = tuple(coordinate_factor(side, margin, off) for side in self.sides[::-1])
         if self.kind.source == GRID:
             return 1, factors
-        return 3, (*factors, 1.0) if self.kind.source == PROJECTIVE else factors
+        along = self.kind.dims + 1
+        return along, (*factors, 1.0) if self.kind.source == PROJECTIVE else factors
+
+    def lines(self, batch, channels, sides, axis):
+        """Lines along an axis of images with these sides.
+
+        Returns their number, how many of them are interleaved, and the samples of each; and, for
+        :func:`filter_axis`, how many channels there are, and how many lines of each are next to
+        each other.
+        """
+        others = prod(sides[:axis]) * prod(sides[axis + 1 :])
+        inner = prod(sides[axis + 1 :]) * (channels if self.kind.channels_last else 1)
+        every = 1 if self.kind.channels_last else others
+        return (batch * channels * others, inner, sides[axis]), (channels, every)
 
 
 class SplineSamplers:
@@ -74,17 +87,19 @@ class SplineSamplers:
         """Fill ``dimages``: the gradient of the coefficients, filtered by the transposed filter."""
         call = self._call(kind, dimages, off)
         batch, channels = len(dimages), kind.channels(dimages)
-        shape = kind.shape(batch, channels, call.wide())
-        coefficients = self.kernels.empty(shape, dimages.dtype, dimages)
+        sides, shape = list(call.wide()), kind.shape(batch, channels, call.wide())
+        found = self.kernels.empty(shape, dimages.dtype, dimages)
         where = self._coordinates(call, coords)
-        self.kernels.sample_vjp_images(call.kind, dsamples, where, off, coefficients)
-        (h, w), (_, wide) = call.sides, call.wide()
-        rows = self.kernels.empty(kind.shape(batch, channels, (h, wide)), dimages.dtype, dimages)
-        last = kind.channels_last
-        mode, found = call.kind.mode, call.continued
-        down, across = _lines((batch, channels), (h, wide), last, w)
-        self.lines.filter_axis_vjp(coefficients, down, found, mode, rows)
-        self.lines.filter_axis_vjp(rows, across, found, mode, dimages)
+        self.kernels.sample_vjp_images(call.kind, dsamples, where, off, found)
+        for axis, side in enumerate(call.sides):
+            sides[axis] = side
+            lines, _ = call.lines(batch, channels, sides, axis)
+            last, filtered = axis + 1 == kind.dims, dimages
+            if not last:
+                shape = kind.shape(batch, channels, tuple(sides))
+                filtered = self.kernels.empty(shape, dimages.dtype, dimages)
+            self.lines.filter_axis_vjp(found, lines, call.continued, call.kind.mode, filtered)
+            found = filtered
 
     def sample_vjp_coords(self, kind, dsamples, images, coords, off, fill, dcoords):
         """Fill ``dcoords``."""
@@ -124,18 +139,16 @@ class SplineSamplers:
 
     def _filter(self, call, images, fill):
         """The coefficients of a batch of images."""
-        kind, found, (h, _), (_, wide) = call.kind, call.continued, call.sides, call.wide()
-        batch, channels = len(images), kind.channels(images)
-        rows = self.kernels.empty(kind.shape(batch, channels, (h, wide)), fill.dtype, images)
-        down, across = _lines((batch, channels), (h, wide), kind.channels_last, call.sides[1])
-        first, last = ((channels, 1), (channels, 1)) if kind.channels_last else (
-            (channels, h), (channels, wide)
-        )  # fmt: skip
-        self.lines.filter_axis(images, across, first, found, fill, kind.mode, rows)
-        shape = kind.shape(batch, channels, call.wide())
-        coefficients = self.kernels.empty(shape, fill.dtype, images)
-        self.lines.filter_axis(rows, down, last, found, fill, kind.mode, coefficients)
-        return coefficients
+        kind, sides = call.kind, list(call.sides)
+        batch, channels, found = len(images), kind.channels(images), images
+        for axis in reversed(range(kind.dims)):
+            lines, each = call.lines(batch, channels, sides, axis)
+            sides[axis] = call.wide()[axis]
+            shape = kind.shape(batch, channels, tuple(sides))
+            filtered = self.kernels.empty(shape, fill.dtype, images)
+            self.lines.filter_axis(found, lines, each, call.continued, fill, kind.mode, filtered)
+            found = filtered
+        return found
 
     def _coordinates(self, call, coords):
         """The coordinates for the coefficients."""
@@ -147,13 +160,3 @@ class SplineSamplers:
     def _scaled(self, call, coords):
         """Normalised coordinates for the coefficients, or their tangents."""
         return self.lines.scaled(coords, *call.layout()) if call.continued.margin else coords
-
-
-def _lines(batch, sides, channels_last, width):
-    """Lines along y, and those along x before they have margins: number, interleaved, samples."""
-    (count, channels), (h, wide) = batch, sides
-    inner = channels if channels_last else 1
-    return (
-        (count * channels * wide, wide * inner, h),
-        (count * channels * h, inner, width),
-    )  # fmt: skip
