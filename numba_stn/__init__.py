@@ -16,6 +16,7 @@ _NAMES = {
     "data.augmentation": ("Augmentation",),
     "images.resize_rotate_crop": ("crop_and_resize", "resize", "rotate"),
     "images.remap": ("remap", "unwarp_polar", "warp_polar"),
+    "images.resize_volume": ("crop_and_resize_volume", "resize_volume"),
     "images.warp_image": ("warp_image",),
     "ops.grid_sample": ("affine_grid", "affine_grid_vjp", "grid_sample", "grid_sample_vjp"),
     "ops.grids": (
@@ -85,6 +86,8 @@ if TYPE_CHECKING:
     from .images.resize_rotate_crop import crop_and_resize as crop_and_resize
     from .images.resize_rotate_crop import resize as resize
     from .images.resize_rotate_crop import rotate as rotate
+    from .images.resize_volume import crop_and_resize_volume as crop_and_resize_volume
+    from .images.resize_volume import resize_volume as resize_volume
     from .images.warp_image import warp_image as warp_image
     from .ops import deformations as deformations
     from .ops import inline as inline

@@ -473,7 +473,8 @@ def test_every_public_function_runs_on_device_arrays(monkeypatch):
         "control_points", "identity_theta", "register", "Registration", "Report",
         "augment", "Augmentation", "estimate", "Estimate", "remap", "transform_boxes",
         "transform_points",
-        "transform_points_vjp", "unwarp_polar", "warp_polar",
+        "transform_points_vjp", "unwarp_polar", "warp_polar", "resize_volume",
+        "crop_and_resize_volume",
     }  # fmt: skip
     with_cupy = {"compose_theta", "compose_theta_vjp", "invert_theta", "invert_theta_vjp",
                  "grid_sample_linearised_vjp"}  # fmt: skip

@@ -399,8 +399,8 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="fill: expected 1 or 3 numbers"):
         stn.warp_image(picture, np.eye(3), fill=(1, 2))
     volume = on_device(np.zeros((1, 1, 2, 2, 2)))
-    with pytest.raises(ValueError, match="mode: expected .* for volumes"):
-        stn.warp_affine(volume, on_device(np.zeros((1, 3, 4))), mode="bicubic")
+    with pytest.raises(ValueError, match=r"theta: expected shape \(any, 4, 4\), got \(1, 3, 4\)"):
+        stn.warp_perspective(volume, on_device(np.zeros((1, 3, 4))))
     out = cuda.device_array((1, 1, 2, 2), np.uint8)
     images = on_device(np.zeros((1, 1, 2, 2), np.float16))
     with pytest.raises(ValueError, match="out: expected .* dtype float16"):

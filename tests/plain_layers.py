@@ -134,6 +134,73 @@ def conv2d(layer, params, x, state, train):
     return y, pullback, state
 
 
+@of("Conv3d")
+def conv3d(layer, params, x, state, train):
+    """One output voxel after another."""
+    weight, k, s, p = np.asarray(params["weight"], float), layer.kernel, layer.stride, layer.padding
+    margins = [(p, p)] * 3
+    if p == "same":
+        total = [max(0, (side - 1) // s * s + k - side) for side in x.shape[2:]]
+        margins = [(number // 2, number - number // 2) for number in total]
+    padded = np.pad(x, ((0, 0), (0, 0), *margins))
+    sides = [(side - k) // s + 1 for side in padded.shape[2:]]
+    y = np.zeros((len(x), len(weight), *sides)) + np.reshape(params["bias"], (-1, 1, 1, 1))
+    cubes = [
+        (at, (..., *(slice(i * s, i * s + k) for i in at))) for at in np.ndindex(*sides)
+    ]  # fmt: skip
+    for at, cube in cubes:
+        y[(..., *at)] += np.einsum("ncijk,fcijk->nf", padded[cube], weight)
+
+    def pullback(dy):
+        dweight, dpadded = np.zeros(weight.shape), np.zeros(padded.shape)
+        for at, cube in cubes:
+            dweight += np.einsum("nf,ncijk->fcijk", dy[(..., *at)], padded[cube])
+            dpadded[cube] += np.einsum("nf,fcijk->ncijk", dy[(..., *at)], weight)
+        inner = (slice(m[0], m[0] + side) for m, side in zip(margins, x.shape[2:], strict=True))
+        return {"weight": dweight, "bias": dy.sum((0, 2, 3, 4))}, dpadded[(..., *inner)]
+
+    return y, pullback, state
+
+
+def cubes(x, k):
+    """(index, window (N, C, k, k, k)) of each complete window of volumes."""
+    for at in np.ndindex(*(side // k for side in x.shape[2:])):
+        yield at, x[(..., *(slice(i * k, i * k + k) for i in at))]
+
+
+@of("MaxPool3d")
+def max_pool3d(layer, params, x, state, train):
+    k, (n, c, *sides) = layer.kernel, x.shape
+    y = np.zeros((n, c, *(side // k for side in sides)))
+    for at, cube in cubes(x, k):
+        y[(..., *at)] = cube.reshape(n, c, k**3).max(2)
+
+    def pullback(dy):
+        dx = np.zeros(x.shape)
+        for (at, cube), (_, dcube) in zip(cubes(x, k), cubes(dx, k), strict=True):
+            chosen = cube.reshape(n, c, k**3).argmax(2)[..., None] == np.arange(k**3)
+            dcube[...] = (chosen * dy[(..., *at)][..., None]).reshape(n, c, k, k, k)
+        return (), dx
+
+    return y, pullback, state
+
+
+@of("AvgPool3d")
+def avg_pool3d(layer, params, x, state, train):
+    k, (n, c, *sides) = layer.kernel, x.shape
+    y = np.zeros((n, c, *(side // k for side in sides)))
+    for at, cube in cubes(x, k):
+        y[(..., *at)] = cube.mean((2, 3, 4))
+
+    def pullback(dy):
+        dx = np.zeros(x.shape)
+        for at, cube in cubes(dx, k):
+            cube[...] = dy[(..., *at)][..., None, None, None] / k**3
+        return (), dx
+
+    return y, pullback, state
+
+
 def windows(x, k):
     """(index, window (N, C, k k)) of each complete window."""
     for i in range(x.shape[2] // k):

@@ -168,6 +168,27 @@ def test_every_transform_is_exported(transform):
         np.testing.assert_allclose(module(torch.from_numpy(images)).numpy(), expected, atol=1e-4)
 
 
+def test_networks_of_volumes_are_exported():
+    """Convolutions with the same zeros at both ends, and with one more at one end; pooling."""
+    localisation = nn.serial(nn.conv3d(3, 3, 2, "same"), nn.relu(), nn.flatten(), nn.linear(4))
+    net, params, state = trained(
+        nn.serial(
+            nn.spatial_transformer(localisation, "affine_3d"), nn.conv3d(4, 3, padding="same"),
+            nn.batch_norm(), nn.relu(), nn.max_pool3d(2), nn.conv3d(3, 2, padding="same"),
+            nn.avg_pool3d(2), nn.flatten(), nn.linear(3),
+        ),
+        VOLUMES,
+    )  # fmt: skip
+    shape, expected = VOLUMES.shape[1:], net.apply(params, VOLUMES, state)[0]
+    assert expected.std() > 0.1
+    found = run_onnx(export.to_onnx(net, params, state, shape), VOLUMES)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    torch = pytest.importorskip("torch")
+    module = export.to_torch(net, params, state, shape)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(VOLUMES)).numpy(), expected, atol=1e-4)
+
+
 def test_rotations_of_volumes_by_no_angle():
     """There the formula divides by the angle."""
     net, params, images = transformer_alone(TRANSFORMS["rigid_3d"])

@@ -322,14 +322,6 @@ def test_an_unrolled_image_is_rolled_up_again_by_any_mode():
     np.testing.assert_allclose(got[inside], want[inside], atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["spline3", "lanczos4", "catmull-rom"])
-def test_volumes_have_two_modes(mode):
-    with pytest.raises(ValueError, match=f'"bilinear" or "nearest" for volumes, got "{mode}"'):
-        stn.warp_affine(np.ones((1, 1, 2, 2, 2)), np.eye(3, 4)[None], mode=mode)
-    with pytest.raises(ValueError, match=f'for volumes, got "{mode}"'):
-        inline.sampler(mode, dims=3)
-
-
 def test_a_function_of_one_point_cannot_filter():
     with pytest.raises(ValueError, match="a spline needs the whole image filtered first"):
         inline.sampler("spline3")

@@ -21,6 +21,31 @@ LAYERS = {
     "max_pool 3": (nn.max_pool(3), (1, 9, 11)),
     "avg_pool": (nn.avg_pool(2), (2, 7, 6)),
     "global_avg_pool": (nn.global_avg_pool(), (2, 5, 6)),
+    "conv3d": (nn.conv3d(3, 3), (2, 5, 4, 6)),
+    "conv3d strided": (nn.conv3d(2, 3, stride=2, padding=1), (2, 4, 5, 7)),
+    "conv3d same, even": (nn.conv3d(2, 2, padding="same"), (1, 3, 4, 2)),
+    "conv3d same, strided": (nn.conv3d(2, 3, 2, "same"), (1, 4, 5, 1)),
+    "conv3d 1x1x1": (nn.conv3d(3, 1), (2, 1, 2, 3)),
+    "max_pool3d": (nn.max_pool3d(2), (2, 5, 4, 7)),
+    "avg_pool3d": (nn.avg_pool3d(3), (2, 3, 7, 6)),
+    "volumes": (
+        nn.serial(
+            nn.conv3d(3, 3, padding="same"),
+            nn.batch_norm(),
+            nn.relu(),
+            nn.max_pool3d(),
+            nn.avg_pool3d(2),
+            nn.flatten(),
+            nn.linear(2),
+        ),
+        (1, 4, 5, 6),
+    ),
+    "transformer of volumes": (
+        nn.spatial_transformer(
+            nn.serial(nn.conv3d(2, 3), nn.flatten(), nn.linear(4)), "affine_3d", size=(3, 4, 3)
+        ),
+        (1, 4, 5, 4),
+    ),
     "relu": (nn.relu(), (5, 3)),
     "tanh": (nn.tanh(), (5, 3)),
     "sigmoid": (nn.sigmoid(), (2, 3, 4)),

@@ -96,6 +96,16 @@ def test_the_reference_implementation_agrees(mode, padding_mode, align_corners):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+def test_cubic_samples_of_volumes_are_those_of_the_reference_implementation():
+    rng = np.random.default_rng(1)
+    volumes = rng.standard_normal((1, 2, 4, 5, 6))
+    grid = rng.uniform(-1.4, 1.4, (1, 2, 3, 4, 3))
+    for align_corners in (False, True):
+        want = reference(volumes, grid, "cubic", "zeros", align_corners)
+        got = stn.grid_sample(volumes, grid, mode="bicubic", align_corners=align_corners)
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_where_the_reference_implementation_differs(align_corners):
     """Cubic with border: it clips the coordinate and the taps; PyTorch and numba_stn the taps only.

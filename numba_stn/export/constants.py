@@ -16,6 +16,7 @@ from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from ..nn.poses import WithTheta
 from ..nn.rounds import zoomed_out
 from ..nn.transformer import SpatialTransformer
+from ..nn.volumes import AvgPool3d, Conv3d, MaxPool3d
 from ..ops.tps_grid import tps_grid
 from ..transforms.parametrisations import Transform
 from . import expressions
@@ -27,7 +28,7 @@ EXPORTABLE_PADDINGS = ("zeros", "border", "reflection")
 # The layers that have a counterpart in both, besides containers and the transformer.
 EXPORTABLE_LAYERS = (
     Linear, Conv2d, BatchNorm, MaxPool, AvgPool, GlobalAvgPool, Relu, LeakyRelu, Tanh, Sigmoid,
-    Softmax, Flatten, Dropout,
+    Softmax, Flatten, Dropout, Conv3d, MaxPool3d, AvgPool3d,
 )  # fmt: skip
 
 

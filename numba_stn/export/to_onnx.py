@@ -16,6 +16,7 @@ from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from ..nn.poses import Apart, WithTheta
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
+from ..nn.volumes import AvgPool3d, Conv3d, MaxPool3d
 from .constants import (
     Preprocessing,
     check_activation,
@@ -201,6 +202,12 @@ class _Graph:
         window = {"strides": [layer.stride] * 2, "pads": [top, left, bottom, right]}
         return self.node("Conv", [x, f"{path}weight", f"{path}bias"], f"{path}y", **window)
 
+    def convolution_3d(self, layer, x, path, shape):
+        """The same for volumes."""
+        before, after = zip(*layer.margins(shape[1:]), strict=True)
+        window = {"strides": [layer.stride] * 3, "pads": [*before, *after]}
+        return self.node("Conv", [x, f"{path}weight", f"{path}bias"], f"{path}y", **window)
+
     def batch_norm(self, layer, x, path, shape):
         """With the running statistics."""
         names = [path + name for name in ("weight", "bias", "running_mean", "running_var")]
@@ -208,8 +215,9 @@ class _Graph:
 
     def pooling(self, layer, x, path, shape):
         """The largest value or the mean of each window."""
-        kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
-        window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.kernel] * 2}
+        kind = "MaxPool" if isinstance(layer, (MaxPool, MaxPool3d)) else "AveragePool"
+        sides = [layer.kernel] * (len(shape) - 1)
+        window = {"kernel_shape": sides, "strides": sides}
         return self.node(kind, [x], f"{path}y", **window)
 
     def global_pooling(self, layer, x, path, shape):
@@ -374,9 +382,12 @@ _METHODS: dict[type[Layer], Any] = {
     SpatialTransformer: _Graph.transformer,
     Linear: _Graph.linear,
     Conv2d: _Graph.convolution,
+    Conv3d: _Graph.convolution_3d,
     BatchNorm: _Graph.batch_norm,
     MaxPool: _Graph.pooling,
     AvgPool: _Graph.pooling,
+    MaxPool3d: _Graph.pooling,
+    AvgPool3d: _Graph.pooling,
     GlobalAvgPool: _Graph.global_pooling,
     Dropout: _Graph.dropout,
     **dict.fromkeys((Relu, LeakyRelu, Tanh, Sigmoid, Softmax, Flatten), _Graph.function),

@@ -13,6 +13,7 @@ from ..nn.pooling import AvgPool, GlobalAvgPool, MaxPool
 from ..nn.poses import Apart, WithTheta
 from ..nn.transformer import SpatialTransformer
 from ..nn.tree import Tree
+from ..nn.volumes import AvgPool3d, Conv3d, MaxPool3d
 from .constants import (
     ExportError,
     Preprocessing,
@@ -124,6 +125,23 @@ def _convolution(layer, shape):
     return Conv2d(*arguments)
 
 
+def _convolution_3d(layer, shape):
+    """The same for volumes."""
+    import torch
+
+    margins = layer.margins(shape[1:])
+    arguments = shape[0], layer.features, layer.kernel, layer.stride
+    if all(before == after for before, after in margins):
+        return torch.nn.Conv3d(*arguments, tuple(before for before, _ in margins))
+    around = [number for margin in reversed(margins) for number in margin]
+
+    class Conv3d(torch.nn.Conv3d):
+        def forward(self, x):
+            return super().forward(torch.nn.functional.pad(x, around))
+
+    return Conv3d(*arguments)
+
+
 def _batch_norm(layer, shape):
     from torch import nn
 
@@ -136,7 +154,9 @@ def _batch_norm(layer, shape):
 def _pooling(layer, shape):
     from torch import nn
 
-    return (nn.MaxPool2d if isinstance(layer, MaxPool) else nn.AvgPool2d)(layer.kernel)
+    kinds = {MaxPool: nn.MaxPool2d, AvgPool: nn.AvgPool2d, MaxPool3d: nn.MaxPool3d,
+             AvgPool3d: nn.AvgPool3d}  # fmt: skip
+    return kinds[type(layer)](layer.kernel)
 
 
 def _global_pooling(layer, shape):
@@ -341,9 +361,12 @@ _MODULES = {
     SpatialTransformer: _transformer,
     Linear: _linear,
     Conv2d: _convolution,
+    Conv3d: _convolution_3d,
     BatchNorm: _batch_norm,
     MaxPool: _pooling,
     AvgPool: _pooling,
+    MaxPool3d: _pooling,
+    AvgPool3d: _pooling,
     GlobalAvgPool: _global_pooling,
     **dict.fromkeys((Relu, LeakyRelu, Tanh, Sigmoid, Softmax, Flatten, Dropout), _function),
 }

@@ -19,7 +19,16 @@ from ..ops.any_dtype import AnyDtype, check_labels, stored
 from ..ops.validate import MODES, look_up
 from .filters import AREA, FILTERS, column_taps, row_taps
 
-__all__ = ["check_on_cpu", "filter_of", "longest_steps", "resize_filtered", "shrinks", "warp_means"]
+__all__ = [
+    "check_on_cpu",
+    "filter_of",
+    "longest_steps",
+    "real_parts",
+    "resize_filtered",
+    "shrinks",
+    "warp_means",
+    "write_filtered",
+]
 
 # The filters of the interpolations.
 _OF_MODES = {"bilinear": "triangle", "bicubic": "cubic", "nearest": AREA}
@@ -74,12 +83,12 @@ def warp_means(warp, kernels, image, matrix, options, shape, out=None):
     """
     result = kernels.output((*shape, *image.shape[2:]), image, image, out)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part, numbers, fill in _real_parts(image, result, options[2], _FLOATS):
+        for part, numbers, fill in real_parts(image, result, options[2]):
             _write_means(warp, part, numbers, matrix, (*options[:2], fill))
     return kernels.returned(result, out)
 
 
-def _real_parts(image, result, fill, dtypes):
+def real_parts(image, result, fill, dtypes=_FLOATS):
     """Yield arrays to write to, images of one of these dtypes to warp into them, and fills."""
     check_labels("image", image.dtype, BILINEAR, 'mode="nearest" and antialias=False')
     if image.dtype.kind == "c":
@@ -122,7 +131,7 @@ def _reduced(image, matrix, shape):
     sides = tuple(-(-side // factor) for side in image.shape[:2])
     box = 0.0, 0.0, float(sides[1] * factor), float(sides[0] * factor)
     small = np.empty((*sides, *image.shape[2:]), image.dtype)
-    _write_filtered(small, image, box, AREA)
+    write_filtered(small, image, box, AREA)
     shift = (1 / factor - 1) / 2
     return small, np.array([[1 / factor, 0, shift], [0, 1 / factor, shift], [0, 0, 1]]) @ matrix
 
@@ -154,14 +163,14 @@ def resize_filtered(kernels, image, boxes, shape, name, out=None):
     several = boxes.ndim == 2
     result = kernels.output((*boxes.shape[:-1], *shape, *image.shape[2:]), image, image, out)
     if result.size:
-        for target, numbers, _ in _real_parts(image, result, 0, AnyDtype.NATIVE):
+        for target, numbers, _ in real_parts(image, result, 0, AnyDtype.NATIVE):
             for box, each in zip(np.atleast_2d(boxes).tolist(), target if several else [target],
                                  strict=True):  # fmt: skip
-                _write_filtered(each, numbers, box, name)
+                write_filtered(each, numbers, box, name)
     return kernels.returned(result, out)
 
 
-def _write_filtered(target, image, box, name):
+def write_filtered(target, image, box, name):
     """Resize a box of an image of one of the kernels' dtypes."""
     (height, width), (rows, columns), (x0, y0, x1, y1) = image.shape[:2], target.shape[:2], box
     channels, real = math.prod(image.shape[2:]), str(computed(image.dtype))

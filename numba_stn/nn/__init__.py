@@ -26,6 +26,7 @@ from .penalties import area_penalty, identity_penalty, overlap_penalty, scale_pe
 from .pooling import avg_pool, global_avg_pool, max_pool
 from .poses import apart, with_theta
 from .transformer import SpatialTransformer, spatial_transformer
+from .volumes import avg_pool3d, conv3d, max_pool3d
 
 __all__ = [
     "Layer",
@@ -35,10 +36,12 @@ __all__ = [
     "apart",
     "area_penalty",
     "avg_pool",
+    "avg_pool3d",
     "batch_norm",
     "binary_cross_entropy",
     "constant",
     "conv2d",
+    "conv3d",
     "cosine",
     "cross_correlation",
     "dice",
@@ -52,6 +55,7 @@ __all__ = [
     "linearised",
     "load",
     "max_pool",
+    "max_pool3d",
     "mean_of_views",
     "mean_squared_error",
     "one_cycle",

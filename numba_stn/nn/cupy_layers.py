@@ -9,6 +9,7 @@ Unfolded images (im2col) have the images innermost, (C k k, N H W). Neighbours i
 neighbours on a row, which a GPU's threads read together.
 """
 
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -107,9 +108,12 @@ def _broadcastable(x, *arrays):
 
 
 def max_pool(x, kernel):
-    """Largest value of each window, and the index of the first such element in the window."""
-    largest, *others = _window_elements(x, kernel)
-    integer = np.uint8 if kernel <= 16 else np.int64
+    """Largest value of each window, and the index of the first such element in the window.
+
+    x is (N, C, H, W) or (N, C, D, H, W).
+    """
+    largest, *others = window_elements(x, kernel)
+    integer = np.uint8 if len(others) < 256 else np.int64
     index = namespace(x).zeros(largest.shape, integer)
     for k, value in enumerate(others, 1):
         larger = (value > largest) | np.isnan(value)
@@ -121,15 +125,18 @@ def max_pool(x, kernel):
 def max_pool_vjp(dlargest, index, shape, kernel):
     """Gradient of the input of :func:`max_pool`, of ``shape``, given the indices that it gave."""
     dx = namespace(dlargest).zeros(shape, dlargest.dtype)
-    for k, element in enumerate(_window_elements(dx, kernel)):
+    for k, element in enumerate(window_elements(dx, kernel)):
         element[...] = np.where(index == k, dlargest, dlargest.dtype.type(0))
     return dx
 
 
-def _window_elements(x, kernel):
+def window_elements(x, kernel):
     """Views of x: the first element of every window, the second, and so on."""
-    h, w = (side // kernel * kernel for side in x.shape[2:])
-    return [x[:, :, i:h:kernel, j:w:kernel] for i in range(kernel) for j in range(kernel)]
+    ends = [side // kernel * kernel for side in x.shape[2:]]
+    return [
+        x[(..., *(slice(i, end, kernel) for i, end in zip(first, ends, strict=True)))]
+        for first in product(range(kernel), repeat=len(ends))
+    ]
 
 
 # --- Convolution ----------------------------------------------------------------------------------

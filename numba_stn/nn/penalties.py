@@ -58,12 +58,13 @@ class IdentityPenalty(Penalty):
 
     def of_each(self, theta):
         """``|theta - I|^2``."""
-        if theta.shape[1:] == (3, 3):
-            last = theta[:, 2:, 2:]
-            off = theta / last - namespace(theta).asarray(np.eye(3), theta.dtype)
+        if theta.shape[1] == theta.shape[2]:
+            last = theta[:, -1:, -1:]
+            one = namespace(theta).asarray(np.eye(theta.shape[1]), theta.dtype)
+            off = theta / last - one
             doff = 2 * off
             dtheta = doff / last
-            dtheta[:, 2, 2] -= (doff * theta).sum((1, 2)) / (last * last)[:, 0, 0]
+            dtheta[:, -1, -1] -= (doff * theta).sum((1, 2)) / (last * last)[:, 0, 0]
             return (off * off).sum((1, 2)), dtheta
         if theta.shape[2] == 2:
             one = control_points(math.isqrt(theta.shape[1]))
