@@ -191,7 +191,7 @@ AREAS = [
     ("affine", 2, "bilinear", "border", True, "f4", "f4", 2, True, 5),
     ("affine", 3, "bilinear", "fill", False, "f4", "f8", 1, False, 4),
     ("projective", 2, "bilinear", "zeros", False, "f2", "f4", 2, False, 2),
-    ("projective", 3, "bilinear", "border", True, "f8", "f8", 2, True, 1),
+    ("projective", 3, "bilinear", "border", False, "f8", "f8", 2, True, 1),
 ]
 
 

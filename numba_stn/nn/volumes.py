@@ -77,33 +77,34 @@ class Conv3d(Layer):
         """See the class."""
         dtype = np.result_type(x.dtype, params["weight"].dtype)
         weight, bias = (params[key].astype(dtype, copy=False) for key in ("weight", "bias"))
-        padded = _padded(x.astype(dtype, copy=False), self.margins(x.shape[2:]))
-        sides = output_sides(self.name, x.shape[1:], self)
+        padded = _padded(_batch_last(x).astype(dtype, copy=False), self.margins(x.shape[2:]))
         flat = weight.reshape(self.features, prod(weight.shape[1:]))
-        y = namespace(x).zeros((len(x), self.features, *sides), dtype)
-        for part in _parts(padded, weight, sides):
-            _put(y, part, flat @ _unfolded(padded, self, part, sides) + bias[:, None])
+        sides = output_sides(self.name, x.shape[1:], self)
+        y = namespace(x).zeros((self.features, *sides, len(x)), dtype)
+        for part in _parts(len(flat.T), y.shape):
+            view = y[part]
+            view[...] = (flat @ _unfolded(padded, self, part) + bias[:, None]).reshape(view.shape)
 
         def pullback(dy):
-            return self._gradients(dy.astype(dtype, copy=False), weight, padded, x, wrt_x)
+            dy = _batch_last(dy.astype(dtype, copy=False))
+            return self._gradients(dy, weight, padded, x, wrt_x)
 
-        return y, pullback
+        return _batch_first(y), pullback
 
     def _gradients(self, dy, weight, padded, x, wrt_x):
         """Gradients with respect to the parameters and to x."""
-        sides, flat = dy.shape[2:], weight.reshape(self.features, prod(weight.shape[1:]))
+        flat = weight.reshape(self.features, prod(weight.shape[1:]))
         dflat = 0 * flat
         dpadded = namespace(x).zeros(padded.shape, dy.dtype) if wrt_x else None
-        for part in _parts(padded, weight, sides):
-            own = _taken(dy, part)
-            dflat += own @ _unfolded(padded, self, part, sides).T
+        for part in _parts(len(flat.T), dy.shape):
+            own = dy[part].reshape(self.features, prod(dy[part].shape[1:]))
+            dflat += own @ _unfolded(padded, self, part).T
             if wrt_x:
-                _add_folded(dpadded, self, part, flat.T @ own, sides)
-        dparams = {"weight": dflat.reshape(weight.shape), "bias": dy.sum((0, 2, 3, 4))}
+                _add_folded(dpadded, self, part, flat.T @ own)
+        dparams = {"weight": dflat.reshape(weight.shape), "bias": dy.sum((1, 2, 3, 4))}
         if not wrt_x:
             return dparams, None
-        inner = _inner(dpadded, self.margins(x.shape[2:]), x.shape[2:])
-        return dparams, namespace(x).ascontiguousarray(inner)
+        return dparams, _batch_first(_inner(dpadded, self.margins(x.shape[2:]), x.shape[2:]))
 
 
 def conv3d(features: int, kernel: int, stride: int = 1, padding: int | str = 0) -> Conv3d:
@@ -145,88 +146,78 @@ def conv3d(features: int, kernel: int, stride: int = 1, padding: int | str = 0) 
 
 # --- Unfolded volumes -----------------------------------------------------------------------------
 #
-# A part of an output is some of its examples, slices and rows. Unfolded, it is what each tap reads,
-# (C k k k, examples slices rows columns).
+# Volumes have their batch last here, (C, D, H, W, N): neighbours in memory are then neighbours
+# among the columns of unfolded volumes too. A part of an output, a tuple of slices, has all its
+# features and columns, but only some slices, rows and examples.
 
 
-def _parts(padded, weight, sides) -> Iterator[tuple[slice, slice, slice]]:
-    """The parts of an output with these sides, one after another."""
-    batch, (depth, height, width) = len(padded), sides
-    of_row = max(prod(weight.shape[1:]) * width, 1)
-    rows = min(max(MOST_UNFOLDED // of_row, 1), height)
-    slices = min(max(MOST_UNFOLDED // (of_row * height), 1), depth)
+def _parts(taps: int, shape: Shape) -> Iterator[tuple[slice, ...]]:
+    """The parts of an output (F, D, H, W, N), one after another; each number has these taps."""
+    _, depth, height, width, batch = shape
+    of_row = max(taps * width, 1)
+    rows = min(max(MOST_UNFOLDED // of_row, 1), max(height, 1))
+    slices = min(max(MOST_UNFOLDED // (of_row * height), 1), max(depth, 1))
     examples = max(MOST_UNFOLDED // (of_row * height * depth), 1)
     steps = ((batch, examples), (depth, slices), (height, rows))
     for start in itertools.product(*(range(0, *limits) for limits in steps)):
         n, k, i = (slice(s, min(s + step, end))
                    for s, (end, step) in zip(start, steps, strict=True))  # fmt: skip
-        yield n, k, i
+        yield slice(None), k, i, slice(0, width), n
 
 
-def _unfolded(padded, layer, part, sides):
-    """What the taps of a part read."""
-    examples, slices, rows = part
-    kernel, stride = layer.kernel, layer.stride
-    x = padded[examples, :, slices.start * stride :, rows.start * stride :]
-    batch, channels, counts = len(x), x.shape[1], _counts(part, sides)
-    n, c, i, j, k = x.strides
+def _unfolded(padded, layer, part):
+    """What the taps of a part read, (C k k k, slices rows columns examples)."""
+    _, *counted, examples = part
+    counts = [each.stop - each.start for each in counted]
+    kernel, stride, channels = layer.kernel, layer.stride, len(padded)
+    x = padded[:, part[1].start * stride :, part[2].start * stride :, :, examples]
+    c, i, j, k, n = x.strides
     windows = namespace(padded).lib.stride_tricks.as_strided(
-        x, (channels, kernel, kernel, kernel, batch, *counts),
-        (c, i, j, k, n, i * stride, j * stride, k * stride),
+        x, (channels, kernel, kernel, kernel, *counts, x.shape[4]),
+        (c, i, j, k, i * stride, j * stride, k * stride, n),
     )  # fmt: skip
-    return windows.reshape(channels * kernel**3, batch * prod(counts))
+    return windows.reshape(channels * kernel**3, prod(counts) * x.shape[4])
 
 
-def _add_folded(dpadded, layer, part, dunfolded, sides):
+def _add_folded(dpadded, layer, part, dunfolded):
     """Add the gradients of what the taps of a part read to the voxels that they read."""
-    (examples, slices, rows), kernel, stride = part, layer.kernel, layer.stride
-    counts = _counts(part, sides)
-    taps = dunfolded.reshape(
-        dpadded.shape[1], *[kernel] * 3, examples.stop - examples.start, *counts
-    ).swapaxes(0, 4)
+    (_, *counted, examples), kernel, stride = part, layer.kernel, layer.stride
+    counts = [each.stop - each.start for each in counted]
+    taps = dunfolded.reshape(len(dpadded), *[kernel] * 3, *counts, examples.stop - examples.start)
     for tap in itertools.product(range(kernel), repeat=3):
-        first = tap[0] + slices.start * stride, tap[1] + rows.start * stride, tap[2]
-        where = tuple(
-            slice(start, start + stride * (count - 1) + 1, stride)
-            for start, count in zip(first, counts, strict=True)
+        firsts = [each.start * stride + first for each, first in zip(counted, tap, strict=True)]
+        where = (
+            slice(first, first + stride * (count - 1) + 1, stride)
+            for first, count in zip(firsts, counts, strict=True)
         )
-        view = dpadded[(examples, slice(None), *where)]
+        view = dpadded[(slice(None), *where, examples)]
         view += taps[(slice(None), *tap)]
 
 
-def _counts(part, sides):
-    """The sides of a part."""
-    _, slices, rows = part
-    return slices.stop - slices.start, rows.stop - rows.start, sides[2]
+def _batch_last(x):
+    """(N, C, D, H, W) -> (C, D, H, W, N)."""
+    return namespace(x).ascontiguousarray(x.transpose(1, 2, 3, 4, 0))
 
 
-def _put(y, part, values):
-    """Write a part (features, examples slices rows columns) of an output."""
-    view = y[part[0], :, part[1], part[2]]
-    batch, features, *sides = view.shape
-    view[...] = values.reshape(features, batch, *sides).swapaxes(0, 1)
-
-
-def _taken(dy, part):
-    """A part of a gradient, as (features, examples slices rows columns)."""
-    view = dy[part[0], :, part[1], part[2]]
-    return view.swapaxes(0, 1).reshape(view.shape[1], view.size // max(view.shape[1], 1))
+def _batch_first(x):
+    """(C, D, H, W, N) -> (N, C, D, H, W)."""
+    return namespace(x).ascontiguousarray(x.transpose(4, 0, 1, 2, 3))
 
 
 def _padded(x, margins):
     """Volumes with zeros around each channel."""
     if not any(map(sum, margins)):
         return x
-    sides = [side + sum(margin) for side, margin in zip(x.shape[2:], margins, strict=True)]
-    result = namespace(x).zeros((*x.shape[:2], *sides), x.dtype)
-    _inner(result, margins, x.shape[2:])[...] = x
+    sides = [side + sum(margin) for side, margin in zip(x.shape[1:4], margins, strict=True)]
+    result = namespace(x).zeros((len(x), *sides, x.shape[4]), x.dtype)
+    _inner(result, margins, x.shape[1:4])[...] = x
     return result
 
 
 def _inner(padded, margins, sides):
     """The view of padded volumes without their margins."""
     inner = [slice(m[0], m[0] + side) for m, side in zip(margins, sides, strict=True)]
-    return padded[(slice(None), slice(None), *inner)]
+    return padded[(slice(None), *inner)]
 
 
 # --- Pooling --------------------------------------------------------------------------------------
