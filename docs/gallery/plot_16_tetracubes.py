@@ -5,8 +5,8 @@ Tetracubes: classify solids that are rotated and moved
 Four cubes that share faces make eight different solids, two of which are mirror images of each
 other. This page draws them in volumes of 20 x 20 x 20 voxels, rotates and moves them at random, and
 trains two networks of 3-D convolutions to tell them apart. One sees the solids as they are; in the
-other, a spatial transformer moves them first, and has learned to do so from the labels alone: the
-test error falls from 55 % to 6 %. The volumes are generated, because no library that this page needs
+other, a spatial transformer moves them first, and learns to do so from the labels alone: the test
+error falls from 55 % to 6 %. The volumes are generated, because no library that this page needs
 ships real ones.
 """
 
@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from numba_stn import data, nn, transforms, warp_affine
 from numba_stn.nn import train
 
-NAMES = ("bar", "square", "L", "T", "zigzag", "corner", "left screw", "right screw")
+NAMES = ("bar", "square", "L", "T", "zigzag", "corner", "right screw", "left screw")
 CUBES = [  # x, y and z of each cube
     "000 100 200 300", "000 100 010 110", "000 100 200 010", "000 100 200 110", "000 100 110 210",
     "000 100 010 001", "000 100 110 111", "000 100 010 011",
