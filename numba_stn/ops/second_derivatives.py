@@ -118,7 +118,7 @@ class _Maps:
 
     def write_jvp(self, plan, arrays, dots, samples_dot):
         """Write the change of the samples."""
-        write_jvp(plan, *arrays[1:], *dots[1:], samples_dot)
+        write_jvp(plan, arrays[1], arrays[2], dots[1], dots[2], samples_dot)
 
     def tangents(self, plan, arrays, dots, wanted, given):
         """Return the wanted tangents of the gradients; those of images have the dtype ``given``."""
