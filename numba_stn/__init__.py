@@ -38,6 +38,18 @@ _NAMES = {
     "ops.points": ("sample_points", "sample_points_vjp", "splat", "splat_vjp"),
     "ops.polar_grid": ("polar_grid", "polar_grid_vjp"),
     "ops.tps_grid": ("control_points", "tps_grid", "tps_grid_vjp"),
+    "ops.vjp_jvp": (
+        "grid_sample_vjp_jvp",
+        "warp_affine_vjp_jvp",
+        "warp_perspective_vjp_jvp",
+        "warp_tps_vjp_jvp",
+    ),
+    "ops.vjp_vjp": (
+        "grid_sample_vjp_vjp",
+        "warp_affine_vjp_vjp",
+        "warp_perspective_vjp_vjp",
+        "warp_tps_vjp_vjp",
+    ),
     "ops.warp_tps": ("warp_tps", "warp_tps_jvp", "warp_tps_vjp"),
     "ops.warps": ("warp_affine", "warp_affine_vjp", "warp_perspective", "warp_perspective_vjp"),
     "registration": ("Registration", "Report", "register"),
@@ -116,6 +128,14 @@ if TYPE_CHECKING:
     from .ops.tps_grid import control_points as control_points
     from .ops.tps_grid import tps_grid as tps_grid
     from .ops.tps_grid import tps_grid_vjp as tps_grid_vjp
+    from .ops.vjp_jvp import grid_sample_vjp_jvp as grid_sample_vjp_jvp
+    from .ops.vjp_jvp import warp_affine_vjp_jvp as warp_affine_vjp_jvp
+    from .ops.vjp_jvp import warp_perspective_vjp_jvp as warp_perspective_vjp_jvp
+    from .ops.vjp_jvp import warp_tps_vjp_jvp as warp_tps_vjp_jvp
+    from .ops.vjp_vjp import grid_sample_vjp_vjp as grid_sample_vjp_vjp
+    from .ops.vjp_vjp import warp_affine_vjp_vjp as warp_affine_vjp_vjp
+    from .ops.vjp_vjp import warp_perspective_vjp_vjp as warp_perspective_vjp_vjp
+    from .ops.vjp_vjp import warp_tps_vjp_vjp as warp_tps_vjp_vjp
     from .ops.warp_tps import warp_tps as warp_tps
     from .ops.warp_tps import warp_tps_jvp as warp_tps_jvp
     from .ops.warp_tps import warp_tps_vjp as warp_tps_vjp

@@ -24,8 +24,8 @@ SLOW = {
     "test_launch", "test_maps", "test_peers_all", "test_photograph_modes", "test_photographs",
     "test_ptx", "test_ptx_derived", "test_ptx_interpolations", "test_registration_bits",
     "test_report", "test_reproduce_command", "test_robust", "test_run_folders", "test_samplers",
-    "test_stacks", "test_surroundings", "test_train_command", "test_train_images", "test_warmup",
-    "test_wide_outputs",
+    "test_second_derivatives", "test_stacks", "test_surroundings", "test_train_command",
+    "test_train_images", "test_warmup", "test_wide_outputs",
 }  # fmt: skip
 
 

@@ -29,10 +29,8 @@ STEP = 1e-6
 
 def difference(f, at, tangents):
     """Directional derivative of an oracle's function, with one tangent for each argument."""
-    after, before = (
-        f(*(a.astype(float) + sign * STEP * t for a, t in zip(at, tangents, strict=True)))
-        for sign in (1, -1)
-    )
+    pairs = [(a.astype(float), t.astype(float)) for a, t in zip(at, tangents, strict=True)]
+    after, before = (f(*(a + sign * STEP * t for a, t in pairs)) for sign in (1, -1))
     return (after - before) / (2 * STEP)
 
 
@@ -55,10 +53,10 @@ KINDS = [
 ]
 
 
-def roughly(got, want, tolerance):
-    """Equal up to this fraction of the largest value."""
-    assert np.abs(want).max() > 0.1
-    assert np.abs(got - want).max() < tolerance * np.abs(want).max()
+def roughly(got, want, tolerance, zero=False):
+    """Equal up to this fraction of the largest value, or both ``zero``."""
+    assert (np.abs(want).max() < 1e-9) if zero else (np.abs(want).max() > 0.1)
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -131,6 +129,107 @@ def test_normal_equations(monkeypatch, mode, padding, dtype, coord, last):
         assert host(again[0]).tobytes() == host(jtj).tobytes()
     none = case.put(case.images[:, :0]), arrays[1], case.put(residuals[:, :0])
     assert not host(stn.warp_affine_gauss_newton(*none, layout=case.layout)[0]).any()
+
+
+# --- Second derivatives ---------------------------------------------------------------------------
+
+BACK = {
+    "grid": (stn.grid_sample_vjp_jvp, stn.grid_sample_vjp_vjp),
+    "affine": (stn.warp_affine_vjp_jvp, stn.warp_affine_vjp_vjp),
+    "projective": (stn.warp_perspective_vjp_jvp, stn.warp_perspective_vjp_vjp),
+}
+SECOND = [
+    *KINDS,
+    ("bilinear", "mirror", "projective", 2, "f4", "f4", 1, True),
+    ("bicubic", "border", "grid", 2, "f8", "f8", 1, True),
+]
+
+
+@pytest.mark.parametrize("kind", SECOND, ids=str)
+def test_second_derivatives(kind):
+    mode, padding, source, dims, dtype, coord, count, last = kind
+    case = Case(np.dtype(dtype).type, np.dtype(coord).type, source, dims, count, last)
+    rng = np.random.default_rng(5)
+    wide = np.float64 if dtype == "f8" else np.float32
+    dsamples_dot = rng.standard_normal(case.dsamples.shape).astype(case.dsamples.dtype)
+    images_dot = rng.standard_normal(case.images.shape).astype(wide)
+    coords_dot = rng.standard_normal(case.coords.shape).astype(coord)
+    first = case.dsamples, case.images, case.coords
+    dots = dsamples_dot, images_dot, coords_dot
+
+    def oracle(number):
+        def gradient(dsamples, images, coords):
+            case.coords = coords
+            grid, rule = case.grid(False), {"fill": (3, 7), "mode": mode}
+            found = reference.grid_sample_vjp(dsamples, images, grid, padding, **rule)
+            return found[0] if number == 0 else case.from_grid(found[1], False)
+
+        return gradient
+
+    def samples(images, coords):
+        case.coords = coords
+        grid, rule = case.grid(False), {"fill": (3, 7), "mode": mode}
+        return reference.grid_sample(images, grid, padding, **rule)
+
+    options = {"mode": mode, "padding_mode": padding, "fill": (3, 7), "layout": case.layout}
+    on = [case.put(first[0]), case.put(first[1]), on_device(first[2])]
+    on_dots = [case.put(dots[0]), case.put(dots[1]), on_device(dots[2])]
+    tolerance = 2e-3 if dtype != "f8" or coord == "f4" else 1e-7
+    forward, backward = BACK[source]
+    got = forward(*on, *on_dots, **options)
+    roughly(case.get(got[0]), difference(oracle(0), first, dots), tolerance)
+    roughly(host(got[1]), difference(oracle(1), first, dots), tolerance, mode == "nearest")
+    assert host(got[0]).dtype == case.dsamples.dtype
+    assert host(got[1]).dtype == coord
+    again = forward(*on, *on_dots, **options)
+    assert [host(a).tobytes() for a in again] == [host(a).tobytes() for a in got]
+
+    dd = images_dot.astype(case.dsamples.dtype)  # the gradient's dtype
+    got = backward(case.put(dd), on_dots[2], *on, **options)
+    still = np.zeros_like(dsamples_dot), images_dot, coords_dot
+    roughly(case.get(got[0]), difference(samples, first[1:], dots[1:]), tolerance)
+    nothing = mode == "nearest"
+    roughly(case.get(got[1]), difference(oracle(0), first, still), tolerance, nothing)
+    roughly(host(got[2]), difference(oracle(1), first, still), tolerance, nothing)
+    none = backward(None, None, *on, **options)
+    assert not any(host(each).any() for each in none)
+
+
+@pytest.mark.parametrize("mode", ["spline2", "lanczos4", "spline5"])
+@pytest.mark.parametrize("padding", ["mirror", "fill"])
+def test_second_derivatives_of_wide_modes(mode, padding):
+    """Beside differences of the gradients on the device."""
+    rng, options = np.random.default_rng(6), {"mode": mode, "padding_mode": padding, "fill": 2.0}
+    shapes = (2, 1, 3, 2), (2, 1, 5, 4), (2, 3, 2, 2)
+    first = [rng.standard_normal(shape) for shape in shapes]
+    dots = [rng.standard_normal(shape) for shape in shapes]
+    got = stn.grid_sample_vjp_jvp(*map(on_device, (*first, *dots)), **options)
+    for number in (0, 1):
+
+        def gradient(*arrays, number=number):
+            return host(stn.grid_sample_vjp(*map(on_device, arrays), **options)[number])
+
+        roughly(host(got[number]), difference(gradient, first, dots), 1e-7)
+
+
+def test_second_derivatives_of_splines():
+    rng, options = np.random.default_rng(7), {"padding_mode": "border", "regularisation": 0.1}
+    images, dsamples = rng.standard_normal((1, 2, 5, 4)), rng.standard_normal((3, 2, 3, 4))
+    control = 0.6 * stn.control_points(2) + 0.1 * rng.standard_normal((3, 4, 2))
+    first = dsamples, images, control
+    dots = [rng.standard_normal(each.shape) for each in first]
+    got = stn.warp_tps_vjp_jvp(*map(on_device, (*first, *dots)), **options)
+    back = stn.warp_tps_vjp_vjp(*map(on_device, (dots[1], dots[2], *first)), **options)
+    for number in (0, 1):
+
+        def gradient(*arrays, number=number):
+            return host(stn.warp_tps_vjp(*map(on_device, arrays), **options)[number])
+
+        roughly(host(got[number]), difference(gradient, first, dots), 1e-7)
+        still = 0 * dsamples, *dots[1:]
+        roughly(host(back[1 + number]), difference(gradient, first, still), 1e-7)
+    change = stn.warp_tps_jvp(*map(on_device, (images, control, *dots[1:])), (3, 4), **options)
+    assert host(change).tobytes() == host(back[0]).tobytes()
 
 
 # --- Means over areas -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from test_ptx import (
 
 from numba_stn.kernels.cuda import antialias, convert, grid_conversions, supersampling, tps
 from numba_stn.kernels.cuda import jvp as jvp_kernels
+from numba_stn.kernels.cuda import second_derivatives as second
 from numba_stn.kernels.math.sampler_kind import (
     AFFINE,
     BICUBIC,
@@ -55,6 +56,28 @@ def normal(kind, dtype, coord, index=int32):
     return kernel, (*types, geometry(coord, index), int64, line(coord))
 
 
+def moved(kind, dtype, coord, index=int32):
+    computed = line(STORED[dtype][2])
+    return second.make_moved(kind), (
+        computed, line(coord), line(coord), geometry(coord, index), computed,
+    )  # fmt: skip
+
+
+def scatter_moved(kind, dtype, coord, index=int32):
+    computed = STORED[dtype][2]
+    types = line(computed), line(coord), geometry(coord, index), line(int64), int64, line(int64)
+    return second.make_scatter_moved(kind, FRACTIONS[computed]), types
+
+
+def gradient_dot(kind, dtype, coord, index=int32):
+    stored, form, computed = STORED[dtype]
+    arrays = line(computed), line(stored), line(coord), line(coord)
+    types = *arrays, outside(kind, computed), geometry(coord, index)
+    if kind.source == GRID:
+        return second.make_grid_gradient_dot(kind, form), (*types, line(coord))
+    return second.make_theta_gradient_dot(kind, form, real(coord)), (*types, int64, line(coord))
+
+
 def mean(kind, dtype, coord, index=int32):
     stored, form, computed = STORED[dtype]
     types = line(stored), line(coord), line(index), outside(kind, computed), geometry(coord, index)
@@ -85,14 +108,17 @@ def part_counts(kind, dtype, coord, index=int32):
     return supersampling.make_part_counts(kind.source, kind.dims), types
 
 
-MAKERS = [jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts]
+SECOND = [moved, scatter_moved, gradient_dot]
+MAKERS = [
+    jvp, normal, mean, mean_coverage, mean_vjp_images, mean_vjp_theta, part_counts, *SECOND,
+]  # fmt: skip
 
 
 def applies(make, kind):
     """Normal equations are for affine maps of planes, means over areas for maps of any kind."""
     if make is normal:
         return kind.source == AFFINE and kind.dims == 2
-    return make is jvp or kind.source != GRID
+    return make in (jvp, *SECOND) or kind.source != GRID
 
 
 EVERY = [(make, *each) for each in KINDS for make in MAKERS if applies(make, each[0])]
@@ -106,7 +132,7 @@ EVERY = [(make, *each) for each in KINDS for make in MAKERS if applies(make, eac
 def test_kernels_of_every_kind(make, kind, dtype, coord):
     text = ptx(*make(kind, dtype, coord))
     assert (".f64" in text) == (coord == float64)
-    assert ("atom.global.add.u64" in text) == (make is mean_vjp_images)
+    assert ("atom.global.add.u64" in text) == (make in (mean_vjp_images, scatter_moved))
     assert not re.search(r"\bcall\b|\.local\b", text)
 
 

@@ -69,6 +69,19 @@ class WarpAffineJVP(_Row):
         self.ours()
 
 
+class DoubleBackward(Operation):
+    """grid_sample_vjp_vjp: the gradients of grid_sample's gradients."""
+
+    def setup(self):
+        self.prepare(bench("second_derivatives").ROWS["double backward 16x3x224x224"])
+
+    def time_grid_sample_vjp_vjp(self):
+        self.ours()
+
+    def track_pytorch(self):
+        return self.ratio("torch")
+
+
 class IntegrateVelocity(_Row):
     """deformations.integrate_velocity: seven squarings of a velocity field of 256x256."""
 

@@ -26,6 +26,7 @@ from . import (
     modes,
     operations,
     resizes,
+    second_derivatives,
     splines,
     startup,
     training_steps,
@@ -35,7 +36,8 @@ from .rows import MissingError, Row, Runner, disagreement, relative_difference, 
 
 ROWS: dict[str, Row] = {
     **warps.ROWS, **grids.ROWS, **modes.ROWS, **splines.ROWS, **gradients.ROWS, **images.ROWS,
-    **image_operations.ROWS, **resizes.ROWS, **operations.ROWS, **training_steps.ROWS,
+    **image_operations.ROWS, **resizes.ROWS, **operations.ROWS, **second_derivatives.ROWS,
+    **training_steps.ROWS,
 }  # fmt: skip
 
 LIBRARIES = ("numba-stn", "numba", "numpy", "torch", "opencv-python-headless", "scipy",

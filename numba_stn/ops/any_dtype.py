@@ -236,6 +236,24 @@ class AnyDtype:
         )
         other.store(target, samples_dot, axis)
 
+    def sample_vjp_jvp_images(self, kind, dsamples, coords, coords_dot, off, dimages):  # noqa: D102
+        form, axis = _form_of(dsamples.dtype, False), _channel_axis(kind)
+        target = form.target(dimages, axis)
+        self._kernels.sample_vjp_jvp_images(
+            kind, form.numbers(dsamples, axis), coords, coords_dot, off, target
+        )
+        form.store(target, dimages, axis)
+
+    def sample_vjp_jvp_coords(  # noqa: D102
+        self, kind, dsamples, images, coords, coords_dot, off, fill, dcoords
+    ):
+        form, axis = _form_of(images.dtype, False), _channel_axis(kind)
+        dsamples = _form_of(dsamples.dtype, False).numbers(dsamples, axis)
+        self._kernels.sample_vjp_jvp_coords(
+            kind, dsamples, form.numbers(images, axis), coords, coords_dot, off,
+            form.numbers(fill, 0), dcoords,
+        )  # fmt: skip
+
     def normal_equations(self, kind, images, coords, residuals, off, fill, jtj, jtr):  # noqa: D102
         form, axis = _form_of(images.dtype, False), _channel_axis(kind)
         residuals = _form_of(residuals.dtype, False).numbers(residuals, axis)

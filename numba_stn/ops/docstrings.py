@@ -146,6 +146,13 @@ wrt : collection of str
     "images_dot": """\
 images_dot : array of the images' shape, optional
     Tangent of the images; float32 if they are integers or float16. By default, zero.""",
+    "dsamples_dot": """\
+dsamples_dot : array of dsamples' shape and dtype, optional
+    Tangent of dsamples. By default, zero.""",
+    "ddimages": """\
+ddimages : array of the images' shape, or None
+    Gradient of the second loss with respect to the first gradient of the images; of the
+    images' dtype, or float32 if the images are integers. None: zero.""",
     # One image.
     "image": """\
 image : (H, W) or (H, W, C) array of numbers or bool

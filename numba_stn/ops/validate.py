@@ -112,11 +112,14 @@ def _are_ready(arrays):
 
 
 def choose_backend_for_jvp(stream, **named):
-    """Do as :func:`choose_backend`, but let tangents (named ``..._dot``) be None."""
+    """Do as :func:`choose_backend`, but let tangents be None.
+
+    They are named ``..._dot``; gradients with respect to gradients, ``dd...``, may be None too.
+    """
     given = {
         name: array
         for name, array in named.items()
-        if array is not None or not name.endswith("_dot")
+        if array is not None or not (name.endswith("_dot") or name.startswith("dd"))
     }
     kernels, *found = choose_backend(stream, **given)
     return kernels, *({**named, **dict(zip(given, found, strict=True))}).values()

@@ -174,7 +174,9 @@ def warp_tps_vjp(
             _write_dimages(plan, dgroup, grid, select_images(kernels, dimages, group), accumulate)
         if dcontrol is not None and smooth:
             part = kernels.batch_slice(dcontrol, group)
-            _write_dcontrol(plan, dgroup, own, grid, regularisation, part)
+            dgrid = kernels.empty(grid.shape, grid.dtype, grid)
+            kernels.sample_vjp_coords(plan.kind, dgroup, own, grid, plan.off, plan.fill, dgrid)
+            write_dcontrol(plan, dgrid, regularisation, part)
     if dimages is not None:
         dimages = kernels.returned(kernels.converted(dimages, given))
     return dimages, None if dcontrol is None else kernels.returned(dcontrol)
@@ -189,13 +191,10 @@ def _write_dimages(plan, dsamples, grid, dimages, accumulate):
         kernels.add(dimages, found)
 
 
-def _write_dcontrol(plan, dsamples, images, grid, regularisation, dcontrol):
-    """Write the gradient of a group's control points."""
-    kernels = plan.kernels
-    dgrid = kernels.empty(grid.shape, grid.dtype, grid)
-    kernels.sample_vjp_coords(plan.kind, dsamples, images, grid, plan.off, plan.fill, dgrid)
+def write_dcontrol(plan, dgrid, regularisation, dcontrol):
+    """Write the gradient of a group's control points, from that of their grids."""
     points, matrix = solve_spline_for(dcontrol, regularisation)
-    kernels.spline_points(dgrid, points, matrix, plan.off, dcontrol)
+    plan.kernels.spline_points(dgrid, points, matrix, plan.off, dcontrol)
 
 
 # --- Forward derivative ---------------------------------------------------------------------------
@@ -258,7 +257,15 @@ def warp_tps_jvp(
     regularisation = check_regularisation(regularisation)
     check_tangents(images, images_dot, "control_dot", control, control_dot)
     samples_dot = kernels.empty(plan.shape, plan.real, images)
-    size, off, grids_dot = plan.size, plan.off, None
+    dots = images_dot, control_dot
+    write_spline_jvp(plan, (images, control), dots, regularisation, samples_dot)
+    return kernels.returned(samples_dot)
+
+
+def write_spline_jvp(plan, arrays, dots, regularisation, samples_dot):
+    """Write the change of the samples; ``dots`` are the tangents of images and control points."""
+    (images, control), (images_dot, control_dot) = arrays, dots
+    kernels, size, off, grids_dot = plan.kernels, plan.size, plan.off, None
     if control_dot is not None:
         grids_dot = generate_grids(kernels, control_dot, size, off, regularisation, 0.0)
     for group, grid in generate_grids(kernels, control, size, off, regularisation):
@@ -267,7 +274,6 @@ def warp_tps_jvp(
         own_dot = None if images_dot is None else select_images(kernels, images_dot, group)
         part = kernels.batch_slice(samples_dot, group)
         write_jvp(plan, own, grid, own_dot, grid_dot, part)
-    return kernels.returned(samples_dot)
 
 
 # --- Checks ---------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def warp_perspective_vjp(
 def _warp(check, images, theta, options, size, flags, out, stream):
     """Check the arguments, and sample."""
     kernels, images, theta = choose_backend(stream, images=images, theta=theta)
-    theta = _one_for_each(theta, images)
+    theta = repeat_for_images(theta, images)
     plan = find_plan(kernels, check, images, theta, options, size)
     coverage, antialias = flags
     check_flag("coverage", coverage)
@@ -291,24 +291,24 @@ def _warp_vjp(check, dsamples, images, theta, options, antialias, wrt, stream):
     kernels, dsamples, images, theta = choose_backend(
         stream, dsamples=dsamples, images=images, theta=theta
     )
-    each = _one_for_each(theta, images)
+    each = repeat_for_images(theta, images)
     plan = find_plan(kernels, check, images, each, options, dsamples=dsamples)
     if check_flag("antialias", antialias) and hasattr(kernels, "areas"):
         plan = plan.with_kernels(kernels.areas)
     elif antialias:
         dimages, dtheta = sample_means_vjp(plan, dsamples, images, each, wanted)
-        return dimages, _summed(dtheta, each is not theta)
+        return dimages, sum_repeated(dtheta, each is not theta)
     dimages, dtheta = plan.vjp(dsamples, images, each, wanted)
-    return dimages, _summed(dtheta, each is not theta)
+    return dimages, sum_repeated(dtheta, each is not theta)
 
 
-def _one_for_each(theta, images):
+def repeat_for_images(theta, images):
     """Repeat a single theta, in the computer's memory, for all images."""
     if len(theta.shape) != 3 or theta.shape[0] != 1 or type(theta) is not np.ndarray:
         return theta
     return theta if images.shape[0] < 2 else np.repeat(theta, images.shape[0], axis=0)
 
 
-def _summed(dtheta, repeated):
+def sum_repeated(dtheta, repeated):
     """Sum the gradients of a theta that was repeated."""
     return dtheta.sum(axis=0, keepdims=True) if repeated and dtheta is not None else dtheta

@@ -33,7 +33,7 @@ from ..math.sampler_kind import (
     ZEROS,
 )
 from ..math.spline_samplers import SplineSamplers
-from . import axis_aligned, framed, general, interleaved, jvp, spline_lines
+from . import axis_aligned, framed, general, interleaved, jvp, second_derivatives, spline_lines
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .frames import framed_planes
@@ -61,6 +61,8 @@ __all__ = [
     "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
+    "sample_vjp_jvp_coords",
+    "sample_vjp_jvp_images",
     "spline_grid",
     "spline_groups",
     "spline_memory",
@@ -197,6 +199,20 @@ def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
     """Add to ``samples_dot`` the samples' tangent for the coordinates' tangent ``coords_dot``."""
     target = _splines if kind.needs_filter() else jvp
     target.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)
+
+
+def sample_vjp_jvp_images(kind, dsamples, coords, coords_dot, off, dimages):
+    """Fill ``dimages``: the tangent of the images' gradient for the coordinates' ``coords_dot``."""
+    target = _splines if kind.needs_filter() else second_derivatives
+    target.sample_vjp_jvp_images(kind, dsamples, coords, coords_dot, off, dimages)
+
+
+def sample_vjp_jvp_coords(kind, dsamples, images, coords, coords_dot, off, fill, dcoords):
+    """Fill ``dcoords``: the tangent of dgrid or dtheta for the coordinates' ``coords_dot``."""
+    target = _splines if kind.needs_filter() else second_derivatives
+    target.sample_vjp_jvp_coords(
+        kind, dsamples, images, coords, coords_dot, off, fill, dcoords
+    )  # fmt: skip
 
 
 def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):

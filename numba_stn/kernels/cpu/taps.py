@@ -8,11 +8,12 @@ import functools
 
 import numpy as np
 
+from ..math.curvatures import CURVATURES
 from ..math.dtypes import make_load
 from ..math.interpolation import SLOPES, WEIGHTS, locate_taps
 from ..math.jit import inlined, scalar
 from ..math.padding import MISSING, tap_index
-from ..math.sampler_kind import BEFORE, TAPS, ZEROS
+from ..math.sampler_kind import BEFORE, BILINEAR, TAPS, ZEROS
 
 # --- Elements of arrays of either layout ----------------------------------------------------------
 
@@ -78,15 +79,13 @@ def make_locate(mode, padding, dims):
 
 
 @functools.cache
-def make_weights(mode, dims, slope_of=-1):
+def make_weights(mode, dims, orders=(0, 0, 0)):
     """Function: fractions, type -> weights of the taps along (z, y, x).
 
-    Along the axis ``slope_of``, 0 to 2 if it is given, these are the slopes of the weights.
+    ``orders`` along each of them are 0, or 1 for the slopes of the weights, or 2 for the slopes'.
     """
-    of = [WEIGHTS[mode if axis or dims == 3 else 0] for axis in range(3)]
-    if slope_of >= 0:
-        of[slope_of] = SLOPES[mode if slope_of or dims == 3 else 0]
-    z, y, x = of
+    modes = mode if dims == 3 else 0, mode, mode
+    z, y, x = ((WEIGHTS, SLOPES, CURVATURES)[n][m] for n, m in zip(orders, modes, strict=True))
     return scalar(lambda t, real: (z(real(t[0])), y(real(t[1])), x(real(t[2]))))
 
 
@@ -142,7 +141,9 @@ def make_channel_slopes(kind, dtype):
     """
     dims = kind.dims
     sum_inside, sum_checked = make_weighted_sum(kind, dtype)
-    along_z, along_y, along_x = (make_weights(kind.mode, dims, axis) for axis in range(3))
+    along_z, along_y, along_x = (
+        make_weights(kind.mode, dims, orders) for orders in ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    )
     deep = dims == 3
 
     def channel_slopes(images, fill, where, t, inside, sides, off):
@@ -162,6 +163,50 @@ def make_channel_slopes(kind, dtype):
         return x, y, z
 
     return scalar(channel_slopes)
+
+
+@functools.cache
+def make_channel_curvatures(kind, dtype):
+    """Function: fractions -> second derivatives of one channel's sample: xx, yy, zz, xy, xz, yz.
+
+    They are per pixel; the arguments are those of :func:`make_channel_slopes`.
+    """
+    deep, curved = kind.dims == 3, kind.mode > BILINEAR
+    xx, yy, zz, xy, xz, yz = (
+        _make_derivative(kind, dtype, orders)
+        for orders in ((0, 0, 2), (0, 2, 0), (2, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
+    )
+
+    def channel_curvatures(images, fill, where, t, inside, sides, off):
+        real = fill.dtype.type
+        found_xx = found_yy = found_zz = found_xz = found_yz = real(0)
+        found_xy = xy(images, fill, where, t, inside, sides, off)
+        if deep:
+            found_xz = xz(images, fill, where, t, inside, sides, off)
+            found_yz = yz(images, fill, where, t, inside, sides, off)
+        if curved:
+            found_xx = xx(images, fill, where, t, inside, sides, off)
+            found_yy = yy(images, fill, where, t, inside, sides, off)
+        if curved and deep:
+            found_zz = zz(images, fill, where, t, inside, sides, off)
+        return found_xx, found_yy, found_zz, found_xy, found_xz, found_yz
+
+    return scalar(channel_curvatures)
+
+
+def _make_derivative(kind, dtype, orders):
+    """Function: fractions -> the derivative of these orders, along (z, y, x), of a channel."""
+    sum_inside, sum_checked = make_weighted_sum(kind, dtype)
+    weights_of = make_weights(kind.mode, kind.dims, orders)
+
+    def derivative(images, fill, where, t, inside, sides, off):
+        m, c, first = where
+        weights = weights_of(t, fill.dtype.type)
+        if inside:
+            return sum_inside(images, fill, m, c, first, weights, sides, off)
+        return sum_checked(images, fill, m, c, first, weights, sides, off)
+
+    return scalar(derivative)
 
 
 @functools.cache

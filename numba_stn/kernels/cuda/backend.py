@@ -6,7 +6,8 @@
 - :mod:`.bilinear`, :mod:`.bilinear_pixels`: the common case, bilinear samples of float planes
 - :mod:`.images_gradient`: its images' gradient for an affine map, through the inverse map
 - :mod:`.general`, :mod:`.coordinate_sources`, :mod:`.taps`: every other sampler
-- :mod:`.jvp`, :mod:`.antialias`, :mod:`.tps`, :mod:`.grid_conversions`: functions built on it
+- :mod:`.jvp`, :mod:`.second_derivatives`: its forward and its second derivatives
+- :mod:`.antialias`, :mod:`.tps`, :mod:`.grid_conversions`: functions built on it
 - :mod:`.interleaved`: one image (H, W, C)
 
 What holds for all kernels:
@@ -26,7 +27,7 @@ from ..math.dtypes import computed
 from ..math.sampler_kind import AFFINE, ZEROS
 from ..math.spline_samplers import SplineSamplers
 from . import antialias as areas
-from . import general, interleaved, jvp, spline_lines
+from . import general, interleaved, jvp, second_derivatives, spline_lines
 from . import grid_conversions as coords
 from .bilinear import (
     make_affine_grid,
@@ -64,6 +65,8 @@ __all__ = [
     "sample_jvp_coords",
     "sample_vjp_coords",
     "sample_vjp_images",
+    "sample_vjp_jvp_coords",
+    "sample_vjp_jvp_images",
     "spline_grid",
     "spline_groups",
     "spline_memory",
@@ -155,6 +158,20 @@ def sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot):
     """Add to ``samples_dot`` what moving the coordinates by ``coords_dot`` changes."""
     target = _splines if kind.needs_filter() else jvp
     target.sample_jvp_coords(kind, images, coords, coords_dot, off, fill, samples_dot)
+
+
+def sample_vjp_jvp_images(kind, dsamples, coords, coords_dot, off, dimages):
+    """Fill ``dimages``: the tangent of the images' gradient for the coordinates' ``coords_dot``."""
+    target = _splines if kind.needs_filter() else second_derivatives
+    target.sample_vjp_jvp_images(kind, dsamples, coords, coords_dot, off, dimages)
+
+
+def sample_vjp_jvp_coords(kind, dsamples, images, coords, coords_dot, off, fill, dcoords):
+    """Fill ``dcoords``: the tangent of dgrid or dtheta for the coordinates' ``coords_dot``."""
+    target = _splines if kind.needs_filter() else second_derivatives
+    target.sample_vjp_jvp_coords(
+        kind, dsamples, images, coords, coords_dot, off, fill, dcoords
+    )  # fmt: skip
 
 
 def normal_equations(kind, images, coords, residuals, off, fill, jtj, jtr):

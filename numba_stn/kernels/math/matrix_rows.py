@@ -78,6 +78,26 @@ def position_jvp(source, dims, row, row_dot, j, pixel):
 
 
 @scalar
+def quotient_vjp_jvp(row, row_dot, j, moved, slopes, sides):
+    """Tangents of the gradients of :func:`quotient_vjp`.
+
+    ``moved`` is the sampling position and its tangent, ``slopes`` its gradient and that gradient's
+    tangent. ``row_dot`` is the row of theta's tangent.
+    """
+    (pixel, pixel_dot), ((gx, gy, _), (gx_dot, gy_dot, _)) = moved, slopes
+    real = type(gx)
+    zero = real(0)
+    if gx == zero and gy == zero and gx_dot == zero and gy_dot == zero:
+        return zero, zero, zero
+    w = row[3][0] + row[3][1] * real(j)
+    rate = (row_dot[3][0] + row_dot[3][1] * real(j)) / w
+    u, v = pixel[0] - middle(sides[2], w), pixel[1] - middle(sides[1], w)
+    gx_dot, gy_dot = gx_dot - gx * rate, gy_dot - gy * rate
+    along = gx * pixel_dot[0] + gy * pixel_dot[1]
+    return gx_dot / w, gy_dot / w, -(gx_dot * u + gy_dot * v + along) / w
+
+
+@scalar
 def second_moments(value, x, y):
     """``value`` times the products of (x, y, 1) with itself: xx, xy, x, yy, y, 1."""
     by_x, by_y = value * x, value * y

@@ -86,20 +86,9 @@ class SplineSamplers:
     def sample_vjp_images(self, kind, dsamples, coords, off, dimages):
         """Fill ``dimages``: the gradient of the coefficients, filtered by the transposed filter."""
         call = self._call(kind, dimages, off)
-        batch, channels = len(dimages), kind.channels(dimages)
-        sides, shape = list(call.wide()), kind.shape(batch, channels, call.wide())
-        found = self.kernels.empty(shape, dimages.dtype, dimages)
-        where = self._coordinates(call, coords)
-        self.kernels.sample_vjp_images(call.kind, dsamples, where, off, found)
-        for axis, side in enumerate(call.sides):
-            sides[axis] = side
-            lines, _ = call.lines(batch, channels, sides, axis)
-            last, filtered = axis + 1 == kind.dims, dimages
-            if not last:
-                shape = kind.shape(batch, channels, tuple(sides))
-                filtered = self.kernels.empty(shape, dimages.dtype, dimages)
-            self.lines.filter_axis_vjp(found, lines, call.continued, call.kind.mode, filtered)
-            found = filtered
+        coefficients, where = self._room(call, dimages), self._coordinates(call, coords)
+        self.kernels.sample_vjp_images(call.kind, dsamples, where, off, coefficients)
+        self._filter_vjp(call, coefficients, dimages)
 
     def sample_vjp_coords(self, kind, dsamples, images, coords, off, fill, dcoords):
         """Fill ``dcoords``."""
@@ -113,6 +102,34 @@ class SplineSamplers:
         )  # fmt: skip
         if found is not dcoords:
             self.lines.write_scaled(found, *call.layout(), dcoords)
+
+    # --- Second derivatives -----------------------------------------------------------------------
+
+    def sample_vjp_jvp_images(self, kind, dsamples, coords, coords_dot, off, dimages):
+        """Fill ``dimages``, as :meth:`sample_vjp_images` does: the filter is linear."""
+        call = self._call(kind, dimages, off)
+        coefficients = self._room(call, dimages)
+        self.kernels.sample_vjp_jvp_images(
+            call.kind, dsamples, self._coordinates(call, coords), self._scaled(call, coords_dot),
+            off, coefficients,
+        )  # fmt: skip
+        self._filter_vjp(call, coefficients, dimages)
+
+    def sample_vjp_jvp_coords(self, kind, dsamples, images, coords, coords_dot, off, fill, dcoords):
+        """Fill ``dcoords``."""
+        call = self._call(kind, images, off)
+        coefficients, where = self._filter(call, images, fill), self._coordinates(call, coords)
+        found = dcoords if where is coords else self.kernels.empty(
+            where.shape, where.dtype, dcoords
+        )  # fmt: skip
+        self.kernels.sample_vjp_jvp_coords(
+            call.kind, dsamples, coefficients, where, self._scaled(call, coords_dot), off, fill,
+            found,
+        )  # fmt: skip
+        if found is not dcoords:
+            self.lines.write_scaled(found, *call.layout(), dcoords)
+
+    # --- Normal equations -------------------------------------------------------------------------
 
     def normal_equations(self, kind, images, coords, residuals, off, fill, jtj, jtr):
         """Fill ``jtj`` and ``jtr``, by the thetas of the original images."""
@@ -149,6 +166,26 @@ class SplineSamplers:
             self.lines.filter_axis(found, lines, each, call.continued, fill, kind.mode, filtered)
             found = filtered
         return found
+
+    def _room(self, call, images):
+        """An array for the coefficients of images, not yet filled."""
+        kind = call.kind
+        shape = kind.shape(len(images), kind.channels(images), call.wide())
+        return self.kernels.empty(shape, images.dtype, images)
+
+    def _filter_vjp(self, call, coefficients, dimages):
+        """Fill ``dimages`` from the gradient of the coefficients, which it overwrites."""
+        kind, found, sides = call.kind, coefficients, list(call.wide())
+        batch, channels = len(dimages), kind.channels(dimages)
+        for axis, side in enumerate(call.sides):
+            sides[axis] = side
+            lines, _ = call.lines(batch, channels, sides, axis)
+            last, filtered = axis + 1 == kind.dims, dimages
+            if not last:
+                shape = kind.shape(batch, channels, tuple(sides))
+                filtered = self.kernels.empty(shape, dimages.dtype, dimages)
+            self.lines.filter_axis_vjp(found, lines, call.continued, call.kind.mode, filtered)
+            found = filtered
 
     def _coordinates(self, call, coords):
         """The coordinates for the coefficients."""

@@ -1,6 +1,7 @@
 """Weights of modes whose samples read many taps: B-splines, whose taps are coefficients; Lanczos.
 
 Each function of weights has one of their slopes below it; :mod:`.interpolation` lists them by mode.
+Their second derivatives are in :mod:`.curvatures`.
 """
 
 import math
@@ -128,7 +129,17 @@ def lanczos_slopes(t):
 
 @scalar
 def _lanczos(t):
-    """The kernel and its slope at the distances t + 3, t + 2, ..., t - 4.
+    """The kernel and its slope at the distances of the eight pixels."""
+    a, b, c, d, e, f, g, h = lanczos_angles(t)
+    p, q, r, s = _lanczos_at(a), _lanczos_at(b), _lanczos_at(c), _lanczos_at(d)
+    v, w, x, y = _lanczos_at(e), _lanczos_at(f), _lanczos_at(g), _lanczos_at(h)
+    values = p[0], q[0], r[0], s[0], v[0], w[0], x[0], y[0]
+    return values, (p[1], q[1], r[1], s[1], v[1], w[1], x[1], y[1])
+
+
+@scalar
+def lanczos_angles(t):
+    """The distances u = t + 3, t + 2, ..., t - 4, each with sine and cosine of pi u and pi u / 4.
 
     The sines at the other distances follow from those at t: for sinc(u) the sign alternates, for
     sinc(u / 4) the angle changes by 45 degrees.
@@ -143,16 +154,16 @@ def _lanczos(t):
     s4, c4 = _sine_and_cosine(real(math.pi / 4) * t)
     h = real(math.sqrt(0.5))
     plus, minus = (s4 + c4) * h, (c4 - s4) * h
-    p = _lanczos_at(t + real(3), -s, -c, minus, -plus)
-    q = _lanczos_at(t + real(2), s, c, c4, -s4)
-    r = _lanczos_at(t + real(1), -s, -c, plus, minus)
-    v = _lanczos_at(t, s, c, s4, c4)
-    w = _lanczos_at(-up, -s, -c, -minus, plus)
-    x = _lanczos_at(t - real(2), s, c, -c4, s4)
-    y = _lanczos_at(t - real(3), -s, -c, -plus, -minus)
-    z = _lanczos_at(t - real(4), s, c, -s4, -c4)
-    values = p[0], q[0], r[0], v[0], w[0], x[0], y[0], z[0]
-    return values, (p[1], q[1], r[1], v[1], w[1], x[1], y[1], z[1])
+    return (
+        (t + real(3), -s, -c, minus, -plus),
+        (t + real(2), s, c, c4, -s4),
+        (t + real(1), -s, -c, plus, minus),
+        (t, s, c, s4, c4),
+        (-up, -s, -c, -minus, plus),
+        (t - real(2), s, c, -c4, s4),
+        (t - real(3), -s, -c, -plus, -minus),
+        (t - real(4), s, c, -s4, -c4),
+    )
 
 
 @scalar
@@ -167,8 +178,9 @@ def _sine_and_cosine(x):
 
 
 @scalar
-def _lanczos_at(u, s, c, s4, c4):
-    """sinc(u) sinc(u / 4) and its slope, from sines and cosines of pi u and pi u / 4."""
+def _lanczos_at(angles):
+    """sinc(u) sinc(u / 4) and its slope, from :func:`lanczos_angles`."""
+    u, s, c, s4, c4 = angles
     a, da = _sinc(u, s, c, type(u)(math.pi))
     b, db = _sinc(u, s4, c4, type(u)(math.pi / 4))
     return a * b, da * b + a * db
