@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from large_images import CHUNKS, MAPS, SIDES, SIZES, both, check_warp, image, lazy
 
 import numba_stn as stn
 from numba_stn.images import crops
 from numba_stn.kernels.cpu.patches import period_of
 from numba_stn.kernels.math import sampler_kind
-from tests.large_images import CHUNKS, MAPS, SIDES, SIZES, both, check_warp, image, lazy
 
 da = pytest.importorskip("dask.array")
 
