@@ -39,12 +39,17 @@ def test_chunks_of_every_size(chunks):
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 40), (3, 2), (40, 1)])
 @pytest.mark.parametrize("padding", ["zeros", "reflection"])
-def test_images_smaller_than_the_taps(sides, padding):
-    whole, found = both(
-        lambda each: stn.warp_image(each, MAPS["affine"], (40, 50), mode="bicubic",
-                                    padding_mode=padding), image("f4", (2,), sides), (2, 3)
-    )  # fmt: skip
-    np.testing.assert_array_equal(found, whole)
+def test_images_smaller_than_the_taps(sides, padding, rows_only):
+    """Framed images are reflected by other operations, which round otherwise."""
+    with rows_only():
+        whole, found = both(
+            lambda each: stn.warp_image(each, MAPS["affine"], (40, 50), mode="bicubic",
+                                        padding_mode=padding), image("f4", (2,), sides), (2, 3)
+        )  # fmt: skip
+    if sides[1] > 1:
+        np.testing.assert_array_equal(found, whole)
+    else:  # a single column is sampled pixel by pixel: the last positions of a row are rounded so
+        np.testing.assert_allclose(found, whole, atol=2e-6)
 
 
 FUNCTIONS = {
@@ -92,13 +97,16 @@ def test_means_of_folded_images():
 
 @pytest.mark.parametrize("padding", ["border", "mirror", "wrap"])
 def test_splines_differ_by_rounding(padding):
-    """The coefficients of a crop are summed from 48 pixels more than it has, on each side."""
+    """The coefficients of a crop are summed from 48 pixels more than it has, on each side.
+
+    Positions are counted from the crop, and rounded so: by 1e-13 at 300 pixels.
+    """
     array = image("f8", (), (300, 310))
     whole, found = both(
         lambda each: stn.warp_image(each, MAPS["affine"], mode="spline3", padding_mode=padding),
         array, (60, 50),
     )  # fmt: skip
-    assert 0 < np.abs(found - whole).max() < 1e-14 or (found == whole).all()
+    assert np.abs(found - whole).max() < 5e-13
 
 
 # --- Memory ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ which number images. Each letter is there at most once, in any order. Colours ar
 are C. All images get the same warp, and fills are per colour.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,8 +69,8 @@ def _order(axes):
 def to_images(block: np.ndarray, axes: str) -> np.ndarray:
     """Return a part of a stack as images (n, H, W) or (n, H, W, C)."""
     batch, own = _order(axes)
-    moved = block.transpose(*batch, *own)
-    return moved.reshape(-1, *moved.shape[len(batch) :])
+    moved, count = block.transpose(*batch, *own), math.prod(block.shape[k] for k in batch)
+    return moved.reshape(count, *moved.shape[len(batch) :])
 
 
 def from_images(images: np.ndarray, axes: str, shape: Sequence[int]) -> np.ndarray:
