@@ -481,7 +481,7 @@ BAD = {
 def test_bad_stacks_are_reported(make, tmp_path, capsys):
     make(tmp_path)
     assert warp(tmp_path / "in.zarr", tmp_path / "new" / "out.zarr", "--rotate", 5) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if "image/s" not in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "block/s" not in line]
     (line,) = filter(None, lines)
     assert line.startswith(f"numba-stn: {tmp_path / 'in.zarr'}: ")
     assert BAD[make] in line
