@@ -50,7 +50,6 @@ MODES = ("bilinear", "nearest", "bicubic", "catmull-rom", "lanczos4",
 PADDINGS = ("zeros", "border", "reflection", "mirror", "wrap", "fill")
 # More words after OUT: see :func:`numba_stn.cli.parse`.
 MORE = "more"
-AXES = ("NHW", "NHWC", "NCHW")
 
 
 def add(commands) -> None:
@@ -90,9 +89,11 @@ def add(commands) -> None:
            "not")  # fmt: skip
     option("--allow-large", action="store_true", help="also read images of more than 178,956,970 "
            "pixels; a small damaged file can claim more than it has")  # fmt: skip
-    option("--axes", choices=AXES, help="read IN as a stack with these axes; by default .zarr and "
-           ".npy with 4 axes are NHWC, .zarr with 3 is NHW, and .npy with 3 is one "
-           "image")  # fmt: skip
+    option("--axes", type=_axes, metavar="AXES", help="read IN as a stack with these axes, in this "
+           "order: Y rows, X columns (or H, W), S colours, C channels, and N, T, Z for images, as "
+           "in YX, YXS or TCZYX; by default .zarr has the axes that its metadata (OME) name, "
+           "otherwise .zarr with 2 axes is YX, .zarr and .npy with 4 are NHWC, .zarr with 3 is "
+           "NHW, and .npy with 3 is one image")  # fmt: skip
     option("--scheduler", metavar="ADDRESS", help="warp the stack on the workers of this Dask "
            "cluster, which must see the same files")  # fmt: skip
     option("--force", action="store_true", help="overwrite existing files")
@@ -210,6 +211,15 @@ def _write(args, target, image, metadata):
         raise UsageError(str(error)) from error
     except MemoryError as error:
         raise UsageError(f"{target}: not enough memory") from error
+
+
+def _axes(text: str) -> str:
+    from ..distributed.stack_axes import check_axes
+
+    try:
+        return check_axes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _quality(text: str) -> int:

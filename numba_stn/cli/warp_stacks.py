@@ -51,7 +51,8 @@ def warp_stack_file(args: argparse.Namespace, matrix: Any, source: pathlib.Path,
         options = sampler_options(args, map_, sides)
         with _executor(args.scheduler) as compute:
             warped = image_stacks.warp_stack(stack, target, map_, sides, compute, **options)
-            with contextlib.closing(warped), bar(stack.shape[0], "image") as advance:
+            blocks = image_stacks.count_blocks(stack, sides, target.suffix.lower())
+            with contextlib.closing(warped), bar(blocks, "block") as advance:
                 for done in warped:
                     advance(done)
     except ImportError as error:
@@ -64,7 +65,8 @@ def warp_stack_file(args: argparse.Namespace, matrix: Any, source: pathlib.Path,
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UsageError(f"{source}: {_one_line(error)}") from error
     shape = " x ".join(map(str, stack.shape_with(sides)))
-    return f"a stack {stack.axes} of {shape}, {stack.dtype}"
+    kind = "a stack" if stack.images > 1 or len(stack.axes) > 3 else "an image"
+    return f"{kind} {stack.axes} of {shape}, {stack.dtype}"
 
 
 def no_bar(total: int, unit: str) -> Any:

@@ -1,302 +1,59 @@
-"""Warp stacks of images that need not fit into memory: Zarr arrays, and arrays in ``.npy`` files.
+"""Warp stacks of images that need not fit into memory: Zarr arrays, and files of arrays and pages.
 
-A stack is (N, H, W), (N, H, W, C) or (N, C, H, W), as its axes say, for instance "NHWC". A few
-images are read and warped at a time, each as :func:`numba_stn.warp_image` warps it. The output is
-written into a workspace (:mod:`numba_stn.utils.atomic_write`) and renamed when it is complete. This
-module imports Zarr.
+:mod:`.stack_axes` says which axes a stack may have, and :mod:`.stack_files` reads and writes parts
+of it. Some images are read and warped at a time, each as :func:`numba_stn.warp_image` warps it. An
+image that is too large for that is warped patch by patch (:mod:`numba_stn.images.patches`).
 """
 
-import contextlib
-import json
+import itertools
 import math
-import os
 import pathlib
-import re
-import shutil
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..images.files import IMAGE_DTYPES, FileError, Metadata, NpyFile, open_npy
-from ..images.tiff_files import SUFFIXES as TIFF_SUFFIXES
-from ..images.tiff_files import TiffStack, create_tiff, has_pages, open_tiff_stack, write_pages
+from ..images.files import FileError, Metadata
+from ..images.patches import Like, job_of
 from ..images.warp_image import warp_image
-from ..utils.atomic_write import is_stream, remove_late, replace_file, replace_folder
+from .stack_axes import channel_axis, from_images, plane_axes, to_images
+from .stack_files import (
+    SUFFIXES,
+    Stack,
+    check_pages,
+    create_stack,
+    describe_stack,
+    is_stack,
+    is_zarr,
+    open_stack,
+    read_block,
+    write_images,
+)
 
-AXES = ("NHW", "NHWC", "NCHW")
-SUFFIXES = (".zarr", ".npy", *TIFF_SUFFIXES)
+__all__ = ["FileError", "Stack", "check_options", "describe_stack", "is_stack", "is_zarr",
+           "warp_images", "warp_stack"]  # fmt: skip
 
-# Size of a chunk at most, and of a task about: bytes of the images before and after the warp. This
-# is much less than a worker's memory, and much more work than the scheduling of a task.
+# Size of what is read and written at once at most, and of a task about: bytes before and after the
+# warp. This is much less than a worker's memory, and much more work than the scheduling of a task.
 CHUNK_BYTES, TASK_BYTES = 2**25, 2**26
 
-# Bytes of a stack at most: more is damaged metadata, and would be millions of tasks.
-MOST_BYTES = 2**48
-
-# Files that mark a folder as a Zarr array or group; the files that an array may have; and the names
-# of its chunks in formats 2 and 3, with points or slashes, and of those that are not complete.
-_ZARR_MARKERS = ("zarr.json", ".zarray", ".zgroup")
-_ARRAY_FILES = ("zarr.json", ".zarray", ".zattrs")
-_CHUNK = re.compile(r"c|(c[./])?\d+([./]\d+)*|.*\.[0-9a-f]{32}\.partial")
-
-
-class Stack(NamedTuple):
-    """A stack's file: axes, shape, dtype, chunk shape (None: not divided), and metadata."""
-
-    path: pathlib.Path
-    axes: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    chunks: tuple[int, ...] | None
-    metadata: Metadata = Metadata()
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.shape[self.axes.index("H")], self.shape[self.axes.index("W")]
-
-    @property
-    def channels(self) -> int | None:
-        """C, or None without such an axis."""
-        return self.shape[self.axes.index("C")] if "C" in self.axes else None
-
-    def shape_with(self, sides: tuple[int, int]) -> tuple[int, ...]:
-        """The stack's shape with other image sides (H, W)."""
-        lengths = dict(zip(self.axes, self.shape, strict=True)) | {"H": sides[0], "W": sides[1]}
-        return tuple(lengths[axis] for axis in self.axes)
+Block = tuple[slice, ...]
 
 
 class WarpJob(NamedTuple):
-    """The warp of a stack from one file to another: all that a task needs to know."""
+    """The warp of a stack from one file to another: all that a task needs to know.
+
+    ``chunk`` is the shape of what a task writes at once, and ``whole`` says that these are whole
+    images.
+    """
 
     source: Stack
     target: pathlib.Path
-    chunk: int
+    chunk: tuple[int, ...]
+    whole: bool
     matrix: np.ndarray
     sides: tuple[int, int]
     options: dict[str, Any]
-
-
-# --- Reading --------------------------------------------------------------------------------------
-
-
-def is_zarr(path: pathlib.Path) -> bool:
-    """Whether a path is a Zarr array's, by its name or its content."""
-    return path.suffix.lower() == ".zarr" or _has_marker(path, _ZARR_MARKERS)
-
-
-def _has_marker(path, markers):
-    return any(os.path.isfile(path / marker) for marker in markers)
-
-
-def is_stack(path: pathlib.Path, axes: str | None = None) -> bool:
-    """Whether a file is a stack.
-
-    That is a Zarr array, an ``.npy`` with four axes, a TIFF with several pages, or, with ``axes``,
-    any file.
-    """
-    if is_zarr(path) or axes:
-        return True
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return has_pages(path)
-    try:
-        return path.suffix.lower() == ".npy" and open_npy(path).ndim == 4
-    except FileError:
-        return False
-
-
-def describe_stack(path: pathlib.Path, axes: str | None = None) -> Stack:
-    """Describe a stack's file without reading its images.
-
-    Raises
-    ------
-    FileError
-        If it cannot be read, or its shape or dtype is not that of a stack.
-    ImportError
-        If Zarr is missing.
-    """
-    path = path.absolute()
-    array = _open(path)
-    axes = axes or {3: "NHW", 4: "NHWC"}.get(array.ndim, "NHW")
-    if array.ndim != len(axes) or array.dtype.name not in IMAGE_DTYPES:
-        wanted = axes if array.ndim in (3, 4) else "NHW, NHWC or NCHW"
-        raise FileError(
-            f"{path}: expected a stack {wanted} of {', '.join(IMAGE_DTYPES)}, got {array.shape} of "
-            f"{array.dtype}"
-        )
-    chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
-    metadata = getattr(array, "metadata", None)
-    stack = Stack(path, axes, array.shape, array.dtype, chunks,
-                  metadata if isinstance(metadata, Metadata) else Metadata())  # fmt: skip
-    if not all(stack.sides):
-        raise FileError(f"{path}: expected images of at least one pixel, got {array.shape}")
-    if math.prod(array.shape) * array.dtype.itemsize > MOST_BYTES:
-        raise FileError(f"{path}: expected at most {MOST_BYTES} bytes of numbers, got "
-                        f"{array.shape} of {array.dtype}")  # fmt: skip
-    return stack
-
-
-def _open(path) -> NpyFile | TiffStack | Any:
-    """Open a stack, from which images are read as from an array."""
-    if is_zarr(path):
-        return _open_zarr(path)
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return open_tiff_stack(path)
-    if path.suffix.lower() != ".npy":
-        raise FileError(f"{path}: expected a stack in .zarr, .npy or .tif")
-    return open_npy(path)
-
-
-def _open_zarr(path, mode="r"):
-    import zarr
-
-    if not path.exists():
-        raise FileError(f"{path}: No such file or directory")
-    try:
-        return zarr.open_array(path, mode=mode)
-    except Exception as error:  # whatever Zarr raises on any metadata
-        raise FileError(f"{path}: {_describe_non_array(path, error)}") from error
-
-
-def _read(array, path, images):
-    """Read images of an open stack."""
-    try:
-        return np.asarray(array[images])
-    except (FileError, MemoryError):
-        raise
-    except Exception as error:  # whatever Zarr and its codecs raise on any content
-        raise FileError(f"{path}: cannot be read: {error}") from error
-
-
-def _describe_non_array(path, error):
-    """Say what a path has instead of a Zarr array."""
-    import zarr
-
-    if not _has_marker(path, _ZARR_MARKERS):
-        return f"not a Zarr array: expected {' or '.join(_ZARR_MARKERS[:2])} in it"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Zarr warns of what is no part of a group
-            names = ", ".join(sorted(zarr.open_group(path, mode="r").array_keys())) or "none"
-    except Exception:
-        return f"not a Zarr array, or a damaged one: {error}".replace("\n", " ")
-    return f"a Zarr group, expected an array; its arrays, which you name as {path}/NAME: {names}"
-
-
-@contextlib.contextmanager
-def _file_errors(path):
-    """Raise the system's errors as :class:`FileError`, with the file's name."""
-    try:
-        yield
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
-
-
-# --- Writing --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def create_stack(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...],
-                 metadata: Metadata = Metadata()) -> Iterator[pathlib.Path]:  # noqa: B008 # fmt: skip
-    """Create an empty stack in a workspace, which becomes ``path`` at the end.
-
-    Yields the path there, for :func:`write_images`. After an error, or Ctrl-C, nothing is left.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written, or ``path`` is something else than a stack of its kind.
-    """
-    path = path.resolve()
-    as_zarr = path.suffix.lower() == ".zarr"
-    _check_replaceable(path, as_zarr)
-    with _file_errors(path), (replace_folder if as_zarr else replace_file)(path) as new:
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            create_tiff(new, shape, dtype.newbyteorder("="), metadata)
-        else:
-            (_create_zarr if as_zarr else _create_npy)(new, shape, dtype, chunks)
-        yield new
-        for left in new.rglob("*.partial"):  # left by a worker that was killed while writing
-            left.unlink()
-        _check_replaceable(path, as_zarr)  # once more, for the warp may have taken hours
-
-
-def _check_replaceable(path, as_zarr):
-    """Raise if a stack at this path would replace anything except a stack of its kind."""
-    for parent in path.parents:
-        if _is_array(parent):
-            raise FileError(f"{path}: expected a path outside of the Zarr array {parent}")
-    if not path.exists():
-        return
-    if is_stream(path) or path.is_dir() != as_zarr:
-        raise FileError(f"{path}: {'not a Zarr array' if as_zarr else 'not a file'}; it is not "
-                        f"overwritten")  # fmt: skip
-    if as_zarr and not _is_array(path):
-        raise FileError(f"{path}: a folder that is not a Zarr array; it is not overwritten")
-    if as_zarr and (foreign := _foreign_file(path)):
-        raise FileError(f"{path}: a Zarr array with other files in it, such as {foreign}; it is "
-                        f"not overwritten")  # fmt: skip
-
-
-def _is_array(path):
-    """Whether a folder is a Zarr array, and not a group."""
-    if _has_marker(path, (".zgroup",)):
-        return False
-    try:
-        content = json.loads((path / "zarr.json").read_bytes())
-    except FileNotFoundError:
-        return _has_marker(path, (".zarray",))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and content.get("node_type") == "array"
-
-
-def _foreign_file(path):
-    """A file in an array's folder that is not the array's; None if there is none."""
-    for folder, _, names in os.walk(path):
-        for file in names:
-            name = pathlib.Path(folder, file).relative_to(path).as_posix()
-            if name not in _ARRAY_FILES and not _CHUNK.fullmatch(name):
-                return name
-    return None
-
-
-def _create_zarr(path, shape, dtype, chunks):
-    import zarr
-
-    zarr.create_array(path, shape=shape, dtype=dtype.newbyteorder("="), chunks=chunks)
-
-
-def _create_npy(path, shape, dtype, chunks):
-    """Write the header, and reserve the space for the numbers."""
-    header = {"descr": dtype.newbyteorder("=").str, "fortran_order": False, "shape": shape}
-    with path.open("r+b") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + int(np.prod(shape)) * dtype.itemsize)
-
-
-def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
-    """Write images into an existing stack, from index ``start`` on.
-
-    A worker that was given up may call this after the stack was removed. Then nothing is left
-    behind.
-    """
-    if is_zarr(path):
-        _open_zarr(path, "r+")[start : start + len(images)] = images
-        if not (path / _ZARR_MARKERS[0]).is_file():
-            shutil.rmtree(path, ignore_errors=True)
-            remove_late(path)
-        return
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        write_pages(path, start, images)
-        return
-    with path.open("r+b") as file:  # not a memory map: a full disk would kill the process
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        file.seek(start * images[:1].nbytes, os.SEEK_CUR)
-        file.write(np.ascontiguousarray(images).data)
 
 
 # --- Warping --------------------------------------------------------------------------------------
@@ -304,13 +61,23 @@ def write_images(path: pathlib.Path, start: int, images: np.ndarray) -> None:
 
 def warp_images(images: np.ndarray, axes: str, matrix: np.ndarray, sides: tuple[int, int],
                 **options: Any) -> np.ndarray:  # fmt: skip
-    """Warp images of a stack (n, ...), each by :func:`numba_stn.warp_image` with these options."""
-    last = np.moveaxis(images, 1, -1) if axes == "NCHW" else images
-    native = np.ascontiguousarray(last, last.dtype.newbyteorder("="))
+    """Warp a part of a stack, each image by :func:`numba_stn.warp_image` with these options."""
+    native = _native(to_images(images, axes))
     out = np.empty((len(native), *sides, *native.shape[3:]), native.dtype)
     for image, result in zip(native, out, strict=True):
         warp_image(image, matrix, sides, out=result, **options)
-    return np.moveaxis(out, -1, 1) if axes == "NCHW" else out
+    return from_images(out, axes, _shape_with(images.shape, axes, sides))
+
+
+def _native(images):
+    return np.ascontiguousarray(images, images.dtype.newbyteorder("="))
+
+
+def _shape_with(shape, axes, sides):
+    found = list(shape)
+    for axis, side in zip(plane_axes(axes), sides, strict=True):
+        found[axis] = side
+    return found
 
 
 def check_options(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
@@ -320,39 +87,166 @@ def check_options(stack: Stack, matrix: np.ndarray, **options: Any) -> None:
     warp_image(image, matrix, **options)
 
 
-def chunk_shape(stack: Stack, sides: tuple[int, int]) -> tuple[int, ...]:
-    """Chunk shape of the warped stack: the source's, with at most CHUNK_BYTES of images."""
-    shape = stack.shape_with(sides)
-    most = max(1, CHUNK_BYTES // _bytes_per_image(stack, sides))
-    own = stack.chunks or (most, *shape[1:])
-    limited = (min(own[0], most), *own[1:])
-    return tuple(max(1, min(chunk, side)) for chunk, side in zip(limited, shape, strict=True))
+def warp_block(job: WarpJob, array: Any, block: Block) -> np.ndarray:
+    """Warp what a block of the output needs of an open stack."""
+    axes, options = job.source.axes, dict(job.options)
+    axis = channel_axis(axes)
+    if axis is not None and isinstance(options.get("fill"), tuple):
+        options["fill"] = options["fill"][block[axis]]
+    if not job.whole:
+        return _warp_patches(job, array, block, options)
+    images = _read(array, job.source, block, (slice(None), slice(None)))
+    return warp_images(images, axes, job.matrix, job.sides, **options)
 
 
-def task_ranges(stack: Stack, sides: tuple[int, int], chunk: int) -> list[tuple[int, int]]:
-    """Range (start, stop) of each task's images: whole chunks, so that no two tasks share one."""
-    length = max(1, TASK_BYTES // (_bytes_per_image(stack, sides) * chunk)) * chunk
-    count = stack.shape[0]
-    return [(start, min(start + length, count)) for start in range(0, count, length)]
+def _warp_patches(job, array, block, options):
+    """Warp a block whose images are too large to be read."""
+    axes, dtype = job.source.axes, job.source.dtype.newbyteorder("=")
+    axis, plane = channel_axis(axes), plane_axes(axes)
+    shape = [each.stop - each.start for each in block]
+    like = Like((*job.source.sides, *([] if axis is None else [shape[axis]])), dtype)
+    patches, found = job_of(like, job.matrix, job.sides, **options), np.empty(shape, dtype)
+    rows, columns = (block[k] for k in plane)
+    images = math.prod(_with_axes(shape, plane, [1] * len(shape)))
+    pixels = CHUNK_BYTES // max(1, images * dtype.itemsize)
+    patch = (rows.start, rows.stop, columns.start, columns.stop)
+    for each, parts in _small_patches(patches, patch, pixels):
+        top, bottom, left, right = each
+        where = [slice(None)] * len(shape)
+        where[plane[0]] = slice(top - rows.start, bottom - rows.start)
+        where[plane[1]] = slice(left - columns.start, right - columns.start)
+        target = found[tuple(where)]
+        crops = _native(to_images(_read_parts(array, job.source, block, parts), axes))
+        warped = [patches.compute(each, parts, crop) for crop in crops]
+        if warped:
+            target[...] = from_images(np.stack(warped), axes, target.shape)
+    return found
 
 
-def _bytes_per_image(stack, sides):
-    """Bytes of an image before and after the warp, together."""
-    elements = sum(int(np.prod(shape[1:])) for shape in (stack.shape, stack.shape_with(sides)))
-    return max(1, elements * stack.dtype.itemsize)
+def _small_patches(job, patch, pixels):
+    """Divide a patch until none reads more than this number of pixels, unless it is one pixel.
+
+    Yields patches and the parts of the image that they read.
+    """
+    parts = job.parts(patch)
+    top, bottom, left, right = patch
+    size = parts[0].length * parts[1].length if parts else 0
+    if size <= pixels or (bottom - top, right - left) == (1, 1):
+        yield patch, parts
+        return
+    if bottom - top >= right - left:
+        middle = (top + bottom) // 2
+        halves = (top, middle, left, right), (middle, bottom, left, right)
+    else:
+        middle = (left + right) // 2
+        halves = (top, bottom, left, middle), (top, bottom, middle, right)
+    for half in halves:
+        yield from _small_patches(job, half, pixels)
 
 
-def warp_range(job: WarpJob, images: tuple[int, int]) -> int:
-    """The task: warp a range of images, one chunk at a time; returns the number of images."""
-    start, stop = images
-    array = _open(job.source.path)
-    if (array.shape, array.dtype) != (job.source.shape, job.source.dtype):
+def _read_parts(array, stack, block, parts):
+    """Read the parts of rows and columns of some images."""
+    plane = plane_axes(stack.axes)
+    rows, columns = (part.slices for part in parts) if parts else [((0, 0, 1),)] * 2
+    strips = []
+    for y in rows:
+        pieces = []
+        for x in columns:
+            piece = _read(array, stack, block, [_ascending(each) for each in (y, x)])
+            down = [axis for axis, each in zip(plane, (y, x), strict=True) if each[2] < 0]
+            pieces.append(np.flip(piece, tuple(down)))
+        strips.append(np.concatenate(pieces, plane[1]))
+    return np.concatenate(strips, plane[0])
+
+
+def _ascending(part):
+    """The pixels of a slice (start, stop, step) in ascending order."""
+    start, stop, step = part
+    return slice(start, stop) if step > 0 else slice(stop + 1, start + 1)
+
+
+def _read(array, stack, block, sides):
+    """Read rows and columns of some images of a block."""
+    where = list(block)
+    for axis, part in zip(plane_axes(stack.axes), sides, strict=True):
+        where[axis] = slice(*part.indices(stack.shape[axis])[:2])
+    return read_block(array, stack, tuple(where))
+
+
+# --- Division into tasks --------------------------------------------------------------------------
+
+
+def divide(stack: Stack, sides: tuple[int, int], suffix: str = ".zarr") -> tuple[Any, Any, bool]:
+    """Return the chunk shape of the output, what is computed at once, and if it is whole images.
+
+    The chunks are the source's, but with at most CHUNK_BYTES of images. Without chunks, what is
+    computed at once are neighbours in the file, as far as possible.
+    """
+    shape, (rows, columns) = stack.shape_with(sides), plane_axes(stack.axes)
+    own = stack.chunks or _with_axes(stack.shape, (rows, columns), shape)
+    own = [max(1, min(length, side)) for length, side in zip(own, shape, strict=True)]
+    size = stack.dtype.itemsize
+    plane = (math.prod(stack.sides) + math.prod(sides)) * size
+    axis = channel_axis(stack.axes)
+    colours = 1 if axis is None else own[axis]
+    chunk = _shortened(own, CHUNK_BYTES // (plane * colours), stack.axes)
+    others = math.prod(chunk) // (chunk[rows] * chunk[columns])
+    if plane * others <= CHUNK_BYTES:
+        return tuple(chunk), tuple(_with_axes(chunk, (rows, columns), shape)), True
+    if math.prod(own) * size > CHUNK_BYTES // 4:
+        chunk = _cut(chunk, CHUNK_BYTES // (4 * others * size), (rows, columns), suffix)
+        return tuple(chunk), tuple(chunk), False
+    return tuple(own), tuple(own), False
+
+
+def _with_axes(lengths, axes, others):
+    """Replace the lengths of some axes by those of another shape."""
+    return [others[k] if k in axes else length for k, length in enumerate(lengths)]
+
+
+def _shortened(chunk, most, axes):
+    """Shorten the axes that number images, the first ones first, to at most so many images."""
+    kept = (*plane_axes(axes), channel_axis(axes))
+    numbering = [k for k in range(len(chunk)) if k not in kept]
+    chunk = list(chunk)
+    for axis in numbering:
+        others = math.prod(chunk[k] for k in numbering if k != axis)
+        chunk[axis] = max(1, min(chunk[axis], most // others))
+    return chunk
+
+
+def _cut(chunk, pixels, plane, suffix):
+    """Halve rows and columns until there are at most so many pixels; in files, rows first."""
+    chunk, (rows, columns) = list(chunk), plane
+    while chunk[rows] * chunk[columns] > max(1, pixels):
+        longest = rows if chunk[rows] >= chunk[columns] else columns
+        if suffix != ".zarr" and chunk[rows] > 1:
+            longest = rows
+        chunk[longest] = -(-chunk[longest] // 2)
+    return chunk
+
+
+def blocks_of(shape: tuple[int, ...], unit: tuple[int, ...]) -> list[Block]:
+    """Return the blocks of this shape into which an output is divided."""
+    ranges = [
+        [slice(k, min(k + length, side)) for k in range(0, side, length)]
+        for length, side in zip(unit, shape, strict=True)
+    ]
+    return list(itertools.product(*ranges))
+
+
+def warp_blocks(job: WarpJob, blocks: list[Block]) -> int:
+    """The task: warp some blocks one after another; returns their number."""
+    array = open_stack(job.source.path)
+    if (describe_stack(job.source.path, job.source.axes).shape, array.dtype) != (
+        job.source.shape, job.source.dtype,
+    ):  # fmt: skip
         raise FileError(f"{job.source.path}: changed while it is read")
-    for first in range(start, stop, job.chunk):
-        chunk = _read(array, job.source.path, slice(first, min(first + job.chunk, stop)))
-        result = warp_images(chunk, job.source.axes, job.matrix, job.sides, **job.options)
-        write_images(job.target, first, result)
-    return stop - start
+    shape = job.source.shape_with(job.sides)
+    for block in blocks:
+        first = tuple(each.start for each in block)
+        write_images(job.target, shape, first, warp_block(job, array, block))
+    return len(blocks)
 
 
 def warp_stack(
@@ -363,13 +257,13 @@ def warp_stack(
     compute: Callable[[Callable, list[dict]], Iterator[int]],
     **options: Any,
 ) -> Generator[int, None, None]:
-    """Warp a stack into a file; yields the number of images of each task that is done.
+    """Warp a stack into a file; yields the number of :func:`blocks_of` each task that is done.
 
     Parameters
     ----------
     source : Stack
     target : pathlib.Path
-        Ends in ``.zarr`` or ``.npy``. An existing stack is overwritten.
+        Ends in ``.zarr``, ``.npy``, ``.npz`` or ``.tif``. An existing stack is overwritten.
     matrix : (2, 3) or (3, 3) array
         From output to input pixels, as for :func:`numba_stn.warp_image`.
     sides : (H, W)
@@ -388,16 +282,31 @@ def warp_stack(
     ValueError, TypeError
         If the options are wrong.
     """
-    if target.suffix.lower() not in SUFFIXES:
+    suffix = target.suffix.lower()
+    if suffix not in SUFFIXES:
         raise FileError(f"{target}: expected a name that ends in one of {', '.join(SUFFIXES)} "
                         f"for a stack")  # fmt: skip
-    if target.suffix.lower() in TIFF_SUFFIXES and source.axes == "NCHW":
-        raise FileError(f"{target}: expected axes NHW or NHWC for a TIFF, got NCHW")
+    check_pages(target, source.axes)
     check_options(source, matrix, **options)
-    chunks = chunk_shape(source, sides)
-    with create_stack(target, source.shape_with(sides), source.dtype, chunks,
-                      source.metadata) as temporary:  # fmt: skip
-        source = source._replace(metadata=Metadata())  # which workers do not need
-        job = WarpJob(source, temporary, chunks[0], matrix, sides, options)
-        ranges = task_ranges(source, sides, chunks[0])
-        yield from compute(warp_range, [{"job": job, "images": images} for images in ranges])
+    chunks, unit, whole = divide(source, sides, suffix)
+    shape = source.shape_with(sides)
+    with create_stack(target, source, shape, chunks) as temporary:
+        source = source._replace(metadata=Metadata(), attributes=None)  # no worker needs them
+        job = WarpJob(source, temporary, unit, whole, matrix, sides, options)
+        blocks = blocks_of(shape, unit)
+        count = max(1, TASK_BYTES // max(1, bytes_of(source, sides, unit, whole)))
+        groups = [blocks[k : k + count] for k in range(0, len(blocks), count)]
+        yield from compute(warp_blocks, [{"job": job, "blocks": group} for group in groups])
+
+
+def count_blocks(stack: Stack, sides: tuple[int, int], suffix: str) -> int:
+    """Return the number of blocks of a warped stack."""
+    return len(blocks_of(stack.shape_with(sides), divide(stack, sides, suffix)[1]))
+
+
+def bytes_of(stack: Stack, sides: tuple[int, int], unit: tuple[int, ...], whole: bool) -> int:
+    """Return about how many bytes are read and written for a block."""
+    written = math.prod(unit) * stack.dtype.itemsize
+    if not whole:
+        return 2 * written
+    return written + written * math.prod(stack.sides) // math.prod(sides)

@@ -12,7 +12,8 @@ import numpy as np
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import NEAREST
 from ..ops.any_dtype import stored
-from ..ops.validate import MODES, choose_backend_for_image, look_up
+from ..ops.validate import MODES, look_up
+from .dask_images import choose_kernels, is_dask_array
 
 __all__ = ["premultiplied"]
 
@@ -39,8 +40,9 @@ def premultiplied(
     ValueError, TypeError
         If the image has another number of channels, or what the function raises.
     """
-    _, image = choose_backend_for_image(image, options.get("stream"))
-    if not isinstance(image, np.ndarray):
+    _, image = choose_kernels(image, options.get("stream"), out)
+    lazy = is_dask_array(image)
+    if not (lazy or isinstance(image, np.ndarray)):
         raise TypeError("alpha: expected False for images on a GPU")
     if image.ndim != 3 or image.shape[2] not in (2, 4):
         raise ValueError(f"alpha: expected an image of 2 or 4 channels, (H, W, 2) or (H, W, 4), "
@@ -50,14 +52,25 @@ def premultiplied(
         return function(image, *args, fill=fill, out=out, mode=mode, **options)
     whole = 1.0 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
     real = computed(image.dtype)
-    multiplied, fill = _multiply(image.astype(real), whole), _multiply_fill(fill, image, whole)
+    fill = _multiply_fill(fill, image, whole)
+    if lazy:
+        multiplied = image.rechunk({2: -1}).map_blocks(_multiplied, real, whole, dtype=real)
+    else:
+        multiplied = _multiplied(image, real, whole)
     found = function(multiplied, *args, fill=fill, mode=mode, **options)
     result, *others = found if isinstance(found, tuple) else (found,)
-    result = _divide(result, whole, image.dtype)
+    if lazy:
+        result = result.map_blocks(_divide, whole, image.dtype, dtype=image.dtype)
+    else:
+        result = _divide(result, whole, image.dtype)
     if out is not None:
         out[...] = result
         result = out
     return (result, *others) if others else result
+
+
+def _multiplied(pixels, real, whole):
+    return _multiply(pixels.astype(real), whole)
 
 
 def _multiply(pixels, whole):

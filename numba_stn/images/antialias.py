@@ -5,12 +5,14 @@ parts and averages their samples. :func:`resize_filtered` is for boxes: it has s
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..kernels import backend
 from ..kernels.cpu import filters as kernels_of_filters
+from ..kernels.cpu.filters import Taps
 from ..kernels.math.antialias import MOST, parts_of_step
 from ..kernels.math.dtypes import computed
 from ..kernels.math.sampler_kind import BILINEAR
@@ -20,14 +22,22 @@ from ..ops.validate import MODES, look_up
 from .filters import AREA, FILTERS, column_taps, row_taps
 
 __all__ = [
+    "check_numbers",
     "check_on_cpu",
     "filter_of",
+    "finer_matrix",
+    "finer_rows",
     "longest_steps",
+    "parts_of_pixels",
     "real_parts",
+    "reduce_image",
+    "reduction",
     "resize_filtered",
     "shrinks",
     "warp_means",
     "write_filtered",
+    "write_means",
+    "write_resized",
 ]
 
 # The filters of the interpolations.
@@ -43,6 +53,11 @@ _POINTS, _HORIZON = 9, 1e-3
 # A map with longer steps has its image reduced first, so that the steps are not shorter than half
 # of this.
 _LONGEST = MOST
+
+
+def check_numbers(dtype: np.dtype) -> None:
+    """Raise for integers of which no mean is computed."""
+    check_labels("image", dtype, BILINEAR, 'mode="nearest" and antialias=False')
 
 
 def check_on_cpu(kernels: Any, stream: Any) -> None:
@@ -88,9 +103,11 @@ def warp_means(warp, kernels, image, matrix, options, shape, out=None):
     return kernels.returned(result, out)
 
 
-def real_parts(image, result, fill, dtypes=_FLOATS):
+def real_parts(
+    image: np.ndarray, result: np.ndarray, fill: Any, dtypes: Any = _FLOATS
+) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
     """Yield arrays to write to, images of one of these dtypes to warp into them, and fills."""
-    check_labels("image", image.dtype, BILINEAR, 'mode="nearest" and antialias=False')
+    check_numbers(image.dtype)
     if image.dtype.kind == "c":
         fills = np.asarray(fill)
         for name in ("real", "imag"):
@@ -105,35 +122,66 @@ def real_parts(image, result, fill, dtypes=_FLOATS):
 def _write_means(warp, result, image, matrix, options):
     """Write the means of an image of floats."""
     kernels, shape = backend(False), result.shape[:2]
-    image, matrix = _reduced(image, matrix, shape)
-    across, down = (parts_of_step.py_func(step, 1) for step in longest_steps(matrix, shape))
-    numbers = max(1, MAX_NUMBERS // max(1, across * down * result[:1].size))
+    factor, matrix = reduction(matrix, shape)
+    image = reduce_image(image, factor)
+    across, down = parts_of_pixels(matrix, shape)
+    numbers = finer_rows(shape, across * down * math.prod(image.shape[2:]))
     for top in range(0, shape[0], numbers):
         rows = min(numbers, shape[0] - top)
-        finer = np.array([[1 / across, 0, (1 / across - 1) / 2],
-                          [0, 1 / down, (1 / down - 1) / 2 + top], [0, 0, 1]])  # fmt: skip
         sides = rows * down, shape[1] * across
-        parts = warp(kernels, image, matrix @ finer, options, sides)
-        parts = parts.reshape(rows, down, shape[1], across, *image.shape[2:])
-        means = parts.mean((1, 3), dtype=computed(image.dtype))
-        result[top : top + rows] = stored(means, result.dtype)
+        samples = warp(kernels, image, matrix @ finer_matrix(top, across, down), options, sides)
+        write_means(samples, (down, across), result[top : top + rows])
 
 
-def _reduced(image, matrix, shape):
-    """Reduce an image whose map has longer steps than parts can cover, and adapt the matrix."""
+def parts_of_pixels(matrix: np.ndarray, shape: tuple[int, int]) -> tuple[int, int]:
+    """Return into how many parts a pixel of the output is divided, along x and along y."""
+    across, down = (parts_of_step.py_func(step, 1) for step in longest_steps(matrix, shape))
+    return across, down
+
+
+def finer_rows(shape: tuple[int, int], parts: int) -> int:
+    """Return how many rows of the output are computed together, with these samples a pixel."""
+    return max(1, MAX_NUMBERS // max(1, parts * shape[1]))
+
+
+def finer_matrix(top: int, across: int, down: int) -> np.ndarray:
+    """Return the matrix from parts of pixels, from the row ``top`` on, to pixels."""
+    return np.array([[1 / across, 0, (1 / across - 1) / 2],
+                     [0, 1 / down, (1 / down - 1) / 2 + top], [0, 0, 1]])  # fmt: skip
+
+
+def write_means(samples: np.ndarray, parts: tuple[int, int], result: np.ndarray) -> None:
+    """Write the means of the samples of each pixel's parts, along y and along x."""
+    (rows, columns), (down, across) = result.shape[:2], parts
+    samples = samples.reshape(rows, down, columns, across, *samples.shape[2:])
+    result[...] = stored(samples.mean((1, 3), dtype=computed(samples.dtype)), result.dtype)
+
+
+def reduction(matrix: np.ndarray, shape: tuple[int, int]) -> tuple[int, np.ndarray]:
+    """Return by how much an image is reduced first, and the map of the reduced image.
+
+    It is reduced if the map has longer steps than parts can cover.
+    """
     longest = max(longest_steps(matrix, shape))
     if longest <= _LONGEST or matrix[2, :2].any():
-        return image, matrix
+        return 1, matrix
     shortest = float(np.linalg.svd(matrix[:2, :2], compute_uv=False)[-1])
     factor = int(min(shortest, 2 * longest / _LONGEST))
     if factor < 2:
-        return image, matrix
+        return 1, matrix
+    shift = (1 / factor - 1) / 2
+    return factor, np.array([[1 / factor, 0, shift], [0, 1 / factor, shift], [0, 0, 1]]) @ matrix
+
+
+def reduce_image(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return the means of squares of this many pixels along each side."""
+    if factor == 1:
+        return image
     sides = tuple(-(-side // factor) for side in image.shape[:2])
     box = 0.0, 0.0, float(sides[1] * factor), float(sides[0] * factor)
     small = np.empty((*sides, *image.shape[2:]), image.dtype)
     write_filtered(small, image, box, AREA)
-    shift = (1 / factor - 1) / 2
-    return small, np.array([[1 / factor, 0, shift], [0, 1 / factor, shift], [0, 0, 1]]) @ matrix
+    return small
 
 
 # --- Boxes ----------------------------------------------------------------------------------------
@@ -174,12 +222,17 @@ def write_filtered(target, image, box, name):
     """Resize a box of an image of one of the kernels' dtypes."""
     (height, width), (rows, columns), (x0, y0, x1, y1) = image.shape[:2], target.shape[:2], box
     channels, real = math.prod(image.shape[2:]), str(computed(image.dtype))
-    across, bounds = column_taps(name, (x0, x1 - x0), width, columns, real, channels)
-    down = row_taps(name, (y0, y1 - y0), height, rows, real)
+    across = column_taps(name, (x0, x1 - x0), width, columns, real, channels)
+    write_resized(target, image, row_taps(name, (y0, y1 - y0), height, rows, real), across)
+
+
+def write_resized(target: np.ndarray, image: np.ndarray, down: Taps, across: Any) -> None:
+    """Resize an image of one of the kernels' dtypes by taps of rows, and of columns with bounds."""
+    height, rows, channels = len(image), len(target), math.prod(image.shape[2:])
     direct = target.dtype == image.dtype and target.flags.c_contiguous
     numbers = target if direct else np.empty(target.shape, image.dtype)
     kernels_of_filters.resize(
-        image.reshape(height, -1), channels, down, (across, bounds), numbers.reshape(rows, -1)
+        image.reshape(height, -1), channels, down, across, numbers.reshape(rows, -1)
     )
     if not direct:
         target[...] = stored(numbers, target.dtype)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import warnings
 import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -54,6 +55,28 @@ class NpyFile:
         except OSError as error:
             raise FileError(f"{self.path}: {error.strerror or error}") from error
 
+    def read(self, where: tuple[slice, ...]) -> np.ndarray:
+        """Read a part: a slice along each axis.
+
+        Raises
+        ------
+        FileError
+            If it cannot be read, or the file has been truncated.
+        """
+        if self.fortran:
+            return self[where[0]][(slice(None), *where[1:])]
+        ranges = [range(*each.indices(side)) for each, side in zip(where, self.shape, strict=True)]
+        found = np.empty([len(each) for each in ranges], self.dtype)
+        try:
+            with self.path.open("rb") as file:
+                first = [each.start for each in ranges]
+                for index, element in runs_of(self.shape, first, found.shape):
+                    part = found[index]
+                    part[...] = self._read(file, element, part.size).reshape(part.shape)
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror or error}") from error
+        return found
+
     def _read_columns(self, file, start, count, others):
         """Read from an array whose first axis is the one along which numbers are neighbours."""
         length = self.shape[0]
@@ -72,6 +95,25 @@ class NpyFile:
         if len(found) < count:
             raise FileError(f"{self.path}: truncated while it is read")
         return found
+
+
+def runs_of(
+    shape: Sequence[int], first: Sequence[int], counts: Sequence[int]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield the runs of neighbouring elements of which a part of an array consists.
+
+    Each is an index of the part, for its leading axes, and the number of the first element in the
+    array. The part's first element is ``first``, and its shape ``counts``.
+    """
+    split = len(shape)
+    while split > 1 and counts[split - 1] == shape[split - 1]:
+        split -= 1
+    inner = math.prod(shape[split:])
+    for index in np.ndindex(*counts[: split - 1]):
+        element = 0
+        for k, start in enumerate(first[:split]):
+            element = element * shape[k] + start + (index[k] if k < split - 1 else 0)
+        yield index, element * inner
 
 
 # What reads the header of each version. 3 differs from 2 only in names of fields.

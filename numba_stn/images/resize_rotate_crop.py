@@ -19,13 +19,16 @@ from ..ops.validate import (
     check_finite,
     check_flag,
     check_image_shape,
-    choose_backend_for_image,
 )
+from . import dask_images
 from .alpha import premultiplied
 from .antialias import check_on_cpu, filter_of, resize_filtered
 from .canvas import cos_sin, tie_shift, with_matrix
+from .dask_images import choose_kernels
 from .filters import AREA
-from .warp_image import as_affine, check_sampler, warp_antialiased, warp_by
+from .patches import Filtered, Warp
+from .pixel_maps import as_affine, check_matrix, check_sampler
+from .warp_image import warp_antialiased, warp_by
 
 __all__ = ["crop_and_resize", "resize", "rotate"]
 
@@ -118,7 +121,7 @@ def rotate(
                              mode=mode, padding_mode=padding_mode, fill=fill, out=out,
                              antialias=antialias, stream=stream,
                              return_matrix=return_matrix)  # fmt: skip
-    kernels, image = choose_backend_for_image(image, stream)
+    kernels, image = choose_kernels(image, stream, out)
     sides = shape = image.shape[:2]
     cos, sin = cos_sin(_check_number("degrees", degrees, "a finite number"))
     factor = _check_zoom(zoom)
@@ -243,7 +246,7 @@ def resize(
         return premultiplied(resize, image, shape, mode=mode, padding_mode=padding_mode, fill=fill,
                              antialias=antialias, out=out, stream=stream,
                              return_matrix=return_matrix)  # fmt: skip
-    kernels, image = choose_backend_for_image(image, stream)
+    kernels, image = choose_kernels(image, stream, out)
     shape, options = check_image_shape(shape), (mode, padding_mode, fill)
     name = None if antialias is False else filter_of(antialias, mode, padding_mode)
     if name == AREA and image.shape[:2] == (2 * shape[0], 2 * shape[1]):
@@ -330,7 +333,7 @@ def crop_and_resize(
         return premultiplied(crop_and_resize, image, boxes, shape, mode=mode, fill=fill, out=out,
                              padding_mode=padding_mode, antialias=antialias, stream=stream,
                              return_matrix=return_matrix)  # fmt: skip
-    kernels, image = choose_backend_for_image(image, stream)
+    kernels, image = choose_kernels(image, stream, out)
     shape, boxes = check_image_shape(shape), _check_boxes(boxes)
     options = mode, padding_mode, fill
     name = None if antialias is False else filter_of(antialias, mode, padding_mode)
@@ -343,19 +346,31 @@ def crop_and_resize(
         crop = warp_by(kernels, image, matrix, options, shape, out, stream)
         exact = _box_matrix(boxes.tolist(), shape, False)[1]
         return with_matrix(crop, exact) if return_matrix else crop
-    kind, fills = check_sampler(AFFINE, image, options)
-    crops = kernels.output((len(boxes), *shape, *image.shape[2:]), image, image, out, stream)
     matrices = _box_matrices(boxes, shape, mode == "nearest")
+    crops = _warp_boxes(kernels, image, matrices, options, shape, out, stream)
+    return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
+
+
+def _warp_boxes(kernels, image, matrices, options, shape, out, stream):
+    """Crop boxes by their matrices, (K, 3, 3)."""
+    if kernels is dask_images:
+        jobs = [Warp.of(image, check_matrix(each), options, shape) for each in matrices]
+        return dask_images.compute_several(image, jobs)
+    kind, fills = check_sampler(AFFINE, image, options)
+    crops = kernels.output((len(matrices), *shape, *image.shape[2:]), image, image, out, stream)
     if crops.size:
         kernels.warp_crops(kind, image, matrices, fills, crops)
-    crops = kernels.returned(crops, out)
-    return with_matrix(crops, _box_matrices(boxes, shape, False)) if return_matrix else crops
+    return kernels.returned(crops, out)
 
 
 def _filtered(kernels, image, boxes, options, shape, name, out, stream):
     """Resize boxes by the filter of this name."""
     check_sampler(AFFINE, image, options)
     check_on_cpu(kernels, stream)
+    if kernels is dask_images:
+        jobs = [Filtered.of(image, box, name, shape) for box in np.atleast_2d(boxes).tolist()]
+        several = dask_images.compute_several(image, jobs)
+        return several if boxes.ndim == 2 else several[0]
     return resize_filtered(kernels, image, boxes, shape, name, out)
 
 

@@ -211,6 +211,7 @@ class TiffStack:
     shape: tuple[int, ...]
     dtype: np.dtype
     metadata: Metadata
+    leading: tuple[int, ...] = ()  # the shape of all pages, as the file describes them
 
     @property
     def ndim(self) -> int:
@@ -271,7 +272,7 @@ def open_tiff_stack(path: pathlib.Path) -> TiffStack:
         sides = (width, height) if _orientation(page) > 4 else (height, width)
         channels = () if page.samplesperpixel == 1 else (page.samplesperpixel,)
         return TiffStack(path, (leading, *sides, *channels), np.dtype(page.dtype).newbyteorder("="),
-                         metadata_of(page))  # fmt: skip
+                         metadata_of(page), tuple(_leading(tiff)))  # fmt: skip
 
 
 def _check_chain(path, tiff):
@@ -309,12 +310,9 @@ def create_tiff(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, metadata
         tifffile.imwrite(path, None, shape=shape, dtype=dtype, **tiff_options(shape[3:], metadata))
 
 
-def write_pages(path: pathlib.Path, start: int, images: np.ndarray) -> None:
-    """Write images into a TIFF of :func:`create_tiff`, from the page ``start`` on."""
+def pages_offset(path: pathlib.Path) -> int:
+    """Return where the numbers of a TIFF of :func:`create_tiff` begin; its pages are neighbours."""
     import tifffile
 
     with _errors_of(path), tifffile.TiffFile(path) as tiff:
-        offset = tiff.pages.first.dataoffsets[0]
-    with path.open("r+b") as file:
-        file.seek(offset + start * images[:1].nbytes)
-        file.write(np.ascontiguousarray(images).data)
+        return tiff.pages.first.dataoffsets[0]

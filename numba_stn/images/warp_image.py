@@ -5,26 +5,17 @@ Channels are last, and pixel centres are integers, as in OpenCV, scikit-image an
 gradients.
 """
 
-import math
-import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..kernels.math.sampler_kind import AFFINE, ALIGNED, GENERAL, IDENTITY, PROJECTIVE, Kind
 from ..ops.docstrings import documented
-from ..ops.validate import (
-    check_flag,
-    check_image_shape,
-    check_options,
-    choose_backend_for_image,
-    expand_fill,
-    fill_key,
-    remember,
-)
+from ..ops.validate import check_flag, check_image_shape, fill_key, remember
+from . import dask_images
 from .alpha import premultiplied
 from .antialias import check_on_cpu, warp_means
+from .dask_images import choose_kernels
+from .patches import Means, Warp
+from .pixel_maps import check_matrix, check_sampler
 
 __all__ = ["warp_image"]
 
@@ -104,8 +95,8 @@ def warp_image(
         return premultiplied(warp_image, image, matrix, shape, mode=mode, fill=fill, out=out,
                              padding_mode=padding_mode, antialias=antialias,
                              stream=stream)  # fmt: skip
-    found = _check_matrix(matrix)
-    kernels, image = choose_backend_for_image(image, stream)
+    found = check_matrix(matrix)
+    kernels, image = choose_kernels(image, stream, out)
     sides = image.shape[:2] if shape is None else check_image_shape(shape)
     options = mode, padding_mode, fill
     if antialias is not False:
@@ -132,6 +123,8 @@ def warp_by(kernels, image, found, options, sides, out=None, stream=None):
     ``found`` is the kind of map and the (3, 3) float64 matrix; ``options`` are the caller's mode,
     padding mode and fill. The checked arguments of earlier calls are looked up all at once.
     """
+    if kernels is dask_images:
+        return dask_images.compute_lazily(image, Warp.of(image, found, options, sides))
     kind, matrix = found
     mode, padding_mode, fill = options
     try:
@@ -156,11 +149,13 @@ def warp_antialiased(kernels, image, found, options, sides, antialias, out=None,
         return warp_by(kernels, image, found, options, sides, out, stream)
     check_on_cpu(kernels, stream)
     check_sampler(found[0][0], image, options)
+    if kernels is dask_images:
+        return dask_images.compute_lazily(image, Means.of(image, found[1], options, sides))
     return warp_means(_warp_plain, kernels, image, found[1], options, sides, out)
 
 
 def _warp_plain(kernels, image, matrix, options, sides):
-    return warp_by(kernels, image, _check_matrix(matrix), options, sides)
+    return warp_by(kernels, image, check_matrix(matrix), options, sides)
 
 
 def _make_plan(kernels, kind, image, options, sides):
@@ -170,55 +165,3 @@ def _make_plan(kernels, kind, image, options, sides):
     shape = (*sides, *image.shape[2:])
     warp = kernels.prepare_warp(sampler, form, fill, image.shape, image.dtype, shape)
     return Plan(shape, warp)
-
-
-def check_sampler(source, image, options):
-    """Return the kind of sampler, and the fill of each channel.
-
-    The corners of one image are never aligned, and its channels are last.
-    """
-    mode, padding_mode, fill = options
-    options = check_options(mode, padding_mode, False, fill, "NHWC")
-    kind = Kind(source, options.mode, options.padding, channels_last=True, between_pixels=True)
-    dtype = image.dtype
-    return kind, expand_fill(options.fill, (*image.shape, 1)[2], dtype).astype(dtype)
-
-
-# --- Matrices -------------------------------------------------------------------------------------
-
-
-# Kinds of maps: the source of coordinates, and the form of the matrix.
-_IDENTITY, _ALIGNED, _AFFINE = ((AFFINE, form) for form in (IDENTITY, ALIGNED, GENERAL))
-_PROJECTIVE = (PROJECTIVE, GENERAL)
-
-_pack_matrix: Any = struct.Struct("9d").pack_into  # several times as fast as np.array
-
-
-def as_affine(a, b, c, d, e, f):
-    """Return the kind of an affine map, and its matrix."""
-    matrix = np.empty((3, 3))
-    _pack_matrix(matrix, 0, a, b, c, d, e, f, 0.0, 0.0, 1.0)
-    if not b == d == 0.0:
-        return _AFFINE, matrix
-    return _IDENTITY if a == e == 1.0 and c == f == 0.0 else _ALIGNED, matrix
-
-
-def _check_matrix(matrix):
-    """Return the kind of map and the matrix as (3, 3) float64."""
-    try:
-        found = np.asarray(matrix, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"matrix: expected numbers (2, 3) or (3, 3), got {matrix!r}") from None
-    if found.shape not in ((2, 3), (3, 3)):
-        raise ValueError(f"matrix: expected shape (2, 3) or (3, 3), got {found.shape}")
-    a, b, c, d, e, f, *last = numbers = found.ravel().tolist()
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"matrix: expected finite numbers, got {found.tolist()}")
-    if not last:
-        return as_affine(a, b, c, d, e, f)
-    u, v, w = last
-    if u == v == w == 0:
-        raise ValueError(f"matrix: expected a last row other than zeros, got {found.tolist()}")
-    if u == v == 0:
-        return as_affine(a / w, b / w, c / w, d / w, e / w, f / w)
-    return _PROJECTIVE, np.ascontiguousarray(found)

@@ -272,6 +272,16 @@ class AnyDtype:
         )  # fmt: skip
         return _converting(write, how, axis)
 
+    def warp_patch(self, kind, form, fill, image, matrix, frame, out):
+        """Warp a crop to a patch."""
+        check_labels("image", image.dtype, kind.mode)
+        how, axis = _form_of(image.dtype, kind.mode == NEAREST), -1 if image.ndim == 3 else None
+        target = how.target(out, axis)
+        self._kernels.warp_patch(
+            kind, form, _fills(how, fill), how.numbers(image, axis), matrix, frame, target
+        )
+        how.store(target, out, axis)
+
     def warp_crops(self, kind, image, matrices, fill, crops):
         """Warp one image by several matrices."""
         check_labels("image", image.dtype, kind.mode)

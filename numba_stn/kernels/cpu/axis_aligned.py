@@ -22,6 +22,7 @@ from .. import cpu_launch
 from ..math.dtypes import computed
 from ..math.jit import inlined, scalar
 from ..math.sampler_kind import AFFINE, BICUBIC, BILINEAR, CATMULL_ROM, TAPS
+from .patches import unpack_frame, whole_frame
 from .simd.axis_tables import FILL_SLOT, SLOTS, make_store_taps
 from .simd.halves import MOST_CHANNELS, halve_rows
 from .simd.lines import (
@@ -329,18 +330,19 @@ def make_resample(mode, padding, parallel):
 
     ``maps`` are the crops' matrices, (K, 3, 3). ``fill`` has a number for each
     channel, of the image's type and of the one that computes; ``height`` is the number of rows of a
-    task.
+    task. ``frame`` has the numbers of a :class:`.patches.Frame`.
     """
     stamp = cpu_launch.stamp(parallel)
     taps, store_taps = TAPS[mode], make_store_taps(mode, padding)
     along_y_first, along_x_first = make_along_y_first(mode), make_along_x_first(mode)
     unscaled, can_halve = make_unscaled(mode), mode == BILINEAR
 
-    def resample(image, fills, maps, off, height, out):
+    def resample(image, fills, maps, off, frame, height, out):
         fill = fills[1]
         crops, rows, length = out.shape
         parts, size = (rows + height - 1) // height, len(fill)
         columns, width, line = length // size, image.shape[1] // size, out.reshape(out.size)
+        (whole_h, whole_w), _, (row, column), crop_y, crop_x = unpack_frame(frame)
         chunk = chunk_of(length)
         for task in prange(crops * parts):
             n, first = task // parts, task % parts * height
@@ -355,8 +357,10 @@ def make_resample(mode, padding, parallel):
             )  # fmt: skip
             slots, weights, rows_read, by, across = borrowed(new)
             x, y = (maps[n, 0, 2], maps[n, 0, 0]), (maps[n, 1, 2], maps[n, 1, 1])
-            store_taps((*x, width, off), (0, columns, False), slots, weights)
-            store_taps((*y, image.shape[0], off), (first, count, True), rows_read, by)
+            store_taps((*x, whole_w, off), (column, columns, False), crop_x, slots, weights)
+            store_taps((*y, whole_h, off), (row + first, count, True), crop_y, rows_read, by)
+            x = (x[0] + x[1] * column - crop_x[0], x[1])  # from here on, as the crop sees them
+            y = (y[0] + y[1] * row - crop_y[0], y[1])
             new_others = other_rows(fills[0], image.shape[1], rows_read, count)
             others, start = borrowed(new_others), (n * rows + first) * length
             whole = Rows(
@@ -400,9 +404,12 @@ def _is_copy(matrix):
     return a == d == 1.0 and x.is_integer() and y.is_integer()
 
 
-def prepare_warp(kind, fill, image_shape, dtype, shape):
-    """A function ``warp(image, matrix, out)`` for images and outputs of these shapes."""
-    return _Warp(kind, fill, image_shape, dtype, 1, shape)
+def prepare_warp(kind, fill, image_shape, dtype, shape, frame=None):
+    """A function ``warp(image, matrix, out)`` for images and outputs of these shapes.
+
+    With a ``frame``, the image is a crop and the output a patch (:mod:`.patches`).
+    """
+    return _Warp(kind, fill, image_shape, dtype, 1, shape, frame)
 
 
 def warp_crops(kind, image, matrices, fill, crops):
@@ -414,12 +421,13 @@ def warp_crops(kind, image, matrices, fill, crops):
 class _Warp:
     """Calls of the kernel for arrays of known shapes."""
 
-    def __init__(self, kind, fill, image_shape, dtype, crops, shape):
+    def __init__(self, kind, fill, image_shape, dtype, crops, shape, frame=None):
         (height, width, *channels), (rows, columns) = image_shape, shape[:2]
         self.flags, self.rows, self.crops = (kind.mode, kind.padding), rows, crops
         size = math.prod(channels)
         self.image, self.out = (height, width * size), (crops, rows, columns * size)
         self.fills = fill, fill.astype(computed(dtype))
+        self.frame = frame.numbers() if frame else whole_frame(image_shape[:2], shape[:2])
         self.work = math.prod(self.out) // SAMPLES, math.prod(self.out) // COPIES
 
     def __call__(self, image, matrix, out):
@@ -433,5 +441,6 @@ class _Warp:
             height = -(-height // max(1, -(-cpu_launch.workers(work) // self.crops)))
         cpu_launch.run(
             make_resample, self.flags, work,
-            image.reshape(self.image), self.fills, matrices, OFF, height, out.reshape(self.out),
+            image.reshape(self.image), self.fills, matrices, OFF, self.frame, height,
+            out.reshape(self.out),
         )  # fmt: skip

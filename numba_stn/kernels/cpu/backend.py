@@ -26,6 +26,7 @@ from ..math.sampler_kind import (
     BILINEAR,
     BORDER,
     GENERAL,
+    GRID,
     IDENTITY,
     MIRROR,
     NEAREST,
@@ -33,7 +34,16 @@ from ..math.sampler_kind import (
     ZEROS,
 )
 from ..math.spline_samplers import SplineSamplers
-from . import axis_aligned, framed, general, interleaved, jvp, second_derivatives, spline_lines
+from . import (
+    axis_aligned,
+    framed,
+    general,
+    interleaved,
+    jvp,
+    patches,
+    second_derivatives,
+    spline_lines,
+)
 from .arrays import add, batch_slice, clear, converted, empty, kernel_array, output, returned
 from .bilinear import GROUP, QUADS, make_sample, make_sample_vjp_coords, make_sample_vjp_images
 from .frames import framed_planes
@@ -69,6 +79,7 @@ __all__ = [
     "spline_points",
     "spline_weights",
     "warp_crops",
+    "warp_patch",
 ]
 
 # --- Functions that :mod:`numba_stn.ops` calls ----------------------------------------------------
@@ -277,6 +288,23 @@ def warp_crops(kind, image, matrices, fill, crops):
         return
     for matrix, crop in zip(matrices, crops, strict=True):
         warp(image, matrix, crop)
+
+
+def warp_patch(kind, form, fill, image, matrix, frame, out):
+    """Fill ``out``, a patch of a larger output, from ``image``, a crop of a larger image.
+
+    ``matrix`` and ``form`` are those of the whole; the bits are, too, except for splines. The
+    ``frame`` says which patch and which crop, see :mod:`.patches`.
+    """
+    if form != GENERAL and axis_aligned.can_warp(kind, image.dtype):
+        warp = axis_aligned.prepare_warp(kind, fill, image.shape, image.dtype, out.shape, frame)
+        warp(image, matrix, out)
+        return
+    numbers = fill.astype(computed(image.dtype))
+    grid = patches.positions(kind, matrix, frame, out.shape[:2], numbers.dtype.type(0))
+    batch = (each.reshape(1, *each.shape[:2], -1) for each in (image, out))
+    images, samples = batch
+    sample(kind._replace(source=GRID), images, grid, 1.0, numbers, samples)
 
 
 def _is_common(kind, images, samples):

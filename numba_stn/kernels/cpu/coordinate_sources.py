@@ -2,7 +2,8 @@
 
 A *row* is what all columns of an output row have in common. For theta, it has start and step of the
 numerators of x, y and z, in pixels, and of their divisor, which is 1 unless the map is projective.
-For a grid, it has scale and shift from normalised coordinates to pixels.
+For a grid, it has scale and shift from normalised coordinates to pixels, or 1 and 0 if the grid has
+positions in pixels.
 
 :func:`make_input_pixel` computes the sampling position (x, y, z) of a column,
 :func:`make_input_pixel_dot` its tangent, and :func:`make_theta_row_gradients` takes the gradient
@@ -88,7 +89,13 @@ def _volume_row(coords, n, k, real):
 def make_row(source, dims, between_pixels, tangent=False):
     """Function: coords, n, k, i, sides, sizes, off -> the row, i of slice k of samples n."""
     theta_rows = make_theta_rows(source, dims, tangent)
-    if source == GRID:
+    if source == GRID and between_pixels:
+
+        def row(coords, n, k, i, sides, sizes, off):
+            zero, one = off * 0, off * 0 + 1
+            return (zero, one), (zero, one), (zero, one), (zero, zero)
+
+    elif source == GRID:
 
         def row(coords, n, k, i, sides, sizes, off):
             (d, h, w), zero = sides, off * 0

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
     padding: int = ZEROS
     dims: int = 2
     channels_last: bool = False
-    between_pixels: bool = False  # the source is a matrix from output to input pixels
+    between_pixels: bool = False  # the source has input pixels: a matrix for output pixels, a grid
 
     def needs_filter(self):
         """Whether the images have to be replaced by the coefficients of splines."""

@@ -191,6 +191,8 @@ class SplineSamplers:
         """The coordinates for the coefficients."""
         if call.kind.between_pixels:
             margin = call.continued.margin
+            if call.kind.source == GRID:
+                return coords + margin
             return self.lines.shifted(coords, margin) if margin else coords
         return self._scaled(call, coords)
 

@@ -20,25 +20,27 @@ FILL_SLOT, ZERO_SLOT, SLOTS = 0, 1, 2
 def make_store_taps(mode, padding):
     """Function: write the tables of ``count`` positions ``start + step * k``, k from ``first`` on.
 
-    It is called as ``f((start, step, size, off), (first, count, alone), slots, weights)``.
+    It is called as ``f((start, step, size, off), (first, count, alone), crop, slots, weights)``.
     ``slots``, 32-bit integers, and ``weights`` are (taps, at least the next multiple of LANES);
     what is beyond ``count`` is arbitrary. A tap of weight 0 reads zero. If ``alone``, each position
-    is the middle of a block of its own, as in rows; else ``first`` is 0, and they are in blocks, as
-    columns are (:func:`.coordinates.along_row`).
+    is the middle of a block of its own, as in rows; else they are in blocks that begin with
+    ``first``, as columns are (:func:`.coordinates.along_row`). ``crop`` are the numbers of a
+    :class:`.patches.Crop`.
     """
 
     @intrinsic
-    def store_taps(typingctx, axis, where, slots, weights):
+    def store_taps(typingctx, axis, where, crop, slots, weights):
         def codegen(context, builder, signature, args):
-            (start, step, size, off), (origin, count, alone) = (
-                cgutils.unpack_tuple(builder, args[k]) for k in (0, 1)
+            (start, step, size, off), (origin, count, alone), part = (
+                cgutils.unpack_tuple(builder, args[k]) for k in (0, 1, 2)
             )
             emit = Emitter(builder, context.get_value_type(weights.dtype))
             outs = [
                 Plane(context, builder, kind, value)
-                for kind, value in ((slots, args[2]), (weights, args[3]))
+                for kind, value in ((slots, args[3]), (weights, args[4]))
             ]
             side = Side(emit, size, off, mode, padding)
+            part = [emit.splat(builder.trunc(number, I32)) for number in part]
             blocks = builder.udiv(builder.add(count, I64(LANES - 1)), I64(LANES))
             least = builder.sub(count, I64(LANES))
             few = builder.icmp_signed("<", least, I64(0))
@@ -46,14 +48,15 @@ def make_store_taps(mode, padding):
                 first = builder.mul(loop.index, I64(LANES))
                 with builder.if_else(builder.or_(alone, few)) as (own, shared):
                     with own:
-                        k = builder.add(origin, first)
-                        _store(emit, side, outs, _alone(emit, start, step, k), first)
+                        c = _alone(emit, start, step, builder.add(origin, first))
+                        _store(emit, side, part, outs, c, first)
                     with shared:
                         first = emit.minimum(first, least)
-                        _store(emit, side, outs, affine_coordinate(emit, start, step, first), first)
+                        c = affine_coordinate(emit, start, step, builder.add(origin, first))
+                        _store(emit, side, part, outs, c, first)
             return context.get_dummy_value()
 
-        return types.void(axis, where, slots, weights), codegen
+        return types.void(axis, where, crop, slots, weights), codegen
 
     return store_taps
 
@@ -71,16 +74,17 @@ def _alone(emit, start, step, first):
     return b.fadd(base, emit.widen(b.fsub(b.fadd(near, snap), snap)))
 
 
-def _store(emit, side, outs, c, first):
+def _store(emit, side, part, outs, c, first):
     """Write the taps of a block's positions."""
-    b, (slots, weights) = emit.builder, outs
+    b, (slots, weights), (start, cut, jump) = emit.builder, outs, part
     none, one = (lanes(emit.real, number) for number in (0.0, 1.0))
     c, some = side.pad(c)
     low = emit.call("floor", c)
     each = tap_weights(emit, side.mode, emit.narrow(b.fsub(c, low)))
     for k in range(TAPS[side.mode]):
         index, exists = side.tap(low, k - BEFORE[side.mode])
-        slot = b.add(index, lanes(I32, SLOTS))
+        moved = b.select(b.icmp_signed(">=", index, cut), b.sub(index, jump), index)
+        slot = b.add(b.sub(moved, start), lanes(I32, SLOTS))
         weight = each[k]
         if exists is not None:
             missing = FILL_SLOT if side.padding == ZEROS else ZERO_SLOT
