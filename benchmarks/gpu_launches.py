@@ -1,0 +1,114 @@
+"""What a call would launch on a GPU: its kernels, the types they are compiled for, and the sizes.
+
+No GPU is needed and no kernel runs: the arrays are NumPy's with the mark of a device array, and
+launches are written down. Large arrays cost nothing, because their memory is never touched.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import typeof
+from numba.core.types import Array as ArrayType
+from numba.core.types import BaseTuple, Tuple, UniTuple
+from numba.np.numpy_support import from_dtype
+
+from numba_stn.kernels.cuda import backend, device
+
+
+class Pretended(np.ndarray):
+    """An array that passes for one on a GPU."""
+
+    __cuda_ndarray__ = True
+
+
+class Launch(NamedTuple):
+    """One launch: the kernel, the types of its arguments, its grid, and the bytes of its arrays."""
+
+    kernel: Any
+    types: tuple
+    blocks: tuple
+    threads: int
+    sizes: tuple  # bytes of each array among the arguments
+    args: tuple
+
+
+def pretended(array: Any) -> Any:
+    """An array of the same shape and dtype that passes for one on a GPU."""
+    return None if array is None else np.asarray(array).view(Pretended)
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    """A large array whose memory is never touched."""
+    return np.empty(shape, dtype).view(Pretended)
+
+
+def launches(call: Callable[[], object]) -> list[Launch]:
+    """Make a call with pretended arrays, and list what it would launch, in order."""
+    with recording() as found:
+        call()
+    return found
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Launch]]:
+    """Context in which launches are written down instead of run."""
+    assert backend  # its modules import the real module of CUDA, before it is replaced
+    found: list[Launch] = []
+
+    def configured(kernel, blocks, threads, stream):
+        return lambda *args: found.append(_launch(kernel, blocks, threads, args))
+
+    stand_in = SimpleNamespace(
+        jit=device.cuda.jit,
+        device_array=empty,
+        to_device=pretended,
+        get_current_device=lambda: SimpleNamespace(id=0),
+        synchronize=lambda: None,
+    )
+    before = device._require_driver, device.cuda, device._configured
+    device._require_driver, device.cuda, device._configured = lambda: None, stand_in, configured
+    device._uploaded.cache_clear()
+    try:
+        yield found
+    finally:
+        device._require_driver, device.cuda, device._configured = before
+        device._uploaded.cache_clear()
+
+
+def _launch(kernel, blocks, threads, args):
+    arrays = tuple(arg.nbytes for arg in args if isinstance(arg, np.ndarray))
+    blocks = blocks if isinstance(blocks, tuple) else (blocks,)
+    return Launch(kernel, tuple(map(_type, args)), blocks, int(np.prod(threads)), arrays, args)
+
+
+def _type(arg):
+    """The type that Numba gives to an argument on a GPU."""
+    if isinstance(arg, np.ndarray):
+        return ArrayType(from_dtype(arg.dtype), arg.ndim, "C")
+    if isinstance(arg, tuple):
+        parts = tuple(map(_type, arg))
+        return UniTuple(parts[0], len(parts)) if len(set(parts)) == 1 else Tuple(parts)
+    return typeof(arg)
+
+
+def name_of(kernel: Any) -> str:
+    """A kernel's name: its module, its function, and the choices it was made for."""
+    function = kernel.py_func
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    chosen = [f"{name}={_short(cell.cell_contents)}" for name, cell in cells if name != "sources"]
+    module = function.__module__.rpartition(".")[2]
+    return f"{module}.{function.__name__}" + (f" ({', '.join(chosen)})" if chosen else "")
+
+
+def _short(value):
+    return getattr(value, "__name__", None) or str(value)
+
+
+def types_of(types: tuple) -> str:
+    """The types of a kernel's numbers in a few words: those of its arrays, and of indices."""
+    names = [str(each.dtype) for each in types if isinstance(each, ArrayType)]
+    wide = any(isinstance(each, BaseTuple) and "int64" in str(each) for each in types)
+    return " ".join(dict.fromkeys(names)) + (", 64-bit indices" if wide else "")
