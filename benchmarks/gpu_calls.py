@@ -12,15 +12,29 @@ import numpy as np
 import numba_stn as stn
 from numba_stn.ops.validate import MODES, PADDINGS
 
-from .gpu_launches import empty
+from .gpu_launches import empty, pretended
 
 # The sides of images and volumes, small enough that all indices have 32 bits.
 PLANES, GRIDS, VOLUMES = (64, 3, 1024, 1024), (16, 1, 2048, 2048), (4, 2, 256, 256, 256)
 
 
-def calls() -> dict[str, Callable[[], object]]:
-    """All calls by name."""
-    return {**warps(), **grids(), **stored(), **volumes(), **derived(), **coordinates(), **image()}
+def calls() -> dict[str, tuple[Callable[[], object], int]]:
+    """All calls by name, and the number of their output pixels."""
+    plane = PLANES[0] * PLANES[2] * PLANES[3]
+    groups = {warps: plane, stored: plane, derived: plane, grids: GRIDS[0] * GRIDS[2] * GRIDS[3],
+              volumes: VOLUMES[0] * int(np.prod(VOLUMES[2:])), coordinates: 16 * 2048 * 2048,
+              image: 8192 * 8192}  # fmt: skip
+    return {name: (call, pixels) for group, pixels in groups.items()
+            for name, call in group().items()}  # fmt: skip
+
+
+def thetas(count: int, rows: int = 2, dims: int = 2) -> Any:
+    """Maps that rotate and enlarge, about the middle; most pixels are inside, none are aligned."""
+    theta = np.eye(rows, dims + 1, dtype=np.float32)
+    theta[:2, :2] = 0.8 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    if rows > dims:
+        theta[-1, :2] = 0.05, -0.05
+    return pretended(np.tile(theta, (count, 1, 1)))
 
 
 def both(name: str, images: Any, coords: Any, **options: Any) -> Callable[[], object]:
@@ -40,7 +54,7 @@ def both(name: str, images: Any, coords: Any, **options: Any) -> Callable[[], ob
 
 def warps():
     """Affine and projective warps, in every mode and with every padding."""
-    images, theta, square = empty(PLANES), empty((64, 2, 3)), empty((64, 3, 3))
+    images, theta, square = empty(PLANES), thetas(64), thetas(64, 3)
     found = {f"warp_affine {mode}": both("warp_affine", images, theta, mode=mode)
              for mode in MODES}  # fmt: skip
     for padding in PADDINGS:
@@ -73,10 +87,10 @@ def grids():
 
 def stored():
     """Images that are stored in other ways."""
-    theta, found = empty((64, 2, 3)), {}
+    theta, found = thetas(64), {}
     for dtype in ("float16", "uint8", "uint16", "float64"):
         images = empty(PLANES, dtype)
-        coords = theta.astype(np.float64).view(type(theta)) if dtype == "float64" else theta
+        coords = pretended(theta.astype(np.float64)) if dtype == "float64" else theta
         found[f"warp_affine {dtype}"] = both("warp_affine", images, coords)
     count, channels, height, width = PLANES
     last = empty((count, height, width, channels))
@@ -86,7 +100,7 @@ def stored():
 
 def volumes():
     """Samples of volumes."""
-    images, theta = empty(VOLUMES), empty((VOLUMES[0], 3, 4))
+    images, theta = empty(VOLUMES), thetas(VOLUMES[0], 3, 3)
     grid = empty((VOLUMES[0], *VOLUMES[2:], 3))
     found = {f"warp_affine of volumes {mode}": both("warp_affine", images, theta, mode=mode)
              for mode in ("bilinear", "nearest")}  # fmt: skip
@@ -100,8 +114,9 @@ def volumes():
 
 def derived():
     """Functions built on the sampler."""
-    images, theta, square = empty(PLANES), empty((64, 2, 3)), empty((64, 3, 3))
-    grid, control = empty((64, *PLANES[2:], 2)), empty((64, 16, 2))
+    images, theta, square = empty(PLANES), thetas(64), thetas(64, 3)
+    grid = empty((64, *PLANES[2:], 2))
+    control = pretended(np.tile(stn.control_points(4, np.float32), (64, 1, 1)))
     half = PLANES[2] // 2, PLANES[3] // 2
     return {
         "warp_affine_jvp": lambda: stn.warp_affine_jvp(images, theta, images, theta),

@@ -1,9 +1,9 @@
 """More checks of :mod:`benchmarks.gpu`: other samplers, and the functions built on the sampler.
 
-These are every interpolation, volumes, forward derivatives, normal equations, antialiasing, splines,
-and displacement fields. The oracle is this package's CPU kernels in float64, which the tests compare
-with slower code. Where slopes are compared, they have no jumps, at which rounding could select
-another slope.
+These are every interpolation, volumes, forward derivatives, normal equations, antialiasing,
+splines, and displacement fields. The oracle is this package's CPU kernels in float64, which the
+tests compare with slower code. Where slopes are compared, they have no jumps, at which rounding
+could select another slope.
 """
 
 import contextlib

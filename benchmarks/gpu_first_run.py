@@ -76,7 +76,9 @@ class Session(NamedTuple):
     def gpu(self, name: str, *words: str) -> list[str]:
         """The command line of :mod:`.gpu`, whose results are one part of all."""
         quick = ["--quick"] if self.small else []
-        return self.python("benchmarks.gpu", "--json", str(self.work / f"{name}.json"), *quick, *words)
+        return self.python(
+            "benchmarks.gpu", "--json", str(self.work / f"{name}.json"), *quick, *words
+        )
 
 
 # --- The steps ------------------------------------------------------------------------------------
@@ -165,8 +167,9 @@ def profile(session):
     names = worst_rows(merged(session))
     if not names:
         return "no row was measured"
-    return [[found, "--clock-control", "none", "--profile-from-start", "off", "--launch-count",
-             "12", "--set", "detailed", *session.gpu("profile", "--profile", "--rows", *names)]]  # fmt: skip
+    options = ["--clock-control", "none", "--profile-from-start", "off", "--launch-count", "12"]
+    run = session.gpu("profile", "--profile", "--rows", *names)
+    return [[found, *options, "--set", "detailed", *run]]
 
 
 def worst_rows(found: Found, count: int = 2) -> list[str]:
@@ -207,7 +210,9 @@ def main(argv: Sequence[str] | None = None, steps: list[list[Step]] | None = Non
     steps = STEPS if steps is None else steps
     known = [step.name for group in steps for step in group]
     if unknown := [name for name in args.steps if name not in known]:
-        print(f"gpu_first_run: no step {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        print(
+            f"gpu_first_run: no step {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr
+        )
         return 2
     steps = [[step for step in group if not args.steps or step.name in args.steps]
              for group in steps]  # fmt: skip
@@ -381,8 +386,8 @@ def tool_path(name: str) -> str | None:
     """The path of one of the CUDA toolkit's programs."""
     if found := shutil.which(name):
         return found
-    return next(filter(os.path.isfile, (path for folder in TOOLS
-                                        for path in sorted(glob.glob(f"{folder}/{name}")))), None)  # fmt: skip
+    paths = [path for folder in TOOLS for path in sorted(glob.glob(f"{folder}/{name}"))]
+    return next(filter(os.path.isfile, paths), None)
 
 
 def has_module(name: str) -> bool:
@@ -404,7 +409,7 @@ def parser() -> argparse.ArgumentParser:
         "benchmarks/gpu_first_run.sh", description=__doc__.split("\n")[0]
     )
     add = result.add_argument
-    add("folder", nargs="?", type=pathlib.Path, default=pathlib.Path(os.environ.get("OUT", "gpu_run")),
+    add("folder", nargs="?", type=pathlib.Path, default=os.environ.get("OUT", "gpu_run"),
         help="the folder of the results; default: $OUT, or gpu_run")  # fmt: skip
     add("--seconds", type=float, default=460, help="when everything ends; default: 460")
     add("--processes", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)), metavar="N",

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from numba_stn.utils.progress import progress
 
 from . import gpu_calls
 from .gpu_launches import Launch, launches, name_of, types_of
+from .ptx_machine import Kernel
 
 
 class Chip(NamedTuple):
@@ -42,9 +44,10 @@ class Chip(NamedTuple):
     threads: int  # the most that a multiprocessor has at a time
     shared: int  # bytes of shared memory of a multiprocessor
     copy: float  # bytes per second that a copy reads and writes
+    issue: float  # instructions of threads per second: four warps a cycle on each multiprocessor
 
 
-H200 = Chip("H200", (9, 0), 132, 65_536, 2048, 233_472, 4.3e12)
+H200 = Chip("H200", (9, 0), 132, 65_536, 2048, 233_472, 4.3e12, 132 * 4 * 32 * 1.98e9)
 
 Found = dict[str, Any]
 
@@ -69,13 +72,18 @@ def without_device(capability: tuple[int, int]) -> Iterator[None]:
 
     Device functions ask for the current device.
     """
-    module = importlib.import_module("numba.cuda.dispatcher")
-    before = module.get_current_device
-    module.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    if device.PACKAGE == "numba-cuda":
+        module, name = importlib.import_module("numba.cuda.dispatcher"), "get_current_device"
+        value: Any = lambda: SimpleNamespace(compute_capability=capability)  # noqa: E731
+    else:
+        module, name = importlib.import_module("numba_cuda_mlir.tools"), "_cached_cc"
+        value = capability
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        module.get_current_device = before
+        setattr(module, name, before)
 
 
 def assembler() -> str | None:
@@ -137,14 +145,29 @@ def look_at(launch: Launch, text: str, ptxas: str) -> Found:
         "warps": warps_at_once(said["registers"], launch.threads, said["shared"]),
         "double": bool(re.search(r"\.f64\b", text)),
         "local": bool(re.search(r"\.local\b|\bcall\b", text)),
-        "instructions": sum(line.endswith(";") and line.startswith("\t") for line in lines_of(text)),
+        "length": len(lines_of(text)),
     }
 
 
+# Kernels whose arrays have fewer bytes run as a whole, because others read what they find.
+SMALL = 1 << 16
+
+
+def count(kernel: Kernel, launch: Launch) -> int:
+    """The instructions that a thread in the middle of a launch runs."""
+    counts: Counter = Counter()
+    middle = tuple(each // 2 for each in launch.blocks), tuple(each // 2 for each in launch.block)
+    for _ in kernel.thread(middle[1], middle[0], launch.blocks, launch.block, launch.args, counts):
+        pass  # it does not wait for others: only what it runs counts, not what it computes
+    if sum(launch.sizes) < SMALL:
+        kernel.launch(launch.blocks, launch.block, launch.args)
+    return sum(counts.values())
+
+
 def lines_of(text: str) -> list[str]:
-    """The lines of a kernel's body, without the declarations of its registers."""
-    body = text[text.index("\n{") :].splitlines()
-    return [line.rstrip() for line in body if not line.lstrip().startswith((".reg", "//"))]
+    """The instructions of a kernel."""
+    body = map(str.strip, text[text.index("\n{") :].splitlines())
+    return [line for line in body if line.endswith(";") and not line.startswith(".")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,21 +178,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("python -m benchmarks.gpu_kernels: ptxas was not found", file=sys.stderr)
         return 2
     kernels: dict[Any, Found] = {}
-    calls: dict[str, list[Found]] = {}
+    calls: dict[str, Found] = {}
     named = {name: call for name, call in gpu_calls.calls().items()
              if not args.calls or any(word in name for word in args.calls)}  # fmt: skip
+    machines: dict[Any, Kernel] = {}
     for name in progress(list(named), str):
-        calls[name] = []
-        for launch in launches(named[name]):
+        call, pixels = named[name]
+        calls[name] = {"pixels": pixels, "launches": []}
+        for launch in launches(call):
             key = launch.kernel, launch.types
             if key not in kernels:
                 text = ptx_of(launch)
-                kernels[key] = {"number": len(kernels), **look_at(launch, text, ptxas)}
-                if args.ptx:
-                    (args.ptx / f"{kernels[key]['number']}.ptx").write_text(text)
-            calls[name].append({
-                "kernel": kernels[key]["number"], "blocks": int(np.prod(launch.blocks)),
-                "bytes": sum(launch.sizes),
+                kernels[key], machines[key] = look_at(launch, text, ptxas), Kernel(text)
+            threads = int(np.prod(launch.blocks)) * launch.threads
+            calls[name]["launches"].append({
+                "kernel": list(kernels).index(key), "bytes": sum(launch.sizes),
+                "instructions": round(count(machines[key], launch) * threads / pixels, 1),
             })  # fmt: skip
     version = subprocess.run([ptxas, "--version"], capture_output=True, text=True).stdout.split()
     found = {
@@ -189,8 +213,8 @@ def report(found: Found) -> str:
     for each in found["kernels"]:
         marks = [what for what in ("spill_stores", "stack", "local", "double") if each[what]]
         lines.append(
-            f"{each['registers']:4} registers {each['warps']:3} warps {each['instructions']:5} "
-            f"lines  {each['kernel']} [{each['types']}] {' '.join(marks)}"
+            f"{each['registers']:4} registers {each['warps']:3} warps {each['length']:5} "
+            f"instructions  {each['kernel']} [{each['types']}] {' '.join(marks)}"
         )
     return "\n".join(lines)
 
@@ -204,7 +228,6 @@ def parser() -> argparse.ArgumentParser:
     add("--calls", nargs="+", default=[], metavar="WORD", help="only calls whose name contains one "
         "of these; default: all")  # fmt: skip
     add("--json", metavar="FILE", help="write what is found to this file")
-    add("--ptx", type=pathlib.Path, metavar="FOLDER", help="write the kernels to this folder")
     add("--commit", metavar="HASH", help="the commit that is looked at, if there is no .git")
     return result
 

@@ -5,17 +5,19 @@ launches are written down. Large arrays cost nothing, because their memory is ne
 """
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import typeof
-from numba.core.types import Array as ArrayType
-from numba.core.types import BaseTuple, Tuple, UniTuple
-from numba.np.numpy_support import from_dtype
 
 from numba_stn.kernels.cuda import backend, device
+
+# numba-cuda uses the types of Numba, its successor has its own.
+_OF = {"numba-cuda": ("numba.core.types", "numba"), "numba-cuda-mlir": (
+    "numba_cuda_mlir.numba_cuda.types", "numba_cuda_mlir.numba_cuda.typing.typeof")}  # fmt: skip
+types, _typing = map(importlib.import_module, _OF[device.PACKAGE])
 
 
 class Pretended(np.ndarray):
@@ -30,9 +32,14 @@ class Launch(NamedTuple):
     kernel: Any
     types: tuple
     blocks: tuple
-    threads: int
+    block: tuple  # threads of a block along x, y ...
     sizes: tuple  # bytes of each array among the arguments
     args: tuple
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return int(np.prod(self.block))
 
 
 def pretended(array: Any) -> Any:
@@ -63,6 +70,7 @@ def recording() -> Iterator[list[Launch]]:
 
     stand_in = SimpleNamespace(
         jit=device.cuda.jit,
+        compile_ptx=device.cuda.compile_ptx,
         device_array=empty,
         to_device=pretended,
         get_current_device=lambda: SimpleNamespace(id=0),
@@ -81,17 +89,19 @@ def recording() -> Iterator[list[Launch]]:
 def _launch(kernel, blocks, threads, args):
     arrays = tuple(arg.nbytes for arg in args if isinstance(arg, np.ndarray))
     blocks = blocks if isinstance(blocks, tuple) else (blocks,)
-    return Launch(kernel, tuple(map(_type, args)), blocks, int(np.prod(threads)), arrays, args)
+    block = threads if isinstance(threads, tuple) else (threads,)
+    return Launch(kernel, tuple(map(_type, args)), blocks, block, arrays, args)
 
 
 def _type(arg):
     """The type that Numba gives to an argument on a GPU."""
     if isinstance(arg, np.ndarray):
-        return ArrayType(from_dtype(arg.dtype), arg.ndim, "C")
+        return types.Array(_typing.typeof(arg.dtype.type(0)), arg.ndim, "C")
     if isinstance(arg, tuple):
         parts = tuple(map(_type, arg))
-        return UniTuple(parts[0], len(parts)) if len(set(parts)) == 1 else Tuple(parts)
-    return typeof(arg)
+        same = len(set(parts)) == 1
+        return types.UniTuple(parts[0], len(parts)) if same else types.Tuple(parts)
+    return _typing.typeof(arg)
 
 
 def name_of(kernel: Any) -> str:
@@ -107,8 +117,8 @@ def _short(value):
     return getattr(value, "__name__", None) or str(value)
 
 
-def types_of(types: tuple) -> str:
+def types_of(found: tuple) -> str:
     """The types of a kernel's numbers in a few words: those of its arrays, and of indices."""
-    names = [str(each.dtype) for each in types if isinstance(each, ArrayType)]
-    wide = any(isinstance(each, BaseTuple) and "int64" in str(each) for each in types)
+    names = [str(each.dtype) for each in found if isinstance(each, types.Array)]
+    wide = any(isinstance(each, types.BaseTuple) and "int64" in str(each) for each in found)
     return " ".join(dict.fromkeys(names)) + (", 64-bit indices" if wide else "")

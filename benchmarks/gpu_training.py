@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         losses.append(round(float(loss), 6))
         times.append(time.perf_counter())
 
-    learner, metrics = experiment.run(setup, on_step=on_step)
+    _, metrics = experiment.run(setup, on_step=on_step)
     found = {
         "steps": len(losses),
         "first_losses": losses[:16:5],

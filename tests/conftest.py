@@ -20,11 +20,12 @@ SLOW = {
     "test_alpha", "test_antialias", "test_any_input", "test_block", "test_cluster",
     "test_coming_from", "test_cuda_simulator", "test_dtypes", "test_estimators", "test_export",
     "test_filters", "test_finite", "test_frames", "test_fuzz_layers", "test_gallery",
-    "test_gpu_benchmark", "test_interpolations", "test_jvp", "test_kernel_cache", "test_kills",
-    "test_launch", "test_maps", "test_peers_all", "test_photograph_modes", "test_photographs",
-    "test_ptx", "test_ptx_derived", "test_ptx_interpolations", "test_registration_bits",
-    "test_report", "test_reproduce_command", "test_robust", "test_run_folders", "test_samplers",
-    "test_stacks", "test_surroundings", "test_train_command", "test_train_images", "test_warmup",
+    "test_gpu_benchmark", "test_gpu_first_run", "test_interpolations", "test_jvp",
+    "test_kernel_cache", "test_kills", "test_launch", "test_maps", "test_mlir", "test_peers_all",
+    "test_photograph_modes", "test_photographs", "test_ptx", "test_ptx_derived",
+    "test_ptx_interpolations", "test_ptx_machine", "test_registration_bits", "test_report",
+    "test_reproduce_command", "test_robust", "test_run_folders", "test_samplers", "test_stacks",
+    "test_surroundings", "test_train_command", "test_train_images", "test_warmup",
     "test_wide_outputs",
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``benchmarks/gpu_first_run.sh``: steps that fail, hang or lack something do not stop the others."""
+"""``benchmarks/gpu_first_run.sh``: no step that fails, hangs or lacks something stops another."""
 
 import json
 import os
@@ -106,10 +106,13 @@ def test_a_step_that_ignores_sigterm_ends_with_its_children(tmp_path):
     )
     _, found = run(tmp_path / "out", [step("stubborn", code, seconds=3)])
     assert found["stubborn"]["state"] == "timed out"
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):  # the child's own parent, init, must have seen its end
-            os.kill(int(file.read_text()), 0)
-            time.sleep(0.1)
+    status = pathlib.Path(f"/proc/{file.read_text()}/status")
+    for _ in range(100):
+        # Its end may not have been seen by its new parent yet.
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the child still runs")
 
 
 def test_steps_of_a_group_run_at_the_same_time(tmp_path):
@@ -158,7 +161,9 @@ def test_an_unknown_step_is_an_error_of_one_line(tmp_path, capsys):
 
 def test_the_limits_fit_into_eight_minutes():
     assert sum(max(each.seconds for each in group) for group in gpu_first_run.STEPS) < 490
-    assert gpu_first_run.parser().parse_args([]).seconds < 480 - 12  # what the last step takes to end
+    assert (
+        gpu_first_run.parser().parse_args([]).seconds < 480 - 12
+    )  # what the last step takes to end
     names = [each.name for group in gpu_first_run.STEPS for each in group]
     assert len(set(names)) == len(names)
 
@@ -250,7 +255,7 @@ def test_a_rehearsal_in_the_simulator(tmp_path):
     expected["tests on the device"] = "failed"
     assert states == expected, f"{done.stdout}\n{(tmp_path / 'log.txt').read_text()[-3000:]}"
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["copy"]["gb_per_s"] > 0
+    assert found["copy"]["bytes"] == 1 << 24
     checked = [each["check"] for each in found["checks"]]
     assert any("warp_affine float32" in name for name in checked)
     assert sum("affine_grid" in name for name in checked) == 8
