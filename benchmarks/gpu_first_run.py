@@ -104,8 +104,8 @@ def device_tests(session):
     files = sorted(str(path) for path in (ROOT / "tests").glob("cuda_simulator_*.py"))
     words = ["-k", "affine_grid"] if session.small else []
     # Warnings of the libraries that happen to be installed are no errors here.
-    command = session.python("pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default",
-                             *files, *words)  # fmt: skip
+    options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
+    command = session.python("pytest", *options, *files, *words)
     if has_module("xdist") and not session.small:
         command += ["-n", str(session.processes)]
     return [command]
