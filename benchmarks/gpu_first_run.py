@@ -68,6 +68,7 @@ class Session(NamedTuple):
     work: pathlib.Path
     small: bool  # small sizes, for a rehearsal
     processes: int
+    commit: str | None = None
 
     def python(self, *words: str) -> list[str]:
         """The command line of a module of this package."""
@@ -76,6 +77,7 @@ class Session(NamedTuple):
     def gpu(self, name: str, *words: str) -> list[str]:
         """The command line of :mod:`.gpu`, whose results are one part of all."""
         quick = ["--quick"] if self.small else []
+        quick += ["--commit", self.commit] if self.commit else []
         return self.python(
             "benchmarks.gpu", "--json", str(self.work / f"{name}.json"), *quick, *words
         )
@@ -222,8 +224,10 @@ def main(argv: Sequence[str] | None = None, steps: list[list[Step]] | None = Non
     summary: Found = {"command": " ".join(sys.argv), "seconds": args.seconds, "done": False,
                       "steps": [describe(step) for group in steps for step in group]}  # fmt: skip
     by_name = {each["step"]: each for each in summary["steps"]}
-    with tempfile.TemporaryDirectory() as work, ended_by_signals():
-        session = Session(args.folder, pathlib.Path(work), args.small, args.processes)
+    with tempfile.TemporaryDirectory() as folder, ended_by_signals():
+        session = Session(
+            args.folder, pathlib.Path(folder), args.small, args.processes, args.commit
+        )
         began = time.monotonic()
         try:
             for group in steps:
@@ -263,7 +267,8 @@ class Running:
     def __init__(self, step: Step, session: Session, found: Found, end: float) -> None:
         self.step, self.session, self.found = step, session, found
         self.began = time.monotonic()
-        self.limit = min(self.began + step.seconds, end)
+        # A rehearsal may have few and busy cores.
+        self.limit = min(self.began + step.seconds * (6 if session.small else 1), end)
         self.logs: list[pathlib.Path] = []
         self.processes: list[subprocess.Popen] = []
         self.timed_out = False
@@ -415,6 +420,7 @@ def parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=max(1, min(8, (os.cpu_count() or 2) // 2)), metavar="N",
         help="processes that check at the same time")  # fmt: skip
     add("--steps", nargs="+", default=[], metavar="STEP", help="only these; default: all")
+    add("--commit", metavar="HASH", help="the commit that is measured, if there is no .git")
     add("--small", action="store_true", help="a few small problems, for a rehearsal")
     return result
 

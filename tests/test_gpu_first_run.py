@@ -242,9 +242,9 @@ def test_a_rehearsal_in_the_simulator(tmp_path):
              "training on the GPU", "ncu"]  # fmt: skip
     done = subprocess.run(
         [bash, str(ROOT / "benchmarks" / "gpu_first_run.sh"), str(tmp_path), "--small",
-         "--processes", "2", "--steps", *steps],
+         "--seconds", "540", "--processes", "2", "--steps", *steps],
         env={**os.environ, "PYTHON": sys.executable, "NUMBA_ENABLE_CUDASIM": "1"},
-        capture_output=True, text=True, timeout=500,
+        capture_output=True, text=True, timeout=590,
     )  # fmt: skip
     summary = json.loads((tmp_path / "summary.json").read_text())
     states = {each["step"]: each["state"] for each in summary["steps"]}
