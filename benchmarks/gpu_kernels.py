@@ -157,8 +157,10 @@ def count(kernel: Kernel, launch: Launch) -> int:
     """The instructions that a thread in the middle of a launch runs."""
     counts: Counter = Counter()
     middle = tuple(each // 2 for each in launch.blocks), tuple(each // 2 for each in launch.block)
-    for _ in kernel.thread(middle[1], middle[0], launch.blocks, launch.block, launch.args, counts):
-        pass  # it does not wait for others: only what it runs counts, not what it computes
+    where = middle[1], middle[0], launch.blocks, launch.block
+    with np.errstate(all="ignore"):
+        for _ in kernel.thread(*where, launch.args, counts):
+            pass  # it does not wait for others: only what it runs counts, not what it computes
     if sum(launch.sizes) < SMALL:
         kernel.launch(launch.blocks, launch.block, launch.args)
     return sum(counts.values())

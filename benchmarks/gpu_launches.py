@@ -6,6 +6,7 @@ launches are written down. Large arrays cost nothing, because their memory is ne
 
 import contextlib
 import importlib
+import mmap
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -48,8 +49,14 @@ def pretended(array: Any) -> Any:
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-    """A large array whose memory is never touched."""
-    return np.empty(shape, dtype).view(Pretended)
+    """An array of zeros; of a large one, only the pages that are touched take memory."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < 1 << 20:
+        return np.zeros(shape, dtype).view(Pretended)
+    memory = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # those would be zeroed as a whole
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape).view(Pretended)
 
 
 def launches(call: Callable[[], object]) -> list[Launch]:

@@ -7,6 +7,7 @@ as on a GPU, except that a few ``fma`` of float32 are off by one in the last dig
 """
 
 import ctypes
+import functools
 import math
 import re
 import struct
@@ -24,6 +25,7 @@ _C = {"f32": ctypes.c_float, "f64": ctypes.c_double, "u64": ctypes.c_uint64,
       "s32": ctypes.c_int32, "b32": ctypes.c_uint32, "u16": ctypes.c_uint16,
       "s16": ctypes.c_int16, "b16": ctypes.c_uint16, "u8": ctypes.c_uint8,
       "s8": ctypes.c_int8, "b8": ctypes.c_uint8}  # fmt: skip
+_COMMA = re.compile(r",(?![^{]*\})")  # one that is not between braces
 _LINE = re.compile(r"^(?:@(!?)(%p\d+) )?\s*([a-z][\w.:]*)\s*(.*);$")
 
 
@@ -62,7 +64,7 @@ class Kernel:
             elif found := _LINE.match(line):
                 negated, predicate, name, operands = found.groups()
                 parts = tuple(name.split("."))
-                split = tuple(each.strip() for each in operands.split(",")) if operands else ()
+                split = tuple(map(str.strip, _COMMA.split(operands))) if operands else ()
                 compute = _compute(parts)
                 self.code.append(
                     Instruction(name, parts, split, predicate or "", bool(negated), compute)
@@ -71,8 +73,9 @@ class Kernel:
     def launch(self, blocks: Sequence[int], threads: Sequence[int], args: Sequence[Any]) -> Counter:
         """Run all threads, and count the instructions by their names."""
         counts: Counter = Counter()
-        for block in np.ndindex(*reversed(blocks)):
-            self.block(tuple(reversed(block)), blocks, threads, args, counts)
+        with np.errstate(all="ignore"):
+            for block in np.ndindex(*reversed(blocks)):
+                self.block(tuple(reversed(block)), blocks, threads, args, counts)
         return counts
 
     def block(self, block, blocks, threads, args, counts) -> None:
@@ -148,7 +151,9 @@ class _State:
     def run(self, it: Instruction) -> None:
         kind, kinds = it.parts[0], it.parts[1:]
         target, sources = it.operands[0], it.operands[1:]
-        if kind == "ld":
+        if "{" in "".join(it.operands):
+            self.split_or_join(target, sources[0], int(kinds[-1][1:]))
+        elif kind == "ld":
             self.registers[target] = self.load(kinds, sources[0])
         elif kind == "st":
             self.cell(kinds, target).value = self.value(sources[0], kinds[-1])
@@ -160,10 +165,26 @@ class _State:
             values = [self.value(each, it.compute.source) for each in sources]
             self.registers[target] = it.compute(*values)
 
+    def split_or_join(self, target: str, source: str, bits: int) -> None:
+        """Run a ``mov`` between a register and several of fewer bits, the lowest first."""
+        parts = [each.strip() for each in (target + source).split("{")[1].split("}")[0].split(",")]
+        each = bits // len(parts)
+        if target.startswith("{"):
+            value = self.value(source, f"b{bits}")
+            for number, part in enumerate(parts):
+                self.registers[part] = _cast(f"b{each}", value >> (number * each))
+        else:
+            values = [self.value(part, f"b{each}") << (k * each) for k, part in enumerate(parts)]
+            self.registers[target] = sum(values)
+
     def value(self, name: str, kind: str) -> Any:
         """The value of an operand, read as this type."""
         if name in self.registers:
-            return _cast(kind, self.registers[name])
+            value = self.registers[name]
+            if name.startswith("%f") and isinstance(value, int):  # bits that were moved there
+                value = (np.uint64 if name[2] == "d" else np.uint32)(value)
+                value = value.view(np.float64 if name[2] == "d" else np.float32)
+            return _cast(kind, value)
         if name.startswith("0f"):
             return np.float32(struct.unpack(">f", bytes.fromhex(name[2:]))[0])
         if name.startswith("0d"):
@@ -197,17 +218,23 @@ class _State:
 
 def _cast(kind: str, value: Any) -> Any:
     """A value as a type: a float, or an integer of some bits with or without a sign."""
-    if kind == "pred":
-        return bool(value)
-    if kind == "f32":
-        return np.float32(value)
-    if kind == "f64":
-        return np.float64(value)
-    bits = int(kind[1:])
-    if isinstance(value, np.floating):  # the same bits
-        value = int(value.view(np.uint32 if value.itemsize == 4 else np.uint64))
-    value = int(value) & ((1 << bits) - 1)
-    return value - (1 << bits) if kind[0] == "s" and value >> (bits - 1) else value
+    return _casts(kind)(value)
+
+
+@functools.cache
+def _casts(kind):
+    if kind in ("pred", "f32", "f64"):
+        return {"pred": bool, "f32": np.float32, "f64": np.float64}[kind]
+    span = 1 << int(kind[1:])
+    mask, half = span - 1, span >> 1 if kind[0] == "s" else span
+
+    def cast(value):
+        if isinstance(value, np.floating):  # the same bits
+            value = value.view(np.uint32 if value.itemsize == 4 else np.uint64)
+        value = int(value) & mask
+        return value if value < half else value - span
+
+    return cast
 
 
 def _truncated(a, b):
@@ -283,9 +310,10 @@ def _compute(parts):
     if operation is None:
         raise NotImplementedError(f"PTX: {'.'.join(parts)}")
 
+    cast = _casts(result)
+
     def compute(*values):
-        with np.errstate(all="ignore"):
-            return _cast(result, operation(*values))
+        return cast(operation(*values))
 
     compute.source = source
     return compute

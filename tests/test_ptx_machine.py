@@ -91,7 +91,8 @@ def one_line(instruction, value, kind):
     kernel = ptx_machine.Kernel(f".entry k(\n.param .{kind} a\n)\n{{\n{instruction};\nret;\n}}")
     state = ptx_machine._State(kernel, [value], None, (0,), (0,), (1,), (1,))
     state.registers["%x"] = value
-    state.run(kernel.code[0])
+    with np.errstate(all="ignore"):
+        state.run(kernel.code[0])
     return state.registers["%y"]
 
 
@@ -123,6 +124,19 @@ def one_line(instruction, value, kind):
 def test_instructions(instruction, value, result):
     kind = "f32" if isinstance(value, np.floating) else "s64"
     assert one_line(instruction, value, kind) == result
+
+
+def test_registers_are_split_and_joined():
+    text = (
+        ".entry k(\n.param .u64 a\n)\n{\nmov.b64 {%r1, %r2}, %x;\nmov.b64 %fd1, {%r1, %r2};\n"
+        "add.f64 %y, %fd1, 0d3FF0000000000000;\nret;\n}"
+    )
+    kernel = ptx_machine.Kernel(text)
+    state = ptx_machine._State(kernel, [0], None, (0,), (0,), (1,), (1,))
+    state.registers["%x"] = int(np.float64(-2.75).view(np.uint64))
+    for instruction in kernel.code[:3]:
+        state.run(instruction)
+    assert state.registers["%y"] == -1.75
 
 
 def test_an_address_outside_all_arrays_is_an_error():
