@@ -174,7 +174,7 @@ def lines_of(text: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Look at all kernels, and write what is found."""
-    args = parser().parse_args(argv)
+    args, words = parser().parse_args(argv), sys.argv[1:] if argv is None else argv
     ptxas = assembler()
     if ptxas is None:
         print("python -m benchmarks.gpu_kernels: ptxas was not found", file=sys.stderr)
@@ -199,7 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             })  # fmt: skip
     version = subprocess.run([ptxas, "--version"], capture_output=True, text=True).stdout.split()
     found = {
-        "command": "python -m benchmarks.gpu_kernels", "commit": args.commit or current_commit(),
+        "command": " ".join(["python -m benchmarks.gpu_kernels", *words]),
+        "commit": args.commit or current_commit(),
         "ptxas": version[-1], "chip": H200._asdict(),
         "kernels": list(kernels.values()), "calls": calls,
     }  # fmt: skip
