@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check and measure, and return the exit code."""
     args = parser().parse_args(argv)
     try:
-        gpu = Gpu()
+        gpu = Gpu(args.arrays)
     except RuntimeError as error:
         return _usage_error(error)
     timer = Clock(gpu.cuda.event, gpu.cuda.synchronize)
@@ -186,6 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not any(word in name for name in names):
             return _usage_error(f"no row's name contains {word!r}; --list prints the names")
     names = [name for name in names if not args.rows or any(word in name for word in args.rows)]
+    names = share_of(names, *args.part)
+    if args.profile:
+        return profile([parts.rows[name] for name in names if name in parts.rows], gpu)
     if args.list:
         print("\n".join(names))
         return 0
@@ -205,6 +209,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(report(found))
     return int(bool(found["failed"]))
+
+
+def share_of(names: Sequence[str], number: int, count: int) -> list[str]:
+    """The names of one of several processes, which share the work.
+
+    Checks of one operation, which need the same kernels, are in one process.
+    """
+    if count == 1:
+        return list(names)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_KERNELS.sub("", name), []).append(name)
+    return [name for group in list(groups.values())[number - 1 :: count] for name in group]
+
+
+# What two names with the same kernels may differ in: what is checked, types, corners and shapes.
+_KERNELS = re.compile(r"^(correct|same bits): | float(32|64)\b| (edges|corners)\b| \d+x.*")
+
+
+def profile(listed: Sequence[Row], gpu: Gpu) -> int:
+    """Run numba_stn's work of some rows once, after a warm-up, between marks for a profiler."""
+    for row in listed:
+        run = row.makers["ours"](convert(row.problem(), gpu.put)).run
+        run()
+        gpu.cuda.synchronize()
+        gpu.cuda.profile_start()
+        run()
+        gpu.cuda.synchronize()
+        gpu.cuda.profile_stop()
+        gpu.free()
+    return 0
 
 
 class Parts(NamedTuple):
@@ -292,6 +327,12 @@ def parser() -> argparse.ArgumentParser:
         "default: 9")  # fmt: skip
     add("--json", metavar="FILE", help="write the results to this file, after every row")
     add("--quick", action="store_true", help="small shapes, for a quick test")
+    add("--arrays", choices=("any", "cupy", "torch", "numba"), default="any", help="the library of "
+        "the inputs; numba's allocator hides no access beyond an array")  # fmt: skip
+    add("--part", type=_part, default=(1, 1), metavar="K/N", help="only the K-th of N parts, for "
+        "several processes")  # fmt: skip
+    add("--profile", action="store_true", help="run numba_stn's work of the rows once, for ncu "
+        "--profile-from-start off")  # fmt: skip
     add("--list", action="store_true", help="print the names and exit")
     add("--commit", metavar="HASH", help="the commit that is measured, if the checkout has no .git")
     return result
@@ -301,6 +342,13 @@ def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)
+
+
+def _part(text):
+    number, _, count = text.partition("/")
+    if not 1 <= _positive(number) <= _positive(count):
+        raise argparse.ArgumentTypeError(f"expected K/N with K from 1 to N, got {text!r}")
+    return int(number), int(count)
 
 
 def _usage_error(why):

@@ -20,8 +20,8 @@ LIBRARIES = ("numba-stn", "numba", "numba-cuda", "numpy", "scipy", "torch", "cup
 class Gpu:
     """The current device, and the libraries that allocate on it."""
 
-    def __init__(self) -> None:
-        """Find the device and the libraries.
+    def __init__(self, arrays: str = "any") -> None:
+        """Find the device, and the libraries or the one whose arrays are wanted.
 
         Raises
         ------
@@ -32,7 +32,9 @@ class Gpu:
 
         device._require_driver()
         self.cuda = device.cuda
-        self.cupy, self.torch = (_library(name) for name in ("cupy", "torch"))
+        self.cupy, self.torch = (
+            _library(name) if arrays in ("any", name) else None for name in ("cupy", "torch")
+        )
 
     @property
     def arrays(self) -> str:

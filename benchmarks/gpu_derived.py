@@ -1,9 +1,9 @@
 """More checks of :mod:`benchmarks.gpu`: other samplers, and the functions built on the sampler.
 
-These are forward derivatives, normal equations, antialiasing and splines. The oracle is this
-package's CPU kernels in float64, which the tests compare with slower code. Where slopes are
-compared, samples are bicubic: their slopes have no jumps, at which rounding could select another
-slope.
+These are every interpolation, volumes, forward derivatives, normal equations, antialiasing,
+splines, and displacement fields. The oracle is this package's CPU kernels in float64, which the
+tests compare with slower code. Where slopes are compared, they have no jumps, at which rounding
+could select another slope.
 """
 
 import contextlib
@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numba_stn as stn
-from numba_stn.bench.rows import relative_difference
+from numba_stn import deformations
+from numba_stn.bench.rows import MissingError, relative_difference
 
 from .gpu_arrays import Gpu, host
 from .gpu_checks import QUICK_SHAPES, SHAPES, Shape
 
 # The number of control points along a side.
 POINTS = 3
+
+# The sides of volumes, and of their samples.
+BOX, BOX_OUT = (3, 4, 5), (2, 5, 3)
 
 
 class Inputs(NamedTuple):
@@ -32,6 +36,11 @@ class Inputs(NamedTuple):
     square: Any
     control: Any
     dsamples: Any
+    volumes: Any
+    grid_3d: Any
+    theta_3d: Any
+    dvolumes: Any
+    field: Any
     images_dot: Any
     grid_dot: Any
     theta_dot: Any
@@ -59,6 +68,13 @@ def draw(shape: Shape, real: type) -> Inputs:
     }
     dots = {f"{name}_dot": normal(array.shape) for name, array in given.items()}
     given |= dots | {"dsamples": normal((count, shape.channels, *shape.size))}
+    given |= {
+        "volumes": normal((shape.count, shape.channels, *BOX)),
+        "grid_3d": rng.uniform(-1.6, 1.6, (count, *BOX_OUT, 3)),
+        "theta_3d": np.eye(3, 4) + 0.3 * normal((count, 3, 4)),
+        "dvolumes": normal((count, shape.channels, *BOX_OUT)),
+        "field": 2 * normal((count, *shape.size, 2)),
+    }
     return Inputs(**{name: array.astype(real) for name, array in given.items()})
 
 
@@ -84,8 +100,65 @@ def both_ways(name, coords, x, sides=(), **options):
     return *forward, *vjp(x.dsamples, x.images, coords, **options)
 
 
+def volumes(name, coords, x, sides=(), **options):
+    """Compute samples of volumes, and the volumes' gradient: linear slopes have jumps."""
+    warp, vjp = getattr(stn, name), getattr(stn, f"{name}_vjp")
+    forward = warp(x.volumes, coords, *sides, **options)
+    return forward, vjp(x.dvolumes, x.volumes, coords, wrt=("images",), **options)[0]
+
+
+def of_cupy(function, x):
+    """Call a function that takes arrays of NumPy and CuPy, of the libraries of arrays."""
+    if type(x.images).__module__.partition(".")[0] not in ("numpy", "cupy"):
+        raise MissingError("it takes arrays of CuPy, which is not installed, or finds no GPU")
+    return function(x)
+
+
+def interpolated(name, coords, mode, padding):
+    """A call that computes samples and gradients in a mode and with a padding."""
+
+    def run(x):
+        sides = [] if name == "grid_sample" else [x.size]
+        options = {"mode": mode, "padding_mode": padding}
+        options |= {"fill": 0.5} if padding == "fill" else {}
+        return both_ways(name, getattr(x, coords), x, sides, **options)
+
+    return run
+
+
 GRADIENTS = ("samples", "covered", "dimages", "dcoords")
+# The modes whose slopes have no jumps, with every source and padding.
+INTERPOLATIONS = (
+    ("grid_sample", "grid", "spline2", "mirror"),
+    ("warp_affine", "theta", "spline3", "zeros"),
+    ("grid_sample", "grid", "spline3", "fill"),
+    ("warp_affine", "theta", "spline4", "border"),
+    ("warp_perspective", "square", "spline5", "wrap"),
+    ("grid_sample", "grid", "lanczos4", "reflection"),
+    ("warp_affine", "theta", "lanczos4", "mirror"),
+    ("warp_affine", "theta", "catmull-rom", "fill"),
+    ("grid_sample", "grid", "catmull-rom", "mirror"),
+)
 CALLS = {
+    **{f"{name} {mode} {padding}": Call(interpolated(name, coords, mode, padding), GRADIENTS)
+       for name, coords, mode, padding in INTERPOLATIONS},
+    "grid_sample of volumes": Call(
+        lambda x: volumes("grid_sample", x.grid_3d, x, padding_mode="mirror"),
+        ("samples", "dimages"),
+    ),
+    "warp_affine of volumes": Call(
+        lambda x: volumes("warp_affine", x.theta_3d, x, [BOX_OUT]), ("samples", "dimages")
+    ),
+    "integrate_velocity": Call(
+        lambda x: of_cupy(lambda x: deformations.integrate_velocity(x.field), x),
+        ("displacement",), 60,
+    ),
+    "grid_sample_linearised_vjp": Call(
+        lambda x: of_cupy(
+            lambda x: stn.grid_sample_linearised_vjp(x.dsamples, x.images, x.grid), x
+        ),
+        ("dgrid",), 60,
+    ),
     "grid_sample bicubic reflection": Call(
         lambda x: both_ways("grid_sample", x.grid, x, padding_mode="reflection", **CUBIC),
         GRADIENTS,

@@ -22,7 +22,10 @@ from .register import SOLVED
 HERE = pathlib.Path(__file__).parent
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("performance", "registration", "results")),
+    *(
+        HERE.parent / "docs" / f"{name}.md"
+        for name in ("performance", "gpu", "registration", "results")
+    ),
 ]
 RESULTS = HERE / "results"
 ELSEWHERE = {"table1.json": HERE.parent / "docs" / "results" / "table1"}
@@ -238,6 +241,47 @@ def gpu_errors(found):
     )  # fmt: skip
 
 
+def predicted(found):
+    """For each call, what its kernels move and run, and the least time that follows from these."""
+    body = []
+    for name, call in found.get("calls", {}).items():
+        moved = sum(each["bytes"] for each in call["launches"])
+        instructions = sum(each["instructions"] for each in call["launches"])
+        times = [_least_ms(found["chip"], call["pixels"], each) for each in call["launches"]]
+        alone = 1e3 * moved / found["chip"]["copy"]
+        body.append([f"`{name}`", len(times), f"{moved / 1e9:.2f}", f"{instructions:.0f}",
+                     figure(alone), figure(sum(times))])  # fmt: skip
+    head = ["call", "kernels", "GB moved", "instructions a pixel", "ms to move them", "ms at least"]
+    return markdown(head, body)
+
+
+def kernels(found):
+    """Each kernel once, in the call that launches it first."""
+    body, known = [], set()
+    for name, call in found.get("calls", {}).items():
+        for launch in call["launches"]:
+            kernel = found["kernels"][launch["kernel"]]
+            if launch["kernel"] in known:
+                continue
+            known.add(launch["kernel"])
+            spilled = kernel["spill_stores"] + kernel["spill_loads"]
+            body.append([
+                f"`{name}`", f"`{kernel['kernel'].partition(' ')[0]}`", kernel["registers"],
+                kernel["warps"], spilled or "", kernel["length"], f"{launch['instructions']:.0f}",
+                f"{launch['bytes'] / 1e9:.2f}",
+                figure(_least_ms(found["chip"], call["pixels"], launch)),
+            ])  # fmt: skip
+    head = ["call", "kernel", "registers", "warps", "bytes spilled", "PTX instructions",
+            "run a pixel", "GB", "ms at least"]  # fmt: skip
+    return markdown(head, body)
+
+
+def _least_ms(chip, pixels, launch):
+    """The least time of a launch: to move its arrays, or to issue its instructions."""
+    instructions = launch["instructions"] * pixels
+    return 1e3 * max(launch["bytes"] / chip["copy"], instructions / chip["issue"])
+
+
 def registration(found):
     """The trials that each library solved, its errors and its time."""
     head = ["", "trials", "solved", "median error, pixels", "failures reported",
@@ -327,6 +371,8 @@ TABLES = {
         worst_cells,
         gpu,
         gpu_errors,
+        predicted,
+        kernels,
         machine,
         registration,
         by_photograph,

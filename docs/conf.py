@@ -107,7 +107,7 @@ html_theme_options = {
     "pygments_dark_style": "github-dark",
 }
 html_sidebars = {
-    name: [] for name in ("index", "start", "how", "coming-from", "performance", "chinese")
+    name: [] for name in ("index", "start", "how", "coming-from", "performance", "gpu", "chinese")
 }
 
 # --- Files written at build time ------------------------------------------------------------------

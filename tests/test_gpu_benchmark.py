@@ -297,7 +297,7 @@ def on_cpu(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setitem(sys.modules, "cupyx.scipy.ndimage", pytest.importorskip("scipy.ndimage"))
     device = OnCPU(cupy=np)
-    monkeypatch.setattr(gpu, "Gpu", lambda: device)
+    monkeypatch.setattr(gpu, "Gpu", lambda arrays: device)
 
     def call(self, run):
         run()

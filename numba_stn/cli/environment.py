@@ -178,8 +178,8 @@ def _cuda():
         gpu = device.cuda.get_current_device()
         name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
         major, minor = gpu.compute_capability
-        version = metadata.version("numba-cuda")
-        return Finding("CUDA", True, f"{name}, sm_{major}{minor}; numba-cuda {version}")
+        version = f"{device.PACKAGE} {metadata.version(device.PACKAGE)}"
+        return Finding("CUDA", True, f"{name}, sm_{major}{minor}; {version}")
     except Exception as error:  # an incompatible driver can raise anything
         return Finding("CUDA", None, str(error).split("\n")[0] or type(error).__name__)
 

@@ -23,6 +23,8 @@ import sys
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from ..math.dtypes import computed
 from ..math.sampler_kind import AFFINE, ZEROS
 from ..math.spline_samplers import SplineSamplers
@@ -117,7 +119,8 @@ def sample(kind, images, coords, off, fill, samples):
         general.sample(kind, images, coords, off, fill, samples)
         return
     geometry = geometry_of(kind, images, samples, coords, off)
-    kernel = make_sample(kind.source, kind.padding)
+    blocks = None if np.float64 in (images.dtype, coords.dtype) else 6
+    kernel = make_sample(kind.source, kind.padding, blocks)
     launch_pixels(kernel, geometry, images, coords, fill[0], geometry, samples)
 
 

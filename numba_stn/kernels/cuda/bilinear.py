@@ -115,29 +115,33 @@ def sample_pixel(call, g, common, where):
 
 @device_function
 def blend(padding, images, fill, plane, pixel, g, samples, to):
-    """Write the channels of one output pixel from element ``to`` on, read from ``plane`` on."""
+    """Write the channels of one output pixel from element ``to`` on, read from ``plane`` on.
+
+    The address itself counts the channels: a counter beside it would take three instructions more.
+    """
     real = samples.dtype.type
     (_, _, channels), (_, h, w), (_, rows, columns) = g.counts, g.sides, g.sizes
     index = type(w)
     ix, tx, _ = locate(pixel[0], w, padding, g.off)
     iy, ty, _ = locate(pixel[1], h, padding, g.off)
-    weights, c = bilinear_weights(real(tx), real(ty)), index(0)
+    weights, step = bilinear_weights(real(tx), real(ty)), index(rows * columns)
+    end = index(to + channels * step)
     if all_inside(iy, ix, h, w):
-        while c < channels:
+        while to < end:
             nw, ne, sw, se = interior_taps(images, plane, iy, ix, w)
             samples[np.uint64(to)] = bilinear(nw, ne, sw, se, weights)
-            plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+            plane, to = index(plane + h * w), index(to + step)
         return
     outside, fills = ix == OUTSIDE or iy == OUTSIDE, weighted_fills(fill, weights)
-    while c < channels:
+    while to < end:
         nw, ne, sw, se = border_taps(images, plane, iy, ix, g.sides, fills)
         samples[np.uint64(to)] = fill if outside else bilinear(nw, ne, sw, se, weights)
-        plane, to, c = index(plane + h * w), index(to + rows * columns), index(c + 1)
+        plane, to = index(plane + h * w), index(to + step)
 
 
 @functools.cache
-def make_sample(source, padding):
-    """Kernel: images, coords -> samples."""
+def make_sample(source, padding, blocks=None):
+    """Kernel: images, coords -> samples; ``blocks`` are those of :func:`.device.jit`."""
     sources = source_hash()
 
     def sample(images, coords, fill, geometry, samples):
@@ -145,7 +149,7 @@ def make_sample(source, padding):
         call = source, coords, padding, images, fill, samples
         each_pixel(plane_slice, sample_pixel, 2, call, Geometry(*geometry))
 
-    return jit(sample)
+    return jit(sample, blocks)
 
 
 # --- dimages: a scatter, summed as integers -------------------------------------------------------
@@ -162,14 +166,15 @@ def scatter_pixel(call, g, common, where):
     ix, tx, _ = locate(x, w, padding, g.off)
     iy, ty, _ = locate(y, h, padding, g.off)
     nw, ne, sw, se = bilinear_weights(real(tx), real(ty))
-    c = index(0)
-    while c < channels:
+    step = index(rows * columns)
+    end = index(at + channels * step)
+    while at < end:
         d = element(dsamples, at)
         add_tap(totals, plane, iy, ix, sides, d * nw, scale)
         add_tap(totals, plane, iy, index(ix + 1), sides, d * ne, scale)
         add_tap(totals, plane, index(iy + 1), ix, sides, d * sw, scale)
         add_tap(totals, plane, index(iy + 1), index(ix + 1), sides, d * se, scale)
-        plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
+        plane, at = index(plane + h * w), index(at + step)
 
 
 @functools.cache
@@ -207,8 +212,9 @@ def pixel_gradient(padding, images, fill, plane, pixel, g, dsamples, at):
     inside, one, tx, ty = all_inside(iy, ix, h, w), real(1), real(tx), real(ty)
     for_x = weighted_fills(fill, (one - ty, one - ty, ty, ty))
     for_y = weighted_fills(fill, (one - tx, tx, one - tx, tx))
-    dx, dy, c = real(0), real(0), index(0)
-    while c < channels:
+    dx, dy, step = real(0), real(0), index(rows * columns)
+    end = index(at + channels * step)
+    while at < end:
         if inside:
             nw, ne, sw, se = interior_taps(images, plane, iy, ix, w)
             by_x, by_y = bilinear_slopes(nw, ne, sw, se, tx, ty)
@@ -220,7 +226,7 @@ def pixel_gradient(padding, images, fill, plane, pixel, g, dsamples, at):
         d = element(dsamples, at)
         dx += d * by_x
         dy += d * by_y
-        plane, at, c = index(plane + h * w), index(at + rows * columns), index(c + 1)
+        plane, at = index(plane + h * w), index(at + step)
     # A slope of 0 must win over an infinite difference, as a missing tap does.
     gx = type(g.off)(dx) * slope_x * unnormalize_slope(w, g.off) if slope_x != zero else zero
     gy = type(g.off)(dy) * slope_y * unnormalize_slope(h, g.off) if slope_y != zero else zero
@@ -275,4 +281,4 @@ def make_theta_gradient(padding, real):
         sums = sum_pixels(plane_slice, row_y, theta_gradient_pixel, 2, call, g, sums, part)
         add_block(shared, sums, part, partials)
 
-    return jit(theta_gradient)
+    return jit(theta_gradient, 4 if real == np.float32 else None)

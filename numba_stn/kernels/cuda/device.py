@@ -1,6 +1,7 @@
 """Arrays on a GPU: their library, device and stream, and how a kernel is run on them.
 
-Only this module imports ``numba.cuda``, and only when an array on a GPU is first seen. An array's
+Only this module imports ``numba.cuda``, and only when an array on a GPU is first seen: numba-cuda,
+or its successor numba-cuda-mlir (:mod:`.mlir`) where numba-cuda is not installed. An array's
 library decides on which device and stream a kernel runs, and allocates the result. Libraries that
 this module does not know are served by Numba's own allocator.
 """
@@ -26,18 +27,29 @@ from ..cache import SealedFiles, store
 if not hasattr(np, "row_stack"):
     np.row_stack = np.vstack  # noqa: NPY201
 
+SIMULATED = bool(getattr(numba.config, "ENABLE_CUDASIM", 0))
+
+
+def _package():
+    """The package that compiles kernels; the successor has no simulator."""
+    here = [name for name in ("numba_cuda", "numba_cuda_mlir") if importlib.util.find_spec(name)]
+    return "numba-cuda-mlir" if here == ["numba_cuda_mlir"] and not SIMULATED else "numba-cuda"
+
+
+PACKAGE = _package()
+
 _NEEDED = (
     "arrays on a GPU need an NVIDIA driver and the package numba-cuda, which comes with "
     '`pip install "numba-stn[cuda12]"`, or `"numba-stn[cuda13]"` for a driver of CUDA 13'
 )
 
 try:
-    cuda: Any = importlib.import_module("numba.cuda")
+    if PACKAGE == "numba-cuda":
+        cuda: Any = importlib.import_module("numba.cuda")
+    else:
+        cuda = importlib.import_module(".mlir", __package__).cuda
 except ImportError as error:
     raise RuntimeError(f"{_NEEDED}: {error}") from error
-
-
-SIMULATED = bool(getattr(numba.config, "ENABLE_CUDASIM", 0))
 
 # Threads of a block, along x and along rows: powers of two, and 6 or more together, one for each
 # number of theta's gradient. The simulator starts a Python thread for each.
@@ -62,10 +74,20 @@ device_function = cuda.jit(device=True)
 inlined = device_function if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
-def jit(function):
-    """Compile a kernel on its first launch, and cache it on disk if a folder can be written to."""
-    kernel = cuda.jit(function)
-    return kernel if SIMULATED else store(kernel, _cache_class())
+def jit(function, blocks=None):
+    """Compile a kernel on its first launch, and cache it on disk if a folder can be written to.
+
+    With ``blocks``, a number of blocks of :data:`THREADS` threads, the compiler uses few enough
+    registers for a multiprocessor to have that many of them at a time. It is for kernels that by
+    themselves use so many that few threads wait for memory together, and that spill none with
+    fewer: ``python -m benchmarks.gpu_kernels`` tells.
+    """
+    if SIMULATED:
+        return cuda.jit(function)
+    options = {} if blocks is None else {"launch_bounds": (THREADS, blocks)}
+    kernel = cuda.jit(**options)(function)
+    # The successor's cache has another form, which :func:`.store` does not know.
+    return store(kernel, _cache_class()) if PACKAGE == "numba-cuda" else kernel
 
 
 @functools.cache
@@ -271,7 +293,7 @@ def _overlap(a, b):
 @functools.cache
 def _require_driver():
     """Raise an error that names what is missing, unless kernels can run here."""
-    if importlib.util.find_spec("numba_cuda") is None:
+    if PACKAGE == "numba-cuda" and importlib.util.find_spec("numba_cuda") is None:
         raise RuntimeError(f"{_NEEDED}: numba-cuda is not installed")
     if not cuda.is_available():
         reason = cuda.cuda_error() or "its compiler library, NVVM, cannot be found"

@@ -18,7 +18,7 @@ from ..cpu_launch import source_hash
 from ..math.coordinates import base_coordinate
 from ..math.fixed_point import bits_are_finite, fixed_point_scale
 from ..math.interpolation import all_covered, weight_bits
-from ..math.sampler_kind import AFFINE, GRID, PROJECTIVE
+from ..math.sampler_kind import AFFINE, GRID, PROJECTIVE, TAPS
 from .convert import clear, plain
 from .coordinate_sources import (
     input_pixel,
@@ -70,8 +70,8 @@ def sample_pixel(call, g, common, where):
 
 
 @functools.cache
-def make_sample(kind, form):
-    """Kernel: images, coords -> samples."""
+def make_sample(kind, form, blocks=None):
+    """Kernel: images, coords -> samples; ``blocks`` are those of :func:`.device.jit`."""
     sources = source_hash()
 
     def sample(images, coords, fill, geometry, samples):
@@ -79,7 +79,7 @@ def make_sample(kind, form):
         call = kind, coords, Images(images, form, fill), samples
         each_pixel(slice_of, sample_pixel, kind.dims, call, Geometry(*geometry))
 
-    return jit(sample)
+    return jit(sample, blocks)
 
 
 @inlined
@@ -204,7 +204,7 @@ def make_theta_gradient(kind, form, real):
         )
         add_rows(shared, sums, dims, part, partials)
 
-    return jit(theta_gradient)
+    return jit(theta_gradient, 2 if TAPS[kind.mode] >= 4 and real == np.float32 else None)
 
 
 def theta_size(kind):
@@ -288,8 +288,10 @@ def affine_grid_vjp(dgrid, off, dtheta):
 def sample(kind, images, coords, off, fill, samples):
     """Fill ``samples``."""
     geometry = geometry_of(kind, images, samples, coords, off)
+    wide = np.float64 in (images.dtype, coords.dtype)
+    blocks = 3 if TAPS[kind.mode] == 4 and not wide else None
     launch_pixels(
-        make_sample(kind, form_of(images.dtype)), geometry,
+        make_sample(kind, form_of(images.dtype), blocks), geometry,
         plain(images), coords, outside(kind, fill, samples), geometry, plain(samples),
     )  # fmt: skip
 

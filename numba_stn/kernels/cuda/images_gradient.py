@@ -53,7 +53,7 @@ def columns_of(axis, size, columns):
     Along a row whose coordinate hardly changes there are very many.
     """
     real = type(axis[0])
-    slack = real(ROUNDING) * (abs(axis[0]) * real(columns) + real(2 * size))
+    slack = real(ROUNDING) * (abs(axis[0]) * real(columns) + real(2) * real(size))
     inverse = real(MOST)
     if abs(axis[0]) * real(MOST) > real(1):
         inverse = real(1) / axis[0]

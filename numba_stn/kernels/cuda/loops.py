@@ -66,10 +66,14 @@ def first_x(g):
 
 @device_function
 def next_row(i):
-    """The row after row ``i`` of this thread: in the same tile, or in the next one of the block."""
-    i += cuda.blockDim.y
-    if (i - cuda.threadIdx.y) & (TILE - 1) == 0:
-        i += (cuda.gridDim.y - 1) * TILE
+    """The row after row ``i`` of this thread: in the same tile, or in the next one of the block.
+
+    Each result is narrowed at once, else the compiler would count in 64 bits.
+    """
+    index = type(i)
+    i = index(i + cuda.blockDim.y)
+    if index(i - cuda.threadIdx.y) & index(TILE - 1) == index(0):
+        i = index(i + index(index(cuda.gridDim.y - 1) * index(TILE)))
     return i
 
 
