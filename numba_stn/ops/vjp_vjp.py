@@ -74,8 +74,8 @@ def grid_sample_vjp_vjp(
 
     Examples
     --------
-    The penalty |dimages|^2 / 2 has the gradient ddimages = dimages. It is quadratic in dsamples,
-    so its gradient, ddsamples, is 2 times the penalty divided by dsamples = 1:
+    The penalty ``sum(dimages^2) / 2`` has the gradient ddimages = dimages. It is quadratic in
+    dsamples, so its gradient, ddsamples, is 2 times the penalty divided by dsamples = 1:
 
     >>> import numpy as np, numba_stn as stn
     >>> image, dsamples = np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 1, 1))
