@@ -1,5 +1,7 @@
 """The comparison with the peers: all do the same work, and the report holds the results."""
 
+import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -321,12 +323,37 @@ def test_every_public_operation_has_a_suite():
         name for name in stn.__all__ if isinstance(getattr(stn, name), types.FunctionType)
         and not derivative.fullmatch(name)
     }  # fmt: skip
-    # A remap at polar positions; the same call prepared; arithmetic with few numbers.
+    # A remap at polar positions; the same kernels; the same call prepared; arithmetic.
     polar, plan = {"warp_polar", "unwarp_polar", "polar_grid"}, {"plan_warp"}
+    plan |= {"crop_and_resize_volume"}
     arithmetic = {"compose_theta", "invert_theta", "identity_theta", "control_points",
                   "transform_points", "transform_boxes", "grid_from_pixels",
                   "grid_from_displacement", "pixels_from_grid"}  # fmt: skip
     assert functions - polar - plan - arithmetic <= timed
+
+
+def test_every_suite_prepares_a_row_for_each_of_its_cases(monkeypatch):
+    from benchmarks.benchmarks import common
+
+    monkeypatch.setattr(common.Operation, "prepare", lambda self, row: setattr(self, "row", row))
+    monkeypatch.setattr(common.Operation, "ratio", lambda self, who: who in self.row.makers)
+    suites = [
+        suite for name in ("warps", "images", "operations", "training")
+        for suite in vars(importlib.import_module(f"benchmarks.benchmarks.{name}")).values()
+        if isinstance(suite, type) and issubclass(suite, common.Operation)
+        and not suite.__name__.startswith(("_", "Operation", "DigitsEpoch"))
+    ]  # fmt: skip
+    assert len(suites) > 20
+    for suite in suites:
+        compared: dict[str, list] = {}
+        for case in itertools.product(*getattr(suite, "params", [])):
+            prepared = suite()
+            prepared.setup(*case)
+            assert "ours" in prepared.row.makers, (suite, case)
+            for name in vars(suite):
+                if name.startswith("track_"):
+                    compared.setdefault(name, []).append(getattr(prepared, name)(*case))
+        assert all(map(any, compared.values())), (suite, compared)  # a peer for one case at least
 
 
 def test_suites_are_imported_by_themselves(tmp_path):

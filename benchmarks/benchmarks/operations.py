@@ -94,6 +94,18 @@ class IntegrateVelocity(_Row):
         return self.ratio("torch")
 
 
+class ResizeVolume(_Row):
+    """resize_volume: 96x96x96 to 128x128x128."""
+
+    name = "resize_volume 1x1x96x96x96 to 128x128x128"
+
+    def time_resize_volume(self):
+        self.ours()
+
+    def track_pytorch(self):
+        return self.ratio("torch")
+
+
 class Register(_Row):
     """Register: an affine map between two images of 512x512."""
 

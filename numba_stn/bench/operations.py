@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import splines, warps
+from . import modes, splines, warps
 from .rows import Row, Runner, peer_module, stn_function, stn_module
 
 
@@ -152,6 +152,34 @@ def torch_integrate(p):
     return Runner(run, _read("displacement"))
 
 
+# --- Volumes --------------------------------------------------------------------------------------
+
+
+class Volume(NamedTuple):
+    """Volumes (N, C, D, H, W), and the sides of the output."""
+
+    volumes: Any
+    size: tuple
+
+
+def volume(side, size):
+    """A smooth random volume."""
+    return Volume(modes.volume_problem(side).images, (size,) * 3)
+
+
+def stn_resize_volume(p):
+    """resize_volume of numba_stn."""
+    return Runner(partial(stn_function("resize_volume"), p.volumes, p.size), _read("samples"))
+
+
+def torch_resize_volume(p):
+    """PyTorch's interpolate."""
+    torch = peer_module("torch")
+    run = partial(torch.nn.functional.interpolate, torch.as_tensor(p.volumes), p.size,
+                  mode="trilinear", align_corners=False)  # fmt: skip
+    return Runner(run, _read("samples"))
+
+
 # --- Registration and estimation ------------------------------------------------------------------
 
 
@@ -248,6 +276,8 @@ ROWS = {
         "warp_affine_jvp", partial(warps.problem, (256, 1, 42, 42)), stn_tangents),
     "integrate_velocity 1x256x256x2": both(
         "integrate_velocity", partial(velocity, 256), stn_integrate, torch=torch_integrate),
+    "resize_volume 1x1x96x96x96 to 128x128x128": both(
+        "resize_volume", partial(volume, 96, 128), stn_resize_volume, torch=torch_resize_volume),
     "register affine 512x512": both(
         "register", partial(pair, 512), stn_register, cv2=cv2_register),
     "estimate affine, 1000 points": both(
