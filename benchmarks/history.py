@@ -14,6 +14,7 @@ file.
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -188,11 +189,27 @@ def measure(commits, folder, machine, bench):
     for k, commit in enumerate(commits):
         print(f"\n== {k + 1} of {len(commits)}: {line(commit)}", flush=True)
         chosen = ["--bench", bench] if bench else []
+        if not bench:
+            compile_kernels(config, commit, machine)
         asv(config, "run", f"{commit}^!", "--machine", machine, "--skip-existing-commits", *chosen)
-        shutil.rmtree(OWN / "env" / "numba", ignore_errors=True)
+        for cache in (OWN / "env").glob("*/numba"):
+            shutil.rmtree(cache, ignore_errors=True)
         if commit not in measured(folder, machine):
             raise HistoryError(f"asv gave no results for {commit[:8]}; what it printed says why")
         print(plan(commits, commits[k + 1 :], folder, machine), flush=True)
+
+
+def compile_kernels(config, commit, machine):
+    """Install a commit and compile its kernels, by a process for each core, before asv times it."""
+    asv(config, "run", f"{commit}^!", "--machine", machine, "--dry-run", "--quick",
+        "--bench", "Estimate.time_estimate")  # fmt: skip
+    environments = [path.parents[1] for path in (OWN / "env").glob("*/bin/python")]
+    env = max(environments, key=lambda path: (path / "project").stat().st_mtime)
+    parts, own = os.cpu_count() or 1, os.environ | {"ASV_ENV_DIR": str(env), "ASV_COMMIT": commit}
+    code = "from benchmarks.common import compile_all; compile_all({}, {})"
+    commands = [[env / "bin" / "python", "-c", code.format(part, parts)] for part in range(parts)]
+    for process in [subprocess.Popen(command, cwd=HERE, env=own) for command in commands]:
+        process.wait()
 
 
 def publish(folder: pathlib.Path) -> None:

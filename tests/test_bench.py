@@ -1,6 +1,5 @@
 """The comparison with the peers: all do the same work, and the report holds the results."""
 
-import importlib
 import itertools
 import json
 import os
@@ -337,12 +336,7 @@ def test_every_suite_prepares_a_row_for_each_of_its_cases(monkeypatch):
 
     monkeypatch.setattr(common.Operation, "prepare", lambda self, row: setattr(self, "row", row))
     monkeypatch.setattr(common.Operation, "ratio", lambda self, who: who in self.row.makers)
-    suites = [
-        suite for name in ("warps", "images", "operations", "training")
-        for suite in vars(importlib.import_module(f"benchmarks.benchmarks.{name}")).values()
-        if isinstance(suite, type) and issubclass(suite, common.Operation)
-        and not suite.__name__.startswith(("_", "Operation", "DigitsEpoch"))
-    ]  # fmt: skip
+    suites = [suite for suite in common.suites() if suite.__name__ != "DigitsEpoch"]
     assert len(suites) > 20
     for suite in suites:
         compared: dict[str, list] = {}

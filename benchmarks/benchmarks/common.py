@@ -1,7 +1,9 @@
 """What the suites share: an operation's work, its time, and a peer's time divided by it."""
 
+import contextlib
 import importlib
 import importlib.util
+import itertools
 import os
 import pathlib
 import sys
@@ -28,6 +30,26 @@ def import_rows(folder: pathlib.Path = BENCH) -> str:
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return name
+
+
+def suites() -> list[type]:
+    """All suites that have rows."""
+    modules = (importlib.import_module(f".{name}", __package__)
+               for name in ("warps", "images", "operations", "training"))  # fmt: skip
+    return [
+        each for module in modules for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__
+        and issubclass(each, Operation) and not each.__name__.startswith("_")
+    ]  # fmt: skip
+
+
+def compile_all(part: int, parts: int) -> None:
+    """Run the k-th of every ``parts`` cases once, which leaves their kernels in the cache."""
+    cases = [(suite, case) for suite in suites()
+             for case in itertools.product(*getattr(suite, "params", []))]  # fmt: skip
+    for suite, case in cases[part::parts]:
+        with contextlib.suppress(Exception):  # asv reports what a commit cannot do
+            suite().setup(*case)
 
 
 def bench(module: str) -> ModuleType:

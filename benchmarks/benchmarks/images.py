@@ -24,7 +24,7 @@ class WarpImage(Operation):
 class Rotate(Operation):
     """rotate by 30 degrees."""
 
-    params = (PHOTOGRAPHS,)
+    params = (["uint8 1080x1920x3", "float32 64x64"],)
     param_names = ("image",)
 
     def setup(self, text):
@@ -40,8 +40,7 @@ class Rotate(Operation):
 class Resize(Operation):
     """resize: bilinear, without antialiasing."""
 
-    params = (["uint8 1080x1920", "float32 1080x1920", "uint8 256x256x3"],
-              ["540x960", "2160x3840", "224x398"])  # fmt: skip
+    params = (["uint8 1080x1920", "float32 1080x1920"], ["540x960", "2160x3840", "224x398"])
     param_names = ("image", "size")
 
     def setup(self, text, size):
