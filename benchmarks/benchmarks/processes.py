@@ -15,7 +15,7 @@ os.environ["NUMBA_CACHE_DIR"] = folder.name
 """
 ROTATE = "import numpy, numba_stn; numba_stn.rotate(numpy.zeros((64, 64, 3), 'u1'), 30)"
 PROCESSES = {
-    "import": ("import numba_stn",),
+    "import": "import numba_stn",
     "warp_affine, compiled before": (CALL, COMPILED),
     "warp_affine, nothing compiled": (CALL, NOT_COMPILED),
     "rotate, nothing compiled": (ROTATE, NOT_COMPILED),
