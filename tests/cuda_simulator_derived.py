@@ -142,6 +142,8 @@ SECOND = [
     *KINDS,
     ("bilinear", "mirror", "projective", 2, "f4", "f4", 1, True),
     ("bicubic", "border", "grid", 2, "f8", "f8", 1, True),
+    ("bilinear", "border", "projective", 3, "f8", "f8", 1, False),
+    ("bicubic", "mirror", "affine", 3, "f8", "f8", 1, True),
 ]
 
 

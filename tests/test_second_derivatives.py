@@ -272,6 +272,24 @@ def test_thin_plate_splines(count, monkeypatch):
         np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_projective_volumes(mode):
+    rng = np.random.default_rng(8)
+    images, theta = rng.standard_normal((2, 1, 4, 5, 6)), rng.standard_normal((2, 4, 4))
+    at = rng.standard_normal(images.shape), images, np.eye(4) + 0.08 * theta
+    towards = [rng.standard_normal(each.shape) for each in at]
+    options = {"mode": mode, "padding_mode": "border"}
+
+    def gradients(*arrays):
+        return stn.warp_perspective_vjp(*arrays, **options)
+
+    for found, expected in zip(
+        stn.warp_perspective_vjp_jvp(*at, *towards, **options),
+        difference(gradients, at, towards), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
+
+
 def test_a_newton_step_solves_a_problem_that_gauss_newton_does_not():
     """The squares of samples of x y, by one shift: the Hessian is that of a polynomial."""
     image = np.outer(np.arange(9.0) - 4, np.arange(9.0) - 4)[None, None]

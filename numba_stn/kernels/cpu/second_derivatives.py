@@ -134,6 +134,7 @@ def make_sample_vjp_jvp_coords(kind, dtype, parallel):
     stamp = cpu_launch.stamp(parallel)
     source, lengths = kind.source, make_lengths(kind.channels_last)
     row_dot_of = make_row(source, kind.dims, kind.between_pixels, True)
+    numbers = 4 if source == PROJECTIVE else 3
     fold_row = make_fold_row(kind, _make_differentiate(kind, dtype))
 
     def sample_vjp_jvp_coords(dsamples, images, coords, coords_dot, off, fill, dcoords):
@@ -146,17 +147,17 @@ def make_sample_vjp_jvp_coords(kind, dtype, parallel):
             arrays, where, where_dot, outside, dgrid = borrowed(
                 ((images, dsamples), coords, coords_dot, fill, dcoords)
             )
-            sums, zeros = np.zeros((3, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            sums, zeros = np.zeros((4, 4)), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
             for r in range(part * ROWS_PER_PART, min(depth * rows, (part + 1) * ROWS_PER_PART)):
                 row_dot = row_dot_of(where_dot, n, r // rows, r % rows, sides, sizes, off)
                 task = (arrays, (where_dot, row_dot), outside, dgrid, sides, sizes, off)
                 line = n * depth * rows + r
                 found = fold_row(task, zeros, line, where, sides, sizes, off, fill.dtype.type)
                 z, y = from_middle(r // rows, depth), from_middle(r % rows, rows)
-                for axis in range(3):
-                    add_row(sums, axis, found[axis], found[3 + axis], y, z)
+                for axis in range(numbers):
+                    add_row(sums, axis, found[axis], found[4 + axis], y, z)
             if source != GRID:
-                for axis in range(3):
+                for axis in range(4):
                     for column in range(4):
                         dcoords[n, part, axis, column] = sums[axis, column]
         return stamp
@@ -167,7 +168,7 @@ def make_sample_vjp_jvp_coords(kind, dtype, parallel):
 def _make_differentiate(kind, dtype):
     """Function: write a tangent of a grid's gradient, or add that of a matrix to a row's sums.
 
-    The sums are those of the tangents in x, y and z, then of those times the column.
+    The sums are those of the tangents in x, y, z and the divisor, then of those times the column.
     """
     gradient_dot_of = _make_pixel_gradient_dot(kind, dtype)
     source, write_grid_gradient = kind.source, make_write_grid_gradient(kind.dims)
@@ -180,13 +181,14 @@ def _make_differentiate(kind, dtype):
         if source == GRID:
             write_grid_gradient(dgrid, at, g_dot, sides, off)
             return state
-        gx, gy, gz = g_dot
+        (gx, gy, gz), gw = g_dot, 0.0
         if source == PROJECTIVE:
             moved, slopes = (pixel, pixel_dot), (g, g_dot)
-            gx, gy, gz = quotient_vjp_jvp(row, row_dot, at[3], moved, slopes, sides)
+            gx, gy, gz, gw = quotient_vjp_jvp(row, row_dot, at[3], moved, slopes, sides)
         column = from_middle(at[3], sizes[2])
-        x0, y0, z0, x1, y1, z1 = state
-        return x0 + gx, y0 + gy, z0 + gz, x1 + gx * column, y1 + gy * column, z1 + gz * column
+        x0, y0, z0, w0, x1, y1, z1, w1 = state
+        x1, y1, z1, w1 = x1 + gx * column, y1 + gy * column, z1 + gz * column, w1 + gw * column
+        return x0 + gx, y0 + gy, z0 + gz, w0 + gw, x1, y1, z1, w1
 
     return inlined(visit)
 
@@ -211,20 +213,23 @@ def _make_pixel_gradient_dot(kind, dtype):
         first, t, (sz, sy, sx), some, inside = locate(pixel, sides, off)
         if not some:
             return (zero, zero, zero), (zero, zero, zero)
-        gx, gy = real(0), real(0)
+        gx, gy, gz = real(0), real(0), real(0)
         xx, yy, zz, xy, xz, yz = real(0), real(0), real(0), real(0), real(0), real(0)
         for c in range(channels):
             d, where = get(dsamples, n, c, k, i, j), (m, c, first)
             if projective:
-                x, y, _ = slopes(images, fill, where, t, inside, sides, off)
-                gx, gy = gx + d * x, gy + d * y
+                x, y, z = slopes(images, fill, where, t, inside, sides, off)
+                gx, gy, gz = gx + d * x, gy + d * y, gz + d * z
             a, b, e, p, q, r = curvatures(images, fill, where, t, inside, sides, off)
             xx, yy, zz = xx + d * a, yy + d * b, zz + d * e
             xy, xz, yz = xy + d * p, xz + d * q, yz + d * r
         x, y = padded_tangent(sx, pixel_dot[0]), padded_tangent(sy, pixel_dot[1])
         z = padded_tangent(sz, pixel_dot[2])
-        g = padded_tangent(sx, type(off)(gx)), padded_tangent(sy, type(off)(gy)), zero
-        return g, (
+        gradient = (
+            padded_tangent(sx, type(off)(gx)), padded_tangent(sy, type(off)(gy)),
+            padded_tangent(sz, type(off)(gz)),
+        )  # fmt: skip
+        return gradient, (
             padded_tangent(sx, slope_times(xx, x) + slope_times(xy, y) + slope_times(xz, z)),
             padded_tangent(sy, slope_times(xy, x) + slope_times(yy, y) + slope_times(yz, z)),
             padded_tangent(sz, slope_times(xz, x) + slope_times(yz, y) + slope_times(zz, z)),
@@ -237,7 +242,7 @@ def sample_vjp_jvp_coords(kind, dsamples, images, coords, coords_dot, off, fill,
     """Fill ``dcoords``: the tangent of dgrid, or of dtheta."""
     sizes, sides = ((1, *kind.spatial(array))[-3:] for array in (dsamples, images))
     parts = -(-sizes[0] * sizes[1] // ROWS_PER_PART)
-    sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 3, 4))
+    sums = dcoords if kind.source == GRID else np.empty((len(coords), parts, 4, 4))
     cpu_launch.run(
         make_sample_vjp_jvp_coords, (kind, images.dtype),
         dsamples.size * (2 * TAPS[kind.mode] ** kind.dims + 1),

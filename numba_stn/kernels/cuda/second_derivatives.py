@@ -167,13 +167,13 @@ def pixel_gradient_dot(kind, images, start, moving, g, dsamples, at):
         return (zero, zero, zero), (zero, zero, zero)
     taps, slopes = taps_at(kind, position, real), weight_slopes_at(kind, position, real)
     curvatures = weight_curvatures_at(kind, position, real)
-    gx, gy, c, none = real(0), real(0), index(0), real(0)
+    gx, gy, gz, c, none = real(0), real(0), real(0), index(0), real(0)
     straight, mixed = (none, none, none), (none, none, none)
     while c < g.counts[2]:
         d, fill = element(dsamples, at), fill_of(images.fill, c)
         if kind.source == PROJECTIVE:
-            x, y, _ = sample_slopes(kind, images, start, taps, slopes, fill)
-            gx, gy = gx + d * x, gy + d * y
+            x, y, z = sample_slopes(kind, images, start, taps, slopes, fill)
+            gx, gy, gz = gx + d * x, gy + d * y, gz + d * z
         if kind.mode > BILINEAR:
             found = straight_curvatures(kind, images, start, (taps, curvatures), fill)
             straight = add_scaled(straight, found, d)
@@ -186,7 +186,10 @@ def pixel_gradient_dot(kind, images, start, moving, g, dsamples, at):
     coord = type(g.off)
     xx, yy, zz = coord(straight[0]), coord(straight[1]), coord(straight[2])
     xy, xz, yz = coord(mixed[0]), coord(mixed[1]), coord(mixed[2])
-    return (padded_tangent(sx, coord(gx)), padded_tangent(sy, coord(gy)), zero), (
+    gradient = (
+        padded_tangent(sx, coord(gx)), padded_tangent(sy, coord(gy)), padded_tangent(sz, coord(gz)),
+    )  # fmt: skip
+    return gradient, (
         padded_tangent(sx, slope_times(xx, x) + slope_times(xy, y) + slope_times(xz, z)),
         padded_tangent(sy, slope_times(xy, x) + slope_times(yy, y) + slope_times(yz, z)),
         padded_tangent(sz, slope_times(xz, x) + slope_times(yz, y) + slope_times(zz, z)),
@@ -278,13 +281,14 @@ def theta_row_gradients_dot(source, rows, j, moving, gradients, g):
     """Tangents of :func:`.coordinate_sources.theta_row_gradients`."""
     off, (d, h, w) = g.off, g.sides
     x, y, z = gradients[1]
+    divisor = type(off)(0)
     if source == PROJECTIVE:
-        x, y, z = quotient_vjp_jvp(rows[0], rows[1], j, moving, gradients, g.sides)
-        return x * unnormalize_slope(w, off), y * unnormalize_slope(h, off), z
+        x, y, z, divisor = quotient_vjp_jvp(rows[0], rows[1], j, moving, gradients, g.sides)
     return (
         x * unnormalize_slope(w, off),
         y * unnormalize_slope(h, off),
         z * unnormalize_slope(d, off),
+        divisor,
     )
 
 

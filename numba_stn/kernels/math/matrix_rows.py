@@ -84,17 +84,19 @@ def quotient_vjp_jvp(row, row_dot, j, moved, slopes, sides):
     ``moved`` is the sampling position and its tangent, ``slopes`` its gradient and that gradient's
     tangent. ``row_dot`` is the row of theta's tangent.
     """
-    (pixel, pixel_dot), ((gx, gy, _), (gx_dot, gy_dot, _)) = moved, slopes
+    (pixel, pixel_dot), ((gx, gy, gz), (gx_dot, gy_dot, gz_dot)) = moved, slopes
     real = type(gx)
     zero = real(0)
-    if gx == zero and gy == zero and gx_dot == zero and gy_dot == zero:
-        return zero, zero, zero
+    still = gx == zero and gy == zero and gz == zero
+    if still and gx_dot == zero and gy_dot == zero and gz_dot == zero:
+        return zero, zero, zero, zero
     w = row[3][0] + row[3][1] * real(j)
     rate = (row_dot[3][0] + row_dot[3][1] * real(j)) / w
     u, v = pixel[0] - middle(sides[2], w), pixel[1] - middle(sides[1], w)
-    gx_dot, gy_dot = gx_dot - gx * rate, gy_dot - gy * rate
-    along = gx * pixel_dot[0] + gy * pixel_dot[1]
-    return gx_dot / w, gy_dot / w, -(gx_dot * u + gy_dot * v + along) / w
+    t = pixel[2] - middle(sides[0], w)
+    gx_dot, gy_dot, gz_dot = gx_dot - gx * rate, gy_dot - gy * rate, gz_dot - gz * rate
+    along = gx * pixel_dot[0] + gy * pixel_dot[1] + gz * pixel_dot[2]
+    return gx_dot / w, gy_dot / w, gz_dot / w, -(gx_dot * u + gy_dot * v + gz_dot * t + along) / w
 
 
 @scalar
