@@ -7,6 +7,7 @@ its samples over finer outputs, and its samples at the coordinates of SciPy's sp
 import itertools
 import math
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -560,7 +561,23 @@ def others(put):
         "warp_affine_vjp": lambda: stn.warp_affine_vjp(samples, images, theta),
         "warp_perspective": lambda: stn.warp_perspective(images, square),
         "warp_perspective_vjp": lambda: stn.warp_perspective_vjp(samples, images, square),
+        **second_derivatives(put),
     }
+
+
+def second_derivatives(put):
+    """The same for the derivatives of gradients."""
+    images, corners = put(np.ones((1, 1, 2, 2))), stn.control_points(2)[None]
+    moved_by = {
+        "grid_sample": put(np.zeros((1, 2, 2, 2))), "warp_affine": put(np.eye(2, 3)[None]),
+        "warp_perspective": put(np.eye(3)[None]), "warp_tps": put(corners),
+    }  # fmt: skip
+    runs = {}
+    for name, by in moved_by.items():
+        forward, backward = (getattr(stn, f"{name}_vjp_{way}") for way in ("jvp", "vjp"))
+        runs[f"{name}_vjp_jvp"] = partial(forward, images, images, by, images, images, by)
+        runs[f"{name}_vjp_vjp"] = partial(backward, images, by, images, images, by)
+    return runs
 
 
 def test_every_public_function_runs_on_device_arrays(monkeypatch):

@@ -124,7 +124,7 @@ def test_the_history_names_commits_of_this_repository():
     measured = [path.name.split("-")[0] for path in results.glob("*/*-env-*.json")]
     listed = (HERE / "benchmarks" / "history.txt").read_text().split()
     assert against.newest(results) in listed
-    assert sorted(measured) == sorted(commit[:8] for commit in listed)
+    assert set(measured) <= {commit[:8] for commit in listed}  # measuring can be stopped
     command = ["git", "-C", HERE, "rev-parse", "--is-shallow-repository"]
     if subprocess.run(command, capture_output=True, text=True).stdout.strip() == "false":
         assert [against.resolve(HERE, commit) for commit in listed] == listed

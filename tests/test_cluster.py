@@ -97,7 +97,7 @@ def in_memory(image):
 
 def blocking(function, folder, **call):
     """The function; all calls except the first wait until a worker is killed."""
-    if call["images"][0]:
+    if call["blocks"][0][0].start:
         wait_for_go(folder)
     return function(**call)
 
