@@ -109,7 +109,7 @@ def on_the_edges(sampler, align_corners):
         span = sides[::-1][axis] - align_corners
         theta[:, axis, -1] = rng.integers(-4, 5, len(theta)) / span
     if sampler.source == "projective":
-        theta[:, 2, 2] = 1
+        theta[:, -1, -1] = 1
     return given._replace(coords=theta)
 
 
